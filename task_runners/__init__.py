@@ -1,0 +1,1 @@
+"""Where a task runs: one command, somewhere. Knows no flow, renders nothing."""

@@ -1,0 +1,1 @@
+"""Everything that speaks HTTP: webhook receivers, hosted git, the REST API."""
