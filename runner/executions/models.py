@@ -1,0 +1,231 @@
+"""Rows of an execution as the engine sees them, without the outputs that deciding never needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Self
+
+from runner.states import State
+
+Histories = tuple[tuple[State, datetime], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerInfo:
+    """What started an execution: the trigger's or parent task's id and type, and what expressions see as `trigger`."""
+
+    id: str
+    type: str
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the API's shape."""
+        return {"id": self.id, "type": self.type, "variables": self.variables}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a flow, pinned to a flow revision and the commit it came from.
+
+    `version` counts commits of the engine; every change names the version it was decided on. `variables` holds what
+    `SetVariables` changed, over the flow's own. `parent_task_run_id` is set for subflows: the run that waits for this
+    execution. `due_at` is the schedule date of an execution that has not started yet.
+    """
+
+    id: str
+    namespace: str
+    flow_id: str
+    flow_revision: int
+    state: State
+    created_at: datetime
+    version: int = 0
+    environment: str | None = None
+    commit: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    trigger: TriggerInfo | None = None
+    original_id: str = ""
+    parent_id: str | None = None
+    parent_execution_id: str | None = None
+    parent_task_run_id: str | None = None
+    kind: str = "NORMAL"
+    attempt_number: int = 1
+    depth: int = 0
+    error: str | None = None
+    schedule_date: datetime | None = None
+    due_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    histories: Histories = ()
+    breakpoints: tuple[str, ...] = ()
+
+    def enter(self, state: State, at: datetime) -> Self:
+        """Return this execution in `state`, its history extended; the same state twice is ignored."""
+        if state is self.state and self.histories:
+            return self
+        started = self.started_at or (at if state is State.RUNNING else None)
+        ended = at if state.is_terminal else None
+        return replace(self, state=state, histories=(*self.histories, (state, at)), started_at=started, ended_at=ended)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One task in one execution, for one value of each loop around it. `parent_id` makes the tree.
+
+    `branch` names the list of the parent that this run belongs to (`tasks`, `errors`, `finally`, `afterExecution`,
+    `then`, `else`, `case:<key>`,
+    `defaults`, `listeners:<n>`). `memory` is what a flowable has decided once: its condition's value, its loop
+    values. `result` is the outcome a worker recorded and the engine has not applied yet. `epoch` counts claims: a
+    write that names an older epoch is refused.
+    """
+
+    id: str
+    execution_id: str
+    task_id: str
+    state: State
+    created_at: datetime
+    seq: int = 0
+    parent_id: str | None = None
+    branch: str = "tasks"
+    value: str | None = None
+    iteration: int | None = None
+    epoch: int = 0
+    attempts: int = 0
+    losses: int = 0
+    memory: dict[str, Any] = field(default_factory=dict)
+    result: State | None = None
+    error: str | None = None
+    runner: str | None = None
+    queue: str = "tasks"
+    due_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    histories: Histories = ()
+
+    def enter(self, state: State, at: datetime) -> Self:
+        """Return this run in `state`, its history extended; the same state twice is ignored."""
+        if state is self.state and self.histories:
+            return self
+        started = self.started_at or (at if state is State.RUNNING else None)
+        ended = at if state.is_terminal else None
+        return replace(self, state=state, histories=(*self.histories, (state, at)), started_at=started, ended_at=ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a runnable task run. `number` counts from 1; `epoch` is the claim it ran under."""
+
+    task_run_id: str
+    execution_id: str
+    number: int
+    epoch: int
+    state: State
+    worker_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    failure_reason: str | None = None
+    message: str | None = None
+    handle: dict[str, Any] | None = None
+    histories: Histories = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of log. `level` is TRACE, DEBUG, INFO, WARN or ERROR; the message is masked already."""
+
+    execution_id: str
+    namespace: str
+    flow_id: str
+    timestamp: datetime
+    level: str
+    message: str
+    task_id: str | None = None
+    task_run_id: str | None = None
+    attempt: int | None = None
+    trigger_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A counter, timer (seconds) or gauge that a task emitted."""
+
+    execution_id: str
+    namespace: str
+    flow_id: str
+    task_id: str
+    task_run_id: str
+    name: str
+    kind: str
+    value: float
+    timestamp: datetime
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One line of the append-only history: what happened to an execution or to one of its runs."""
+
+    execution_id: str
+    version: int
+    kind: str
+    at: datetime
+    task_run_id: str | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """Something that must be done after the commit, at least once. `kind` is one of the `OUTBOX_*` names.
+
+    `key` names what it is about (an execution, a task run, an environment); `id` is given by the store.
+    """
+
+    kind: str
+    key: str
+    payload: dict[str, Any] = field(default_factory=dict)
+    available_at: datetime | None = None
+    id: int = 0
+
+
+OUTBOX_ADVANCE = "advance"  # key: execution id
+OUTBOX_RUN = "run"  # key: task run id; payload: {"epoch": n, "queue": name}
+OUTBOX_REPORT = "report"  # key: execution id; payload: {"environment": name}
+OUTBOX_FLOW_EVENT = "flow_event"  # key: execution id; payload: {"state": name}
+OUTBOX_CHILD_ENDED = "child_ended"  # key: execution id of the child
+OUTBOX_SYNC = "sync"  # key: repository name; payload: {"ref": name}
+OUTBOX_STATUS = "status"  # key: repository name: a commit status to post
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An execution with its runs in creation order, and the doorbell rows that this load answers."""
+
+    execution: Execution
+    runs: tuple[TaskRun, ...]
+    doorbells: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one advance decided, to be written in one transaction or not at all.
+
+    `execution` is the new row, `expected_version` the version it was decided on. `task_outputs` are the outputs of
+    runs that ended here (workers write theirs with their result). `answered` are the doorbell rows to remove.
+    """
+
+    execution: Execution
+    expected_version: int
+    new_runs: tuple[TaskRun, ...] = ()
+    changed_runs: tuple[TaskRun, ...] = ()
+    removed_runs: tuple[str, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    task_outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    history: tuple[HistoryRow, ...] = ()
+    children: tuple[Execution, ...] = ()
+    outbox: tuple[OutboxRow, ...] = ()
+    answered: tuple[int, ...] = ()
+    metrics: tuple[Metric, ...] = ()

@@ -1,0 +1,1 @@
+"""The flow language: loading, models, checks, inputs."""

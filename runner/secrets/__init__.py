@@ -1,0 +1,1 @@
+"""Secret backends behind one interface."""

@@ -1,0 +1,1 @@
+"""Internal storage of files behind one interface."""

@@ -1,0 +1,1 @@
+"""The database: the truth about repositories, flows, executions and everything they leave."""

@@ -1,0 +1,186 @@
+"""Rows that are not executions: repositories, environments, revisions, flow versions, triggers, KV, tokens, audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git repository: where it is, who hosts it, how to get in.
+
+    `kind` is `hosted`, `github`, `gitlab`, `gitea`, `bitbucket` or `generic`. Secrets are stored encrypted by the
+    caller; `previous_webhook_secret` is accepted too while a secret is being rotated.
+    """
+
+    name: str
+    url: str
+    kind: str = "generic"
+    username: str | None = None
+    password: str | None = None
+    ssh_key: str | None = None
+    webhook_secret: str | None = None
+    previous_webhook_secret: str | None = None
+    interval_s: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What follows a ref of a repository: its path, the namespaces it owns, what is active now.
+
+    `active` and `held` are commit ids; `state` is `OK`, `DEGRADED` (the last revision was invalid), `HELD` (the
+    deletion guard stopped it) or `DETACHED` (the ref is gone). `writes` is `commit`, `propose` or `refuse`.
+    """
+
+    name: str
+    repository: str
+    ref: str = "refs/heads/main"
+    path: str = "flows"
+    namespaces: tuple[str, ...] = ("*",)
+    writes: str = "commit"
+    reject_invalid: bool = False
+    reports: bool = True
+    active: str | None = None
+    held: str | None = None
+    state: str = "OK"
+    message: str | None = None
+    checked_at: datetime | None = None
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A commit that was planned for an environment, and what became of it.
+
+    `result` is `ACTIVE`, `SUPERSEDED`, `INVALID`, `HELD`, `UNCHANGED` or `FAILED`; `changes` are the plan's rows and
+    `problems` the findings, both in their JSON shape.
+    """
+
+    environment: str
+    commit: str
+    result: str
+    at: datetime
+    tree: str | None = None
+    author: str | None = None
+    message: str | None = None
+    actor: str | None = None
+    previous: str | None = None
+    seconds: float = 0.0
+    changes: tuple[dict[str, Any], ...] = ()
+    problems: tuple[dict[str, Any], ...] = ()
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowVersion:
+    """One revision of one flow: `revision` counts from 1 per (namespace, id) and rises when the content changes.
+
+    `active` marks the version that runs now; a deletion is a version of its own with `deleted` set. `source` is the
+    YAML as it stands in git.
+    """
+
+    namespace: str
+    flow_id: str
+    revision: int
+    blob: str
+    source: str
+    created_at: datetime
+    environment: str | None = None
+    commit: str | None = None
+    path: str | None = None
+    disabled: bool = False
+    deleted: bool = False
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerState:
+    """What a trigger remembers between two evaluations; one row per (namespace, flow, trigger)."""
+
+    namespace: str
+    flow_id: str
+    trigger_id: str
+    kind: str = "SCHEDULE"
+    disabled: bool = False
+    next_at: datetime | None = None
+    last_at: datetime | None = None
+    evaluated_at: datetime | None = None
+    execution_id: str | None = None
+    locked: bool = False
+    memory: dict[str, Any] = field(default_factory=dict)
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook delivery of a forge as it was received. `result` is `ACCEPTED`, `IGNORED`, `DUPLICATE`, `REFUSED`."""
+
+    repository: str
+    delivery_id: str
+    event: str
+    received_at: datetime
+    result: str
+    ref: str | None = None
+    before: str | None = None
+    after: str | None = None
+    actor: str | None = None
+    reason: str | None = None
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A value of the key-value store. `kind` is STRING, NUMBER, BOOLEAN, DATETIME, DATE, DURATION or JSON."""
+
+    namespace: str
+    key: str
+    kind: str
+    value: Any
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+    description: str | None = None
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An API token; only `digest`, the SHA-256 of the secret, is stored. `namespaces` are prefixes by segment."""
+
+    name: str
+    digest: str
+    prefix: str
+    role: str
+    created_at: datetime
+    namespaces: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what to which thing, and whether it was allowed."""
+
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    result: str = "OK"
+    detail: dict[str, Any] = field(default_factory=dict)
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that claims task runs. `beats` is its heartbeat counter, never compared with a clock."""
+
+    id: str
+    host: str
+    pid: int
+    started_at: datetime
+    beats: int = 0
+    draining: bool = False

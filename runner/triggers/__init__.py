@@ -1,0 +1,1 @@
+"""What starts executions: trigger types, conditions and schedules, as pure functions."""
