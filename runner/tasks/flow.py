@@ -1,0 +1,184 @@
+"""Containers and other tasks that the engine itself carries out; their meaning is in `runner.executions.flowables`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, ClassVar, Literal
+
+from pydantic import AliasChoices, Field, SerializeAsAny
+
+from runner.durations import Duration
+from runner.flows.models import Input, Model, Task, TaskKind, Tasks, Template
+
+
+class Flowable(Task):
+    """A task that holds other tasks."""
+
+    kind: ClassVar[TaskKind] = TaskKind.FLOWABLE
+
+    errors: Tasks = ()
+    finally_: Tasks = Field(default=(), alias="finally")
+
+    def branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield the lists of tasks inside, by branch name."""
+        yield from self.main_branches()
+        yield "errors", self.errors
+        yield "finally", self.finally_
+
+    def main_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield the lists other than `errors` and `finally`."""
+        yield from ()
+
+
+class Block(Flowable):
+    """A flowable whose main list is called `tasks`."""
+
+    tasks: Tasks = ()
+
+    def main_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield the one list `tasks`."""
+        yield "tasks", self.tasks
+
+
+class Sequential(Block):
+    """Run tasks one after the other."""
+
+
+class Parallel(Block):
+    """Run tasks at the same time, at most `concurrent` of them (0: no limit)."""
+
+    concurrent: int = Field(default=0, ge=0)
+
+
+class DagTask(Model):
+    """A task of a `Dag` with the ids of those that must have ended before it."""
+
+    task: SerializeAsAny[Task]
+    depends_on: tuple[str, ...] = ()
+
+
+class Dag(Flowable):
+    """Run tasks in the order of their dependencies."""
+
+    tasks: tuple[DagTask, ...] = Field(min_length=1)
+    concurrent: int = Field(default=0, ge=0)
+
+    def main_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield the tasks in the order in which they are written."""
+        yield "tasks", tuple(node.task for node in self.tasks)
+
+
+class If(Flowable):
+    """Run `then` when the condition is truthy, else `else`."""
+
+    condition: Template
+    then: Tasks = Field(min_length=1)
+    else_: Tasks = Field(default=(), alias="else")
+
+    def main_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield `then` and `else`."""
+        yield "then", self.then
+        yield "else", self.else_
+
+
+class Switch(Flowable):
+    """Run the case whose key equals the value, else `defaults`."""
+
+    value: Template
+    cases: dict[str, Tasks] = Field(default_factory=dict)
+    defaults: Tasks = ()
+
+    def main_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield each case as `case:<key>`, then `defaults`."""
+        for key, tasks in self.cases.items():
+            yield f"case:{key}", tasks
+        yield "defaults", self.defaults
+
+
+class ForEach(Block):
+    """Run tasks for each value; values side by side up to `concurrency_limit` (0: all)."""
+
+    values: Any
+    concurrency_limit: int = Field(default=1, ge=0)
+
+
+class EachSequential(Block):
+    """Deprecated form of `ForEach` with one value at a time."""
+
+    value: Any
+
+
+class EachParallel(Block):
+    """Deprecated: all tasks of all values side by side, at most `concurrent`."""
+
+    value: Any
+    concurrent: int = Field(default=0, ge=0)
+
+
+class AllowFailure(Block):
+    """Turn a failure inside into a warning."""
+
+
+class WorkingDirectory(Block):
+    """Run tasks one after the other in one directory on one worker."""
+
+    kind: ClassVar[TaskKind] = TaskKind.FLOWABLE
+
+    input_files: Any = None
+    output_files: Any = None
+    namespace_files: Any = None
+    cache: dict[str, Any] | None = None
+    task_runner: dict[str, Any] | None = None
+
+
+class Pause(Block):
+    """Stop until somebody resumes, or until a time has passed."""
+
+    delay: Duration | Template | None = None
+    pause_duration: Duration | Template | None = None
+    on_resume: tuple[Input, ...] = ()
+    on_pause: SerializeAsAny[Task] | None = None
+    behavior: Literal["RESUME", "WARN", "FAIL", "CANCEL"] = "RESUME"
+
+
+class CheckFrequency(Model):
+    """How often and how long a `LoopUntil` tries."""
+
+    interval: Duration | Template = timedelta(seconds=1)
+    max_iterations: int | Template | None = 100
+    max_duration: Duration | Template | None = timedelta(hours=1)
+
+
+class LoopUntil(Block):
+    """Run tasks again and again until the condition is truthy."""
+
+    condition: Template
+    check_frequency: CheckFrequency = CheckFrequency()
+    fail_on_max_reached: bool = False
+
+
+class Subflow(Task):
+    """Start another flow, and wait for it unless told otherwise."""
+
+    kind: ClassVar[TaskKind] = TaskKind.SUBFLOW
+
+    namespace: Template
+    flow_id: Template
+    revision: int | None = None
+    inputs: dict[str, Any] | None = None
+    labels: Any = None
+    wait: bool = True
+    transmit_failed: bool = True
+    inherit_labels: bool | Template = False
+    schedule_date: Template | None = None
+    outputs: Any = None
+    restart_behavior: Literal["RETRY_FAILED", "NEW_EXECUTION"] = "RETRY_FAILED"
+
+
+class Sleep(Task):
+    """Let some time pass, without holding a worker."""
+
+    kind: ClassVar[TaskKind] = TaskKind.FLOWABLE
+
+    duration: Duration | Template = Field(validation_alias=AliasChoices("duration"))
