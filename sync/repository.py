@@ -1,0 +1,428 @@
+"""A bare git repository: read trees and blobs, commit without a work tree, move refs by compare-and-set.
+
+Nothing is ever checked out. Paths and file names come from people we do not trust, so a listing refuses what could
+escape a folder (`..`, `.git`, symlinks, submodules) instead of following it.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from dulwich.errors import MissingCommitError, NotGitRepository, ObjectFormatException
+from dulwich.graph import can_fast_forward
+from dulwich.object_store import tree_lookup_path
+from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
+from dulwich.refs import Ref, check_ref_format
+from dulwich.repo import Repo
+
+from runner.errors import ConflictError, InvalidError, NotFoundError, Problem
+
+MAX_FLOW_BYTES: Final = 1 << 20
+MAX_FILE_BYTES: Final = 10 << 20
+MAX_FILES: Final = 50_000
+MAX_DEPTH: Final = 64
+REPORTS_REF: Final = "refs/heads/mainstem-reports"
+MAIN: Final = "refs/heads/main"
+
+_SYMLINK: Final = 0o120000
+_SUBMODULE: Final = 0o160000
+_SHA: Final = re.compile(r"[0-9a-f]{40}\Z")
+_CACHED_TREES: Final = 20_000
+# What git itself refuses in a tree, on any file system: names that mean the repository's own folder.
+_RESERVED: Final = frozenset({"", ".", "..", ".git", "git~1"})
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """What a commit says of itself; `author` is a name without an address."""
+
+    id: str
+    tree: str
+    parents: tuple[str, ...]
+    author: str
+    at: datetime
+    message: str
+
+    @property
+    def subject(self) -> str:
+        """Return the first line of the message."""
+        return self.message.strip().partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who a commit is made by."""
+
+    name: str
+    email: str
+
+    def as_bytes(self) -> bytes:
+        """Return `Name <email>`, without the characters that would end a header."""
+        clean = [re.sub(r"[<>\x00-\x1f]", "", part).strip() or "unknown" for part in (self.name, self.email)]
+        return f"{clean[0]} <{clean[1]}>".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files below a folder of a commit: `files` maps whole paths to blob ids; `tree` is None for no such folder."""
+
+    tree: str | None
+    files: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+
+
+def check_ref(ref: str) -> str:
+    """Return `ref` when it is a full, well-formed branch or tag name.
+
+    Raises:
+        InvalidError: `repository.ref.invalid`.
+    """
+    if not ref.startswith(("refs/heads/", "refs/tags/")) or not check_ref_format(Ref(ref.encode())):
+        raise InvalidError(
+            "repository.ref.invalid", f"{ref!r} is no full ref name", hint="write it as refs/heads/<branch>"
+        )
+    return ref
+
+
+def check_sha(sha: str) -> str:
+    """Return `sha` when it is a full commit id.
+
+    Raises:
+        InvalidError: `repository.commit.invalid`.
+    """
+    if not _SHA.match(sha):
+        raise InvalidError("repository.commit.invalid", f"{sha!r} is no commit id of 40 hexadecimal digits")
+    return sha
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name of a tree entry stays where it stands, on every file system that git knows."""
+    plain = name.rstrip(". ").lower() if name not in {".", ".."} else name
+    return plain not in _RESERVED and not any(char in name for char in "/\\\0")
+
+
+def blob_id(content: bytes) -> str:
+    """Return the id that git gives to `content`."""
+    return Blob.from_string(content).id.decode()
+
+
+class GitRepository:
+    """One bare repository that stays open. Reads may come from any thread; writers hold `lock`.
+
+    The lock is per object, and there is one object per repository in a process: pushes, commits of the API and the
+    report writer exclude each other by it.
+    """
+
+    def __init__(self, repo: Repo, path: Path) -> None:
+        self._repo = repo
+        self.path = path
+        self.lock = threading.RLock()
+        self._trees: OrderedDict[str, tuple[tuple[str, int, str], ...]] = OrderedDict()
+        self._clean: OrderedDict[str, None] = OrderedDict()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the repository at `path`, bare or the work tree of one.
+
+        Raises:
+            NotFoundError: `repository.missing`.
+        """
+        try:
+            return cls(Repo(str(path)), path)
+        except (NotGitRepository, PermissionError) as error:
+            raise NotFoundError("repository.missing", f"there is no git repository at {path}") from error
+
+    @classmethod
+    def open_or_init(cls, path: Path) -> Self:
+        """Open the bare repository at `path`; make it first, with HEAD on `main`, when there is none."""
+        if (path / "HEAD").exists():
+            return cls.open(path)
+        path.mkdir(parents=True, exist_ok=True)
+        repo = Repo.init_bare(str(path), default_branch=b"main")
+        return cls(repo, path)
+
+    def close(self) -> None:
+        """Close the files of the packs."""
+        self._repo.close()
+
+    @property
+    def raw(self) -> Repo:
+        """Return the library's own object, for the transports in `sync`."""
+        return self._repo
+
+    # refs
+
+    def head(self, ref: str) -> str | None:
+        """Return the commit that `ref` names, or None when there is no such ref. Tags are followed."""
+        try:
+            found = self._repo.refs[Ref(ref.encode())]
+        except KeyError:
+            return None
+        return self._peeled(found.decode())
+
+    def set_head(self, ref: str, expected: str | None, new: str) -> bool:
+        """Move `ref` from `expected` (None: it must not exist) to `new`; False when somebody was faster."""
+        name = Ref(ref.encode())
+        if expected is None:
+            return bool(self._repo.refs.add_if_new(name, ObjectID(new.encode())))
+        return bool(self._repo.refs.set_if_equals(name, ObjectID(expected.encode()), ObjectID(new.encode())))
+
+    def remove_head(self, ref: str, expected: str) -> bool:
+        """Delete `ref` if it still names `expected`."""
+        return bool(self._repo.refs.remove_if_equals(Ref(ref.encode()), ObjectID(expected.encode())))
+
+    def heads(self) -> dict[str, str]:
+        """Return all refs with what they name."""
+        return {name.decode(): sha.decode() for name, sha in self._repo.get_refs().items()}
+
+    # objects
+
+    def __contains__(self, sha: str) -> bool:
+        return ObjectID(sha.encode()) in self._repo.object_store
+
+    def commit(self, sha: str) -> CommitRecord:
+        """Return the commit `sha`.
+
+        Raises:
+            NotFoundError: `repository.commit.missing`.
+        """
+        found = self._object(check_sha(sha))
+        if not isinstance(found, Commit):
+            raise NotFoundError("repository.commit.missing", f"there is no commit {sha} in {self.path.name}")
+        return CommitRecord(
+            id=sha,
+            tree=found.tree.decode(),
+            parents=tuple(parent.decode() for parent in found.parents),
+            author=found.author.decode("utf-8", "replace").partition(" <")[0],
+            at=datetime.fromtimestamp(found.commit_time, UTC),
+            message=found.message.decode("utf-8", "replace"),
+        )
+
+    def blob(self, sha: str, *, limit: int = MAX_FILE_BYTES) -> bytes:
+        """Return the content of a blob.
+
+        Raises:
+            NotFoundError: `repository.blob.missing`.
+            InvalidError: `repository.file.large` when it has more than `limit` bytes.
+        """
+        found = self._object(sha)
+        if not isinstance(found, Blob):
+            raise NotFoundError("repository.blob.missing", f"there is no blob {sha} in {self.path.name}")
+        content = found.as_raw_string()
+        if len(content) > limit:
+            raise InvalidError("repository.file.large", f"a file has {len(content):,} bytes; the limit is {limit:,}")
+        return content
+
+    def listing(self, commit: str, folder: str = "") -> Listing:
+        """Return the files of `commit` below `folder`; what is refused stands in its problems and not in its files."""
+        tree = self._subtree(self.commit(commit).tree, folder)
+        if tree is None:
+            return Listing(None, {})
+        files: dict[str, str] = {}
+        problems: list[Problem] = []
+        prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        for path, mode, sha in self._walk(tree, prefix, 0):
+            refused = _refusal(path, mode, len(files))
+            if refused is not None:
+                problems.append(refused)
+                if refused.code == "repository.files.many":
+                    break
+            elif not stat.S_ISDIR(mode):
+                files[path] = sha
+        return Listing(tree, files, tuple(problems))
+
+    def find(self, commit: str, path: str) -> str | None:
+        """Return the blob id of the file `path` in `commit`, or None."""
+        try:
+            mode, sha = tree_lookup_path(
+                self._repo.object_store.__getitem__, ObjectID(self.commit(commit).tree.encode()), path.encode()
+            )
+        except (KeyError, NotADirectoryError, ValueError):
+            return None
+        return sha.decode() if stat.S_ISREG(mode) else None
+
+    def check_tree(self, commit: str) -> str | None:
+        """Return why the tree of `commit` must not be accepted (a missing object, an impossible name), or None.
+
+        Subtrees that were found good are remembered by id, so that the cost is that of what changed.
+        """
+        found = self._object(commit)
+        if not isinstance(found, Commit):
+            return "not a commit"
+        return self._check_subtree(found.tree.decode(), 0)
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether `old` is `new` or one of its ancestors, as far as the history is here."""
+        if old == new:
+            return True
+        try:
+            return bool(can_fast_forward(self._repo, ObjectID(old.encode()), ObjectID(new.encode())))
+        except (KeyError, MissingCommitError):
+            return False
+
+    def commit_changes(
+        self, parent: str | None, changes: Mapping[str, bytes | None], *, author: Author, message: str, at: datetime
+    ) -> str:
+        """Write a commit on `parent` that sets (or, for None, removes) whole paths, and return its id.
+
+        No ref is moved. Bytes are stored exactly as they are given. Folders that become empty vanish.
+        """
+        store = self._repo.object_store
+        tree = self.commit(parent).tree if parent else None
+        written: list[ShaFile] = []
+        root = self._edited(tree, {tuple(path.split("/")): content for path, content in changes.items()}, written)
+        commit = Commit()
+        commit.tree = root
+        commit.parents = [ObjectID(parent.encode())] if parent else []
+        commit.author = author.as_bytes()
+        commit.committer = Author("Mainstem", "mainstem@localhost").as_bytes()
+        commit.author_time = commit.commit_time = int(at.timestamp())
+        commit.author_timezone = commit.commit_timezone = 0
+        commit.encoding = b"UTF-8"
+        commit.message = message.encode()
+        for obj in [*written, commit]:
+            store.add_object(obj)
+        return commit.id.decode()
+
+    def _edited(
+        self, tree: str | None, changes: Mapping[tuple[str, ...], bytes | None], written: list[ShaFile]
+    ) -> ObjectID:
+        edited = Tree()
+        for name, mode, sha in self._entries(tree) if tree else ():
+            edited.add(name.encode("utf-8", "surrogateescape"), mode, ObjectID(sha.encode()))
+        folders: dict[str, dict[tuple[str, ...], bytes | None]] = {}
+        for path, content in changes.items():
+            if not is_safe_name(path[0]):
+                raise InvalidError("repository.name.refused", f"{'/'.join(path)!r} cannot be the path of a file")
+            if len(path) > 1:
+                folders.setdefault(path[0], {})[path[1:]] = content
+            else:
+                self._set_file(edited, path[0].encode(), content, written)
+        for folder, inner in folders.items():
+            key = folder.encode()
+            old = edited[key] if key in edited else None  # noqa: SIM401 - a Tree has no `get`
+            if old is not None and not stat.S_ISDIR(old[0]):
+                raise ConflictError("repository.path.occupied", f"{folder!r} is a file, not a folder")
+            child = self._edited(old[1].decode() if old else None, inner, written)
+            if child == Tree().id:
+                if old is not None:
+                    del edited[key]
+            else:
+                edited[key] = (stat.S_IFDIR, child)
+        written.append(edited)
+        return edited.id
+
+    @staticmethod
+    def _set_file(tree: Tree, name: bytes, content: bytes | None, written: list[ShaFile]) -> None:
+        if content is None:
+            if name in tree:
+                del tree[name]
+            return
+        blob = Blob.from_string(content)
+        written.append(blob)
+        mode = tree[name][0] if name in tree and stat.S_ISREG(tree[name][0]) else 0o100644
+        tree[name] = (mode, blob.id)
+
+    def _object(self, sha: str) -> ShaFile | None:
+        try:
+            return self._repo.object_store[ObjectID(sha.encode())]
+        except (KeyError, ObjectFormatException):
+            return None
+
+    def _peeled(self, sha: str) -> str:
+        found = self._object(sha)
+        for _ in range(8):  # tags of tags; git itself has no limit, a loop cannot exist but a long chain can
+            if not isinstance(found, Tag):
+                break
+            sha = found.object[1].decode()
+            found = self._object(sha)
+        return sha
+
+    def _subtree(self, tree: str, folder: str) -> str | None:
+        current = tree
+        for part in [part for part in folder.split("/") if part]:
+            inner = next((sha for name, mode, sha in self._entries(current) if name == part and stat.S_ISDIR(mode)), "")
+            if not inner:
+                return None
+            current = inner
+        return current
+
+    def _entries(self, tree: str) -> tuple[tuple[str, int, str], ...]:
+        known = self._trees.get(tree)
+        if known is None:
+            found = self._object(tree)
+            if not isinstance(found, Tree):
+                raise NotFoundError("repository.tree.missing", f"tree {tree} is not in {self.path.name}")
+            known = tuple((e.path.decode("utf-8", "surrogateescape"), e.mode, e.sha.decode()) for e in found.items())
+            self._trees[tree] = known
+            if len(self._trees) > _CACHED_TREES:
+                self._trees.popitem(last=False)
+        return known
+
+    def _walk(self, tree: str, prefix: str, depth: int) -> Iterator[tuple[str, int, str]]:
+        for name, mode, sha in self._entries(tree):
+            path = prefix + name
+            yield path, mode, sha
+            if stat.S_ISDIR(mode) and is_safe_name(name) and depth < MAX_DEPTH:
+                yield from self._walk(sha, path + "/", depth + 1)
+
+    def _check_subtree(self, tree: str, depth: int) -> str | None:
+        if tree in self._clean:
+            return None
+        if depth > MAX_DEPTH:
+            return f"folders are nested deeper than {MAX_DEPTH}"
+        try:
+            entries = self._entries(tree)
+        except NotFoundError:
+            return f"tree {tree[:7]} is missing"
+        for name, mode, sha in entries:
+            reason = self._check_entry(name, mode, sha, depth)
+            if reason:
+                return reason
+        self._clean[tree] = None
+        if len(self._clean) > _CACHED_TREES:
+            self._clean.popitem(last=False)
+        return None
+
+    def _check_entry(self, name: str, mode: int, sha: str, depth: int) -> str | None:
+        if not is_safe_name(name):
+            return f"the name {name!r} is not allowed in a tree"
+        if stat.S_ISDIR(mode):
+            return self._check_subtree(sha, depth + 1)
+        if mode != _SUBMODULE and sha not in self:
+            return f"blob {sha[:7]} is missing"
+        return None
+
+
+def _refusal(path: str, mode: int, count: int) -> Problem | None:
+    shown = path.encode("utf-8", "backslashreplace").decode()
+    if count >= MAX_FILES:
+        return Problem("repository.files.many", f"there are more than {MAX_FILES:,} files below this path")
+    if not is_safe_name(path.rpartition("/")[2]) or not path.isprintable():
+        return Problem("repository.name.refused", f"{shown!r} is not an acceptable file name", file=shown)
+    if path.count("/") >= MAX_DEPTH:
+        return Problem("repository.depth.exceeded", f"folders are nested deeper than {MAX_DEPTH}", file=shown)
+    kind = stat.S_IFMT(mode)
+    if kind == _SYMLINK:
+        return Problem(
+            "repository.symlink.refused",
+            "a symbolic link is not followed",
+            file=shown,
+            hint="commit the file itself",
+        )
+    if kind == _SUBMODULE:
+        return Problem(
+            "repository.submodule.refused",
+            "a submodule is not fetched",
+            file=shown,
+            hint="commit the files, or declare the other repository as a repository of its own",
+        )
+    return None

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from runner.errors import InvalidError, NotFoundError
+from sync.repository import Author, GitRepository, check_ref, check_sha, is_safe_name
+
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+ANN = Author("Ann", "ann@example.org")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[GitRepository]:
+    made = GitRepository.open_or_init(tmp_path / "flows.git")
+    yield made
+    made.close()
+
+
+def commit(repository: GitRepository, parent: str | None, **files: bytes | None) -> str:
+    changes = {path.replace("__", "/").replace("_yaml", ".yaml"): content for path, content in files.items()}
+    return repository.commit_changes(parent, changes, author=ANN, message="change", at=AT)
+
+
+def git(path: Path, *arguments: str, data: bytes | None = None) -> str:
+    done = subprocess.run(["git", "-C", str(path), *arguments], input=data, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def raw_tree(path: Path, *entries: tuple[str, str, str]) -> str:
+    """Write a tree that the porcelain would refuse to make."""
+    body = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(sha) for mode, name, sha in entries)
+    return git(path, "hash-object", "-w", "-t", "tree", "--literally", "--stdin", data=body)
+
+
+def raw_commit(path: Path, tree: str) -> str:
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return git(path, *author, "commit-tree", tree, "-m", "raw")
+
+
+def test_a_new_repository_has_its_head_on_main_and_no_commit(repository: GitRepository):
+    assert repository.head("refs/heads/main") is None
+    assert git(repository.path, "symbolic-ref", "HEAD") == "refs/heads/main"
+
+
+def test_git_reads_what_was_committed_byte_by_byte(repository: GitRepository):
+    content = b"id: a\r\n\xff\x00 no newline at the end"
+
+    sha = commit(repository, None, flows__a_yaml=content)
+
+    assert repository.set_head("refs/heads/main", None, sha)
+    shown = subprocess.run(
+        ["git", "-C", str(repository.path), "show", "main:flows/a.yaml"], capture_output=True, check=True
+    )
+    assert shown.stdout == content
+    assert git(repository.path, "fsck", "--strict") == ""
+    assert git(repository.path, "log", "-1", "--format=%an <%ae> %s", "main") == "Ann <ann@example.org> change"
+
+
+def test_a_commit_changes_only_the_paths_it_names(repository: GitRepository):
+    first = commit(repository, None, flows__x__a_yaml=b"a", flows__b_yaml=b"b", readme=b"r")
+
+    second = commit(repository, first, flows__x__a_yaml=None, flows__c_yaml=b"c")
+
+    assert set(repository.listing(second).files) == {"flows/b.yaml", "flows/c.yaml", "readme"}
+    assert repository.listing(second).files["flows/b.yaml"] == repository.listing(first).files["flows/b.yaml"]
+    assert repository.is_ancestor(first, second)
+    assert not repository.is_ancestor(second, first)
+
+
+def test_a_listing_of_a_folder_that_is_not_there_is_empty(repository: GitRepository):
+    sha = commit(repository, None, readme=b"r")
+
+    listing = repository.listing(sha, "flows")
+
+    assert listing.tree is None
+    assert not listing.files
+
+
+def test_of_two_moves_of_a_ref_from_one_commit_one_is_told_no(repository: GitRepository):
+    base = commit(repository, None, a=b"1")
+    one, two = commit(repository, base, a=b"2"), commit(repository, base, a=b"3")
+
+    moved = [
+        repository.set_head("refs/heads/main", None, base),
+        repository.set_head("refs/heads/main", None, one),
+        repository.set_head("refs/heads/main", base, one),
+        repository.set_head("refs/heads/main", base, two),
+    ]
+
+    assert moved == [True, False, True, False]
+    assert repository.head("refs/heads/main") == one
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "code"),
+    [
+        ("120000", "link.yaml", "repository.symlink.refused"),
+        ("160000", "module", "repository.submodule.refused"),
+        ("100644", "..", "repository.name.refused"),
+        ("100644", ".git", "repository.name.refused"),
+        ("100644", ".GIT ", "repository.name.refused"),
+        ("100644", "a\\b.yaml", "repository.name.refused"),
+        ("100644", "bad\x1b[2J.yaml", "repository.name.refused"),
+    ],
+)
+def test_a_listing_refuses_entries_that_could_lead_elsewhere(
+    repository: GitRepository, mode: str, name: str, code: str
+):
+    blob = git(repository.path, "hash-object", "-w", "--stdin", data=b"/etc/passwd")
+    target = raw_commit(repository.path, raw_tree(repository.path)) if mode == "160000" else blob
+    inner = raw_tree(repository.path, (mode, name, target), ("100644", "ok.yaml", blob))
+    sha = raw_commit(repository.path, raw_tree(repository.path, ("40000", "flows", inner)))
+
+    listing = repository.listing(sha, "flows")
+
+    assert [problem.code for problem in listing.problems] == [code]
+    assert set(listing.files) == {"flows/ok.yaml"}
+
+
+def test_a_tree_with_a_missing_blob_or_an_impossible_name_is_not_accepted(repository: GitRepository):
+    blob = git(repository.path, "hash-object", "-w", "--stdin", data=b"x")
+    good = raw_commit(repository.path, raw_tree(repository.path, ("100644", "a", blob)))
+    missing = raw_commit(repository.path, raw_tree(repository.path, ("100644", "a", "0" * 39 + "1")))
+    dots = raw_commit(repository.path, raw_tree(repository.path, ("100644", "..", blob)))
+
+    reasons = [repository.check_tree(sha) for sha in (good, missing, dots)]
+
+    assert reasons[0] is None
+    assert reasons[1] == "blob 0000000 is missing"
+    assert reasons[2] == "the name '..' is not allowed in a tree"
+
+
+def test_folders_nested_beyond_the_limit_are_a_problem_and_not_a_recursion_error(repository: GitRepository):
+    blob = git(repository.path, "hash-object", "-w", "--stdin", data=b"x")
+    tree = raw_tree(repository.path, ("100644", "a.yaml", blob))
+    for _ in range(80):
+        tree = raw_tree(repository.path, ("40000", "d", tree))
+    sha = raw_commit(repository.path, tree)
+
+    listing = repository.listing(sha)
+
+    assert [problem.code for problem in listing.problems] == ["repository.depth.exceeded"]
+    assert repository.check_tree(sha) == "folders are nested deeper than 64"
+
+
+def test_a_large_file_is_refused_by_its_size(repository: GitRepository):
+    sha = commit(repository, None, a=b"x" * 100)
+
+    with pytest.raises(InvalidError) as caught:
+        repository.blob(repository.listing(sha).files["a"], limit=99)
+
+    assert caught.value.code == "repository.file.large"
+
+
+def test_names_that_mean_the_git_folder_are_not_safe():
+    assert [
+        name
+        for name in (".git", ".GIT", ".git.", "git~1", "..", ".", "", "a/b", "a.yaml", "...x")
+        if is_safe_name(name)
+    ] == [
+        "a.yaml",
+        "...x",
+    ]
+
+
+@pytest.mark.parametrize("ref", ["main", "refs/heads/a..b", "refs/heads/", "--upload-pack=x", "refs/remotes/x/y"])
+def test_a_ref_must_be_a_full_name(ref: str):
+    with pytest.raises(InvalidError):
+        check_ref(ref)
+
+
+def test_a_commit_id_is_checked_before_it_is_looked_up(repository: GitRepository):
+    with pytest.raises(InvalidError):
+        check_sha("HEAD; rm -rf /")
+    with pytest.raises(NotFoundError):
+        repository.commit("0" * 40)
