@@ -1,0 +1,229 @@
+"""The values between a task runner and its caller: what is to run, where it stands, how it ended."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from task_runners.capture import Capture, LogLine, OutputLimits
+from task_runners.errors import FailureReason
+from task_runners.files import FileLimits, safe_join
+from task_runners.lines import Metric
+from task_runners.masking import Masker
+
+__all__ = [
+    "Capabilities",
+    "JobHandle",
+    "JobStatus",
+    "Limits",
+    "LogCursor",
+    "Phase",
+    "Policy",
+    "RunnerContext",
+    "TaskResult",
+    "TaskSpec",
+    "Usage",
+    "WorkDir",
+]
+
+
+class Phase(enum.StrEnum):
+    """Where a job stands; the last four are final."""
+
+    PENDING = "PENDING"
+    STAGING_IN = "STAGING_IN"
+    RUNNING = "RUNNING"
+    STAGING_OUT = "STAGING_OUT"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended, or nobody can say how."""
+        return self in {Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED, Phase.LOST}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a body may use; None leaves it to the engine. How each is enforced is written at the task runner."""
+
+    memory_bytes: int | None = None
+    open_files: int | None = None
+    processes: int | None = None
+    file_bytes: int | None = None
+    cpu_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One attempt of one task run, rendered. `task_run_id` and `attempt` name it; the pair never runs twice at once.
+
+    `timeout` counts from the call of `run`, staging and image pull included. After it, or when the attempt is
+    cancelled, the body gets SIGTERM, `grace` later SIGKILL. `output_globs` are relative to the working directory.
+    `task_marker` is put into the body's environment as `MAINSTEM_TASKRUN`, so that it can be recognised as ours.
+    `uid` is the user of a local body (None: the user of this process).
+    """
+
+    command: tuple[str, ...]
+    task_run_id: str
+    attempt: int = 1
+    image: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: timedelta | None = None
+    grace: timedelta = timedelta(seconds=5)
+    output_globs: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    uid: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    task_marker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDir:
+    """The directory a body works in. The caller makes it, fills it with input files and removes it."""
+
+    path: Path
+
+    @property
+    def private(self) -> Path:
+        """Where a local body finds its `HOME` and `TMPDIR`; neither copied elsewhere nor collected."""
+        return self.path / ".mainstem"
+
+    def join(self, relative: str) -> Path:
+        """Return the path of `relative` below the directory.
+
+        Raises:
+            TaskRunnerError: `file.path.refused` when it would leave the directory or pass a link.
+        """
+        return safe_join(self.path, relative)
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle:
+    """What finds a job again after a restart; JSON by `as_json`, stored before the job starts."""
+
+    runner: str
+    id: str
+    node: str | None = None
+    created_at: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the handle as JSON values, for `from_json`."""
+        created = self.created_at.isoformat() if self.created_at else None
+        return {"runner": self.runner, "id": self.id, "node": self.node, "created_at": created}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> JobHandle:
+        """Return the handle that `as_json` described."""
+        created = document.get("created_at")
+        return cls(
+            runner=document["runner"],
+            id=document["id"],
+            node=document.get("node"),
+            created_at=datetime.fromisoformat(created) if created else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job used, children included; None where the engine does not say."""
+
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """Where a job stands. `exit_code` is 128 + N for a body that signal N ended."""
+
+    phase: Phase
+    exit_code: int | None = None
+    failure_reason: FailureReason | None = None
+    message: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogCursor:
+    """How far the log was read: the last timestamp and the texts seen at it."""
+
+    timestamp: datetime
+    seen: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a task runner can do, for validation, documents and the shared tests."""
+
+    container: bool = False
+    shared_files: bool = False
+    live_logs: bool = True
+    separate_stderr: bool = True
+    reattach: bool = False
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a flow may ask of an engine that could reach beyond its task."""
+
+    allow_volumes: bool = False
+    allow_privileged: bool = False
+    allow_host_network: bool = False
+
+
+@dataclass(slots=True)
+class RunnerContext:
+    """What surrounds one attempt; make a new one for each.
+
+    `on_line` gets the lines in order, from one thread. `cancelled` asks for the end of the attempt. `save_handle` must
+    store before it returns. `environment` is the outer environment from which a local body inherits an allow-list.
+    `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again.
+    """
+
+    on_line: Callable[[LogLine], None]
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    save_handle: Callable[[JobHandle], None] = lambda _handle: None
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    masker: Masker = field(default_factory=Masker)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    file_limits: FileLimits = field(default_factory=FileLimits)
+    output_limits: OutputLimits = field(default_factory=OutputLimits)
+    stored_handle: JobHandle | None = None
+    capture: Capture = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.capture = Capture(self.masker, self.output_limits, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """How an attempt ended. `status` is one of the final phases.
+
+    `output_files` maps paths relative to the working directory to where the files are now. `vars` and `metrics` come
+    from the body's markers; of two outputs of one name the later one counts.
+    """
+
+    status: Phase
+    exit_code: int | None = None
+    failure_reason: FailureReason | None = None
+    message: str | None = None
+    output_files: Mapping[str, Path] = field(default_factory=dict)
+    stdout_lines: int = 0
+    stderr_lines: int = 0
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    details: Mapping[str, Any] = field(default_factory=dict)
