@@ -42,12 +42,12 @@ def raw_commit(path: Path, tree: str) -> str:
     return git(path, *author, "commit-tree", tree, "-m", "raw")
 
 
-def test_a_new_repository_has_its_head_on_main_and_no_commit(repository: GitRepository):
+def test_a_new_repository_has_its_head_on_main_and_no_commit(repository: GitRepository) -> None:
     assert repository.head("refs/heads/main") is None
     assert git(repository.path, "symbolic-ref", "HEAD") == "refs/heads/main"
 
 
-def test_git_reads_what_was_committed_byte_by_byte(repository: GitRepository):
+def test_git_reads_what_was_committed_byte_by_byte(repository: GitRepository) -> None:
     content = b"id: a\r\n\xff\x00 no newline at the end"
 
     sha = commit(repository, None, flows__a_yaml=content)
@@ -61,7 +61,7 @@ def test_git_reads_what_was_committed_byte_by_byte(repository: GitRepository):
     assert git(repository.path, "log", "-1", "--format=%an <%ae> %s", "main") == "Ann <ann@example.org> change"
 
 
-def test_a_commit_changes_only_the_paths_it_names(repository: GitRepository):
+def test_a_commit_changes_only_the_paths_it_names(repository: GitRepository) -> None:
     first = commit(repository, None, flows__x__a_yaml=b"a", flows__b_yaml=b"b", readme=b"r")
 
     second = commit(repository, first, flows__x__a_yaml=None, flows__c_yaml=b"c")
@@ -72,7 +72,7 @@ def test_a_commit_changes_only_the_paths_it_names(repository: GitRepository):
     assert not repository.is_ancestor(second, first)
 
 
-def test_a_listing_of_a_folder_that_is_not_there_is_empty(repository: GitRepository):
+def test_a_listing_of_a_folder_that_is_not_there_is_empty(repository: GitRepository) -> None:
     sha = commit(repository, None, readme=b"r")
 
     listing = repository.listing(sha, "flows")
@@ -81,7 +81,7 @@ def test_a_listing_of_a_folder_that_is_not_there_is_empty(repository: GitReposit
     assert not listing.files
 
 
-def test_of_two_moves_of_a_ref_from_one_commit_one_is_told_no(repository: GitRepository):
+def test_of_two_moves_of_a_ref_from_one_commit_one_is_told_no(repository: GitRepository) -> None:
     base = commit(repository, None, a=b"1")
     one, two = commit(repository, base, a=b"2"), commit(repository, base, a=b"3")
 
@@ -110,7 +110,7 @@ def test_of_two_moves_of_a_ref_from_one_commit_one_is_told_no(repository: GitRep
 )
 def test_a_listing_refuses_entries_that_could_lead_elsewhere(
     repository: GitRepository, mode: str, name: str, code: str
-):
+) -> None:
     blob = git(repository.path, "hash-object", "-w", "--stdin", data=b"/etc/passwd")
     target = raw_commit(repository.path, raw_tree(repository.path)) if mode == "160000" else blob
     inner = raw_tree(repository.path, (mode, name, target), ("100644", "ok.yaml", blob))
@@ -122,7 +122,7 @@ def test_a_listing_refuses_entries_that_could_lead_elsewhere(
     assert set(listing.files) == {"flows/ok.yaml"}
 
 
-def test_a_tree_with_a_missing_blob_or_an_impossible_name_is_not_accepted(repository: GitRepository):
+def test_a_tree_with_a_missing_blob_or_an_impossible_name_is_not_accepted(repository: GitRepository) -> None:
     blob = git(repository.path, "hash-object", "-w", "--stdin", data=b"x")
     good = raw_commit(repository.path, raw_tree(repository.path, ("100644", "a", blob)))
     missing = raw_commit(repository.path, raw_tree(repository.path, ("100644", "a", "0" * 39 + "1")))
@@ -135,7 +135,7 @@ def test_a_tree_with_a_missing_blob_or_an_impossible_name_is_not_accepted(reposi
     assert reasons[2] == "the name '..' is not allowed in a tree"
 
 
-def test_folders_nested_beyond_the_limit_are_a_problem_and_not_a_recursion_error(repository: GitRepository):
+def test_folders_nested_beyond_the_limit_are_a_problem_and_not_a_recursion_error(repository: GitRepository) -> None:
     blob = git(repository.path, "hash-object", "-w", "--stdin", data=b"x")
     tree = raw_tree(repository.path, ("100644", "a.yaml", blob))
     for _ in range(80):
@@ -148,7 +148,7 @@ def test_folders_nested_beyond_the_limit_are_a_problem_and_not_a_recursion_error
     assert repository.check_tree(sha) == "folders are nested deeper than 64"
 
 
-def test_a_large_file_is_refused_by_its_size(repository: GitRepository):
+def test_a_large_file_is_refused_by_its_size(repository: GitRepository) -> None:
     sha = commit(repository, None, a=b"x" * 100)
 
     with pytest.raises(InvalidError) as caught:
@@ -157,7 +157,7 @@ def test_a_large_file_is_refused_by_its_size(repository: GitRepository):
     assert caught.value.code == "repository.file.large"
 
 
-def test_names_that_mean_the_git_folder_are_not_safe():
+def test_names_that_mean_the_git_folder_are_not_safe() -> None:
     assert [
         name
         for name in (".git", ".GIT", ".git.", "git~1", "..", ".", "", "a/b", "a.yaml", "...x")
@@ -169,12 +169,12 @@ def test_names_that_mean_the_git_folder_are_not_safe():
 
 
 @pytest.mark.parametrize("ref", ["main", "refs/heads/a..b", "refs/heads/", "--upload-pack=x", "refs/remotes/x/y"])
-def test_a_ref_must_be_a_full_name(ref: str):
+def test_a_ref_must_be_a_full_name(ref: str) -> None:
     with pytest.raises(InvalidError):
         check_ref(ref)
 
 
-def test_a_commit_id_is_checked_before_it_is_looked_up(repository: GitRepository):
+def test_a_commit_id_is_checked_before_it_is_looked_up(repository: GitRepository) -> None:
     with pytest.raises(InvalidError):
         check_sha("HEAD; rm -rf /")
     with pytest.raises(NotFoundError):

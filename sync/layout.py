@@ -1,0 +1,177 @@
+"""Which files of a repository are flows, and which are files beside them. Pure: paths in, places out.
+
+Three ways to lay a repository out are understood, together:
+
+- `<path>/<namespace>/<id>.yaml`, where the namespace is one dotted folder or nested folders. Other files belong to
+  the namespace of the nearest folder above them that holds flows, under the path below that folder.
+- Kestra's `_flows/` and `_files/` folders (the defaults of its git tasks), at any depth below the path.
+- Kestra's `<namespace>/flows/` and `<namespace>/files/` (its namespace synchronisation).
+
+A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
+to the root. A folder `tests` holds tests of flows and is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from runner.errors import InvalidError
+
+SETTINGS_FILE: Final = ".mainstem.yaml"
+_SUFFIXES: Final = (".yaml", ".yml")
+_TESTS: Final = "tests"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where an environment's flows and files stand. `files` is None when they stand beside the flows."""
+
+    root: str
+    files: str | None = None
+
+    def roots(self) -> tuple[str, ...]:
+        """Return the folders whose files count, without one that lies inside another."""
+        if self.files is None or is_below(self.files, self.root):
+            return (self.root,)
+        return (self.files,) if is_below(self.root, self.files) else (self.root, self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPlace:
+    """A flow file. `namespace` is what its folders say, None at the top; `namespace:` in the file wins over it."""
+
+    path: str
+    namespace: str | None
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or something inside it; the empty folder holds everything."""
+    return not folder or path == folder or path.startswith(folder + "/")
+
+
+def layout_of(root: str, settings: Any) -> Layout:
+    """Return the layout of an environment with path `root` from the parsed content of `.mainstem.yaml`.
+
+    Raises:
+        InvalidError: `repository.settings.invalid` when a folder is no relative path or a key is unknown.
+    """
+    root = root.strip("/")
+    if settings is None:
+        return Layout(root)
+    if not isinstance(settings, Mapping) or set(settings) - {"flows", "files"}:
+        raise InvalidError(
+            "repository.settings.invalid",
+            f"{SETTINGS_FILE} may hold the keys `flows` and `files`",
+            hint="flows: pipelines",
+        )
+    folders = {key: _folder(key, value) for key, value in settings.items()}
+    return Layout(folders.get("flows", root), folders.get("files"))
+
+
+def _folder(key: str, value: Any) -> str:
+    parts = PurePosixPath(value).parts if isinstance(value, str) else ("..",)
+    if ".." in parts or "/" in parts:
+        raise InvalidError(
+            "repository.settings.invalid", f"{SETTINGS_FILE}: {key}: {value!r} is no folder of this repository"
+        )
+    return "/".join(part for part in parts if part != ".")
+
+
+def flow_place(path: str, layout: Layout) -> FlowPlace | None:
+    """Return where the flow file `path` stands, or None when it is no flow file."""
+    if not path.endswith(_SUFFIXES) or not is_below(path, layout.root) or path == SETTINGS_FILE:
+        return None
+    if layout.files is not None and layout.files != layout.root and is_below(path, layout.files):
+        return None
+    folders = _folders_below(path, layout.root)
+    if _is_beside(folders):
+        return None
+    # A top folder `flows` is a namespace of that name only when the environment's path is above it on purpose.
+    named = [
+        name
+        for index, name in enumerate(folders)
+        if name != "_flows" and not (name == "flows" and (index or not layout.root))
+    ]
+    return FlowPlace(path, ".".join(named) or None)
+
+
+def _folders_below(path: str, root: str) -> list[str]:
+    inner = path[len(root) + 1 :] if root else path
+    return inner.split("/")[:-1]
+
+
+def _is_beside(folders: list[str]) -> bool:
+    # `files` is a folder of files only below a namespace: at the top it could be the name of one.
+    return (
+        "_files" in folders
+        or "files" in folders[1:]
+        or _TESTS in folders[:1]
+        or any(name.startswith(".") for name in folders)
+    )
+
+
+def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the namespace files of a revision: namespace -> path as a flow names it -> path in the repository.
+
+    Args:
+        paths: every file below the layout's folders.
+        layout: where flows and files stand.
+        stated: the `namespace:` that flow files state themselves, by their path.
+    """
+    paths = sorted(paths)
+    flows = {path: place for path in paths if (place := flow_place(path, layout))}
+    homes: dict[str, set[str]] = {}
+    for path, place in flows.items():
+        folder = path.rpartition("/")[0]
+        namespace = stated.get(path) or place.namespace
+        if namespace:
+            homes.setdefault(_home(folder, layout.root), set()).add(namespace)
+    index: dict[str, dict[str, str]] = {}
+    for path in paths:
+        if path in flows or path == SETTINGS_FILE:
+            continue
+        for namespace, name in _file_places(path, layout, homes):
+            index.setdefault(namespace, {}).setdefault(name, path)
+    return index
+
+
+def _home(folder: str, root: str) -> str:
+    """Return the folder whose files a flow in `folder` sees: that above `_flows` or `flows`."""
+    parent, _, name = folder.rpartition("/")
+    return parent if folder != root and name in {"_flows", "flows"} else folder
+
+
+def _file_places(path: str, layout: Layout, homes: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
+    folders = _folders_below(path, layout.root)
+    name = path.rpartition("/")[2]
+    if layout.files is not None:
+        if is_below(path, layout.files):
+            yield from _first_folder(path[len(layout.files) + 1 :] if layout.files else path)
+    elif folders[:1] != [_TESTS]:
+        marked = next((i for i, part in enumerate(folders) if part == "_files" or (part == "files" and i)), None)
+        if marked is not None:
+            above = "/".join(part for part in (layout.root, *folders[:marked]) if part)
+            inner = "/".join([*folders[marked + 1 :], name])
+            spaces = homes.get(above) or ({".".join(folders[:marked])} if marked else set())
+            yield from ((space, inner) for space in sorted(spaces)) if spaces else _first_folder(inner)
+        else:
+            yield from _nearest_home(folders, name, layout.root, homes)
+
+
+def _nearest_home(folders: list[str], name: str, root: str, homes: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
+    for depth in range(len(folders), -1, -1):
+        above = "/".join(part for part in (root, *folders[:depth]) if part)
+        if above in homes:
+            inner = "/".join([*folders[depth:], name])
+            yield from ((space, inner) for space in sorted(homes[above]))
+            return
+    yield from _first_folder("/".join([*folders, name]))
+
+
+def _first_folder(path: str) -> Iterator[tuple[str, str]]:
+    namespace, _, name = path.partition("/")
+    if name:
+        yield namespace, name

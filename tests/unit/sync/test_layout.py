@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.errors import InvalidError
+from sync.layout import Layout, file_index, flow_place, layout_of
+
+FLOWS = Layout("flows")
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "namespace"),
+    [
+        ("flows/report.yaml", "flows", None),
+        ("flows/company.team/report.yml", "flows", "company.team"),
+        ("flows/company/team/report.yaml", "flows", "company.team"),
+        ("flows/company.team/flows/report.yaml", "flows", "company.team"),
+        ("flows/_flows/company.team/report.yaml", "flows", "company.team"),
+        ("_flows/company.team/report.yaml", "", "company.team"),
+        ("flows/company.team/report.yaml", "", "company.team"),
+        ("flows/flows/report.yaml", "flows", "flows"),
+        ("envs/prod/flows/report.yaml", "envs/prod/flows", None),
+    ],
+)
+def test_the_folders_of_a_flow_name_its_namespace(path: str, root: str, namespace: str | None) -> None:
+    place = flow_place(path, Layout(root))
+
+    assert place is not None
+    assert place.namespace == namespace
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md",
+        "other/report.yaml",
+        "flowsx/report.yaml",
+        "flows/team/files/data.yaml",
+        "flows/team/_files/data.yaml",
+        "flows/tests/report.yaml",
+        "flows/.github/ci.yaml",
+        "flows/team/script.py",
+    ],
+)
+def test_other_files_are_no_flows(path: str) -> None:
+    assert flow_place(path, FLOWS) is None
+
+
+def test_a_file_belongs_to_the_nearest_folder_that_holds_flows() -> None:
+    paths = [
+        "flows/company.team/etl.yaml",
+        "flows/company.team/scripts/clean.py",
+        "flows/company.team/deep/other.yaml",
+        "flows/company.team/deep/query.sql",
+    ]
+
+    index = file_index(paths, FLOWS, {})
+
+    assert index == {
+        "company.team": {"scripts/clean.py": "flows/company.team/scripts/clean.py"},
+        "company.team.deep": {"query.sql": "flows/company.team/deep/query.sql"},
+    }
+
+
+def test_the_namespace_that_the_flows_state_wins_over_the_folder() -> None:
+    paths = ["flows/report.yaml", "flows/clean.py", "flows/lib/x.py", "flows/tests/y.py"]
+
+    index = file_index(paths, FLOWS, {"flows/report.yaml": "weather"})
+
+    assert index == {"weather": {"clean.py": "flows/clean.py", "lib/x.py": "flows/lib/x.py"}}
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (
+            ["flows/company.team/flows/a.yaml", "flows/company.team/files/in/x.csv"],
+            {"company.team": {"in/x.csv": "flows/company.team/files/in/x.csv"}},
+        ),
+        (["flows/_flows/a/b.yaml", "flows/_files/a/x.csv"], {"a": {"x.csv": "flows/_files/a/x.csv"}}),
+        (["flows/team/_files/x.yaml"], {"team": {"x.yaml": "flows/team/_files/x.yaml"}}),
+        (["flows/team/x.csv", "flows/top.csv"], {"team": {"x.csv": "flows/team/x.csv"}}),
+    ],
+)
+def test_the_layouts_of_kestra_are_detected(paths: list[str], expected: dict[str, dict[str, str]]) -> None:
+    assert file_index(paths, FLOWS, {}) == expected
+
+
+def test_the_settings_of_a_repository_name_its_folders() -> None:
+    layout = layout_of("flows/", {"flows": "pipelines", "files": "./data"})
+
+    assert layout.roots() == ("pipelines", "data")
+    assert file_index(["data/team/x/y.csv", "pipelines/team/a.py"], layout, {}) == {
+        "team": {"x/y.csv": "data/team/x/y.csv"}
+    }
+
+
+@pytest.mark.parametrize("settings", [{"flows": "../up"}, {"flows": "/etc"}, {"flows": 3}, {"folder": "x"}, ["flows"]])
+def test_settings_that_leave_the_repository_are_refused(settings: Any) -> None:
+    with pytest.raises(InvalidError) as caught:
+        layout_of("flows", settings)
+
+    assert caught.value.code == "repository.settings.invalid"
