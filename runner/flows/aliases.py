@@ -1,0 +1,56 @@
+"""The spellings of a type name that flows of all Kestra versions use.
+
+The canonical spelling is the full one of Kestra 1.x, `io.kestra.plugin.core.log.Log`. Accepted are also the form
+without `io.kestra.plugin.`, the packages of versions before 0.17 and the names that were renamed since.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+PREFIX = "io.kestra.plugin."
+
+_OLD_PACKAGES: Mapping[str, str] = {
+    "io.kestra.core.tasks.flows.": "core.flow.",
+    "io.kestra.core.tasks.log.": "core.log.",
+    "io.kestra.core.tasks.debugs.": "core.debug.",
+    "io.kestra.core.tasks.executions.": "core.execution.",
+    "io.kestra.core.tasks.states.": "core.state.",
+    "io.kestra.core.tasks.storages.": "core.storage.",
+    "io.kestra.core.tasks.templating.": "core.templating.",
+    "io.kestra.core.tasks.trigger.": "core.trigger.",
+    "io.kestra.core.models.triggers.types.": "core.trigger.",
+    "io.kestra.core.models.conditions.types.": "core.condition.",
+    "io.kestra.plugin.fs.http.": "core.http.",
+    "fs.http.": "core.http.",
+}
+
+_RENAMED: Mapping[str, str] = {
+    "core.condition.Variable": "core.condition.Expression",
+    "core.execution.Counts": "core.execution.Count",
+    "core.flow.Flow": "core.flow.Subflow",
+    "core.flow.WaitFor": "core.flow.LoopUntil",
+    "core.flow.Worker": "core.flow.WorkingDirectory",
+    "core.storage.Purge": "core.execution.PurgeExecutions",
+    "core.storage.PurgeExecution": "core.storage.PurgeCurrentExecutionFiles",
+}
+
+_KEEP_SUFFIX = frozenset({"FlowCondition", "FlowNamespaceCondition", "MultipleCondition"})
+
+
+@functools.lru_cache(maxsize=4096)
+def canonical(name: str) -> str:
+    """Return the full name of the type that `name` spells; a name of somebody else's type comes back as it is."""
+    spelled = name
+    for old, new in _OLD_PACKAGES.items():
+        if spelled.startswith(old):
+            spelled = new + spelled.removeprefix(old)
+            break
+    spelled = spelled.removeprefix(PREFIX)
+    if spelled.startswith("core.condition."):
+        word = spelled.removeprefix("core.condition.")
+        if word.endswith("Condition") and word not in _KEEP_SUFFIX and word != "Condition":
+            spelled = "core.condition." + word.removesuffix("Condition")
+    spelled = _RENAMED.get(spelled, spelled)
+    return spelled if spelled.startswith("io.kestra.") else PREFIX + spelled

@@ -1,0 +1,267 @@
+"""From a tree of plain values to the models of a flow, with every problem and its place.
+
+The tree is walked along the annotations of the models. A map where a task, trigger or condition belongs is built
+into an instance of the class that its `type` names, innermost first; the model around it then receives instances.
+So each model is validated once, on its own, and what pydantic reports is relative to a path that we know. Where
+building fails, a stand-in takes the place, so that the model around it can still report its own problems.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import AliasChoices, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.durations import parse_duration
+from runner.errors import InvalidError, MainstemError, Problem
+from runner.flows import registry
+from runner.flows.models import Condition, Flow, Input, Model, Output, Task, Trigger
+from runner.flows.positions import Mark, Path, Positions
+from runner.flows.registry import TypeKind
+from runner.flows.spelling import did_you_mean
+
+_KINDS: Mapping[type[Model], TypeKind] = {
+    Task: TypeKind.TASK,
+    Trigger: TypeKind.TRIGGER,
+    Condition: TypeKind.CONDITION,
+}
+_WORDS: Mapping[type[Model], str] = {
+    Task: "task",
+    Trigger: "trigger",
+    Condition: "condition",
+    Input: "input",
+    Output: "output",
+}
+# Where tasks of a type that we do not know are likely to stand, so that their problems are reported as well.
+_BRANCHES = ("tasks", "then", "else", "errors", "finally", "defaults")
+
+
+class Builder:
+    """Builds models and gathers problems.
+
+    `strict` refuses unknown properties (a flow that is being saved); otherwise they are ignored (a stored flow that
+    a newer version may have written). `paths` tells where each model that was built stands.
+    """
+
+    def __init__(self, positions: Positions, *, file: str | None = None, strict: bool = True) -> None:
+        self.problems: list[Problem] = []
+        self.paths: dict[int, Path] = {}
+        self._positions = positions
+        self._file = file
+        self._strict = strict
+        self._keep_alive: list[Model] = []
+
+    def flow(self, tree: Mapping[str, Any]) -> Flow | None:
+        """Return the flow, or None when there are problems."""
+        flow = self._model(Flow, tree, (), "flow")
+        return cast("Flow", flow) if flow is not None and not self.problems else None
+
+    def _model(self, cls: type[Model], raw: Mapping[str, Any], path: Path, word: str) -> Model | None:
+        fields = field_names(cls)
+        values: dict[str, Any] = {}
+        for key, value in raw.items():
+            name = fields.get(key)
+            if name is None:
+                values[key] = value
+                continue
+            field = cls.model_fields[name]
+            if value is None and not field.is_required() and not _admits_none(field.annotation):
+                continue  # `errors:` with nothing after it means that there are none
+            values[key] = self._value(field.annotation, value, (*path, key), word)
+        try:
+            built = cls.model_validate(values, by_alias=True, by_name=False, extra=None if self._strict else "ignore")
+        except ValidationError as error:
+            self._report_all(error, cls, path, word)
+            return None
+        except MainstemError as error:  # raised by a model's own validator, with a code of its own
+            self._add(error.code, error.message, self._positions.at(path), error.hint)
+            return None
+        self.paths[id(built)] = path
+        self._keep_alive.append(built)
+        return built
+
+    def _typed(self, kind: TypeKind, raw: Any, path: Path) -> Any:
+        if not isinstance(raw, dict):
+            article = "a map with `id` and `type`" if kind is not TypeKind.CONDITION else "a map with `type`"
+            self._add(f"{kind}.property.invalid", f"{article} is expected here", self._positions.at(path))
+            return self._stand_in(registry.BASES[kind], raw)
+        name = raw.get("type")
+        if not isinstance(name, str):
+            self._add(f"{kind}.property.missing", f"a {kind} needs a `type`", self._positions.at(path))
+            return self._stand_in(registry.BASES[kind], raw)
+        cls = registry.find(kind, name)
+        if cls is None:
+            hint = registry.nearest(kind, name)
+            self._add(
+                f"{kind}.type.unknown",
+                f"no {kind} type named {name!r}",
+                self._positions.at((*path, "type")),
+                f"did you mean {hint!r}?" if hint else None,
+            )
+            for branch in _BRANCHES if kind is TypeKind.TASK else ():
+                if isinstance(tasks := raw.get(branch), list):
+                    self._value(tuple[Task, ...], tasks, (*path, branch), "task")
+            return self._stand_in(registry.BASES[kind], raw)
+        return self._model(cls, raw, path, kind.value) or self._stand_in(cls, raw)
+
+    def _stand_in(self, cls: type[Model], raw: Any) -> Model:
+        given = raw if isinstance(raw, dict) else {}
+        return cls.model_construct(**{key: given.get(key, "") for key in ("id", "type") if key in cls.model_fields})
+
+    def _value(self, annotation: Any, raw: Any, path: Path, word: str) -> Any:  # noqa: PLR0911 - one line a shape
+        arms = _arms(annotation)
+        if isinstance(raw, dict):
+            models = [arm for arm in arms if isinstance(arm, type) and issubclass(arm, Model)]
+            if len(models) == 1:
+                return self._map(models[0], raw, path, word)
+            maps = [arm for arm in arms if get_origin(arm) is dict]
+            if maps:
+                inner = get_args(maps[0])[1]
+                return {key: self._value(inner, value, (*path, key), word) for key, value in raw.items()}
+            return raw
+        if isinstance(raw, list):
+            lists = [get_args(arm)[0] for arm in arms if get_origin(arm) in {tuple, list} and get_args(arm)]
+            if lists:
+                return [self._value(lists[0], value, (*path, index), word) for index, value in enumerate(raw)]
+            return raw
+        polymorphic = [arm for arm in arms if isinstance(arm, type) and arm in _KINDS]
+        if polymorphic and raw is not None:
+            return self._typed(_KINDS[polymorphic[0]], raw, path)
+        if isinstance(raw, str) and dt.timedelta in arms and "{" not in raw:
+            return self._duration(raw, path, word)
+        return _scalar(arms, raw)
+
+    def _map(self, cls: type[Model], raw: dict[str, Any], path: Path, word: str) -> Any:
+        if cls in _KINDS:
+            return self._typed(_KINDS[cls], raw, path)
+        inner_word = _WORDS.get(cls, word)
+        return self._model(cls, raw, path, inner_word) or self._stand_in(cls, raw)
+
+    def _duration(self, raw: str, path: Path, word: str) -> Any:
+        try:
+            return parse_duration(raw)
+        except InvalidError as error:
+            self._add(
+                f"{word}.property.invalid", f"`{path[-1]}`: {error.message}", self._positions.at(path), error.hint
+            )
+            return dt.timedelta(0)
+
+    def _report_all(self, error: ValidationError, cls: type[Model], path: Path, word: str) -> None:
+        seen: set[tuple[Any, Mark, str]] = set()
+        for detail in error.errors(include_url=False):
+            problem = self._problem(detail, cls, path, word)
+            same = (detail["loc"][:1], Mark(problem.line or 0, problem.column or 0), problem.code)
+            # A union reports once for each of its arms; the first is enough.
+            if same not in seen or detail["type"] == "value_error":
+                self.problems.append(problem)
+            seen.add(same)
+
+    def _problem(self, detail: ErrorDetails, cls: type[Model], path: Path, word: str) -> Problem:
+        loc = detail["loc"]
+        where = (*path, *loc)
+        name = ".".join(str(part) for part in loc[:1])
+        fault, message, hint = "invalid", detail["msg"], None
+        mark = self._positions.at(where)
+        if detail["type"] == "extra_forbidden":
+            fault = "unknown"
+            message = f'Unrecognized field "{name}" (class {_class_name(cls, word)}), not marked as ignorable'
+            hint = did_you_mean(name, field_names(cls)) or "known properties: " + ", ".join(sorted(_aliases(cls)))
+            mark = self._positions.key(where)
+        elif detail["type"] == "missing":
+            fault, message = "missing", f"the property `{name}` is required"
+            mark = self._positions.at(path)
+        elif detail["type"] == "value_error":
+            message = message.removeprefix("Value error, ")
+        elif detail["type"] == "string_pattern_mismatch":
+            message = f"`{name}` should match {detail['ctx']['pattern']}, but is {_shown(detail['input'])}"
+        else:
+            message = message.replace("Input should", f"`{name}` should", 1)
+            message = message.replace("tuple", "list").replace("Tuple", f"`{name}`").replace("dictionary", "map")
+            message += f", but is {_shown(detail['input'])}" if not detail["type"].startswith("too_") else ""
+        return Problem(f"{word}.property.{fault}", message, file=self._file, line=mark[0], column=mark[1], hint=hint)
+
+    def _add(self, code: str, message: str, mark: Mark, hint: str | None = None) -> None:
+        self.problems.append(Problem(code, message, file=self._file, line=mark.line, column=mark.column, hint=hint))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a map"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _class_name(cls: type[Model], word: str) -> str:
+    for kind in TypeKind:
+        if word == kind.value and issubclass(cls, registry.BASES[kind]):
+            return registry.full_name(kind, cls) or cls.__name__
+    return cls.__name__
+
+
+@functools.cache
+def field_names(cls: type[Model]) -> Mapping[str, str]:
+    """Return the field of `cls` for each name that it may have in YAML."""
+    names: dict[str, str] = {}
+    for field_name, field in cls.model_fields.items():
+        alias = field.validation_alias or field.alias or field_name
+        for choice in alias.choices if isinstance(alias, AliasChoices) else (alias,):
+            if isinstance(choice, str):
+                names[choice] = field_name
+    return names
+
+
+def _aliases(cls: type[Model]) -> list[str]:
+    return [name for name, field in field_names(cls).items() if name == (cls.model_fields[field].alias or name)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _arms(annotation: Any) -> tuple[Any, ...]:
+    """Return the alternatives of an annotation, without `Annotated` around them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _arms(get_args(annotation)[0])
+    if isinstance(annotation, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
+        return _arms(annotation.__value__)
+    if origin in {Union, types.UnionType}:
+        return tuple(arm for member in get_args(annotation) for arm in _arms(member))
+    return (annotation,)
+
+
+def _admits_none(annotation: Any) -> bool:
+    arms = _arms(annotation)
+    return type(None) in arms or Any in arms
+
+
+def _scalar(arms: tuple[Any, ...], raw: Any) -> Any:
+    """Turn a scalar into what the field takes, where Jackson would: numbers and booleans to text, enum case."""
+    if raw is None or Any in arms:
+        return raw
+    if isinstance(raw, str):
+        return _known_word(arms, raw)
+    if isinstance(raw, bool):
+        return raw if bool in arms or str not in arms else str(raw).lower()
+    if isinstance(raw, int | float) and str in arms and not {int, float, dt.timedelta}.intersection(arms):
+        return str(raw)
+    return raw
+
+
+def _known_word(arms: tuple[Any, ...], raw: str) -> Any:
+    for arm in arms:
+        words: list[Any] = []
+        if get_origin(arm) is Literal:
+            words = list(get_args(arm))
+        elif isinstance(arm, type) and issubclass(arm, enum.Enum):
+            words = [member.value for member in arm]
+        for word in words:
+            if isinstance(word, str) and word.lower() == raw.lower():
+                return word
+    return raw

@@ -1,0 +1,84 @@
+"""From the text of a flow to the flow, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runner.errors import FlowError, Problem, Severity
+from runner.flows import dialect, plugin_defaults, registry
+from runner.flows.build import Builder, field_names
+from runner.flows.loader import load
+from runner.flows.models import Flow
+from runner.flows.plugin_defaults import Default
+from runner.flows.registry import TypeKind
+
+__all__ = ["Parsed", "parse_flow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What came of a source: the flow when no problem is an error, and all problems in the order of their lines."""
+
+    flow: Flow | None
+    problems: tuple[Problem, ...]
+
+    def require(self) -> Flow:
+        """Return the flow. Raises `FlowError` with all problems when there is none."""
+        if self.flow is not None:
+            return self.flow
+        first = next((problem for problem in self.problems if problem.severity is Severity.ERROR), self.problems[0])
+        raise FlowError(first.code, first.message, hint=first.hint, problems=self.problems)
+
+
+def parse_flow(
+    source: str | bytes,
+    *,
+    file: str | None = None,
+    namespace: str | None = None,
+    strict: bool = True,
+    defaults: Sequence[Default] = (),
+) -> Parsed:
+    """Parse and check one flow.
+
+    Args:
+        source: YAML text with one document.
+        file: the name for problems.
+        namespace: the namespace of a flow that names none (from the folder where the file lies).
+        strict: whether unknown properties are errors and all checks run; False for stored flows, which passed once.
+        defaults: plugin defaults from outside the file, nearest namespace first.
+    """
+    try:
+        document = load(source, file=file)
+    except FlowError as error:
+        return Parsed(None, error.problems)
+    if not isinstance(document.value, dict):
+        mark = document.positions.at(())
+        message = "a flow is a map with `id`, `namespace` and `tasks`"
+        return Parsed(None, (Problem("flow.document.invalid", message, file=file, line=mark.line, column=mark.column),))
+    positions = document.positions
+    tree, moved = dialect.rewrite(document.value)
+    positions.moves.append(moved)
+    if namespace is not None:
+        tree.setdefault("namespace", namespace)
+    tree, moved = plugin_defaults.inject(tree, [*plugin_defaults.defaults_of(tree), *defaults], _known_names)
+    positions.moves.append(moved)
+    builder = Builder(positions, file=file, strict=strict)
+    flow = builder.flow(tree)
+    return Parsed(flow, _sorted(builder.problems))
+
+
+def _known_names(name: str) -> frozenset[str] | None:
+    for kind in TypeKind:
+        cls = registry.find(kind, name)
+        if cls is not None:
+            return frozenset(field_names(cls))
+    return None
+
+
+def _sorted(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    def place(problem: Problem) -> tuple[Any, ...]:
+        return (problem.line or 0, problem.column or 0, problem.code, problem.message)
+
+    return tuple(sorted(dict.fromkeys(problems), key=place))

@@ -1,0 +1,19 @@
+"""The known name that somebody probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of `known` that looks most like `name`, or None when none comes close."""
+    by_text = {candidate.lower(): candidate for candidate in known}
+    match = difflib.get_close_matches(name.lower(), by_text, n=1, cutoff=0.7)
+    return by_text[match[0]] if match else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return the question that names the nearest of `known`, for a hint."""
+    found = nearest(name, known)
+    return f"did you mean {found!r}?" if found else None
