@@ -79,7 +79,8 @@ class TaskRun:
     `then`, `else`, `case:<key>`,
     `defaults`, `listeners:<n>`). `memory` is what a flowable has decided once: its condition's value, its loop
     values. `result` is the outcome a worker recorded and the engine has not applied yet. `epoch` counts claims: a
-    write that names an older epoch is refused.
+    write that names an older epoch is refused. `stamp` counts the writes of workers; the store keeps it, and refuses a
+    commit whose changed runs were decided on an older stamp.
     """
 
     id: str
@@ -104,6 +105,7 @@ class TaskRun:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     histories: Histories = ()
+    stamp: int = 0
 
     def enter(self, state: State, at: datetime) -> Self:
         """Return this run in `state`, its history extended; the same state twice is ignored."""

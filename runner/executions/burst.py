@@ -1,0 +1,147 @@
+"""What deciding asks of the outside, answered for one burst of one execution."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from runner.context import TaskContext
+from runner.errors import MainstemError, TaskError
+from runner.executions.models import Execution
+from runner.executions.tree import Node, Tree
+from runner.executions.variables import LazyVariables, OutputsView, build_variables
+from runner.expressions import Scope, render, render_deep, render_typed
+from runner.flows.inputs import cast_outputs
+from runner.ids import new_id
+from runner.plugin import InstantTask, Outcome
+from runner.services import Host
+from runner.settings import expression_variables
+from runner.states import State
+
+BUDGET_S = 0.05  # a burst yields after this long, so that one execution cannot hold a thread
+
+StartSubflow = Callable[[Tree, Node, "BurstActions"], Execution]
+
+
+class BurstActions:
+    """The port `Actions` for one execution: renders, runs instant tasks, collects their logs."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        host: Host,
+        now: datetime,
+        load_outputs: Callable[[], Mapping[str, dict[str, Any]]],
+        start_subflow: StartSubflow,
+    ) -> None:
+        self.now = now
+        self.tree = tree
+        self.host = host
+        self.outputs = OutputsView(tree, load_outputs)
+        self.shared = shared_variables(host, tree.execution)
+        self._start_subflow = start_subflow
+        self._services = host.expression_services(tree.flow, tree.execution)
+        self._collecting: Host | None = None
+        self._deadline = time.monotonic() + BUDGET_S
+
+    def new_id(self) -> str:
+        """Return a fresh id."""
+        return new_id()
+
+    def fraction(self) -> float:
+        """Return a random number in [0, 1)."""
+        return random.random()  # noqa: S311 - spreads retries, protects nothing
+
+    def is_over_budget(self) -> bool:
+        """Return whether the burst has taken its time."""
+        return time.monotonic() > self._deadline
+
+    def variables(self, node: Node | None) -> LazyVariables:
+        """Return what the expressions of a run see."""
+        return build_variables(self.tree, node, self.outputs, self.shared)
+
+    def scope(self, node: Node | None) -> Scope:
+        """Return the scope that templates of a run are rendered in."""
+        return Scope(self.variables(node), self._services)
+
+    def render(self, node: Node, template: Any) -> str:
+        """Render a template as the task of `node` sees it."""
+        return render(template, self.scope(node)) if isinstance(template, str) else str(template)
+
+    def render_typed(self, node: Node | None, template: str) -> Any:
+        """Render a template to its native value."""
+        return render_typed(template, self.scope(node))
+
+    def render_deep(self, node: Node, value: Any) -> Any:
+        """Render all strings inside a value."""
+        return render_deep(value, self.scope(node))
+
+    def run_instant(self, node: Node) -> Outcome:
+        """Run an instant task. What it raises becomes a failed outcome: one task must not stop the execution."""
+        task = node.task
+        assert isinstance(task, InstantTask)
+        context = TaskContext(
+            self._collecting_host(), self.tree.flow, self.tree.execution, node.row, self.variables(node), task=task
+        )
+        try:
+            outcome = task.run(context)
+        except TaskError as error:
+            context.log("ERROR", error.message)
+            return Outcome(error.outputs, State.FAILED, error.message)
+        except MainstemError as error:
+            context.log("ERROR", error.message)
+            return Outcome({}, State.FAILED, error.message)
+        except Exception as error:  # noqa: BLE001 - the task boundary: a plugin may raise anything
+            context.log("ERROR", f"{type(error).__name__}: {error}")
+            return Outcome({}, State.FAILED, f"{type(error).__name__}: {error}")
+        return outcome if isinstance(outcome, Outcome) else Outcome(outcome or {})
+
+    def _collecting_host(self) -> Host:
+        """Return the host with logs and metrics kept until the commit: a burst that loses its commit leaves none."""
+        if self._collecting is None:
+            self._collecting = replace(self.host, log=self.tree.logs.append, metric=self.tree.metrics.append)
+        return self._collecting
+
+    def start_subflow(self, node: Node) -> Execution:
+        """Return the execution that a Subflow task creates."""
+        return self._start_subflow(self.tree, node, self)
+
+    def listener_holds(self, number: int) -> bool:
+        """Return whether the conditions of a listener hold for the ended execution."""
+        from runner.triggers.listeners import listener_holds
+
+        return listener_holds(self.tree.flow, number, self.tree.execution, self.scope(None))
+
+    def flow_outputs(self) -> dict[str, Any]:
+        """Render and cast the flow's outputs."""
+        scope = self.scope(None)
+        rendered = {
+            output.id: render_typed(output.value, scope)
+            if isinstance(output.value, str)
+            else render_deep(output.value, scope)
+            for output in self.tree.flow.outputs
+        }
+        encryption = self.host.encryption
+        return cast_outputs(self.tree.flow.outputs, rendered, encrypt=encryption.seal if encryption else None)
+
+
+def shared_variables(host: Host, execution: Execution) -> dict[str, Callable[[], Any]]:
+    """Return the providers of what does not come from the execution's rows."""
+
+    def inputs() -> Any:
+        if not execution.inputs:
+            return {}
+        if host.encryption is None:
+            return execution.inputs
+        return host.encryption.unseal(execution.inputs, host.masker.add)
+
+    return {
+        "inputs": inputs,
+        "envs": lambda: expression_variables(host.environment),
+        "globals": lambda: host.settings.globals,
+        "kestra": lambda: {"environment": host.settings.environment_name, "url": host.settings.public_url},
+    }

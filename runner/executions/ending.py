@@ -1,0 +1,160 @@
+"""How task runs end: retries, `allowFailure`, what an outcome changes in the execution. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from runner.errors import MainstemError
+from runner.executions.flowables import Actions
+from runner.executions.models import Attempt, TaskRun
+from runner.executions.retries import next_try
+from runner.executions.tree import Node, Tree
+from runner.flows.models import TaskKind
+from runner.plugin import Outcome
+from runner.states import State
+from runner.tasks.flow import WorkingDirectory
+
+
+def needs_worker(node: Node) -> bool:
+    """Return whether a worker carries this run out; so does the whole of a WorkingDirectory."""
+    return node.task is None or node.task.kind is TaskKind.RUNNABLE or isinstance(node.task, WorkingDirectory)
+
+
+def fail_to_start(tree: Tree, node: Node, actions: Actions, error: MainstemError) -> None:
+    """Fail a run whose own properties do not render, before it began."""
+    tree.log("ERROR", error.message, actions.now, node)
+    finish(tree, node, actions, State.FAILED, error.message)
+
+
+def apply_to_execution(tree: Tree, outcome: Outcome) -> None:
+    """Merge the labels and variables of an outcome into the execution; `__unset__` names removed flow variables."""
+    execution = tree.execution
+    if outcome.labels:
+        tree.set_execution(replace(execution, labels={**execution.labels, **outcome.labels}))
+    if outcome.variables or outcome.unset:
+        variables: dict[str, Any] = {**tree.execution.variables, **outcome.variables}
+        removed = [*variables.get("__unset__", []), *outcome.unset]
+        for name in outcome.unset:
+            variables.pop(name, None)
+        if removed:
+            variables["__unset__"] = [name for name in removed if name not in outcome.variables]
+        tree.set_execution(replace(tree.execution, variables=variables))
+
+
+def exit_execution(tree: Tree, state: State, now: datetime) -> None:
+    """End the execution and everything open in it now, in `state`."""
+    for node in list(tree.nodes.values()):
+        if not node.row.state.is_terminal:
+            if node.row.state is State.RUNNING and needs_worker(node):
+                tree.stop_runs.append(node.row.id)
+            tree.update(node, replace(node.row.enter(state, now), due_at=None))
+    tree.clear_marks()
+    tree.set_execution(tree.execution.enter(state, now))
+
+
+def end_attempt(tree: Tree, node: Node, actions: Actions, state: State, error: str | None) -> None:
+    """Take the end of an attempt: plan a retry, or end the run."""
+    run, task = node.row, node.task
+    if isinstance(task, WorkingDirectory):
+        memory = {**run.memory, "jobDone": state.value}
+        tree.update(node, replace(run, result=None, error=error, memory=memory))
+        node.failed = node.failed or state is State.FAILED
+        tree.mark(node)
+        return
+    retry = tree.index.retry_of(task) if task else None
+    if state is State.FAILED and retry and tree.execution.state is not State.KILLING:
+        if retry.behavior == "CREATE_NEW_EXECUTION":
+            if _retry_as_new_execution(tree, node, actions):
+                return
+        else:
+            at = next_try(
+                retry,
+                max(run.attempts, 1),
+                first_started=run.started_at or actions.now,
+                ended=actions.now,
+                fraction=actions.fraction(),
+            )
+            if at is not None:
+                _record_instant_attempt(tree, node, state, error, actions.now)
+                tree.update(node, replace(run.enter(State.RETRYING, actions.now), due_at=at, result=None, error=error))
+                return
+    if run.attempts > 1:
+        _record_instant_attempt(tree, node, state, error, actions.now)
+    if state is State.SUCCESS and retry and retry.warning_on_retry and run.attempts > 1:
+        state = State.WARNING
+    finish(tree, node, actions, state, error)
+
+
+def _record_instant_attempt(tree: Tree, node: Node, state: State, error: str | None, now: datetime) -> None:
+    """Write the attempt row of a task that no worker ran; a single attempt is told from the run itself."""
+    run = node.row
+    if needs_worker(node):
+        return
+    started = next((at for entered, at in reversed(run.histories) if entered is State.RUNNING), now)
+    histories = ((State.CREATED, started), (State.RUNNING, started), (state, now))
+    tree.attempts.append(
+        Attempt(
+            run.id,
+            run.execution_id,
+            run.attempts,
+            run.epoch,
+            state,
+            None,
+            started,
+            now,
+            None,
+            None,
+            error,
+            None,
+            histories,
+        )
+    )
+
+
+def _retry_as_new_execution(tree: Tree, node: Node, actions: Actions) -> bool:
+    retry = tree.index.retry_of(node.task) if node.task else None
+    execution = tree.execution
+    if retry is None:
+        return False
+    started = execution.started_at or execution.created_at
+    at = next_try(
+        retry, execution.attempt_number, first_started=started, ended=actions.now, fraction=actions.fraction()
+    )
+    if at is None:
+        return False
+    for open_node in [node, *node.ancestors()]:
+        tree.update(open_node, replace(open_node.row.enter(State.RETRIED, actions.now), due_at=None, result=None))
+    exit_execution(tree, State.RETRIED, actions.now)
+    tree.started_children.append(
+        replace(
+            execution,
+            id=actions.new_id(),
+            state=State.CREATED,
+            version=0,
+            created_at=actions.now,
+            histories=((State.CREATED, actions.now),),
+            started_at=None,
+            ended_at=None,
+            outputs={},
+            variables={},
+            error=None,
+            attempt_number=execution.attempt_number + 1,
+            original_id=execution.original_id or execution.id,
+            due_at=at,
+        )
+    )
+    return True
+
+
+def finish(tree: Tree, node: Node, actions: Actions, state: State, error: str | None = None) -> None:
+    """End a run in `state` after `allowFailure` and `allowWarning` had their say."""
+    task = node.task
+    if task is not None:
+        if state is State.FAILED and task.allow_failure:
+            state = State.WARNING
+        if state is State.WARNING and task.allow_warning:
+            state = State.SUCCESS
+    run: TaskRun = replace(node.row, due_at=None, result=None, error=error if error is not None else node.row.error)
+    tree.update(node, run.enter(state, actions.now))

@@ -1,0 +1,303 @@
+"""What each container does when it opens, and which of its tasks come next. Pure: no I/O, no clock.
+
+The rules are Kestra's (its `FlowableUtils`), with the documented meaning of `concurrencyLimit`: a loop value starts its
+next task only when its previous one has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from runner.durations import parse_duration
+from runner.errors import FlowError
+from runner.executions.models import Execution
+from runner.executions.tree import Node, Tree
+from runner.expressions import is_truthy
+from runner.flows.models import Task, Tasks
+from runner.plugin import Outcome
+from runner.states import State
+from runner.tasks.flow import (
+    Dag,
+    EachParallel,
+    EachSequential,
+    Flowable,
+    ForEach,
+    If,
+    LoopUntil,
+    Parallel,
+    Pause,
+    Sleep,
+    Switch,
+)
+
+
+class Actions(Protocol):
+    """What deciding asks of the outside; the answers are all it depends on besides the rows."""
+
+    now: datetime
+
+    def new_id(self) -> str:
+        """Return a fresh id."""
+
+    def fraction(self) -> float:
+        """Return a random number in [0, 1)."""
+
+    def is_over_budget(self) -> bool:
+        """Return whether this burst should end and ring again."""
+
+    def render(self, node: Node, template: Any) -> str:
+        """Render a template as the task of `node` sees it."""
+
+    def render_deep(self, node: Node, value: Any) -> Any:
+        """Render all strings inside a value."""
+
+    def run_instant(self, node: Node) -> Outcome:
+        """Run an instant task; a failure is an outcome, never an exception."""
+
+    def start_subflow(self, node: Node) -> Execution:
+        """Return the execution that a Subflow task creates. Raises `MainstemError` when it cannot be created."""
+
+    def listener_holds(self, number: int) -> bool:
+        """Return whether the conditions of the flow's listener hold for the ended execution."""
+
+    def flow_outputs(self) -> dict[str, Any]:
+        """Render and cast the flow's outputs. Raises `MainstemError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How a container begins: what it remembers, its first outputs, and a state other than RUNNING if it has one."""
+
+    memory: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    state: State = State.RUNNING
+    due_at: datetime | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """A task to start: its branch, and its loop value when it has one."""
+
+    task: Task
+    branch: str
+    value: str | None = None
+    iteration: int | None = None
+
+
+def open_flowable(node: Node, actions: Actions) -> Opened:
+    """Return how the container of `node` begins. Raises `FlowError` when its properties do not render."""
+    opener = _OPENERS.get(type(node.task))
+    return opener(node, actions) if opener else Opened()
+
+
+def next_main(tree: Tree, node: Node) -> list[Next]:
+    """Return the tasks of the main branch that may start now; empty when none may."""
+    if node.task is None:
+        return _sequential(tree.index.enabled(None, "tasks"), node.children.get("tasks", []), "tasks")
+    chooser = _NEXT.get(type(node.task), _next_block)
+    return chooser(tree, node)
+
+
+def duration_of(node: Node, actions: Actions, value: Any) -> timedelta | None:
+    """Return a duration that may be written as a template; None stays None."""
+    if value is None or isinstance(value, timedelta):
+        return value
+    text = actions.render(node, value)
+    return parse_duration(text) if text else None
+
+
+# -------------------------------------------------------------------- opening
+
+
+def _open_if(node: Node, actions: Actions) -> Opened:
+    assert isinstance(node.task, If)
+    result = is_truthy(actions.render(node, node.task.condition))
+    return Opened(memory={"branch": "then" if result else "else"}, outputs={"evaluationResult": result})
+
+
+def _open_switch(node: Node, actions: Actions) -> Opened:
+    task = node.task
+    assert isinstance(task, Switch)
+    value = actions.render(node, task.value)
+    matched = value in task.cases
+    branch = f"case:{value}" if matched else "defaults"
+    outputs = {"value": value, "defaults": not matched}
+    if not matched and not task.defaults:
+        warning = f"No task found on flow '{task.id}', task value '{value}' matches no case and there are no defaults"
+        return Opened(memory={"branch": branch}, outputs=outputs, state=State.FAILED, warning=warning)
+    return Opened(memory={"branch": branch}, outputs=outputs)
+
+
+def _open_loop(node: Node, actions: Actions) -> Opened:
+    task = node.task
+    assert isinstance(task, ForEach | EachSequential | EachParallel)
+    return Opened(
+        memory={"values": loop_values(node, actions, task.values if isinstance(task, ForEach) else task.value)}
+    )
+
+
+def loop_values(node: Node, actions: Actions, declared: Any) -> list[str]:
+    """Return the distinct values of a loop as text, in order; values that are no strings become compact JSON.
+
+    Raises:
+        FlowError: `loop.values.invalid` when they are no list, or hold a null.
+    """
+    if isinstance(declared, str):
+        rendered = actions.render(node, declared)
+        try:
+            values = json.loads(rendered)
+        except ValueError:
+            raise FlowError(
+                "loop.values.invalid", f"the values of a loop must be a JSON array, got {rendered!r}"
+            ) from None
+    else:
+        values = (
+            [actions.render_deep(node, value) for value in declared] if isinstance(declared, list | tuple) else declared
+        )
+    if not isinstance(values, list):
+        raise FlowError("loop.values.invalid", f"the values of a loop must be an array, got {type(values).__name__}")
+    nulls = sum(value is None for value in values)
+    if nulls:
+        raise FlowError("loop.values.invalid", f"Found '{nulls}' null values on Each, with values={_as_text(values)}")
+    return list(dict.fromkeys(_as_text(value) for value in values))
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _open_pause(node: Node, actions: Actions) -> Opened:
+    task = node.task
+    assert isinstance(task, Pause)
+    delay = duration_of(node, actions, task.pause_duration if task.pause_duration is not None else task.delay)
+    if delay is not None:
+        return Opened(memory={"atEnd": task.behavior}, state=State.PAUSED, due_at=actions.now + delay)
+    limit = duration_of(node, actions, task.timeout)
+    if limit is not None:
+        at_end = task.behavior if "behavior" in task.model_fields_set else "FAIL"
+        return Opened(memory={"atEnd": at_end}, state=State.PAUSED, due_at=actions.now + limit)
+    return Opened(state=State.PAUSED)
+
+
+def _open_sleep(node: Node, actions: Actions) -> Opened:
+    assert isinstance(node.task, Sleep)
+    length = duration_of(node, actions, node.task.duration) or timedelta(0)
+    return Opened(memory={"atEnd": "RESUME"}, due_at=actions.now + length)
+
+
+def _open_loop_until(_node: Node, actions: Actions) -> Opened:
+    return Opened(memory={"iterations": 1, "since": actions.now.isoformat()}, outputs={"iterationCount": 1})
+
+
+_OPENERS: dict[type[Task | None], Callable[[Node, Actions], Opened]] = {
+    If: _open_if,
+    Switch: _open_switch,
+    ForEach: _open_loop,
+    EachSequential: _open_loop,
+    EachParallel: _open_loop,
+    Pause: _open_pause,
+    Sleep: _open_sleep,
+    LoopUntil: _open_loop_until,
+}
+
+
+# -------------------------------------------------------------------- what comes next
+
+
+def _sequential(tasks: Tasks, done: list[Node], branch: str) -> list[Next]:
+    if done and not done[-1].row.state.is_terminal:
+        return []
+    return [Next(tasks[len(done)], branch)] if len(done) < len(tasks) else []
+
+
+def next_of_branch(tree: Tree, node: Node, branch: str) -> list[Next]:
+    """Return the next task of a branch that runs in order (`errors`, `finally` ...)."""
+    return _sequential(tree.index.enabled(node.owner, branch), node.children.get(branch, []), branch)
+
+
+def _next_block(tree: Tree, node: Node) -> list[Next]:
+    return next_of_branch(tree, node, "tasks")
+
+
+def _next_chosen(tree: Tree, node: Node) -> list[Next]:
+    return next_of_branch(tree, node, node.row.memory["branch"])
+
+
+def _next_parallel(tree: Tree, node: Node) -> list[Next]:
+    assert isinstance(node.task, Parallel)
+    tasks = tree.index.enabled(node.owner, "tasks")
+    begun = len(node.children.get("tasks", ()))
+    return [Next(task, "tasks") for task in tasks[begun : begun + _room(node, node.task.concurrent, len(tasks))]]
+
+
+def _room(node: Node, limit: int, most: int) -> int:
+    return max(limit - node.open, 0) if limit else most
+
+
+def _next_dag(_tree: Tree, node: Node) -> list[Next]:
+    dag = node.task
+    assert isinstance(dag, Dag)
+    begun = {child.row.task_id: child.row.state for child in node.children.get("tasks", ())}
+    off = {member.task.id for member in dag.tasks if member.task.disabled}
+    ready = [
+        Next(member.task, "tasks")
+        for member in dag.tasks
+        if member.task.id not in begun
+        and member.task.id not in off
+        and all(name in off or (name in begun and begun[name].is_terminal) for name in member.depends_on)
+    ]
+    return ready[: _room(node, dag.concurrent, len(ready))]
+
+
+def _next_each_parallel(tree: Tree, node: Node) -> list[Next]:
+    loop = node.task
+    assert isinstance(loop, EachParallel)
+    tasks, values = tree.index.enabled(node.owner, "tasks"), node.row.memory["values"]
+    begun, total = len(node.children.get("tasks", ())), len(tasks) * len(values)
+    last = min(total, begun + _room(node, loop.concurrent, total))
+    return [
+        Next(tasks[number % len(tasks)], "tasks", values[number // len(tasks)], number // len(tasks))
+        for number in range(begun, last)
+    ]
+
+
+def _next_loop(tree: Tree, node: Node) -> list[Next]:
+    """Continue the loop values whose task has ended, then begin new ones while there is room."""
+    tasks, values = tree.index.enabled(node.owner, "tasks"), node.row.memory["values"]
+    if not tasks:
+        return []
+    limit = node.task.concurrency_limit if isinstance(node.task, ForEach) else 1
+    found = list(_continued(node, tasks, values))
+    begun = node.cursor
+    while begun < len(values) and (limit == 0 or len(node.active) + begun - node.cursor < limit):
+        found.append(Next(tasks[0], "tasks", values[begun], begun))
+        begun += 1
+    return found
+
+
+def _continued(node: Node, tasks: Tasks, values: list[str]) -> Iterator[Next]:
+    touched, node.touched = node.touched, []
+    for iteration in dict.fromkeys(touched):
+        runs = node.active.get(iteration, [])
+        if runs and not runs[-1].row.state.is_terminal:
+            continue
+        if runs and len(runs) < len(tasks):
+            yield Next(tasks[len(runs)], "tasks", values[iteration], iteration)
+        else:
+            node.active.pop(iteration, None)
+
+
+_NEXT: dict[type[Flowable | Task], Callable[[Tree, Node], list[Next]]] = {
+    If: _next_chosen,
+    Switch: _next_chosen,
+    Parallel: _next_parallel,
+    Dag: _next_dag,
+    ForEach: _next_loop,
+    EachSequential: _next_loop,
+    EachParallel: _next_each_parallel,
+}

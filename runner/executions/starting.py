@@ -1,0 +1,109 @@
+"""How task runs begin: `runIf`, containers that open, instant tasks, subflows, and what goes to a worker. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.errors import MainstemError
+from runner.executions.ending import (
+    apply_to_execution,
+    end_attempt,
+    exit_execution,
+    fail_to_start,
+    finish,
+    needs_worker,
+)
+from runner.executions.flowables import Actions, open_flowable
+from runner.executions.models import OUTBOX_RUN, OutboxRow
+from runner.executions.tree import Node, Tree
+from runner.expressions import is_truthy
+from runner.flows.models import TaskKind
+from runner.states import State
+from runner.tasks.flow import Subflow
+
+
+def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
+    """Carry a run in CREATED or RESTARTED on: skip it, open it, run it, or hand it to a worker."""
+    task = node.task
+    if task is None:
+        finish(tree, node, actions, State.FAILED, f"the flow has no task {node.row.task_id!r}")
+        return
+    if task.run_if != "true" and not _passes_run_if(tree, node, actions):
+        return
+    if task.kind is TaskKind.SUBFLOW:
+        _start_subflow(tree, node, actions)
+    elif task.kind is TaskKind.INSTANT:
+        _run_instant(tree, node, actions)
+    elif needs_worker(node):
+        run = replace(node.row, state=State.SUBMITTED, result=None)
+        tree.update(node, run)
+        tree.outbox.append(OutboxRow(OUTBOX_RUN, run.id, {"epoch": run.epoch, "queue": run.queue}))
+    else:
+        _open(tree, node, actions)
+
+
+def _passes_run_if(tree: Tree, node: Node, actions: Actions) -> bool:
+    assert node.task is not None
+    try:
+        if is_truthy(actions.render(node, node.task.run_if)):
+            return True
+    except MainstemError as error:
+        fail_to_start(tree, node, actions, error)
+        return False
+    tree.update(node, node.row.enter(State.SKIPPED, actions.now))
+    return False
+
+
+def _open(tree: Tree, node: Node, actions: Actions) -> None:
+    try:
+        opened = open_flowable(node, actions)
+    except MainstemError as error:
+        tree.update(node, node.row.enter(State.RUNNING, actions.now))
+        fail_to_start(tree, node, actions, error)
+        return
+    if opened.outputs:
+        tree.outputs[node.row.id] = opened.outputs
+    run = replace(node.row.enter(State.RUNNING, actions.now), memory=opened.memory, due_at=opened.due_at)
+    tree.update(node, run)
+    if opened.warning:
+        tree.log("WARN", opened.warning, actions.now, node)
+    if opened.state is State.FAILED:
+        finish(tree, node, actions, State.FAILED, opened.warning)
+    elif opened.state is not State.RUNNING:
+        tree.update(node, node.row.enter(opened.state, actions.now))
+    elif opened.due_at is None:
+        tree.mark(node)
+
+
+def _run_instant(tree: Tree, node: Node, actions: Actions) -> None:
+    run = node.row
+    tree.update(node, replace(run.enter(State.RUNNING, actions.now), attempts=run.attempts + 1, result=None))
+    outcome = actions.run_instant(node)
+    if outcome.outputs:
+        tree.outputs[run.id] = dict(outcome.outputs)
+    apply_to_execution(tree, outcome)
+    if outcome.exit_state is not None:
+        tree.update(node, node.row.enter(State.SUCCESS, actions.now))
+        exit_execution(tree, outcome.exit_state, actions.now)
+        return
+    end_attempt(tree, node, actions, outcome.state, outcome.error)
+
+
+def _start_subflow(tree: Tree, node: Node, actions: Actions) -> None:
+    task = node.task
+    assert isinstance(task, Subflow)
+    run = replace(node.row.enter(State.RUNNING, actions.now), attempts=node.row.attempts + 1, result=None)
+    tree.update(node, run)
+    try:
+        child = actions.start_subflow(node)
+    except MainstemError as error:
+        tree.log("ERROR", error.message, actions.now, node)
+        end_attempt(tree, node, actions, State.FAILED, error.message)
+        return
+    tree.started_children.append(child)
+    if task.wait:
+        tree.outputs[run.id] = {"executionId": child.id}
+        tree.update(node, replace(run, memory={**run.memory, "executionId": child.id}))
+    else:
+        tree.outputs[run.id] = {"executionId": child.id, "state": State.CREATED.value}
+        end_attempt(tree, node, actions, State.SUCCESS, None)

@@ -1,0 +1,118 @@
+"""The heart: from the stored state of one execution to what happens next.
+
+`step` is level-triggered: it looks at the rows, never at what rang, so running it again changes nothing. The rules
+stand in the order in which they are applied: results that workers recorded, timers, a kill in progress, the start,
+then each container that something happened in until nothing changes, and the end. No I/O and no clock: what a task
+says comes through `Actions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from runner.executions.ending import end_attempt, finish, needs_worker
+from runner.executions.flowables import Actions
+from runner.executions.settling import is_waiting_leaf, settle_all
+from runner.executions.starting import dispatch
+from runner.executions.tree import Node, Tree
+from runner.states import State
+from runner.tasks.flow import LoopUntil, Pause, Sleep, Subflow
+
+MAX_LOSSES = 3  # a body that took its worker down this often is not started again
+
+
+def step(tree: Tree, actions: Actions) -> None:
+    """Decide everything that follows from the state of `tree`, until it waits for something or the budget is used."""
+    if not tree.execution.state.is_terminal:
+        _apply_results(tree, actions)
+        _fire_timers(tree, actions)
+        if tree.execution.state is State.KILLING:
+            _kill_open(tree, actions)
+        _start(tree, actions)
+    else:
+        _apply_results(tree, actions)
+    _mark_open(tree)
+    settle_all(tree, actions)
+    _refresh_state(tree, actions.now)
+
+
+def _apply_results(tree: Tree, actions: Actions) -> None:
+    for node in list(tree.nodes.values()):
+        run = node.row
+        if run.state.is_terminal:
+            continue
+        if run.result is not None:
+            end_attempt(tree, node, actions, run.result, run.error)
+        elif run.losses >= MAX_LOSSES and run.state is State.SUBMITTED:
+            message = f"the worker was lost {run.losses} times while it ran this task"
+            tree.log("ERROR", message, actions.now, node)
+            finish(tree, node, actions, State.FAILED, message)
+
+
+def _fire_timers(tree: Tree, actions: Actions) -> None:
+    for node in list(tree.nodes.values()):
+        run = node.row
+        if run.due_at is None or run.due_at > actions.now or run.state.is_terminal:
+            continue
+        if run.state is State.RETRYING:
+            tree.update(node, replace(run.enter(State.CREATED, actions.now), due_at=None, result=None, error=None))
+            dispatch(tree, node, actions)
+        elif isinstance(node.task, Pause | Sleep):
+            _end_wait(tree, node, actions)
+        elif isinstance(node.task, LoopUntil):
+            tree.update(node, replace(run, due_at=None))
+
+
+def _end_wait(tree: Tree, node: Node, actions: Actions) -> None:
+    run, at_end = node.row, node.row.memory.get("atEnd", "RESUME")
+    if at_end == "FAIL":
+        finish(tree, node, actions, State.FAILED, "the pause reached its time limit")
+    elif at_end == "CANCEL":
+        finish(tree, node, actions, State.CANCELLED, "the pause reached its time limit")
+    else:
+        memory = {**run.memory, "resumed": True, "warn": at_end == "WARN"}
+        tree.update(node, replace(run.enter(State.RUNNING, actions.now), due_at=None, memory=memory))
+        tree.mark(node)
+
+
+def _kill_open(tree: Tree, actions: Actions) -> None:
+    for node in list(tree.nodes.values()):
+        run, task = node.row, node.task
+        if run.state.is_terminal or run.result is not None:
+            continue
+        if isinstance(task, Subflow) and run.state is State.RUNNING and task.wait:
+            tree.kill_children.append(run.id)
+        elif run.state is State.RUNNING and needs_worker(node):
+            tree.stop_runs.append(run.id)
+        elif run.state in {State.RUNNING, State.KILLING} and node.open:
+            tree.update(node, replace(run.enter(State.KILLING, actions.now), due_at=None))
+        else:
+            tree.update(node, replace(run.enter(State.KILLED, actions.now), due_at=None))
+    tree.mark(tree.root)
+
+
+def _start(tree: Tree, actions: Actions) -> None:
+    if tree.execution.state in {State.CREATED, State.RESTARTED, State.QUEUED}:
+        tree.set_execution(replace(tree.execution.enter(State.RUNNING, actions.now), due_at=None))
+    for node in list(tree.nodes.values()):
+        if node.row.state in {State.CREATED, State.RESTARTED}:
+            dispatch(tree, node, actions)
+
+
+def _mark_open(tree: Tree) -> None:
+    tree.mark(tree.root)
+    for node in tree.nodes.values():
+        if node.row.state in {State.RUNNING, State.KILLING} and not is_waiting_leaf(node):
+            tree.mark(node)
+
+
+def _refresh_state(tree: Tree, now: datetime) -> None:
+    """Let the execution's state tell what its runs wait for."""
+    state = tree.execution.state
+    if state not in {State.RUNNING, State.PAUSED, State.RETRYING} or tree.is_held:
+        return
+    waiting = {node.row.state for node in tree.nodes.values() if not node.row.state.is_terminal}
+    wanted = next((each for each in (State.PAUSED, State.RETRYING) if each in waiting), State.RUNNING)
+    if wanted is not state:
+        tree.set_execution(tree.execution.enter(wanted, now))

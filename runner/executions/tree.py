@@ -1,0 +1,307 @@
+"""The working copy of one execution: its runs as a tree, and everything a step has decided so far.
+
+A tree is built from the stored rows, changed by `runner.executions.step`, and turned into one `Commit`. It keeps what
+a decision needs beside each container (how many children are open, whether one failed, which loop values are active),
+so that the cost of one transition does not grow with the number of runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from runner.executions.models import (
+    Attempt,
+    Commit,
+    Execution,
+    HistoryRow,
+    Loaded,
+    LogEntry,
+    Metric,
+    OutboxRow,
+    TaskRun,
+)
+from runner.flows.models import Flow, Retry, Task, TaskKind, Tasks
+from runner.states import State
+from runner.tasks.flow import WorkingDirectory
+
+ERRORS = "errors"
+FINALLY = "finally"
+AFTER = "afterExecution"
+LISTENERS = "listeners:"
+
+
+class FlowIndex:
+    """What deciding needs to look up in a flow, computed once per flow revision."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.tasks: dict[str, Task] = {}
+        self.retries: dict[str, Retry | None] = {}
+        self._enabled: dict[tuple[str | None, str], Tasks] = {}
+        for name, tasks in self.root_branches():
+            self._add(None, name, tasks, flow.retry)
+
+    def root_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield the lists of tasks at the top of the flow, by branch name."""
+        yield "tasks", self.flow.tasks
+        yield ERRORS, self.flow.errors
+        yield FINALLY, self.flow.finally_
+        yield AFTER, self.flow.after_execution
+        for number, listener in enumerate(self.flow.listeners):
+            yield f"{LISTENERS}{number}", listener.tasks
+
+    def _add(self, owner: str | None, branch: str, tasks: Tasks, inherited: Retry | None) -> None:
+        self._enabled[owner, branch] = tuple(task for task in tasks if not task.disabled)
+        for task in tasks:
+            self.tasks[task.id] = task
+            self.retries[task.id] = task.retry or inherited
+            for name, inner in task.branches():
+                self._add(task.id, name, inner, task.retry or inherited)
+
+    def enabled(self, owner: str | None, branch: str) -> Tasks:
+        """Return the tasks of a branch that are not disabled; `owner` None names the flow itself."""
+        return self._enabled.get((owner, branch), ())
+
+    def retry_of(self, task: Task) -> Retry | None:
+        """Return the retry that applies to a task: its own, the nearest container's, the flow's."""
+        if task.kind is TaskKind.FLOWABLE and not isinstance(task, WorkingDirectory):
+            return None
+        return self.retries.get(task.id)
+
+
+class Node:
+    """A task run with its place in the tree; the root stands for the execution itself and has no run."""
+
+    __slots__ = ("active", "children", "cursor", "failed", "open", "parent", "queued", "run", "task", "touched")
+
+    def __init__(self, run: TaskRun | None, task: Task | None, parent: Node | None) -> None:
+        self.run = run
+        self.task = task
+        self.parent = parent
+        self.children: dict[str, list[Node]] = {}
+        self.open = 0  # children that have not ended
+        self.failed = False  # a child of the main branch FAILED
+        self.cursor = 0  # the next loop value or parallel task to start
+        self.active: dict[int, list[Node]] = {}  # runs of the loop values that have begun and not ended
+        self.touched: list[int] = []  # loop values whose last run ended since the container was settled
+        self.queued = False  # stands on the list of containers to settle
+
+    @property
+    def row(self) -> TaskRun:
+        """Return the run; an error for the root."""
+        assert self.run is not None, "the root has no run"
+        return self.run
+
+    @property
+    def owner(self) -> str | None:
+        """Return the id of the task that holds the children, None for the flow."""
+        return self.task.id if self.task else None
+
+    def main_children(self) -> Iterator[Node]:
+        """Yield the children of every branch other than errors, finally and what follows the end."""
+        for branch, nodes in self.children.items():
+            if branch not in {ERRORS, FINALLY, AFTER} and not branch.startswith(LISTENERS):
+                yield from nodes
+
+    def ancestors(self) -> Iterator[Node]:
+        """Yield the containers around this run, nearest first, without the root."""
+        node = self.parent
+        while node is not None and node.run is not None:
+            yield node
+            node = node.parent
+
+
+class Tree:
+    """One execution being decided on."""
+
+    def __init__(self, index: FlowIndex, loaded: Loaded) -> None:
+        self.index = index
+        self.flow = index.flow
+        self.execution: Execution = loaded.execution
+        self.version = loaded.execution.version
+        self.doorbells = loaded.doorbells
+        self.root = Node(None, None, None)
+        self.nodes: dict[str, Node] = {}
+        self.dirty: deque[Node] = deque()
+        self.seq = 0
+        self.new: dict[str, Node] = {}
+        self.changed: dict[str, Node] = {}
+        self.removed: list[str] = []
+        self.attempts: list[Attempt] = []
+        self.outputs: dict[str, dict[str, Any]] = {}
+        self.history: list[HistoryRow] = []
+        self.started_children: list[Execution] = []
+        self.outbox: list[OutboxRow] = []
+        self.logs: list[LogEntry] = []
+        self.metrics: list[Metric] = []
+        self.stop_runs: list[str] = []  # runs whose bodies must be stopped after the commit
+        self.kill_children: list[str] = []  # runs whose child executions must be killed after the commit
+        self.touched_execution = False
+        for run in loaded.runs:
+            self._attach(run)
+        paused = any(node.row.state is State.PAUSED for node in self.nodes.values())
+        self._held = self.execution.state is State.PAUSED and not paused
+
+    # ---------------------------------------------------------------- building
+
+    def _attach(self, run: TaskRun) -> None:
+        parent = self.nodes.get(run.parent_id, self.root) if run.parent_id else self.root
+        node = Node(run, self.index.tasks.get(run.task_id), parent)
+        self.nodes[run.id] = node
+        self.seq = max(self.seq, run.seq + 1)
+        self._place(parent, node)
+        if run.state.is_terminal:
+            self._count_end(parent, node)
+        else:
+            parent.open += 1
+
+    def _place(self, parent: Node, node: Node) -> None:
+        run = node.row
+        parent.children.setdefault(run.branch, []).append(node)
+        if run.iteration is not None and run.branch == "tasks":
+            parent.active.setdefault(run.iteration, []).append(node)
+            parent.cursor = max(parent.cursor, run.iteration + 1)
+
+    def _count_end(self, parent: Node, node: Node) -> None:
+        run = node.row
+        if run.branch in {ERRORS, FINALLY, AFTER} or run.branch.startswith(LISTENERS):
+            return
+        if run.state in {State.FAILED, State.KILLED, State.CANCELLED}:
+            parent.failed = True
+        if run.iteration is not None:
+            parent.touched.append(run.iteration)
+
+    # ---------------------------------------------------------------- changing
+
+    def create(self, parent: Node, task: Task, run_id: str, now: datetime, **fields: Any) -> Node:
+        """Add a run in CREATED below `parent` and return its node."""
+        run = TaskRun(
+            id=run_id,
+            execution_id=self.execution.id,
+            task_id=task.id,
+            state=State.CREATED,
+            created_at=now,
+            seq=self.seq,
+            parent_id=parent.run.id if parent.run else None,
+            histories=((State.CREATED, now),),
+            **fields,
+        )
+        self.seq += 1
+        node = Node(run, task, parent)
+        self.nodes[run.id] = self.new[run.id] = node
+        parent.open += 1
+        self._place(parent, node)
+        return node
+
+    def update(self, node: Node, run: TaskRun) -> None:
+        """Replace the run of `node`, keep its parent's counts, and have the parent settled when the run ended."""
+        before = node.row
+        node.run = run
+        if run.id not in self.new:
+            self.changed[run.id] = node
+        if run.state is not before.state:
+            self.history.append(HistoryRow(self.execution.id, self.version, run.state.value, _last(run), run.id))
+        parent = node.parent
+        if parent is None:
+            return
+        if run.state.is_terminal and not before.state.is_terminal:
+            parent.open -= 1
+            self._count_end(parent, node)
+            self.mark(parent)
+        elif before.state.is_terminal and not run.state.is_terminal:
+            parent.open += 1
+            parent.failed = any(child.row.state.is_failed for child in parent.main_children())
+
+    def remove(self, node: Node) -> None:
+        """Take a run and everything below it out of the execution."""
+        for children in list(node.children.values()):
+            for child in list(children):
+                self.remove(child)
+        run, parent = node.row, node.parent
+        if self.new.pop(run.id, None) is None:
+            self.removed.append(run.id)
+        self.changed.pop(run.id, None)
+        self.outputs.pop(run.id, None)
+        self.nodes.pop(run.id, None)
+        if parent is not None:
+            parent.children[run.branch].remove(node)
+            if not run.state.is_terminal:
+                parent.open -= 1
+            parent.failed = any(child.row.state.is_failed for child in parent.main_children())
+            if run.iteration is not None and node in parent.active.get(run.iteration, []):
+                parent.active[run.iteration].remove(node)
+
+    def set_execution(self, execution: Execution) -> None:
+        """Replace the execution's row."""
+        if execution.state is not self.execution.state:
+            at = execution.histories[-1][1] if execution.histories else execution.created_at
+            self.history.append(HistoryRow(execution.id, self.version, execution.state.value, at))
+        self.execution = execution
+        self.touched_execution = True
+
+    def mark(self, node: Node) -> None:
+        """Put a container on the list of those to settle."""
+        if not node.queued:
+            node.queued = True
+            self.dirty.append(node)
+
+    def clear_marks(self) -> None:
+        """Forget which containers were to be settled; loading the tree again marks them anew."""
+        while self.dirty:
+            self.dirty.popleft().queued = False
+
+    def log(self, level: str, message: str, now: datetime, node: Node | None = None) -> None:
+        """Add a line of log, written after the commit."""
+        run = node.run if node else None
+        self.logs.append(
+            LogEntry(
+                execution_id=self.execution.id,
+                namespace=self.execution.namespace,
+                flow_id=self.execution.flow_id,
+                timestamp=now,
+                level=level,
+                message=message,
+                task_id=run.task_id if run else None,
+                task_run_id=run.id if run else None,
+                attempt=max(run.attempts - 1, 0) if run else None,
+            )
+        )
+
+    # ---------------------------------------------------------------- result
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody paused the execution itself: nothing new starts until it is resumed."""
+        return self._held
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(
+            self.touched_execution or self.new or self.changed or self.removed or self.started_children or self.outbox
+        )
+
+    def commit(self) -> Commit:
+        """Return everything decided as one unit of work."""
+        return Commit(
+            execution=replace(self.execution, version=self.version + 1),
+            expected_version=self.version,
+            new_runs=tuple(node.row for node in self.new.values()),
+            changed_runs=tuple(node.row for node in self.changed.values()),
+            removed_runs=tuple(self.removed),
+            attempts=tuple(self.attempts),
+            task_outputs=self.outputs,
+            history=tuple(self.history),
+            children=tuple(self.started_children),
+            outbox=tuple(self.outbox),
+            answered=self.doorbells,
+            metrics=tuple(self.metrics),
+        )
+
+
+def _last(run: TaskRun) -> datetime:
+    return run.histories[-1][1] if run.histories else run.created_at

@@ -1,0 +1,235 @@
+"""What the expressions of one task run see: `flow execution task taskrun inputs outputs trigger vars labels ...`.
+
+Every root is computed when it is first read, so that deciding never loads outputs unless an expression names them.
+The names and shapes are Kestra's (language reference, "Variables").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from runner.executions.models import Execution
+from runner.executions.tree import ERRORS, Node, Tree
+from runner.states import State
+
+
+class LazyVariables(Mapping[str, Any]):
+    """A map whose values are computed at first use. A provider that returns `ABSENT` makes the name undefined."""
+
+    ABSENT = object()
+
+    def __init__(self, providers: Mapping[str, Callable[[], Any]], extra: Mapping[str, Any] | None = None) -> None:
+        self._providers = providers
+        self._values: dict[str, Any] = dict(extra or {})
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            self._values[name] = self._providers[name]()
+        value = self._values[name]
+        if value is self.ABSENT:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        names = dict.fromkeys([*self._providers, *self._values])
+        return (name for name in names if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self[name]  # type: ignore[index]  # any object may be asked for
+        except KeyError:
+            return False
+        return True
+
+    def plus(self, extra: Mapping[str, Any]) -> LazyVariables:
+        """Return these variables with `extra` over them."""
+        return LazyVariables(self._providers, {**self._values, **extra})
+
+
+class OutputsView:
+    """The `outputs` variable of one execution, kept while a burst adds to it."""
+
+    def __init__(self, tree: Tree, load: Callable[[], Mapping[str, dict[str, Any]]]) -> None:
+        self._tree = tree
+        self._load = load
+        self._stored: Mapping[str, dict[str, Any]] | None = None
+        self._seen: dict[str, int] = {}
+        self._merged: dict[str, Any] = {}
+
+    def of_run(self, run_id: str) -> dict[str, Any]:
+        """Return the outputs of one run."""
+        return self._tree.outputs.get(run_id) or self._all_stored().get(run_id) or {}
+
+    def _all_stored(self) -> Mapping[str, dict[str, Any]]:
+        if self._stored is None:
+            self._stored = self._load()
+        return self._stored
+
+    def merged(self) -> dict[str, Any]:
+        """Return the whole map: task id, then the loop values around it, then the output's fields."""
+        if self._stored is None:
+            for run_id, outputs in self._all_stored().items():
+                if run_id not in self._tree.outputs:
+                    self._merge(run_id, outputs)
+        for run_id, outputs in self._tree.outputs.items():
+            if self._seen.get(run_id) != id(outputs):
+                self._seen[run_id] = id(outputs)
+                self._merge(run_id, outputs)
+        return self._merged
+
+    def _merge(self, run_id: str, outputs: Mapping[str, Any]) -> None:
+        node = self._tree.nodes.get(run_id)
+        if node is None:
+            return
+        place = self._merged.setdefault(node.row.task_id, {})
+        for value in loop_path(node):
+            place = place.setdefault(value, {})
+        place.update(outputs)
+
+
+def loop_path(node: Node) -> list[str]:
+    """Return the loop values around a run, outermost first, its own last."""
+    path = [ancestor.row.value for ancestor in node.ancestors() if ancestor.row.value is not None]
+    path.reverse()
+    if node.row.value is not None:
+        path.append(node.row.value)
+    return path
+
+
+def build_variables(
+    tree: Tree, node: Node | None, outputs: OutputsView, shared: Mapping[str, Callable[[], Any]]
+) -> LazyVariables:
+    """Return the variables of a run, or of the execution itself when `node` is None.
+
+    `shared` provides what does not come from the execution: `envs globals kestra namespace inputs`.
+    """
+    execution = tree.execution
+    providers: dict[str, Callable[[], Any]] = {
+        "flow": lambda: _flow(execution),
+        "execution": lambda: _execution(tree.execution),
+        "labels": lambda: nested_labels(tree.execution.labels),
+        "vars": lambda: flow_variables(tree),
+        "outputs": outputs.merged,
+        "tasks": lambda: _task_states(tree),
+        "trigger": lambda: execution.trigger.variables if execution.trigger else LazyVariables.ABSENT,
+        "schedule": lambda: _schedule(execution),
+        **shared,
+    }
+    if node is not None:
+        providers |= {
+            "task": lambda: {"id": node.row.task_id, "type": node.task.type if node.task else None},
+            "taskrun": lambda: _task_run(node),
+            "parents": lambda: _parents(node, outputs),
+            "parent": lambda: next(iter(_parents(node, outputs)), LazyVariables.ABSENT),
+            "item": lambda: _item(node),
+            "error": lambda: _error(tree, node),
+        }
+    return LazyVariables(providers)
+
+
+def _flow(execution: Execution) -> dict[str, Any]:
+    return {
+        "id": execution.flow_id,
+        "namespace": execution.namespace,
+        "revision": execution.flow_revision,
+        "tenantId": "main",
+        "commit": execution.commit,
+    }
+
+
+def _execution(execution: Execution) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": execution.id,
+        "startDate": execution.started_at or execution.created_at,
+        "originalId": execution.original_id or execution.id,
+    }
+    if execution.state.is_terminal:
+        found |= {"state": execution.state.value, "outputs": execution.outputs}
+    return found
+
+
+def nested_labels(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return labels with `system.x` below `system`."""
+    found: dict[str, Any] = {}
+    for name, text in labels.items():
+        head, dot, tail = name.partition(".")
+        if dot and head == "system":
+            found.setdefault("system", {})[tail] = text
+        else:
+            found[name] = text
+    return found
+
+
+def flow_variables(tree: Tree) -> dict[str, Any]:
+    """Return the flow's variables, with what SetVariables and UnsetVariables changed."""
+    changed = tree.execution.variables
+    gone = changed.get("__unset__", ())
+    merged = {**tree.flow.variables, **changed}
+    return {name: value for name, value in merged.items() if name not in gone and name != "__unset__"}
+
+
+def _schedule(execution: Execution) -> Any:
+    trigger = execution.trigger
+    return trigger.variables if trigger and trigger.type.endswith("Schedule") else LazyVariables.ABSENT
+
+
+def _task_states(tree: Tree) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node in tree.nodes.values():
+        place = found.setdefault(node.row.task_id, {})
+        if node.row.value is not None:
+            place[node.row.value] = {"state": node.row.state.value}
+        else:
+            place["state"] = node.row.state.value
+    return found
+
+
+def _task_run(node: Node) -> dict[str, Any]:
+    run = node.row
+    found: dict[str, Any] = {
+        "id": run.id,
+        "startDate": run.started_at or run.created_at,
+        "attemptsCount": max(run.attempts - 1, 0),
+    }
+    if run.parent_id is not None:
+        found["parentId"] = run.parent_id
+    if run.value is not None:
+        found["value"] = run.value
+    if run.iteration is not None:
+        found["iteration"] = run.iteration
+    return found
+
+
+def _parents(node: Node, outputs: OutputsView) -> list[dict[str, Any]]:
+    found = []
+    for ancestor in node.ancestors():
+        entry: dict[str, Any] = {}
+        if ancestor.row.value is not None:
+            entry["taskrun"] = {"value": ancestor.row.value, "iteration": ancestor.row.iteration}
+        own = outputs.of_run(ancestor.row.id)
+        if own:
+            entry["outputs"] = own
+        if entry:
+            found.append(entry)
+    return found
+
+
+def _item(node: Node) -> Any:
+    around = [each.row for each in (node, *node.ancestors()) if each.row.value is not None]
+    if not around:
+        return LazyVariables.ABSENT
+    parents = [{"value": run.value, "index": run.iteration} for run in around[1:]]
+    own: dict[str, Any] = {"value": around[0].value, "index": around[0].iteration, "parents": parents}
+    return own | {"parent": parents[0]} if parents else own
+
+
+def _error(tree: Tree, node: Node) -> Any:
+    inside = node.row.branch == ERRORS or any(each.row.branch == ERRORS for each in node.ancestors())
+    failed = next((each.row for each in tree.nodes.values() if each.row.state is State.FAILED and each.row.error), None)
+    if not inside or failed is None:
+        return LazyVariables.ABSENT
+    return {"taskId": failed.task_id, "message": failed.error, "stackTrace": ""}

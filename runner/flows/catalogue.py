@@ -1,0 +1,125 @@
+"""Parsed flows of the store, kept in memory by content: a blob is parsed once in a process's life."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TypeVar
+
+from runner.errors import FlowError, MainstemError, NotFoundError
+from runner.executions.tree import FlowIndex
+from runner.flows.models import Flow, Trigger
+from runner.flows.parse import parse_flow
+from runner.store import Store
+from runner.store.records import FlowVersion
+
+T = TypeVar("T", bound=Trigger)
+
+_MOST_PARSED = 20_000
+_MOST_VERSIONS = 50_000
+
+
+class Catalogue:
+    """Flows by namespace, id and revision. Safe for any thread; what it returns is frozen and may be kept."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._parsed: OrderedDict[tuple[str, str, str, int], FlowIndex] = OrderedDict()
+        self._versions: OrderedDict[tuple[str, str, int | None], FlowVersion] = OrderedDict()
+        self._generation = -1
+        self._active: list[Flow] | None = None
+
+    def version(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowVersion:
+        """Return a stored version; without `revision` the active one.
+
+        Raises:
+            NotFoundError: `flow.missing` when there is no such flow, or none of that revision.
+        """
+        key = (namespace, flow_id, revision)
+        if revision is None:
+            self._refresh()
+        with self._lock:
+            found = self._versions.get(key)
+        if found is None:
+            found = self._store.read(lambda db: db.flows.get(namespace, flow_id, revision))
+            if found is None or found.deleted:
+                number = f" with revision '{revision}'" if revision is not None else ""
+                raise NotFoundError("flow.missing", f"Unable to find flow '{namespace}'.'{flow_id}'{number}")
+            with self._lock:
+                self._versions[key] = found
+                while len(self._versions) > _MOST_VERSIONS:
+                    self._versions.popitem(last=False)
+        return found
+
+    def index(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowIndex:
+        """Return a flow with what deciding looks up in it.
+
+        Raises:
+            NotFoundError: `flow.missing`.
+            FlowError: `flow.invalid` when the stored source is no flow (any more); carries the problems.
+        """
+        return self.index_of(self.version(namespace, flow_id, revision))
+
+    def get(self, namespace: str, flow_id: str, revision: int | None = None) -> Flow:
+        """Return a flow. Raises as `index`."""
+        return self.index(namespace, flow_id, revision).flow
+
+    def index_of(self, version: FlowVersion) -> FlowIndex:
+        """Return the parsed form of a version. Raises `FlowError` `flow.invalid`."""
+        key = (version.namespace, version.flow_id, version.blob, version.revision)
+        with self._lock:
+            found = self._parsed.get(key)
+            if found is not None:
+                self._parsed.move_to_end(key)
+                return found
+        parsed = parse_flow(version.source, file=version.path, namespace=version.namespace, strict=False)
+        if parsed.flow is None:
+            name = f"{version.namespace}.{version.flow_id}"
+            raise FlowError("flow.invalid", f"the flow {name} is not valid any more", problems=parsed.problems)
+        index = FlowIndex(parsed.flow.model_copy(update={"revision": version.revision}))
+        with self._lock:
+            self._parsed[key] = index
+            while len(self._parsed) > _MOST_PARSED:
+                self._parsed.popitem(last=False)
+        return index
+
+    def active(self) -> list[Flow]:
+        """Return all active flows that parse, disabled ones too."""
+        self._refresh()
+        with self._lock:
+            if self._active is not None:
+                return self._active
+        found = []
+        for version in self._store.read(lambda db: db.flows.list()):
+            try:
+                found.append(self.index_of(version).flow)
+            except MainstemError:
+                continue  # listed as invalid elsewhere; one bad object must not stop the rest
+        with self._lock:
+            self._active = found
+        return found
+
+    def triggers(self, kind: type[T]) -> list[tuple[Flow, T]]:
+        """Return the enabled triggers of a class in all active flows that are not disabled."""
+        return [
+            (flow, trigger)
+            for flow in self.active()
+            if not flow.disabled
+            for trigger in flow.triggers
+            if isinstance(trigger, kind) and not trigger.disabled
+        ]
+
+    def invalidate(self) -> None:
+        """Look at the store again before the next answer about active flows."""
+        with self._lock:
+            self._generation = -1
+
+    def _refresh(self) -> None:
+        generation = self._store.read(lambda db: db.flows.generation())
+        with self._lock:
+            if generation != self._generation:
+                self._generation = generation
+                self._active = None
+                for key in [key for key in self._versions if key[2] is None]:
+                    del self._versions[key]
