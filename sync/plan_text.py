@@ -1,0 +1,91 @@
+"""A plan as lines of text, for the answer of a push, the command line and logs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from runner.errors import Problem
+from sync.plan import Change, ChangeKind, Plan
+
+MAX_CHANGES: Final = 50
+MAX_PROBLEMS: Final = 20
+_MAX_DIFF: Final = 3
+_SIGNS: Final = {
+    ChangeKind.ADDED: ("+", "new"),
+    ChangeKind.CHANGED: ("~", "changed"),
+    ChangeKind.MOVED: ("~", "moved"),
+    ChangeKind.REMOVED: ("-", "removed"),
+}
+
+
+def short(commit: str | None) -> str:
+    """Return the first seven digits of a commit id."""
+    return (commit or "nothing")[:7]
+
+
+def branch(ref: str) -> str:
+    """Return the name that people use for a ref."""
+    return ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return the plan as `+ ~ - =` lines under a heading."""
+    lines = [
+        f"Mainstem plan for environment {plan.environment} ({branch(plan.ref)}, {plan.path.strip('/') or '.'}/)",
+        *change_lines(plan.changes),
+    ]
+    if plan.unchanged or not plan.changes:
+        lines.append(f"  = {plan.unchanged} unchanged")
+    if plan.rewritten:
+        lines.append(f"  ! history was rewritten: {short(plan.base)} is no ancestor of {short(plan.commit)}")
+    return lines
+
+
+def change_lines(changes: Sequence[Change]) -> list[str]:
+    """Return one line per change, in columns; what exceeds the limit is counted."""
+    shown = changes[:MAX_CHANGES]
+    width = max((len(f"{change.namespace}.{change.flow_id}") for change in shown), default=0)
+    lines = []
+    for change in shown:
+        sign, word = _SIGNS[change.kind]
+        name = f"{change.namespace}.{change.flow_id}"
+        lines.append(f"  {sign} {name:<{width}}  {word:<7}  {_remark(change)}".rstrip())
+    if len(changes) > len(shown):
+        lines.append(f"    and {len(changes) - len(shown)} more")
+    return lines
+
+
+def _remark(change: Change) -> str:
+    parts = list(change.diff[:_MAX_DIFF])
+    if len(change.diff) > _MAX_DIFF:
+        parts.append(f"and {len(change.diff) - _MAX_DIFF} more")
+    return "; ".join([*parts, *([change.note] if change.note else [])])
+
+
+def problem_lines(problems: Sequence[Problem], frame: Callable[[Problem], Iterable[str]]) -> list[str]:
+    """Return the problems, each as the lines that `frame` makes of it; what exceeds the limit is counted."""
+    lines = [line for problem in problems[:MAX_PROBLEMS] for line in frame(problem)]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"and {len(problems) - MAX_PROBLEMS} more problems")
+    return lines
+
+
+def invalid_line(plan: Plan) -> str:
+    """Return the sentence for a revision that is not activated."""
+    count = len(plan.errors)
+    stays = f" {short(plan.base)} stays active." if plan.base else " Nothing is active yet."
+    return f"revision {short(plan.commit)} not activated: {count} problem{'s' if count != 1 else ''}.{stays}"
+
+
+def held_lines(plan: Plan) -> list[str]:
+    """Return why the deletion guard holds a revision, and the command that lets it pass."""
+    return [
+        f"revision {short(plan.commit)} is held: {plan.held}. {short(plan.base)} stays active.",
+        f"allow it with: mainstem sync run --allow-deletes {plan.commit[:12]}",
+    ]
+
+
+def active_line(plan: Plan, seconds: float) -> str:
+    """Return the sentence for a revision that is active now."""
+    return f"revision {short(plan.commit)} active in {seconds * 1000:.0f} ms"
