@@ -136,7 +136,12 @@ class TaskRunner(BaseModel, abc.ABC):
                 Phase.CANCELLED, failure_reason=FailureReason.CANCELLED, message="cancelled before it began"
             )
         started = ctx.clock()
-        handle = self.attach(spec, ctx) or self.submit(spec, workdir, ctx)
+        try:
+            handle = self.attach(spec, ctx) or self.submit(spec, workdir, ctx)
+        except TaskRunnerError as error:
+            if error.failure_reason is not FailureReason.CANCELLED:
+                raise
+            return TaskResult(Phase.CANCELLED, failure_reason=FailureReason.CANCELLED, message=error.message)
         pump = _LogPump(self, handle, ctx)
         try:
             status = self._follow(handle, spec, ctx, started)
@@ -189,7 +194,7 @@ class TaskRunner(BaseModel, abc.ABC):
     def _outputs(
         self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext
     ) -> tuple[Mapping[str, Path], TaskRunnerError | None]:
-        if not spec.output_globs:
+        if not spec.output_globs and not spec.sync_workdir:
             return {}, None
         try:
             return self.collect(spec, workdir, handle, ctx), None
@@ -233,7 +238,7 @@ class _LogPump:
             raise self._error
 
     def _run(self) -> None:
-        lines = self._runner.logs(self._handle, None, self._ctx)
+        lines = self._runner.logs(self._handle, self._ctx.log_cursor, self._ctx)
         while True:
             # One bad line, or a log that cannot be stored, must neither stop the reading (a full pipe stops the body)
             # nor be forgotten: the first error is raised by `finish`.

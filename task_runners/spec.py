@@ -69,7 +69,8 @@ class TaskSpec:
     `timeout` counts from the call of `run`, staging and image pull included. After it, or when the attempt is
     cancelled, the body gets SIGTERM, `grace` later SIGKILL. `output_globs` are relative to the working directory.
     `task_marker` is put into the body's environment as `MAINSTEM_TASKRUN`, so that it can be recognised as ours.
-    `uid` is the user of a local body (None: the user of this process).
+    `uid` is the user of a local body (None: the user of this process). With `sync_workdir` every file comes back into the
+    working directory, for tasks that share one; else only what `output_globs` match.
     """
 
     command: tuple[str, ...]
@@ -80,6 +81,7 @@ class TaskSpec:
     timeout: timedelta | None = None
     grace: timedelta = timedelta(seconds=5)
     output_globs: tuple[str, ...] = ()
+    sync_workdir: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     uid: int | None = None
     limits: Limits = field(default_factory=Limits)
@@ -175,11 +177,15 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a flow may ask of an engine that could reach beyond its task."""
+    """What a flow may ask of an engine that could reach beyond its task; the operator sets it, not the flow.
+
+    `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none.
+    """
 
     allow_volumes: bool = False
     allow_privileged: bool = False
-    allow_host_network: bool = False
+    allow_host_network: bool = True
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -188,7 +194,8 @@ class RunnerContext:
 
     `on_line` gets the lines in order, from one thread. `cancelled` asks for the end of the attempt. `save_handle` must
     store before it returns. `environment` is the outer environment from which a local body inherits an allow-list.
-    `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again.
+    `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again; `log_cursor`
+    tells how far its log was stored then.
     """
 
     on_line: Callable[[LogLine], None]
@@ -202,6 +209,7 @@ class RunnerContext:
     file_limits: FileLimits = field(default_factory=FileLimits)
     output_limits: OutputLimits = field(default_factory=OutputLimits)
     stored_handle: JobHandle | None = None
+    log_cursor: LogCursor | None = None
     capture: Capture = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,170 @@
+"""A working directory as a tar stream, and back: how files travel into containers and out of them.
+
+Only directories and regular files travel. Links and devices are left out in both directions, and what comes back is
+checked member by member while it is read, since the container decides what it contains.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from task_runners.errors import FailureReason, TaskRunnerError
+from task_runners.files import FileLimits, open_beneath, write_file
+from task_runners.outputs import PRIVATE
+
+__all__ = ["Owner", "pack", "unpack"]
+
+_IN_MEMORY_BYTES = 8 * 1024 * 1024
+_CHUNK_BYTES = 256 * 1024
+_DIRECTORIES_PER_FILE = 4  # so many more members than files an archive may have
+
+Owner = int | None
+
+
+def pack(root: Path, owner: Owner, limits: FileLimits | None = None) -> IO[bytes]:
+    """Return `root` as a tar archive, from its start: names in order, times and modes kept, `.mainstem/` left out.
+
+    All members belong to the user and group `owner`; with None, whose user is not known, everybody may write to them.
+    The caller closes it.
+
+    Raises:
+        TaskRunnerError: `file.inputs.too_large`.
+    """
+    limits = limits or FileLimits()
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
+    total = 0
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for relative, status in _entries(root):
+            member = _member(relative, status, owner)
+            if not member.isreg():
+                archive.addfile(member)
+                continue
+            total += member.size
+            if total > limits.total_bytes:
+                file.close()
+                raise TaskRunnerError(
+                    "file.inputs.too_large", f"the files of the task have more than {limits.total_bytes} bytes"
+                )
+            with os.fdopen(open_beneath(root, relative), "rb") as content:
+                member.size = os.fstat(content.fileno()).st_size
+                archive.addfile(member, content)
+    file.seek(0)
+    return file
+
+
+def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    yield ".", os.stat(root)
+    for directory, directories, files, descriptor in os.fwalk(root, follow_symlinks=False):
+        here = Path(directory).relative_to(root)
+        if here == Path():
+            directories[:] = [name for name in directories if name != PRIVATE]
+        directories.sort()
+        for name in sorted((*directories, *files)):
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                yield (here / name).as_posix(), status
+
+
+def _member(relative: str, status: os.stat_result, owner: Owner) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(relative)
+    is_directory = stat.S_ISDIR(status.st_mode)
+    member.type = tarfile.DIRTYPE if is_directory else tarfile.REGTYPE
+    member.size = 0 if is_directory else status.st_size
+    member.mtime = int(status.st_mtime)
+    member.mode = stat.S_IMODE(status.st_mode) & 0o777
+    if owner is None:
+        member.mode |= 0o777 if is_directory else 0o666
+    member.uid = member.gid = owner or 0
+    return member
+
+
+def unpack(
+    chunks: Iterable[bytes],
+    root: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda _name: True,
+    limits: FileLimits | None = None,
+) -> list[str]:
+    """Write the regular files of a tar stream below `root`, without their first path component; return their names.
+
+    Members that are not `wanted`, links and devices are passed over. Existing files are replaced.
+
+    Raises:
+        TaskRunnerError: `file.path.refused` for a name that leaves `root`, `file.outputs.too_many`,
+            `file.outputs.too_large`, `file.archive.broken`.
+    """
+    limits = limits or FileLimits()
+    written: list[str] = []
+    members = total = 0
+    try:
+        with tarfile.open(fileobj=_Readable(chunks), mode="r|") as archive:
+            for member in archive:
+                members += 1
+                total += member.size
+                _check(member, members, total, limits)
+                relative = member.name.partition("/")[2]
+                if not member.isreg() or not relative or relative.startswith(f"{PRIVATE}/") or not wanted(relative):
+                    total -= member.size
+                    continue
+                content = archive.extractfile(member)
+                assert content is not None  # a regular member has content  # noqa: PT018 - one statement
+                write_file(root, relative, _pieces(content), mode=member.mode & 0o777 | 0o600)
+                written.append(relative)
+                archive.members = []  # else the list of all members stays in memory
+    except tarfile.TarError as error:
+        raise TaskRunnerError(
+            "file.archive.broken",
+            f"the archive of output files cannot be read: {error}",
+            failure_reason=FailureReason.OUTPUT_FILES,
+        ) from error
+    return written
+
+
+def _check(member: tarfile.TarInfo, members: int, total: int, limits: FileLimits) -> None:
+    if members > limits.files * _DIRECTORIES_PER_FILE:
+        raise TaskRunnerError(
+            "file.outputs.too_many",
+            f"the working directory has more than {limits.files * _DIRECTORIES_PER_FILE} entries",
+            failure_reason=FailureReason.OUTPUT_FILES,
+        )
+    if member.size > limits.file_bytes or total > limits.total_bytes:
+        raise TaskRunnerError(
+            "file.outputs.too_large",
+            f"the output files are too large, at {member.name[:200]!r} ({member.size} bytes)",
+            failure_reason=FailureReason.OUTPUT_FILES,
+        )
+
+
+def _pieces(content: IO[bytes]) -> Iterator[bytes]:
+    while piece := content.read(_CHUNK_BYTES):
+        yield piece
+
+
+class _Readable(io.RawIOBase):
+    """A file to read from, over chunks of any size."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        pieces, have = [self._rest], len(self._rest)
+        while size < 0 or have < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            pieces.append(chunk)
+            have += len(chunk)
+        joined = b"".join(pieces)
+        self._rest = joined[size:] if size >= 0 else b""
+        return joined[:size] if size >= 0 else joined

@@ -1,0 +1,68 @@
+"""Which class stands behind a task runner's type name. Nothing is imported to know the names."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Iterator
+
+from task_runners.base import TaskRunner
+from task_runners.errors import TaskRunnerError
+
+__all__ = ["ENTRY_POINTS", "canonical_name", "runner_class", "runner_names"]
+
+ENTRY_POINTS = "mainstem.task_runners"
+_PREFIX = "io.kestra.plugin."
+_BUILT_IN = {
+    "core.runner.Process": "task_runners.process:Process",
+    "scripts.runner.docker.Docker": "task_runners.docker:Docker",
+}
+# Older names that stand in flows: before 0.18 the classes had other names, Process another package.
+_ALIASES = {
+    "io.kestra.core.models.tasks.runners.types.ProcessTaskRunner": "core.runner.Process",
+    "io.kestra.core.tasks.runners.Process": "core.runner.Process",
+    "core.runner.ProcessTaskRunner": "core.runner.Process",
+    "scripts.runner.docker.DockerTaskRunner": "scripts.runner.docker.Docker",
+    "process": "core.runner.Process",
+    "docker": "scripts.runner.docker.Docker",
+}
+
+
+def canonical_name(name: str) -> str:
+    """Return the short form of a type name (`core.runner.Process`); aliases and Kestra's prefix are resolved."""
+    short = name.removeprefix(_PREFIX)
+    return _ALIASES.get(name) or _ALIASES.get(short) or short
+
+
+def runner_names() -> Iterator[str]:
+    """Yield the canonical names of all task runners, the built-in ones first."""
+    yield from _BUILT_IN
+    yield from (name for name in _installed() if name not in _BUILT_IN)
+
+
+def runner_class(name: str) -> type[TaskRunner]:
+    """Return the class for the type `name`, imported now if it was not before.
+
+    Raises:
+        TaskRunnerError: `runner.type.unknown`, or `runner.type.broken` when what is installed is no task runner.
+    """
+    canonical = canonical_name(name)
+    target = _BUILT_IN.get(canonical) or _installed().get(canonical)
+    if target is None:
+        raise TaskRunnerError(
+            "runner.type.unknown",
+            f"no task runner named {name!r}",
+            hint=f"there are {', '.join(runner_names())}",
+        )
+    module, _, attribute = target.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, TaskRunner)):
+        raise TaskRunnerError("runner.type.broken", f"{target} is not a TaskRunner")
+    return found
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return {canonical_name(point.name): point.value for point in points}
