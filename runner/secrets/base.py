@@ -1,0 +1,100 @@
+"""Where secrets come from: a chain of backends, asked in order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from runner.errors import ExpressionError, MainstemError
+
+GROUP = "mainstem.secrets"
+
+
+class SecretBackend(Protocol):
+    """A place that knows secrets. Keys are asked in upper case; a backend compares without regard to case."""
+
+    def get(self, namespace: str, key: str) -> str | None:
+        """Return the secret as the flow namespace `namespace` sees it, None when there is none."""
+
+    def keys(self, namespace: str) -> list[str]:
+        """Return the keys that `namespace` sees, sorted; never values."""
+
+    def values(self) -> Iterator[str]:
+        """Yield every value that is known without asking anybody, so that it can be masked from the start."""
+
+
+class Secrets:
+    """All secrets of a process. `watch` hears every value that leaves here, and at the start every value known."""
+
+    def __init__(self, backends: Sequence[SecretBackend], watch: Callable[[str], Any] = lambda _value: None) -> None:
+        self._backends = tuple(backends)
+        self._watch = watch
+        for backend in self._backends:
+            for value in backend.values():
+                self._reveal(value)
+
+    def get(self, namespace: str, key: str, subkey: str | None = None) -> str:
+        """Return a secret, or the field `subkey` of a secret that is a JSON object.
+
+        Raises:
+            ExpressionError: `secret.key.missing` (the sentence is Kestra's), `secret.subkey.missing`.
+        """
+        for backend in self._backends:
+            value = backend.get(namespace, key.upper())
+            if value is not None:
+                self._reveal(value)
+                return value if subkey is None else self._field(key, value, subkey)
+        raise ExpressionError(
+            "secret.key.missing",
+            f"Cannot find secret for key '{key}'.",
+            hint=f"set SECRET_{key.upper()} (base64), or add it to secrets.yaml in the home",
+        )
+
+    def keys(self, namespace: str) -> list[str]:
+        """Return the keys that `namespace` sees, sorted, each once."""
+        return sorted({key for backend in self._backends for key in backend.keys(namespace)})
+
+    def _field(self, key: str, value: str, subkey: str) -> str:
+        try:
+            field = json.loads(value)[subkey]
+        except (ValueError, KeyError, TypeError, IndexError):
+            message = f"Cannot find secret sub-key '{subkey}' in secret '{key}'."
+            raise ExpressionError("secret.subkey.missing", message) from None
+        text = field if isinstance(field, str) else json.dumps(field)
+        self._watch(text)
+        return text
+
+    def _reveal(self, value: str) -> None:
+        self._watch(value)
+        # `json(secret('x')).field` takes a field out where nobody sees it, so the fields are masked as well.
+        for text in _leaves(value):
+            self._watch(text)
+
+
+def plugin_backends() -> list[SecretBackend]:
+    """Return the backends that installed packages register under `mainstem.secrets`, ordered by name.
+
+    Raises:
+        MainstemError: `secret.backend.broken` when one cannot be loaded: going on without it would change secrets.
+    """
+    found = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            found.append(entry.load()())
+        except Exception as error:
+            # Foreign code may raise anything; the name of the entry point is what helps.
+            message = f"the secret backend {entry.name!r} cannot be loaded: {error}"
+            raise MainstemError("secret.backend.broken", message) from error
+    return found
+
+
+def _leaves(value: str) -> Iterator[str]:
+    if not value.lstrip().startswith("{"):
+        return
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError):
+        return
+    yield from (text for text in fields.values() if isinstance(text, str))
