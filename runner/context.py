@@ -1,0 +1,355 @@
+"""What a task sees while it runs: one context for each attempt."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from runner.errors import MainstemError, TaskError
+from runner.executions.models import Execution, LogEntry, Metric, TaskRun
+from runner.expressions import Scope, render, render_deep, render_typed, to_text
+from runner.flows.models import Flow, Task
+from runner.plugin import KeyValues, Storage
+from runner.services import ExecutionServices, Host
+from runner.storage.uris import execution_uri, task_uri
+from task_runners.base import JobHandle, LogLine, Policy, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
+from task_runners.capture import Stream
+from task_runners.lines import MalformedMarker, Marker
+
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
+_MAXIMUM_LABEL_CHARS = 63
+
+
+class TaskContext:
+    """The context of one attempt; close it (or leave its `with`) when the attempt has ended.
+
+    Args:
+        host: what the process shares.
+        flow: the flow at the execution's revision.
+        execution: the execution as it is now.
+        task_run: the run as it was claimed; `attempts` counts this one.
+        variables: what expressions see, computed by the engine; may be lazy.
+        work_dir_factory: gives the directory to work in and owns it; without it the context makes one at first use
+            and removes it.
+        cancelled: set when the attempt must end.
+        deadline_s: seconds the attempt may take, from now.
+        task: the task of the run, when the caller has it at hand.
+        save_handle: stores the handle of the job that runs the body, before it starts.
+        stored_handle: what `save_handle` got in an earlier life of this attempt.
+    """
+
+    def __init__(  # noqa: PLR0913 - the engine names them; most have defaults
+        self,
+        host: Host,
+        flow: Flow,
+        execution: Execution,
+        task_run: TaskRun,
+        variables: Mapping[str, Any],
+        work_dir_factory: Callable[[], Path] | None = None,
+        cancelled: threading.Event | None = None,
+        deadline_s: float | None = None,
+        *,
+        task: Task | None = None,
+        save_handle: Callable[[JobHandle], None] = lambda _handle: None,
+        stored_handle: JobHandle | None = None,
+    ) -> None:
+        self.flow = flow
+        self.execution = execution
+        self.task_run = task_run
+        self.storage: Storage = host.storage
+        self.kv: KeyValues = host.kv
+        self.cancelled = cancelled or threading.Event()
+        self.deadline_s = deadline_s
+        self.host = host
+        self.services: ExecutionServices = host.expression_services(flow, execution)
+        self._task = task
+        self._scope = Scope(variables, self.services)
+        self._started = time.monotonic()
+        self._directory = _Directory(host, task_run, work_dir_factory)
+        self._save_handle = save_handle
+        self._stored_handle = stored_handle
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the directory that this context made. Again is no error."""
+        self._directory.remove()
+
+    @property
+    def task(self) -> Task | None:
+        """The task of this run, None when the flow has no such task (any more)."""
+        if self._task is None:
+            self._task = next((task for task in self.flow.all_tasks() if task.id == self.task_run.task_id), None)
+        return self._task
+
+    def render(self, template: Any) -> str:
+        """Render a template to text; None gives the empty text, other values their text form."""
+        return render(template, self._scope) if isinstance(template, str) else to_text(template)
+
+    def render_typed(self, template: Any) -> Any:
+        """Render a template that is one expression to its native value; what is no text is kept, rendered deep."""
+        return render_typed(template, self._scope) if isinstance(template, str) else self.render_deep(template)
+
+    def render_deep(self, value: Any) -> Any:
+        """Render every string inside maps and lists, keys of maps too."""
+        return render_deep(value, self._scope)
+
+    def with_variables(self, **variables: Any) -> TaskContext:
+        """Return a context of the same attempt whose expressions also see `variables`."""
+        inner = copy.copy(self)
+        inner._scope = Scope(_Layered(variables, self._scope.variables), self.services)  # noqa: SLF001 - of this class
+        return inner
+
+    def log(self, level: str, message: str) -> None:
+        """Write one log line of this task run, masked, unless the task's `logLevel` leaves it out."""
+        name = _level(level)
+        least = self.task.log_level if self.task is not None else None
+        if least and LEVELS.index(name) < LEVELS.index(_level(least)):
+            return
+        self.host.log(
+            LogEntry(
+                execution_id=self.execution.id,
+                namespace=self.flow.namespace,
+                flow_id=self.flow.id,
+                timestamp=self.host.clock(),
+                level=name,
+                message=self.host.masker.mask(message),
+                task_id=self.task_run.task_id,
+                task_run_id=self.task_run.id,
+                attempt=self.task_run.attempts,
+            )
+        )
+
+    def metric(self, kind: str, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
+        """Emit a counter, timer (seconds) or gauge."""
+        mask = self.host.masker.mask
+        self.host.metric(
+            Metric(
+                execution_id=self.execution.id,
+                namespace=self.flow.namespace,
+                flow_id=self.flow.id,
+                task_id=self.task_run.task_id,
+                task_run_id=self.task_run.id,
+                name=name,
+                kind=kind,
+                value=value,
+                timestamp=self.host.clock(),
+                tags={key: mask(text) for key, text in (tags or {}).items()},
+            )
+        )
+
+    def secret(self, key: str, namespace: str | None = None) -> str:
+        """Return a secret; its value is masked in everything this process writes from now on."""
+        return self.services.secret(key, namespace)
+
+    def work_dir(self) -> Path:
+        """Return the directory of this attempt (0700), or the one it shares inside a `WorkingDirectory`."""
+        return self._directory.get()
+
+    def uri(self, name: str) -> str:
+        """Return the storage URI for a file called `name` of this task run.
+
+        Raises:
+            InvalidError: `storage.uri.invalid` when `name` cannot be a path below this run's folder.
+        """
+        own = execution_uri(self.flow.namespace, self.flow.id, self.execution.id)
+        return task_uri(own, self.task_run.task_id, self.task_run.id, name)
+
+    def namespace_file(self, path: str, namespace: str | None = None) -> bytes:
+        """Return a namespace file of the execution's commit. Raises `NotFoundError` `namespace.file.missing`."""
+        return self.services.namespace_file(path, namespace)
+
+    def namespace_files(self, namespace: str | None = None) -> list[str]:
+        """Return the paths of the namespace files at the execution's commit, without leading slash."""
+        return self.services.namespace_files(namespace)
+
+    def read_uri(self, uri: str) -> bytes:
+        """Return the bytes behind `kestra://`, `nsfile://` or a namespace path.
+
+        Raises:
+            ExpressionError: `storage.file.refused` when this execution may not read it, `storage.file.missing`.
+        """
+        return self.services.read_file(uri)
+
+    def task_runner(self, spec: Mapping[str, Any] | None) -> TaskRunner:
+        """Return the task runner for a `taskRunner` map, its texts rendered; without one that of the settings.
+
+        Raises:
+            TaskError: `runner.type.unknown`, or `runner.property.invalid` for properties it does not have.
+        """
+        from pydantic import ValidationError
+
+        from task_runners.errors import TaskRunnerError
+        from task_runners.registry import canonical_name, runner_class
+
+        values = {"type": self.host.settings.default_task_runner} if spec is None else self.render_deep(dict(spec))
+        name = str(values.get("type", ""))
+        try:
+            return runner_class(name).model_validate({**values, "type": canonical_name(name)})
+        except TaskRunnerError as error:
+            raise TaskError(error.code, error.message, hint=error.hint) from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise TaskError("runner.property.invalid", f"taskRunner.{where}: {first['msg']}") from None
+
+    def run_command(self, runner: TaskRunner, **spec: Any) -> TaskResult:
+        """Run a command through a task runner with this attempt's directory, logs and cancellation.
+
+        `spec` are fields of `TaskSpec`; `task_run_id`, `attempt`, `labels`, `uid` and the timeout (what is left of this
+        attempt) are filled in. Lines of the body become log lines, its metrics are emitted.
+
+        Raises:
+            TaskError: with the code of the task runner, when the body could not be started.
+        """
+        from task_runners.errors import TaskRunnerError
+
+        workdir = WorkDir(self.work_dir())
+        values = self._spec_defaults() | spec
+        try:
+            return runner.run(TaskSpec(**values), workdir, self._runner_context())
+        except TaskRunnerError as error:
+            raise TaskError(error.code, error.message, hint=error.hint) from error
+
+    def _spec_defaults(self) -> dict[str, Any]:
+        left = None if self.deadline_s is None else max(0.0, self.deadline_s - (time.monotonic() - self._started))
+        return {
+            "task_run_id": self.task_run.id,
+            "attempt": max(1, self.task_run.attempts),
+            "labels": self._labels(),
+            "timeout": None if left is None else timedelta(seconds=left),
+            "task_marker": self.task_run.id,
+            "uid": self.host.uid_of(self.flow.namespace),
+        }
+
+    def _labels(self) -> dict[str, str]:
+        names = {
+            "namespace": self.flow.namespace,
+            "flow-id": self.flow.id,
+            "task-id": self.task_run.task_id,
+            "execution-id": self.execution.id,
+            "taskrun-id": self.task_run.id,
+            "taskrun-attempt": str(max(1, self.task_run.attempts)),
+        }
+        return {f"kestra.io/{name}": value[:_MAXIMUM_LABEL_CHARS] for name, value in names.items()}
+
+    def _runner_context(self) -> RunnerContext:
+        settings = self.host.settings
+        return RunnerContext(
+            on_line=self._take_line,
+            cancelled=self.cancelled,
+            save_handle=self._save_handle,
+            stored_handle=self._stored_handle,
+            now=self.host.clock,
+            masker=self.host.masker,
+            environment=self.host.environment,
+            policy=Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged),
+        )
+
+    def _take_line(self, line: LogLine) -> None:
+        match line.marker:
+            case Marker(metrics=metrics, logs=logs):
+                for metric in metrics:
+                    self.metric(metric.type, metric.name, metric.value, metric.tags)
+                for entry in logs:
+                    self.log(entry.level, entry.message)
+            case MalformedMarker(reason=reason):
+                self.log("WARN", f"Invalid outputs '{line.text}': {reason}")
+            case None:
+                self.log("WARN" if line.stream is Stream.STDERR else "INFO", line.text)
+
+
+class _Directory:
+    """The directory of one attempt: made at first use, removed at the end when nobody else owns it."""
+
+    def __init__(self, host: Host, task_run: TaskRun, factory: Callable[[], Path] | None) -> None:
+        self._root = host.settings.work_root
+        self._name = f"{task_run.id}-{max(1, task_run.attempts)}"
+        self._factory = factory
+        self._path: Path | None = None
+
+    def get(self) -> Path:
+        if self._path is None:
+            self._path = self._factory() if self._factory is not None else make_work_dir(self._root, self._name)
+        return self._path
+
+    def remove(self) -> None:
+        if self._path is not None and self._factory is None:
+            remove_work_dir(self._path)
+            self._path = None
+
+
+def make_work_dir(root: Path, name: str) -> Path:
+    """Return a new empty directory (0700) called `name` below `root`; what a crash left there is removed first.
+
+    Raises:
+        MainstemError: `work.root.refused` when somebody else owns `root`, which lies in a shared folder by default.
+    """
+    root.mkdir(parents=True, exist_ok=True, mode=0o711)
+    status = root.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise MainstemError(
+            "work.root.refused",
+            f"the folder of working directories {root} belongs to somebody else or can be written by others",
+            hint="set `work` to a folder of this user",
+        )
+    path = root / name
+    if path.exists():
+        remove_work_dir(path)
+    path.mkdir(mode=0o700)
+    return path
+
+
+def remove_work_dir(path: Path) -> None:
+    """Remove a working directory with everything in it, also what the body made unreadable. Again is no error."""
+
+    def unlock(function: Callable[..., Any], name: str, _error: Any) -> None:
+        parent = Path(name).parent
+        for place in (parent, Path(name)):
+            if place.is_relative_to(path) and place.is_dir() and not place.is_symlink():
+                place.chmod(0o700)
+        try:
+            function(name)
+        except OSError:
+            if Path(name).is_dir() and not Path(name).is_symlink():
+                shutil.rmtree(name, ignore_errors=True)
+
+    shutil.rmtree(path, onerror=unlock)
+
+
+class _Layered(Mapping[str, Any]):
+    """One mapping over another, which may be lazy and is asked only for what the first does not have."""
+
+    def __init__(self, top: Mapping[str, Any], below: Mapping[str, Any]) -> None:
+        self._top, self._below = top, below
+
+    def __getitem__(self, key: str) -> Any:
+        return self._top[key] if key in self._top else self._below[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._top
+        yield from (key for key in self._below if key not in self._top)
+
+    def __len__(self) -> int:
+        return len(set(self._top) | set(self._below))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._top or key in self._below
+
+
+def _level(level: str) -> str:
+    name = level.strip().upper()
+    name = "WARN" if name == "WARNING" else name
+    return name if name in LEVELS else "INFO"

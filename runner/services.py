@@ -1,0 +1,262 @@
+"""What all executions of a process share, and the view of it that the expressions of one execution get."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from runner.errors import ExpressionError, MainstemError
+from runner.executions.models import Execution, LogEntry, Metric, TaskRun
+from runner.flows.models import Flow
+from runner.ids import new_id
+from runner.key_values import lookup
+from runner.namespace_files import NamespaceFiles, NoNamespaceFiles
+from runner.plugin import KeyValues, Storage
+from runner.secrets.base import Secrets, plugin_backends
+from runner.secrets.encryption import Encryption
+from runner.secrets.environment import EnvironmentSecrets
+from runner.secrets.file import FileSecrets, around
+from runner.settings import Settings, expression_variables, secrets_from_environment
+from runner.storage.access import may_read
+from runner.storage.base import open_storage
+from runner.storage.uris import NAMESPACE_FILE_SCHEME, is_uri, namespace_file_of, namespace_file_uri
+from task_runners.masking import Masker
+
+_RANDOM = random.SystemRandom()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What one process offers to every task it runs; made once, shared by all threads.
+
+    `log` and `metric` take what tasks write; both must be quick and safe to call from any thread. `execution_of`,
+    `runs_of` and `error_logs_of` read the store for one execution id. `environment` is the outer environment:
+    expressions see its `ENV_*` and `KESTRA_*`, local bodies an allow-list of it. `uid_of` gives the user under which
+    bodies of a namespace run (None: the user of this process).
+    """
+
+    settings: Settings
+    storage: Storage
+    secrets: Secrets
+    kv: KeyValues
+    masker: Masker = field(default_factory=Masker)
+    log: Callable[[LogEntry], None] = lambda _entry: None
+    metric: Callable[[Metric], None] = lambda _metric: None
+    files: NamespaceFiles = field(default_factory=NoNamespaceFiles)
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    clock: Callable[[], datetime] = _utc_now
+    encryption: Encryption | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    execution_of: Callable[[str], Execution | None] = lambda _id: None
+    runs_of: Callable[[str], Sequence[TaskRun]] = lambda _id: ()
+    error_logs_of: Callable[[str], Sequence[LogEntry]] = lambda _id: ()
+    uid_of: Callable[[str], int | None] = lambda _namespace: None
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        kv: KeyValues,
+        *,
+        environment: Mapping[str, str],
+        masker: Masker | None = None,
+        **ports: Any,
+    ) -> Host:
+        """Return a host with the storage, secrets and encryption that `settings` and `environment` name.
+
+        Secrets are asked in this order: `secrets.yaml` of the home, installed backends, `SECRET_*` of the environment.
+        Every value known at the start is masked from now on. `ports` are the other fields.
+
+        Raises:
+            InvalidError: the file of secrets, a `SECRET_*` variable, the storage or the key is not acceptable.
+        """
+        masker = masker or Masker()
+        backends = [
+            FileSecrets(settings.home / "secrets.yaml"),
+            *plugin_backends(),
+            EnvironmentSecrets(secrets_from_environment(environment)),
+        ]
+        return cls(
+            settings=settings,
+            storage=open_storage(settings),
+            secrets=Secrets(backends, masker.add),
+            kv=kv,
+            masker=masker,
+            encryption=Encryption.open(settings.home),
+            zone=ZoneInfo(settings.zone),
+            environment=environment,
+            **ports,
+        )
+
+    def expression_services(self, flow: Flow, execution: Execution) -> ExecutionServices:
+        """Return what expressions of this execution may ask of the outside."""
+        return ExecutionServices(self, flow, execution)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionServices:
+    """The port `runner.expressions.Services` for one execution, with its rights."""
+
+    host: Host
+    flow: Flow
+    execution: Execution
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the server."""
+        return self.host.zone
+
+    def now(self) -> datetime:
+        """Return the present time."""
+        return self.host.clock()
+
+    def secret(self, key: str, namespace: str | None = None, subkey: str | None = None) -> str:
+        """Return a secret that the flow's namespace sees; its value is masked from now on.
+
+        Raises:
+            ExpressionError: `secret.key.missing`, or `secret.namespace.refused` for a namespace that is not the flow's
+                own or around it.
+        """
+        return self.host.secrets.get(self._own(namespace), key, subkey)
+
+    def kv(self, key: str, namespace: str | None = None, *, error_on_missing: bool = True) -> Any:
+        """Return the value of `key` in `namespace` (the flow's) or in a namespace around it."""
+        place = namespace or self.flow.namespace
+        found, value = lookup(self.host.kv, place, key)
+        if not found and error_on_missing:
+            message = f"The key '{key}' does not exist in the namespace '{place}'."
+            raise ExpressionError("kv.key.missing", message)
+        return value
+
+    def read_file(self, uri_or_path: str) -> bytes:
+        """Return the content behind `kestra:///…`, `nsfile:///…` or the path of a namespace file.
+
+        Raises:
+            ExpressionError: `storage.file.refused` for a file of somebody else, `storage.file.missing`.
+        """
+        uri = self.file_uri(uri_or_path.removeprefix(NAMESPACE_FILE_SCHEME)) if not is_uri(uri_or_path) else uri_or_path
+        self._check(uri)
+        file = namespace_file_of(uri)
+        try:
+            if file is not None:
+                return self.namespace_file(file.path, file.namespace)
+            with self.host.storage.open(uri) as stored:
+                return stored.read()
+        except ExpressionError:
+            raise
+        except MainstemError as error:
+            raise ExpressionError(error.code, error.message) from None
+
+    def file_size(self, uri: str) -> int:
+        """Return the size in bytes. Raises as `read_file`."""
+        self._check(uri)
+        if namespace_file_of(uri) is not None:
+            return len(self.read_file(uri))
+        try:
+            return self.host.storage.size(uri)
+        except MainstemError as error:
+            raise ExpressionError(error.code, error.message) from None
+
+    def file_exists(self, uri: str) -> bool:
+        """Return whether there is such a file that this execution may read."""
+        self._check(uri)
+        file = namespace_file_of(uri)
+        if file is not None:
+            return file.path in self.namespace_files(file.namespace)
+        return self.host.storage.exists(uri)
+
+    def file_uri(self, path: str) -> str:
+        """Return the address of the namespace file at `path`."""
+        if "../" in path or path.endswith(".."):
+            raise ExpressionError("namespace.path.invalid", f"Path must not contain '../': {path!r}")
+        return namespace_file_uri(self.flow.namespace, path)
+
+    def namespace_file(self, path: str, namespace: str | None = None) -> bytes:
+        """Return a namespace file at the execution's commit. Raises `NotFoundError` `namespace.file.missing`."""
+        place = namespace or self.flow.namespace
+        return self.host.files.read(self.execution.environment, self.execution.commit, place, path.lstrip("/"))
+
+    def namespace_files(self, namespace: str | None = None) -> list[str]:
+        """Return the paths of the namespace files at the execution's commit."""
+        place = namespace or self.flow.namespace
+        return self.host.files.list(self.execution.environment, self.execution.commit, place)
+
+    def random_int(self, lower: int, upper: int) -> int:
+        """Return a number of [lower, upper)."""
+        return _RANDOM.randrange(lower, upper)
+
+    def random_bytes(self, count: int) -> bytes:
+        """Return `count` unpredictable bytes."""
+        return secrets.token_bytes(count)
+
+    def random_port(self) -> int:
+        """Return a TCP port that is free on this host at this moment."""
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+            return port
+
+    def new_id(self) -> str:
+        """Return a fresh identifier."""
+        return new_id()
+
+    def uuid(self) -> str:
+        """Return a random UUID."""
+        return str(uuid.uuid4())
+
+    def error_logs(self) -> list[dict[str, Any]]:
+        """Return the ERROR log entries of the execution, the oldest first."""
+        return [
+            {
+                "taskId": entry.task_id,
+                "level": entry.level,
+                "message": entry.message,
+                "timestamp": entry.timestamp.isoformat(),
+                "attemptNumber": entry.attempt,
+            }
+            for entry in self.host.error_logs_of(self.execution.id)
+        ]
+
+    def tasks_with_state(self, state: str) -> list[dict[str, Any]]:
+        """Return `taskId`, `state` and, in loops, `value` of each task run in `state`."""
+        return [
+            {"taskId": run.task_id, "state": run.state.value} | ({"value": run.value} if run.value is not None else {})
+            for run in self.host.runs_of(self.execution.id)
+            if run.state.value == state.upper()
+        ]
+
+    def http(self, uri: str, **options: Any) -> Any:
+        """Return the parsed body of a response; options: method query body content_type headers options accept."""
+        from runner.tasks.http import fetch_for_expression
+
+        return fetch_for_expression(self.host.settings, uri, **options)
+
+    def environment(self, name: str, default: str | None = None) -> str | None:
+        """Return the variable `name` (lower case, without prefix) of those that flows may see."""
+        return expression_variables(self.host.environment).get(name.lower(), default)
+
+    def _own(self, namespace: str | None) -> str:
+        if namespace is None or namespace in set(around(self.flow.namespace)):
+            return namespace or self.flow.namespace
+        message = f"the flow's namespace {self.flow.namespace!r} may not read secrets of {namespace!r}"
+        raise ExpressionError("secret.namespace.refused", message)
+
+    def _check(self, uri: str) -> None:
+        try:
+            allowed = may_read(uri, self.execution, self.flow, lookup=self.host.execution_of)
+        except MainstemError as error:
+            raise ExpressionError(error.code, error.message) from None
+        if not allowed:
+            message = f"Unable to read the file '{uri}' as it didn't belong to the current execution"
+            raise ExpressionError("storage.file.refused", message)
