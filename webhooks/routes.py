@@ -1,0 +1,119 @@
+"""The table of routes: each names its permission, or the server does not start.
+
+A handler is a function of a `Call`. A plain function runs in a thread, because the store may make it wait; a
+coroutine function runs on the event loop and must not wait for the store. What it returns becomes JSON unless it is
+a response already.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from runner.access import Permission
+from runner.errors import NotFoundError
+from webhooks.call import Call
+from webhooks.problems import Json
+
+if TYPE_CHECKING:
+    from webhooks.services import Services
+
+TENANT = "main"
+Handler = Callable[[Call], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route: method, path, permission and handler; `summary` and `tag` are for the OpenAPI document.
+
+    `takes` is the media type of the body, None without one. `reads_body` is off for handlers that read the body
+    themselves (multipart, raw webhooks).
+    """
+
+    method: str
+    path: str
+    permission: Permission | None
+    handler: Handler
+    summary: str
+    tag: str
+    takes: str | None = None
+    gives: str = "application/json"
+    status: int = 200
+    reads_body: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """An application of another module below a path. It proves its callers itself, and says so by its permission."""
+
+    path: str
+    app: ASGIApp
+    permission: Permission | None
+
+
+class UndeclaredRouteError(TypeError):
+    """A route without a permission: a mistake of the programmer that must keep the server from starting."""
+
+
+def build(endpoints: Iterable[Endpoint], mounted: Sequence[Mounted], services: Services) -> list[BaseRoute]:
+    """Return the routes, the most specific first, so that `search` is never taken for a namespace.
+
+    Raises:
+        UndeclaredRouteError: when one declares no permission.
+    """
+    routes: list[BaseRoute] = []
+    for endpoint in sorted(endpoints, key=lambda item: _specificity(item.path)):
+        _check(endpoint.permission, f"{endpoint.method} {endpoint.path}")
+        # A route that only answers GET would get HEAD as well; it passes the same checks.
+        routes.append(Route(endpoint.path, _serve(endpoint, services), methods=[endpoint.method]))
+    for item in mounted:
+        _check(item.permission, item.path)
+        routes.append(Mount(item.path, app=item.app))
+    return routes
+
+
+def _check(permission: Permission | None, name: str) -> None:
+    if permission is None:
+        raise UndeclaredRouteError(f"{name} declares no permission")
+
+
+def _specificity(path: str) -> tuple[int, ...]:
+    return tuple(2 if ":path}" in part else 1 if part.startswith("{") else 0 for part in path.split("/"))
+
+
+def _serve(endpoint: Endpoint, services: Services) -> Callable[[Request], Awaitable[Response]]:
+    permission = endpoint.permission
+    assert permission is not None
+    is_open = permission in {Permission.PUBLIC, Permission.OWN_PROOF}
+    is_async = inspect.iscoroutinefunction(endpoint.handler)
+    guarded = "{namespace}" in endpoint.path
+
+    async def serve(request: Request) -> Response:
+        tenant = request.path_params.get("tenant", TENANT)
+        call = Call(request, services, permission, None)
+        if not is_open:
+            header = request.headers.get("authorization")
+            call.identity = services.access.known(header)
+            if call.identity is None:
+                call.identity = await run_in_threadpool(services.access.authenticate, header)
+            namespace = request.path_params["namespace"] if guarded else None
+            services.access.require(call.identity, permission, namespace)
+        if tenant != TENANT:
+            raise NotFoundError("tenant.missing", f"no tenant named {tenant!r}", hint=f"the only one is {TENANT!r}")
+        if endpoint.reads_body and endpoint.takes is not None:
+            call.body = await request.body()
+        result = await endpoint.handler(call) if is_async else await run_in_threadpool(endpoint.handler, call)
+        if isinstance(result, Response):
+            return result
+        return Json(result, status_code=endpoint.status)
+
+    return functools.wraps(endpoint.handler)(serve)
