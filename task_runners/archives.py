@@ -60,7 +60,7 @@ def pack(root: Path, owner: Owner, limits: FileLimits | None = None) -> IO[bytes
 
 
 def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    yield ".", os.stat(root)
+    yield ".", root.stat()
     for directory, directories, files, descriptor in os.fwalk(root, follow_symlinks=False):
         here = Path(directory).relative_to(root)
         if here == Path():
@@ -114,10 +114,10 @@ def unpack(
                     total -= member.size
                     continue
                 content = archive.extractfile(member)
-                assert content is not None  # a regular member has content  # noqa: PT018 - one statement
+                assert content is not None  # a regular member has content
                 write_file(root, relative, _pieces(content), mode=member.mode & 0o777 | 0o600)
                 written.append(relative)
-                archive.members = []  # else the list of all members stays in memory
+                archive.members = []  # type: ignore[attr-defined]  # not in its stub; else all members stay in memory
     except tarfile.TarError as error:
         raise TaskRunnerError(
             "file.archive.broken",
