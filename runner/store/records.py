@@ -93,6 +93,23 @@ class FlowVersion:
     disabled: bool = False
     deleted: bool = False
     active: bool = True
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDraft:
+    """A flow of a commit that is about to become active; the store gives it its revision."""
+
+    namespace: str
+    flow_id: str
+    blob: str
+    source: str
+    at: datetime
+    environment: str | None = None
+    commit: str | None = None
+    path: str | None = None
+    disabled: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

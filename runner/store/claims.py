@@ -1,0 +1,214 @@
+"""Claims: a worker takes a task run, keeps it under an epoch, and records at most one result for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, Attempt, OutboxRow, TaskRun
+from runner.states import State
+from runner.store import schema
+from runner.store.columns import clean, dump, to_micros
+from runner.store.connection import Connection
+from runner.store.executions import ATTEMPTS, RUNS
+from runner.store.outbox import Outbox
+from runner.store.statements import Statement
+
+_r: Final = schema.task_runs.c
+_a: Final = schema.attempts.c
+_RUN: Final[Any] = sa.bindparam("run")
+_EPOCH: Final = sa.bindparam("the_epoch", type_=sa.BigInteger())
+_HELD: Final = (_r.id == _RUN, _r.epoch == _EPOCH, _r.state == State.RUNNING.value, _r.result.is_(None))
+_ATTEMPT: Final = (_a.task_run_id == _RUN, _a.epoch == _EPOCH)
+
+
+def _entered(histories: Any) -> Any:
+    # A JSON list is extended as text: its closing bracket is replaced by `, entry]`. The entry is a parameter made by
+    # `_entry`; a list that is empty takes no comma.
+    comma = sa.case((histories == sa.literal_column("'[]'"), sa.literal_column("''")), else_=sa.literal_column("','"))
+    opened = sa.func.substr(histories, 1, sa.func.length(histories) - 1)
+    return opened.concat(comma).concat(sa.bindparam("entry", type_=sa.Text()))
+
+
+def _entry(state: State, at: datetime) -> str:
+    return f'["{state.value}",{to_micros(at)}]]'
+
+
+# The claim names the state it expects: a run may be rung twice, and the second worker has to find nothing to do.
+_CLAIM: Final = Statement(
+    sa.update(schema.task_runs)
+    .where(_r.id == _RUN, _r.epoch == _EPOCH, _r.state == State.SUBMITTED.value)
+    .values(
+        state=State.RUNNING.value,
+        epoch=_r.epoch + 1,
+        attempts=_r.attempts + 1,
+        stamp=_r.stamp + 1,
+        started_at=sa.func.coalesce(_r.started_at, sa.bindparam("now")),
+        histories=_entered(_r.histories),
+    )
+    .returning(*RUNS.columns)
+)
+_RECORD: Final = Statement(
+    sa.update(schema.task_runs)
+    .where(*_HELD)
+    .values(
+        result=sa.bindparam("outcome"),
+        outputs=sa.bindparam("new_outputs"),
+        error=sa.bindparam("new_error"),
+        stamp=_r.stamp + 1,
+    )
+    .returning(_r.execution_id)
+)
+_RELEASE: Final = Statement(
+    sa.update(schema.task_runs)
+    .where(*_HELD)
+    .values(state=State.SUBMITTED.value, losses=_r.losses + 1, stamp=_r.stamp + 1, histories=_entered(_r.histories))
+    .returning(_r.execution_id, _r.queue)
+)
+_END_ATTEMPT: Final = Statement(
+    sa.update(schema.attempts)
+    .where(*_ATTEMPT)
+    .values(
+        state=sa.bindparam("outcome"),
+        ended_at=sa.bindparam("now"),
+        exit_code=sa.bindparam("code"),
+        failure_reason=sa.bindparam("reason"),
+        message=sa.bindparam("new_message"),
+        histories=_entered(_a.histories),
+    )
+)
+_SAVE_HANDLE: Final = Statement(
+    sa.update(schema.attempts)
+    .where(
+        *_ATTEMPT,
+        _a.ended_at.is_(None),
+        sa.exists().where(_r.id == _a.task_run_id, _r.epoch == _a.epoch, _r.state == State.RUNNING.value),
+    )
+    .values(handle=sa.bindparam("new_handle"))
+)
+_CURRENT: Final = Statement(sa.select(sa.literal_column("1")).select_from(schema.task_runs).where(*_HELD))
+_OWNED: Final = Statement(
+    RUNS.select(_r.state == State.RUNNING.value, _r.result.is_(None))
+    .join(schema.attempts, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
+    .where(_a.worker_id == sa.bindparam("worker"), _a.ended_at.is_(None))
+    .order_by(_r.id)
+)
+_HANDLES: Final = Statement(
+    ATTEMPTS.select(_a.worker_id == sa.bindparam("worker"), _a.ended_at.is_(None)).order_by(_a.task_run_id)
+)
+
+
+class Claims:
+    """The only writes of workers. Each names the epoch it was made under, and does nothing under an older one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+        self._outbox = Outbox(connection)
+
+    def claim(self, task_run_id: str, epoch: int, worker_id: str, now: datetime) -> TaskRun | None:
+        """Take a submitted run: RUNNING under `epoch` + 1, with its attempt; None when it is not there to be taken.
+
+        The `run` rows of the outbox that rang for it are answered.
+        """
+        entry = _entry(State.RUNNING, now)
+        found = self._db.one(_CLAIM, run=task_run_id, the_epoch=epoch, now=to_micros(now), entry=entry)
+        if found is None:
+            return None
+        run = RUNS.decode(found)
+        attempt = Attempt(
+            task_run_id=run.id,
+            execution_id=run.execution_id,
+            number=run.attempts,
+            epoch=run.epoch,
+            state=State.RUNNING,
+            worker_id=worker_id,
+            started_at=now,
+            histories=((State.RUNNING, now),),
+        )
+        self._db.insert(ATTEMPTS.insert, ATTEMPTS.encode(attempt))
+        self._outbox.delete_key(OUTBOX_RUN, run.id)
+        return run
+
+    def record(
+        self,
+        task_run_id: str,
+        epoch: int,
+        *,
+        result: State,
+        outputs: Mapping[str, Any] | None,
+        error: str | None,
+        exit_code: int | None,
+        failure_reason: str | None,
+        at: datetime,
+    ) -> int | None:
+        """Write the one result of a run and ring for its execution; give the doorbell's id.
+
+        None when the claim of `epoch` is not the current one any more, or when a result is there already.
+        """
+        found = self._db.one(
+            _RECORD,
+            run=task_run_id,
+            the_epoch=epoch,
+            outcome=result.value,
+            new_outputs=None if outputs is None else dump(outputs),
+            new_error=None if error is None else clean(error),
+        )
+        if found is None:
+            return None
+        self._end_attempt(task_run_id, epoch, result, at, code=exit_code, reason=failure_reason, message=error)
+        return self._outbox.add([OutboxRow(OUTBOX_ADVANCE, found[0])])[0]
+
+    def release(self, task_run_id: str, epoch: int, at: datetime, reason: str) -> bool:
+        """Give back a run whose worker is lost: SUBMITTED again under the same epoch, and rung for.
+
+        The attempt ends KILLED with `reason`; the next claim raises the epoch, so the lost worker cannot write.
+        """
+        entry = _entry(State.SUBMITTED, at)
+        found = self._db.one(_RELEASE, run=task_run_id, the_epoch=epoch, entry=entry)
+        if found is None:
+            return False
+        self._end_attempt(task_run_id, epoch, State.KILLED, at, reason=reason)
+        self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, {"epoch": epoch, "queue": found[1]})])
+        return True
+
+    def save_handle(self, task_run_id: str, epoch: int, handle: Mapping[str, Any]) -> bool:
+        """Keep what is needed to find the attempt's body again; False when the claim is not current."""
+        return self._db.run(_SAVE_HANDLE, run=task_run_id, the_epoch=epoch, new_handle=dump(handle)) == 1
+
+    def owned_by(self, worker_id: str) -> list[TaskRun]:
+        """Return the runs that a worker has claimed and not ended."""
+        return [RUNS.decode(row) for row in self._db.all(_OWNED, worker=worker_id)]
+
+    def attempts_of(self, worker_id: str) -> list[Attempt]:
+        """Return the attempts of a worker that have not ended, with their handles."""
+        return [ATTEMPTS.decode(row) for row in self._db.all(_HANDLES, worker=worker_id)]
+
+    def is_current(self, task_run_id: str, epoch: int) -> bool:
+        """Return whether a claim still holds: its run is RUNNING under `epoch` and has no result."""
+        return self._db.one(_CURRENT, run=task_run_id, the_epoch=epoch) is not None
+
+    def _end_attempt(
+        self,
+        task_run_id: str,
+        epoch: int,
+        state: State,
+        at: datetime,
+        *,
+        code: int | None = None,
+        reason: str | None = None,
+        message: str | None = None,
+    ) -> None:
+        self._db.run(
+            _END_ATTEMPT,
+            run=task_run_id,
+            the_epoch=epoch,
+            outcome=state.value,
+            now=to_micros(at),
+            code=code,
+            reason=reason,
+            new_message=None if message is None else clean(message),
+            entry=_entry(state, at),
+        )

@@ -1,0 +1,108 @@
+"""Webhook deliveries of forges as they came, and answers kept for requests that may be repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+
+from runner.store import schema
+from runner.store.columns import dump, to_micros
+from runner.store.connection import Connection
+from runner.store.records import Delivery
+from runner.store.rows import Rows
+from runner.store.statements import Statement
+
+_ROWS: Final = Rows(Delivery, schema.deliveries, generated="id")
+_d: Final = schema.deliveries.c
+_i: Final = schema.idempotency.c
+
+_ADD: Final = Statement.upsert(
+    schema.deliveries, [name for name in _ROWS.names if name != "id"], ("repository", "delivery_id"), keep=True
+)
+_GET: Final = Statement(_ROWS.select(_d.id == sa.bindparam("number")))
+_FIND: Final = Statement(_ROWS.select(_d.repository == sa.bindparam("repo"), _d.delivery_id == sa.bindparam("given")))
+_SET_RESULT: Final = Statement(
+    sa.update(schema.deliveries)
+    .where(_d.id == sa.bindparam("number"))
+    .values(result=sa.bindparam("new_result"), reason=sa.bindparam("new_reason"))
+)
+_PRUNE: Final = Statement(sa.delete(schema.deliveries).where(_d.received_at < sa.bindparam("before")))
+_COUNT: Final = Statement(sa.select(_d.result, sa.func.count()).group_by(_d.result))
+_ANSWER: Final = Statement(sa.select(_i.digest, _i.response).where(_i.key == sa.bindparam("the_key")))
+_KEEP: Final = Statement.upsert(schema.idempotency, ("key", "digest", "response", "at"), ("key",), keep=True)
+_PRUNE_ANSWERS: Final = Statement(sa.delete(schema.idempotency).where(_i.at < sa.bindparam("before")))
+
+
+class Deliveries:
+    """Deliveries by repository and the forge's delivery id, which comes at most once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+
+    def add(self, delivery: Delivery) -> bool:
+        """Write a delivery; False when this repository has had its id before."""
+        return self._db.insert(_ADD, _ROWS.encode(delivery)) == 1
+
+    def get(self, number: int) -> Delivery | None:
+        """Return the delivery with a number of ours."""
+        found = self._db.one(_GET, number=number)
+        return _ROWS.decode(found) if found else None
+
+    def find(self, repository: str, delivery_id: str) -> Delivery | None:
+        """Return the delivery with the forge's id."""
+        found = self._db.one(_FIND, repo=repository, given=delivery_id)
+        return _ROWS.decode(found) if found else None
+
+    def list(self, repository: str | None = None, limit: int = 50, result: str | None = None) -> list[Delivery]:
+        """Return the latest deliveries, the newest first."""
+        where = []
+        if repository is not None:
+            where.append(_d.repository == repository)
+        if result is not None:
+            where.append(_d.result == result)
+        return [_ROWS.decode(row) for row in self._db.query(_ROWS.select(*where).order_by(_d.id.desc()).limit(limit))]
+
+    def set_result(self, number: int, result: str, reason: str | None = None) -> bool:
+        """Say what became of a delivery."""
+        return self._db.run(_SET_RESULT, number=number, new_result=result, new_reason=reason) == 1
+
+    def counts(self) -> dict[str, int]:
+        """Return how many deliveries there are of each result."""
+        return dict(self._db.all(_COUNT))
+
+    def prune(self, before: datetime) -> int:
+        """Remove what was received before a moment; give how many."""
+        return self._db.run(_PRUNE, before=to_micros(before))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered to a request; `digest` tells whether a repetition asks the same."""
+
+    digest: str
+    response: Any
+
+
+class Idempotency:
+    """Answers by the key that the client chose."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+
+    def get(self, key: str) -> Answer | None:
+        """Return the answer that was given under a key."""
+        found = self._db.one(_ANSWER, the_key=key)
+        return Answer(found[0], orjson.loads(found[1])) if found else None
+
+    def put(self, key: str, digest: str, response: Any) -> bool:
+        """Keep an answer; False when the key has one already, which stays."""
+        at = to_micros(self._db.clock())
+        return self._db.run(_KEEP, key=key, digest=digest, response=dump(response), at=at) == 1
+
+    def prune(self, before: datetime) -> int:
+        """Forget what was answered before a moment; give how many."""
+        return self._db.run(_PRUNE_ANSWERS, before=to_micros(before))

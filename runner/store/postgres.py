@@ -1,0 +1,189 @@
+"""PostgreSQL by psycopg 3: a pool of connections, each write its own transaction.
+
+The server groups the commits of concurrent connections itself. A write that met another transaction (serialization,
+deadlock) or lost its connection before COMMIT was sent runs again; one whose COMMIT got no answer does not, because
+nobody knows whether it happened.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, TypeVar, cast
+
+import psycopg
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from runner.errors import StoreError
+from runner.store.connection import Connection
+from runner.store.migration import parse
+from runner.store.statements import POSTGRESQL
+
+T = TypeVar("T")
+
+_POOL: Final = 8
+_OVERFLOW: Final = 8
+_SUBMITTERS: Final = 4
+_TRIES: Final = 6
+_FIRST_WAIT_S: Final = 0.01
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+def explain(error: psycopg.Error) -> StoreError:
+    """Return a driver's error as one of ours."""
+    text = str(error).strip()
+    if isinstance(error, psycopg.IntegrityError):
+        return StoreError("store.row.conflict", f"a row contradicts one that exists: {text}")
+    if isinstance(error, psycopg.errors.DiskFull):
+        return StoreError("store.disk.full", f"the database cannot grow: {text}", hint="free space on its disk")
+    if isinstance(error, psycopg.OperationalError):
+        return StoreError("store.unreachable", f"the database does not answer: {text}", hint="is the server running?")
+    return StoreError("store.statement.failed", f"the database refused a statement: {text}")
+
+
+class PostgresEngine:
+    """One PostgreSQL database, shared by any number of processes. Usable from any thread."""
+
+    dialect = POSTGRESQL
+
+    def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
+        self._address = parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._clock = clock
+        self._pool = QueuePool(self._connect, pool_size=_POOL, max_overflow=_OVERFLOW, reset_on_return=None)
+        self._submitters = ThreadPoolExecutor(_SUBMITTERS, thread_name_prefix="store writer")
+        self._pending: set[Future[Any]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._commits = self._units = 0
+        self._waited = 0.0
+
+    def read(self, unit: Callable[[Connection], T]) -> T:
+        """Run `unit` on one snapshot, in which it may only read."""
+
+        def snapshot(connection: Connection) -> T:
+            connection.driver.execute(_SNAPSHOT)
+            result = unit(connection)
+            connection.driver.execute("ROLLBACK")
+            return result
+
+        return self._again(snapshot)
+
+    def write(self, unit: Callable[[Connection], T]) -> T:
+        """Run `unit` in a transaction of its own; return after its commit."""
+
+        def transaction(connection: Connection) -> T:
+            connection.driver.execute("BEGIN")
+            result = unit(connection)
+            self._end(connection)
+            return result
+
+        queued = time.monotonic()
+        result = self._again(transaction)
+        with self._lock:
+            self._commits += 1
+            self._units += 1
+            self._waited += time.monotonic() - queued
+        return result
+
+    def submit(self, unit: Callable[[Connection], T]) -> Future[T]:
+        """Like `write`, without waiting. Units that were submitted one after another may commit in another order."""
+        with self._lock:
+            if self._closed:
+                raise StoreError("store.closed", "the database is closed")
+            future = self._submitters.submit(self.write, unit)
+            self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def flush(self) -> None:
+        """Wait for everything that was submitted before."""
+        for future in list(self._pending):
+            future.exception()
+
+    def close(self) -> None:
+        """Finish what was submitted, then close the connections."""
+        with self._lock:
+            self._closed = True
+        self._submitters.shutdown(wait=True)
+        self._pool.dispose()
+
+    def measure(self) -> dict[str, float]:
+        """Return counters: commits, units, queue depth, seconds that writes took."""
+        return {
+            "commits": self._commits,
+            "units": self._units,
+            "queue_depth": len(self._pending),
+            "seconds_waiting": self._waited,
+        }
+
+    def _connect(self) -> Any:
+        return psycopg.connect(self._address, autocommit=True, connect_timeout=10, application_name="mainstem")
+
+    def _again(self, transaction: Callable[[Connection], T]) -> T:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with self._lend() as connection:
+                    return transaction(connection)
+            except psycopg.Error as error:
+                if attempt == _TRIES or not _may_pass(error):
+                    raise explain(error) from error
+                # Doubled and jittered, so that those who met do not meet again.
+                time.sleep(_FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+        raise AssertionError("the last try returns or raises")
+
+    @contextmanager
+    def _lend(self) -> Iterator[Connection]:
+        if self._closed and not threading.current_thread().name.startswith("store writer"):
+            raise StoreError("store.closed", "the database is closed")
+        lent = self._pool.connect()
+        driver = cast("psycopg.Connection[Any]", lent.driver_connection)
+        try:
+            yield self._wrap(lent, driver)
+        except BaseException:
+            # Whatever went wrong, and be it an interrupt: the connection must not go back inside a transaction.
+            _roll_back(lent, driver)
+            raise
+        finally:
+            lent.close()
+
+    def _wrap(self, lent: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> Connection:
+        wrapped: Connection | None = lent.info.get("connection")
+        if wrapped is None:
+            wrapped = lent.info["connection"] = Connection(driver, POSTGRESQL, self._clock)
+        return wrapped
+
+    def _end(self, connection: Connection) -> None:
+        try:
+            connection.driver.execute("COMMIT")
+        except psycopg.OperationalError as error:
+            if error.sqlstate in {"40001", "40P01"}:
+                raise
+            raise StoreError(
+                "store.commit.unknown",
+                f"the connection was lost while committing: {error}",
+                hint="the change may have happened; read it again before repeating it",
+            ) from error
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    met = isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected))
+    lost = isinstance(error, psycopg.OperationalError) and (
+        error.sqlstate is None or error.sqlstate[:2] in {"08", "57"}
+    )
+    return met or lost
+
+
+def _roll_back(lent: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:
+    try:
+        if not driver.broken:
+            driver.execute("ROLLBACK")
+    except psycopg.Error:
+        lent.invalidate()
+        return
+    if driver.broken:
+        lent.invalidate()
