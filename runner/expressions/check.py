@@ -1,0 +1,113 @@
+"""What can be said about a template without rendering it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from runner.errors import ExpressionError
+from runner.expressions.lexer import SyntaxFault, position_of
+from runner.expressions.limits import DEFAULT_LIMITS
+from runner.expressions.nodes import Arguments, Filter, Literal, Macro, Name, Node, Root, Test
+from runner.expressions.nodes import Call as CallNode
+from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, Builtin, bind, nearest
+from runner.expressions.statements import bound_names, parse
+
+_TABLES: Final[dict[str, dict[str, Builtin]]] = {"filter": FILTERS, "function": FUNCTIONS, "test": TESTS}
+_TITLES: Final = {"filter": "Filter", "function": "Function or Macro", "test": "Test"}
+# Words of other template languages that people write by habit.
+_HABITS: Final = {
+    "dateFormat": "date",
+    "truncate": "abbreviate",
+    "ternary": "? :",
+    "secrets": "secret",
+    "tojson": "toJson",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A use of a filter, function or test (`kind`), at a place counted from 1; `literals` are its constant arguments."""
+
+    kind: str
+    name: str
+    line: int
+    column: int
+    literals: tuple[object, ...] = ()
+
+
+class Finding(NamedTuple):
+    """A fault in a template; line and column count from 1, inside the template."""
+
+    line: int
+    column: int
+    code: str
+    message: str
+    hint: str | None = None
+
+
+def names_in(source: str) -> set[str]:
+    """Return the names of the variables that `source` reads and does not bind itself.
+
+    Raises:
+        ExpressionError: `expression.syntax`, as `compile_template`.
+    """
+    if "{" not in source:
+        return set()
+    root = parse(source, DEFAULT_LIMITS)
+    return {node.name for node in root.walk() if isinstance(node, Name)} - bound_names(root)
+
+
+def calls_in(source: str) -> Iterator[Call]:
+    """Yield the uses of filters, functions, macros and tests in `source`, in no particular order."""
+    if "{" not in source:
+        return
+    for node, kind, name, arguments in _invocations(parse(source, DEFAULT_LIMITS)):
+        line, column = position_of(source, node.position)
+        literals = tuple(argument.value for argument in arguments.positional if isinstance(argument, Literal))
+        yield Call(kind, name, line, column, literals)
+
+
+def check_template(source: str) -> list[Finding]:
+    """Return the faults of `source`: its syntax, and filters, functions, tests and arguments that do not exist."""
+    if "{" not in source:
+        return []
+    try:
+        root = parse(source, DEFAULT_LIMITS)
+    except SyntaxFault as fault:
+        return [Finding(fault.line, fault.column, fault.code, fault.bare_message, fault.hint)]
+    except ExpressionError as error:
+        return [Finding(1, 1, error.code, error.message, error.hint)]
+    macros = {node.name for node in root.walk() if isinstance(node, Macro)}
+    found = []
+    for node, kind, name, arguments in _invocations(root):
+        if kind == "function" and name in macros:
+            continue
+        fault = _fault(kind, name, arguments)
+        if fault is not None:
+            found.append(Finding(*position_of(source, node.position), fault.code, fault.message, fault.hint))
+    return sorted(found)
+
+
+def _fault(kind: str, name: str, arguments: Arguments) -> ExpressionError | None:
+    table = _TABLES[kind]
+    builtin = table.get(name)
+    if builtin is None:
+        hint = f"did you mean `{_HABITS[name]}`?" if name in _HABITS else nearest(name, table)
+        return ExpressionError(f"expression.{kind}.unknown", f"{_TITLES[kind]} [{name}] does not exist", hint=hint)
+    try:
+        bind(builtin, len(arguments.positional), [key for key, _ in arguments.named])
+    except ExpressionError as error:
+        return error
+    return None
+
+
+def _invocations(root: Root) -> Iterator[tuple[Node, str, str, Arguments]]:
+    for node in root.walk():
+        if isinstance(node, Filter):
+            yield node, "filter", node.name, node.arguments
+        elif isinstance(node, Test):
+            yield node, "test", node.name, node.arguments
+        elif isinstance(node, CallNode):
+            yield node, "function", node.name, node.arguments
