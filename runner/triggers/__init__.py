@@ -1,1 +1,1 @@
-"""What starts executions: trigger types, conditions and schedules, as pure functions."""
+"""What starts executions: schedules, webhooks, other flows, and the conditions on them. Pure; no I/O in here."""
