@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -14,7 +14,7 @@ from runner.store.statements import SQLITE, Statement
 _r: Final = schema.task_runs.c
 _a: Final = schema.attempts.c
 _e: Final = schema.executions.c
-_MOST: Final = sa.literal_column("100")  # findings of one kind; more of them say nothing new
+_MOST: Final[Any] = sa.literal_column("100")  # findings of one kind; more of them say nothing new
 
 _MINE: Final = sa.exists().where(_a.task_run_id == _r.id, _a.epoch == _r.epoch)
 _RULES: Final[list[tuple[str, Statement]]] = [

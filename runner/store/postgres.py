@@ -171,11 +171,10 @@ class PostgresEngine:
 
 
 def _may_pass(error: psycopg.Error) -> bool:
-    met = isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected))
-    lost = isinstance(error, psycopg.OperationalError) and (
-        error.sqlstate is None or error.sqlstate[:2] in {"08", "57"}
-    )
-    return met or lost
+    if isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)):
+        return True
+    lost = error.sqlstate is None or error.sqlstate[:2] in {"08", "57"}  # no connection, or the server shuts down
+    return isinstance(error, psycopg.OperationalError) and lost
 
 
 def _roll_back(lent: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:

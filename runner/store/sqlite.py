@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +64,36 @@ def explain(error: sqlite3.Error) -> StoreError:
     if "malformed" in text or "not a database" in text:
         return StoreError("store.file.corrupt", f"the database file is damaged: {text}", hint="restore a backup")
     return StoreError("store.statement.failed", f"the database refused a statement: {text}")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Write a consistent copy of a database file, also while it is written to.
+
+    Raises:
+        StoreError: `store.file.corrupt` when the copy does not pass SQLite's integrity check, and others.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with closing(sqlite3.connect(source, timeout=_BUSY_MS / 1000)) as old, closing(sqlite3.connect(target)) as new:
+        try:
+            old.backup(new)
+        except sqlite3.Error as error:
+            raise explain(error) from error
+    demand_whole(target)
+
+
+def demand_whole(path: Path) -> None:
+    """Raise unless a database file passes SQLite's integrity check.
+
+    Raises:
+        StoreError: `store.file.corrupt`.
+    """
+    with closing(sqlite3.connect(path)) as driver:
+        try:
+            verdict = driver.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise explain(error) from error
+    if verdict != "ok":
+        raise StoreError("store.file.corrupt", f"{path.name} is damaged: {verdict}", hint="restore a backup")
 
 
 class SqliteEngine:
@@ -138,18 +169,6 @@ class SqliteEngine:
             "queue_depth": self._queue.qsize(),
             "seconds_waiting": self._waited,
         }
-
-    def copy_to(self, target: Path) -> None:
-        """Write a consistent copy of the file, also while others write."""
-        source = self._open()
-        copy = sqlite3.connect(target)
-        try:
-            source.backup(copy)
-        except sqlite3.Error as error:
-            raise explain(error) from error
-        finally:
-            copy.close()
-            source.close()
 
     def _serve(self) -> None:
         while True:
