@@ -75,6 +75,8 @@ class Builder:
             if value is None and not field.is_required() and not _admits_none(field.annotation):
                 continue  # `errors:` with nothing after it means that there are none
             values[key] = self._value(field.annotation, value, (*path, key), word)
+        if issubclass(cls, Input) and isinstance(values.get("type"), str):
+            values["type"] = self._input_type(values["type"], path)
         try:
             built = cls.model_validate(values, by_alias=True, by_name=False, extra=None if self._strict else "ignore")
         except ValidationError as error:
@@ -143,6 +145,14 @@ class Builder:
             return self._typed(_KINDS[cls], raw, path)
         inner_word = _WORDS.get(cls, word)
         return self._model(cls, raw, path, inner_word) or self._stand_in(cls, raw)
+
+    def _input_type(self, name: str, path: Path) -> str:
+        from runner.flows.casts import INPUT_TYPES
+
+        if name.upper() not in INPUT_TYPES:
+            hint = did_you_mean(name, INPUT_TYPES) or "there are " + ", ".join(sorted(INPUT_TYPES))
+            self._add("input.type.unknown", f"Invalid type: {name}", self._positions.at((*path, "type")), hint)
+        return name.upper()
 
     def _duration(self, raw: str, path: Path, word: str) -> Any:
         try:

@@ -277,8 +277,7 @@ class _Reader:
         if hidden is not None:
             self._report("yaml.key.invisible", f"the key {text!a} holds an invisible character", mark)
         if text in lines:
-            name = ".".join(str(part) for part in (*frame.path, text))
-            message = f"Duplicate field '{name}', lines {lines[text]} and {mark.line}"
+            message = f"Duplicate field '{text}', lines {lines[text]} and {mark.line}"
             self._report("yaml.key.duplicate", message, mark, f"the first one is in line {lines[text]}")
         lines.setdefault(text, mark.line)
         frame.key, frame.key_mark = text, mark

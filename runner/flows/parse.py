@@ -9,10 +9,12 @@ from typing import Any
 from runner.errors import FlowError, Problem, Severity
 from runner.flows import dialect, plugin_defaults, registry
 from runner.flows.build import Builder, field_names
+from runner.flows.check import check_flow
 from runner.flows.loader import load
 from runner.flows.models import Flow
 from runner.flows.plugin_defaults import Default
 from runner.flows.registry import TypeKind
+from runner.flows.templates import TemplateCheck
 
 __all__ = ["Parsed", "parse_flow"]
 
@@ -66,7 +68,14 @@ def parse_flow(
     positions.moves.append(moved)
     builder = Builder(positions, file=file, strict=strict)
     flow = builder.flow(tree)
-    return Parsed(flow, _sorted(builder.problems))
+    problems = list(builder.problems)
+    if strict:
+        text = source.decode() if isinstance(source, bytes) else source
+        problems += TemplateCheck(text, positions, file).problems(tree)
+        if flow is not None:
+            problems += check_flow(flow, builder.paths, positions, file)
+    is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
+    return Parsed(flow if is_valid else None, _sorted(problems))
 
 
 def _known_names(name: str) -> frozenset[str] | None:

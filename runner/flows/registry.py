@@ -37,6 +37,14 @@ BASES: Mapping[TypeKind, type[Model]] = {
 _FLOW = "runner.tasks.flow"
 _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
     TypeKind.TASK: {
+        "core.debug.Echo": "runner.tasks.debug:Echo",
+        "core.debug.Return": "runner.tasks.debug:Return",
+        "core.execution.Assert": "runner.tasks.execution:Assert",
+        "core.execution.Exit": "runner.tasks.execution:Exit",
+        "core.execution.Fail": "runner.tasks.execution:Fail",
+        "core.execution.Labels": "runner.tasks.execution:Labels",
+        "core.execution.SetVariables": "runner.tasks.execution:SetVariables",
+        "core.execution.UnsetVariables": "runner.tasks.execution:UnsetVariables",
         "core.flow.AllowFailure": f"{_FLOW}:AllowFailure",
         "core.flow.Dag": f"{_FLOW}:Dag",
         "core.flow.EachParallel": f"{_FLOW}:EachParallel",
@@ -51,6 +59,8 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         "core.flow.Subflow": f"{_FLOW}:Subflow",
         "core.flow.Switch": f"{_FLOW}:Switch",
         "core.flow.WorkingDirectory": f"{_FLOW}:WorkingDirectory",
+        "core.log.Log": "runner.tasks.log:Log",
+        "core.output.OutputValues": "runner.tasks.output:OutputValues",
     },
     TypeKind.TRIGGER: {},
     TypeKind.CONDITION: {},

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the one of `known` that looks most like `name`, or None when none comes close."""
     by_text = {candidate.lower(): candidate for candidate in known}
-    match = difflib.get_close_matches(name.lower(), by_text, n=1, cutoff=0.7)
+    match = difflib.get_close_matches(name.lower(), by_text, n=1, cutoff=0.65)
     return by_text[match[0]] if match else None
 
 

@@ -95,7 +95,7 @@ def test_duplicate_keys_are_all_reported_with_both_lines() -> None:
         ("yaml.key.duplicate", 4, 3),
         ("yaml.key.duplicate", 6, 1),
     ]
-    assert problems[0].message == "Duplicate field 'variables.tf', lines 2 and 4"
+    assert problems[0].message == "Duplicate field 'tf', lines 2 and 4"
     assert problems[0].file == "flows/a.yaml"
 
 

@@ -1,0 +1,232 @@
+"""What must hold in a flow beyond the shape of its models. Pure; every finding is a `Problem` with its place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.durations import format_duration
+from runner.errors import MainstemError, Problem, Severity
+from runner.flows import registry
+from runner.flows.build import field_names
+from runner.flows.check_inputs import input_problems
+from runner.flows.finding import Finding, find_cycle
+from runner.flows.models import Flow, Model, Retry, Task, TaskKind, walk
+from runner.flows.positions import Path, Positions
+from runner.flows.registry import TypeKind
+from runner.flows.spelling import did_you_mean, nearest
+from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirectory
+from task_runners.errors import TaskRunnerError
+from task_runners.registry import canonical_name, runner_class, runner_names
+
+__all__ = ["RESERVED_IDS", "check_flow"]
+
+RESERVED_IDS = frozenset(
+    {"pause", "resume", "force-run", "change-status", "kill", "executions", "search", "source", "disable", "enable"}
+)
+"""Flow ids that Kestra refuses since 1.0, because they read like a verb in an API route; older flows have them."""
+
+
+def check_flow(flow: Flow, paths: Mapping[int, Path], positions: Positions, file: str | None) -> list[Problem]:
+    """Return what is wrong with a flow whose models are valid.
+
+    Args:
+        flow: the flow.
+        paths: where each model instance stands, by `id()`.
+        positions: the places of all paths.
+        file: the name for problems.
+    """
+    checks: tuple[Callable[[Flow], Iterable[Finding]], ...] = (
+        _flow_id,
+        _unique_ids,
+        _labels,
+        input_problems,
+        _tasks,
+        _retries,
+        _triggers,
+        _plugin_defaults,
+    )
+    problems = []
+    for check in checks:
+        for finding in check(flow):
+            base = paths.get(id(finding.about), ()) if finding.about is not None else ()
+            mark = positions.at((*base, *finding.within))
+            problems.append(
+                Problem(finding.code, finding.message, finding.severity, file, mark.line, mark.column, finding.hint)
+            )
+    return problems
+
+
+def _flow_id(flow: Flow) -> Iterator[Finding]:
+    if flow.id in RESERVED_IDS:
+        message = f"the flow id {flow.id!r} is reserved in Kestra since 1.0"
+        yield Finding("flow.id.reserved", message, flow, ("id",), "choose another id", Severity.WARNING)
+
+
+def _unique_ids(flow: Flow) -> Iterator[Finding]:
+    tasks = list(flow.all_tasks())
+    tasks += [inner for task in tasks if isinstance(task, Pause) and task.on_pause for inner in walk(task.on_pause)]
+    for word, things, message in (
+        ("task", tasks, "Duplicate task id with name [{}]"),
+        ("trigger", flow.triggers, "Duplicate trigger id with name [{}]"),
+        ("output", flow.outputs, "Duplicate output with name [{}]"),
+    ):
+        counts = Counter(thing.id for thing in things)
+        for name, count in counts.items():
+            if count > 1:
+                again = [thing for thing in things if thing.id == name][1]
+                yield Finding(f"{word}.id.duplicate", message.format(name), again, ("id",), "ids are unique in a flow")
+
+
+def _labels(flow: Flow) -> Iterator[Finding]:
+    holders: list[tuple[Model, Path, Any]] = [(flow, ("labels",), flow.labels)]
+    holders += [(sla, ("labels",), sla.labels) for sla in flow.sla]
+    holders += [(trigger, ("labels",), trigger.labels) for trigger in flow.triggers]
+    for about, within, labels in holders:
+        for place, key, value in _label_pairs(labels):
+            if key.startswith("system.") and key != "system.readOnly":
+                message = f"System labels can only be set by Kestra itself, offending label: {key}={value}."
+                yield Finding("label.key.reserved", message, about, (*within, place), "drop the prefix `system.`")
+
+
+def _label_pairs(labels: Any) -> Iterator[tuple[str | int, str, Any]]:
+    if isinstance(labels, Mapping):
+        for key, value in labels.items():
+            yield key, key, value
+    elif isinstance(labels, list | tuple):
+        for index, item in enumerate(labels):
+            if isinstance(item, Mapping) and "key" in item:
+                yield index, str(item["key"]), item.get("value")
+
+
+def _tasks(flow: Flow) -> Iterator[Finding]:
+    for task in flow.all_tasks():
+        if isinstance(task, Subflow):
+            yield from _recursion(flow, task)
+        elif isinstance(task, Dag):
+            yield from _dag(task)
+        elif isinstance(task, Switch):
+            if not any(task.cases.values()) and not task.defaults:
+                message = f"{task.id}: No task defined, neither cases or default have any tasks"
+                yield Finding("task.cases.empty", message, task)
+        elif isinstance(task, WorkingDirectory):
+            yield from _working_directory(task)
+        yield from _task_runner(task)
+
+
+def _recursion(flow: Flow, task: Subflow) -> Iterator[Finding]:
+    if (task.namespace, task.flow_id) == (flow.namespace, flow.id):
+        message = f"Invalid Flow: Recursive call to flow [{flow.namespace}.{flow.id}]"
+        yield Finding("flow.subflow.recursive", message, task, ("flowId",), "a loop needs a ForEach or LoopUntil task")
+
+
+def _dag(dag: Dag) -> Iterator[Finding]:
+    needs = {node.task.id: node.depends_on for node in dag.tasks}
+    for node in dag.tasks:
+        for index, name in enumerate(node.depends_on):
+            if name not in needs:
+                message = f"{dag.id}: Not existing task id in dependency: {name}"
+                hint = did_you_mean(name, needs)
+                yield Finding("task.dependency.missing", message, node, ("dependsOn", index), hint)
+    cycle = find_cycle(needs)
+    if cycle:
+        first = next(node for node in dag.tasks if node.task.id == cycle[0])
+        message = f"{dag.id}: Cyclic dependency detected: {', '.join(cycle)}"
+        yield Finding("task.dependency.cycle", message, first, ("dependsOn",))
+
+
+def _working_directory(task: WorkingDirectory) -> Iterator[Finding]:
+    if not task.tasks:
+        yield Finding("task.tasks.empty", f"{task.id}: The 'tasks' property cannot be empty", task)
+    for child in task.tasks:
+        if child.kind in {TaskKind.FLOWABLE, TaskKind.SUBFLOW} and not isinstance(child, Sleep):
+            message = "Only runnable tasks are allowed as children of a WorkingDirectory task"
+            yield Finding("task.tasks.invalid", f"{task.id}: {message}", child, ("type",), f"move {child.id!r} out")
+        if child.worker_group is not None:
+            message = f"{task.id}: Cannot set a Worker Group in any WorkingDirectory sub-tasks"
+            yield Finding("task.workerGroup.invalid", message, child, ("workerGroup",))
+
+
+def _task_runner(task: Task) -> Iterator[Finding]:
+    spec = getattr(task, "task_runner", None)
+    name = spec.get("type") if isinstance(spec, Mapping) else None
+    if not isinstance(name, str) or "{{" in name:
+        return
+    try:
+        runner_class(name)
+    except TaskRunnerError as error:
+        if error.code != "runner.type.unknown":
+            raise
+        found = nearest(canonical_name(name), runner_names())
+        hint = f"did you mean {found!r}?" if found else error.hint
+        yield Finding("runner.type.unknown", f"no task runner named {name!r}", task, ("taskRunner", "type"), hint)
+    except ImportError:
+        return  # the runner is known; its vendor library is asked for when a task uses it
+
+
+def _retries(flow: Flow) -> Iterator[Finding]:
+    owners: list[Flow | Task] = [flow, *flow.all_tasks()]
+    for owner in owners:
+        if owner.retry is not None:
+            yield from _retry(owner.retry)
+
+
+_RETRY_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "constant": ("interval",),
+    "exponential": ("interval", "maxInterval"),
+    "random": ("minInterval", "maxInterval"),
+}
+
+
+def _retry(retry: Retry) -> Iterator[Finding]:
+    times = {
+        "interval": retry.interval,
+        "minInterval": retry.min_interval,
+        "maxInterval": retry.max_interval,
+        "maxDuration": retry.max_duration,
+    }
+    needed = _RETRY_NEEDS[retry.type]
+    for name in needed:
+        if times[name] is None:
+            message = f"a retry of type {retry.type!r} needs `{name}`"
+            yield Finding("retry.property.missing", message, retry)
+    short = times[needed[0]]
+    for bound in ("maxDuration", "maxInterval"):
+        limit = times[bound]
+        if short is not None and limit is not None and short > limit and (bound == "maxDuration" or bound in needed):
+            message = f"'{needed[0]}' must be less than '{bound}' but is {format_duration(short)}"
+            yield Finding("retry.interval.invalid", message, retry, (needed[0],))
+
+
+def _triggers(flow: Flow) -> Iterator[Finding]:
+    for trigger in flow.triggers:
+        cron = getattr(trigger, "cron", None)
+        if isinstance(cron, str):
+            from runner.triggers.cron import check_cron
+
+            try:
+                check_cron(cron, with_seconds=bool(getattr(trigger, "with_seconds", False)))
+            except MainstemError as error:
+                yield Finding(error.code, error.message, trigger, ("cron",), error.hint)
+
+
+def _plugin_defaults(flow: Flow) -> Iterator[Finding]:
+    for default in flow.plugin_defaults:
+        for key, value in default.values.items():
+            if value is None:
+                message = f"No value provided for key '{key}'"
+                yield Finding("default.value.missing", message, default, ("values", key))
+        for kind in TypeKind:
+            cls = registry.find(kind, default.type)
+            if cls is not None:
+                yield from _default_names(default, default.type, default.values, field_names(cls))
+
+
+def _default_names(about: Model, name: str, values: Mapping[str, Any], known: Iterable[str]) -> Iterator[Finding]:
+    names: Sequence[str] = list(known)
+    for key in values:
+        if key not in names:
+            message = f"No property '{key}' exists in plugin '{name}'"
+            hint = did_you_mean(key, names)
+            yield Finding("default.property.unknown", message, about, ("values", key), hint, Severity.ERROR)

@@ -1,0 +1,64 @@
+"""What must hold among the inputs of a flow (language 1.1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from runner.flows.finding import Finding, find_cycle
+from runner.flows.models import Flow, Input
+from runner.flows.spelling import did_you_mean
+
+
+def input_problems(flow: Flow) -> Iterator[Finding]:
+    """Yield what is wrong with the declared inputs, and with those of pauses."""
+    yield from _duplicates(flow.inputs)
+    yield from _dependencies(flow.inputs)
+    for item in flow.inputs:
+        yield from _properties(item)
+    for task in flow.all_tasks():
+        asked: tuple[Input, ...] = getattr(task, "on_resume", ())
+        yield from _duplicates(asked)
+        for item in asked:
+            yield from _properties(item)
+
+
+def _duplicates(inputs: tuple[Input, ...]) -> Iterator[Finding]:
+    for name, count in Counter(item.id for item in inputs).items():
+        if count > 1:
+            again = [item for item in inputs if item.id == name][1]
+            yield Finding("input.id.duplicate", f"Duplicate input with name [{name}]", again, ("id",))
+    names = {item.id for item in inputs}
+    for item in inputs:
+        outer = next((name for name in names if item.id.startswith(f"{name}.")), None)
+        if outer is not None:
+            message = f"Conflict at key: '{outer}', it is an input and the beginning of {item.id!r}"
+            yield Finding("input.id.conflict", message, item, ("id",))
+
+
+def _dependencies(inputs: tuple[Input, ...]) -> Iterator[Finding]:
+    needs = {item.id: item.depends_on.inputs if item.depends_on else () for item in inputs}
+    for item in inputs:
+        for index, name in enumerate(needs[item.id]):
+            if name not in needs:
+                message = f"Input with id '{item.id}' depends on a non-existent input '{name}'."
+                within = ("dependsOn", "inputs", index)
+                yield Finding("input.dependency.missing", message, item, within, did_you_mean(name, needs))
+    cycle = find_cycle(needs)
+    if cycle:
+        first = next(item for item in inputs if item.id == cycle[0])
+        message = f"Cycle dependency detected for input with id '{first.id}'"
+        yield Finding("input.dependency.cycle", message, first, ("dependsOn",), " -> ".join([*cycle, cycle[0]]))
+
+
+def _properties(item: Input) -> Iterator[Finding]:
+    kind = item.type
+    if kind == "ARRAY" and item.item_type is None:
+        yield Finding("input.property.missing", "an input of type ARRAY needs `itemType`", item)
+    if item.item_type is not None and item.item_type.upper() in {"ARRAY", "MULTISELECT"}:
+        message = f"`itemType` cannot be `{item.item_type.upper()}`"
+        yield Finding("input.property.invalid", message, item, ("itemType",))
+    if kind == "MULTISELECT" and item.values is not None and item.options is not None:
+        yield Finding("input.property.invalid", "give `values` or `options`, not both", item, ("options",))
+    if kind in {"SELECT", "ENUM", "MULTISELECT"} and not (item.values or item.options or item.expression):
+        yield Finding("input.property.missing", f"an input of type {kind} needs `values` or `expression`", item)

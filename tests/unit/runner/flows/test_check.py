@@ -1,0 +1,182 @@
+"""The rules of a flow beyond its shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.errors import Severity
+from runner.flows.parse import parse_flow
+
+HEAD = "id: a\nnamespace: company.team\n"
+NAP = "{id: %s, type: core.flow.Sleep, duration: PT1S}"
+TASKS = f"tasks:\n  - {NAP % 'one'}\n"
+
+
+def _found(source: str) -> list[tuple[str, str, int | None]]:
+    return [(problem.code, problem.message, problem.line) for problem in parse_flow(source).problems]
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "message", "line"),
+    [
+        (
+            HEAD + f"tasks:\n  - {NAP % 'one'}\n  - {NAP % 'two'}\nerrors:\n  - {NAP % 'one'}\n",
+            "task.id.duplicate",
+            "Duplicate task id with name [one]",
+            7,
+        ),
+        (
+            HEAD + "inputs:\n  - {id: x, type: STRING}\n  - {id: x, type: INT}\n" + TASKS,
+            "input.id.duplicate",
+            "Duplicate input with name [x]",
+            5,
+        ),
+        (
+            HEAD + TASKS + "  - {id: again, type: core.flow.Subflow, namespace: company.team, flowId: a}\n",
+            "flow.subflow.recursive",
+            "Invalid Flow: Recursive call to flow [company.team.a]",
+            5,
+        ),
+        (
+            HEAD + "tasks:\n  - id: dag\n    type: core.flow.Dag\n    tasks:\n"
+            f"      - task: {NAP % 'one'}\n"
+            f"      - task: {NAP % 'two'}\n        dependsOn: [three]\n"
+            f"      - task: {NAP % 'three'}\n        dependsOn: [four]\n"
+            f"      - task: {NAP % 'four'}\n        dependsOn: [one, two]\n",
+            "task.dependency.cycle",
+            "dag: Cyclic dependency detected: two, three, four",
+            9,
+        ),
+        (
+            HEAD + "tasks:\n  - id: dag\n    type: core.flow.Dag\n    tasks:\n"
+            f"      - task: {NAP % 'one'}\n        dependsOn: [oen]\n",
+            "task.dependency.missing",
+            "dag: Not existing task id in dependency: oen",
+            8,
+        ),
+        (
+            HEAD + "tasks:\n  - {id: wd, type: core.flow.WorkingDirectory}\n",
+            "task.tasks.empty",
+            "wd: The 'tasks' property cannot be empty",
+            4,
+        ),
+        (
+            HEAD + "tasks:\n  - id: wd\n    type: core.flow.WorkingDirectory\n    tasks:\n"
+            "      - id: wait\n        type: core.flow.Pause\n",
+            "task.tasks.invalid",
+            "wd: Only runnable tasks are allowed as children of a WorkingDirectory task",
+            8,
+        ),
+        (
+            HEAD + "tasks:\n  - {id: sw, type: core.flow.Switch, value: x}\n",
+            "task.cases.empty",
+            "sw: No task defined, neither cases or default have any tasks",
+            4,
+        ),
+        (
+            HEAD + "labels: {system.x: 1}\n" + TASKS,
+            "label.key.reserved",
+            "System labels can only be set by Kestra itself, offending label: system.x=1.",
+            3,
+        ),
+        (
+            HEAD
+            + "sla:\n  - {id: s, type: MAX_DURATION, behavior: CANCEL, duration: PT1S, labels: {system.s: v}}\n"
+            + TASKS,
+            "label.key.reserved",
+            "System labels can only be set by Kestra itself, offending label: system.s=v.",
+            4,
+        ),
+        (
+            HEAD + "inputs:\n  - {id: x, type: STRING, dependsOn: {inputs: [y]}}\n" + TASKS,
+            "input.dependency.missing",
+            "Input with id 'x' depends on a non-existent input 'y'.",
+            4,
+        ),
+        (
+            HEAD + "inputs:\n  - {id: x, type: STRING, dependsOn: {inputs: [y]}}\n"
+            "  - {id: y, type: STRING, dependsOn: {inputs: [x]}}\n" + TASKS,
+            "input.dependency.cycle",
+            "Cycle dependency detected for input with id 'x'",
+            4,
+        ),
+        (HEAD + "inputs:\n  - {id: x, type: FOO}\n" + TASKS, "input.type.unknown", "Invalid type: FOO", 4),
+        (
+            HEAD + "inputs:\n  - {id: x, type: ARRAY}\n" + TASKS,
+            "input.property.missing",
+            "an input of type ARRAY needs `itemType`",
+            4,
+        ),
+        (
+            HEAD + "inputs:\n  - {id: x, type: STRING}\n  - {id: x.y, type: STRING}\n" + TASKS,
+            "input.id.conflict",
+            "Conflict at key: 'x', it is an input and the beginning of 'x.y'",
+            5,
+        ),
+        (
+            HEAD + "retry: {type: constant, interval: PT10S, maxDuration: PT1S}\n" + TASKS,
+            "retry.interval.invalid",
+            "'interval' must be less than 'maxDuration' but is PT10S",
+            3,
+        ),
+        (
+            HEAD + "retry: {type: exponential, interval: PT3S, maxInterval: PT2S}\n" + TASKS,
+            "retry.interval.invalid",
+            "'interval' must be less than 'maxInterval' but is PT3S",
+            3,
+        ),
+        (
+            HEAD + "retry: {type: random, minInterval: PT2S, maxInterval: PT3S, maxDuration: PT1S}\n" + TASKS,
+            "retry.interval.invalid",
+            "'minInterval' must be less than 'maxDuration' but is PT2S",
+            3,
+        ),
+        (
+            HEAD + "retry: {type: constant}\n" + TASKS,
+            "retry.property.missing",
+            "a retry of type 'constant' needs `interval`",
+            3,
+        ),
+        (
+            HEAD + "pluginDefaults:\n  - {type: core.flow.Sleep, values: {duratoin: PT1S}}\n"
+            "tasks:\n  - {id: p, type: core.flow.Pause}\n",
+            "default.property.unknown",
+            "No property 'duratoin' exists in plugin 'core.flow.Sleep'",
+            4,
+        ),
+        (
+            HEAD + "tasks:\n  - {id: s, type: core.flow.WorkingDirectory, taskRunner: {type: core.runner.Proces},"
+            f" tasks: [{NAP % 'one'}]" + "}\n",
+            "runner.type.unknown",
+            "no task runner named 'core.runner.Proces'",
+            4,
+        ),
+    ],
+)
+def test_a_broken_rule_is_reported_where_it_stands(source: str, code: str, message: str, line: int) -> None:
+    assert _found(source) == [(code, message, line)]
+
+
+def test_a_reserved_flow_id_is_only_warned_about() -> None:
+    parsed = parse_flow("id: pause\nnamespace: x\n" + TASKS)
+
+    assert parsed.flow is not None
+    assert [(problem.code, problem.severity) for problem in parsed.problems] == [("flow.id.reserved", Severity.WARNING)]
+
+
+@pytest.mark.parametrize(
+    "retry",
+    [
+        "{type: constant, interval: PT1S, maxAttempt: 3, maxDuration: PT10S}",
+        "{type: exponential, interval: PT1S, maxInterval: PT3S, maxDuration: PT10S}",
+        "{type: random, minInterval: PT1S, maxInterval: PT3S}",
+    ],
+)
+def test_a_sound_retry_is_accepted(retry: str) -> None:
+    assert _found(HEAD + f"retry: {retry}\n" + TASKS) == []
+
+
+def test_a_default_for_a_family_may_name_what_a_member_lacks() -> None:
+    source = HEAD + "pluginDefaults:\n  - {type: core.flow, values: {duration: PT5S, concurrent: 2}}\n" + TASKS
+
+    assert _found(source) == []
