@@ -63,7 +63,12 @@ def test_conditions_on_the_date(name: str, properties: dict[str, Any], expected:
     assert condition(name, **properties).holds(context("2013-09-08T16:19:12+02:00")) is expected
 
 
-RUN = {"namespace": "company.team", "flow_id": "flow-a", "state": State.RUNNING, "labels": {"key": "value", "k2": "2"}}
+RUN: dict[str, Any] = {
+    "namespace": "company.team",
+    "flow_id": "flow-a",
+    "state": State.RUNNING,
+    "labels": {"key": "value", "k2": "2"},
+}
 EXECUTIONS = [
     ("ExecutionFlow", {"namespace": "company.team", "flowId": "flow-a"}, True),
     ("ExecutionFlow", {"namespace": "company", "flowId": "flow-a"}, False),
