@@ -21,6 +21,7 @@ from runner.plugin import InstantTask, Outcome
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
+from runner.triggers.conditions import ConditionContext, all_hold
 
 BUDGET_S = 0.05  # a burst yields after this long, so that one execution cannot hold a thread
 
@@ -112,9 +113,20 @@ class BurstActions:
 
     def listener_holds(self, number: int) -> bool:
         """Return whether the conditions of a listener hold for the ended execution."""
-        from runner.triggers.listeners import listener_holds
+        execution, scope = self.tree.execution, self.scope(None)
 
-        return listener_holds(self.tree.flow, number, self.tree.execution, self.scope(None))
+        def text(template: str, extra: Mapping[str, Any] | None = None, /) -> str:
+            return render(template, Scope(self.variables(None).plus(extra or {}), scope.services))
+
+        context = ConditionContext(
+            render=text,
+            namespace=execution.namespace,
+            flow_id=execution.flow_id,
+            state=execution.state,
+            labels=execution.labels,
+            outputs=execution.outputs,
+        )
+        return all_hold(self.tree.flow.listeners[number].conditions, context)
 
     def flow_outputs(self) -> dict[str, Any]:
         """Render and cast the flow's outputs."""

@@ -26,7 +26,8 @@ def step(tree: Tree, actions: Actions) -> None:
     """Decide everything that follows from the state of `tree`, until it waits for something or the budget is used."""
     if not tree.execution.state.is_terminal:
         _apply_results(tree, actions)
-        _fire_timers(tree, actions)
+        if _fire_timers(tree, actions):
+            _refresh_state(tree, actions.now)
         if tree.execution.state is State.KILLING:
             _kill_open(tree, actions)
         _start(tree, actions)
@@ -50,11 +51,13 @@ def _apply_results(tree: Tree, actions: Actions) -> None:
             finish(tree, node, actions, State.FAILED, message)
 
 
-def _fire_timers(tree: Tree, actions: Actions) -> None:
+def _fire_timers(tree: Tree, actions: Actions) -> bool:
+    fired = False
     for node in list(tree.nodes.values()):
         run = node.row
         if run.due_at is None or run.due_at > actions.now or run.state.is_terminal:
             continue
+        fired = True
         if run.state is State.RETRYING:
             tree.update(node, replace(run.enter(State.CREATED, actions.now), due_at=None, result=None, error=None))
             dispatch(tree, node, actions)
@@ -62,6 +65,7 @@ def _fire_timers(tree: Tree, actions: Actions) -> None:
             _end_wait(tree, node, actions)
         elif isinstance(node.task, LoopUntil):
             tree.update(node, replace(run, due_at=None))
+    return fired
 
 
 def _end_wait(tree: Tree, node: Node, actions: Actions) -> None:

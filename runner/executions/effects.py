@@ -1,0 +1,94 @@
+"""What follows commits and must happen at least once: waiting parents hear of their children, flow triggers fire.
+
+Each row of the outbox is handled in one transaction that also removes it, so that two workers that see the same row
+do it once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from runner.errors import MainstemError
+from runner.executions.engine import Engine
+from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT, OutboxRow
+from runner.executions.subflows import subflow_result
+from runner.states import State
+from runner.store import Session
+from runner.tasks.flow import Subflow
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 200
+
+
+class Effects:
+    """Handles the follow-up rows of the outbox. `run_once` may be called from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._handlers: dict[str, Callable[[OutboxRow], None]] = {
+            OUTBOX_CHILD_ENDED: self._child_ended,
+            OUTBOX_FLOW_EVENT: self._flow_event,
+        }
+
+    def run_once(self) -> int:
+        """Handle the rows that are due and return how many there were."""
+        now = self._engine.host.clock()
+        rows = self._store.read(lambda db: db.outbox.take(tuple(self._handlers), _AT_ONCE, now))
+        for row in rows:
+            try:
+                self._handlers[row.kind](row)
+            except MainstemError as error:
+                # What cannot be done now will not be possible later either: say so and go on with the others.
+                log.warning("a follow-up failed", extra={"kind": row.kind, "key": row.key, "error": error.message})
+                self._drop(row)
+        return len(rows)
+
+    def _drop(self, row: OutboxRow) -> None:
+        self._store.write(lambda db: db.outbox.delete([row.id]))
+
+    def _child_ended(self, row: OutboxRow) -> None:
+        child = self._store.read(lambda db: db.executions.get(row.key))
+        run_id = child.parent_task_run_id if child else None
+        run = self._store.read(lambda db: db.executions.run(run_id)) if run_id else None
+        if child is None or run is None:
+            self._drop(row)
+            return
+        parent = self._engine.get(run.execution_id)
+        flow = self._engine.catalogue.index(parent.namespace, parent.flow_id, parent.flow_revision)
+        task = flow.tasks.get(run.task_id)
+        state, outputs = subflow_result(task if isinstance(task, Subflow) else None, child)
+
+        def record(db: Session) -> bool:
+            if db.outbox.delete([row.id]) != 1:
+                return False
+            recorded = db.claims.record(
+                run.id,
+                run.epoch,
+                result=state,
+                outputs=outputs,
+                error=None if state is State.SUCCESS else f"the subflow ended {child.state.value}",
+                exit_code=None,
+                failure_reason=None,
+                at=self._engine.host.clock(),
+            )
+            return recorded is not None
+
+        if self._store.write(record):
+            self._engine.ring([run.execution_id])
+
+    def _flow_event(self, row: OutboxRow) -> None:
+        from runner.triggers.flow_trigger import requests_after
+
+        execution = self._engine.get(row.key)
+        state = State(row.payload["state"])
+        wanted = requests_after(self._engine, execution, state)
+
+        def start(db: Session) -> list[str]:
+            if db.outbox.delete([row.id]) != 1:
+                return []
+            return [self._engine.create_in(db, new).id for new in wanted(db)]
+
+        self._engine.ring(self._store.write(start))

@@ -1,0 +1,272 @@
+"""A worker: claims task runs, carries them out, records their one result.
+
+A claim raises the epoch of the run; everything written afterwards names that epoch and is refused once it is old. A
+worker that learns that its claim is over stops the body and forgets what it did.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from runner.context import TaskContext
+from runner.durations import parse_duration
+from runner.errors import MainstemError, TaskError
+from runner.executions.burst import BurstActions
+from runner.executions.engine import Engine
+from runner.executions.models import Loaded, TaskRun
+from runner.executions.tree import Node, Tree
+from runner.expressions import render
+from runner.ids import new_id
+from runner.plugin import Outcome, Task
+from runner.states import State
+from runner.store import Session
+from runner.store.records import Worker as WorkerRow
+from runner.tasks.flow import WorkingDirectory
+from runner.working_directory import run_working_directory
+from task_runners.spec import JobHandle
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 2.0
+
+
+@dataclass(slots=True)
+class Claim:
+    """One attempt that this process is carrying out."""
+
+    run: TaskRun
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    is_current: bool = True  # False once the claim is known to be over: nothing more may be written
+    timed_out: bool = False
+
+
+class Worker:
+    """Carries out task runs on the threads that call `work`. Safe for any number of them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.id = new_id()
+        self.engine = engine
+        self._store = engine.store
+        self._claims: dict[str, Claim] = {}
+        self._lock = threading.Lock()
+        self._draining = False
+
+    # ---------------------------------------------------------------- life
+
+    def register(self) -> None:
+        """Make this worker known; its heartbeat begins with the first `beat`."""
+        row = WorkerRow(self.id, socket.gethostname(), os.getpid(), self.engine.host.clock())
+        self._store.write(lambda db: db.workers.register(row))
+
+    def beat(self) -> None:
+        """Count one heartbeat, and give up claims that others have taken over."""
+        known = self._store.write(lambda db: db.workers.beat(self.id))
+        with self._lock:
+            claims = list(self._claims.values())
+        if not claims:
+            return
+        current = {run.id: run for run in self._store.read(lambda db: db.claims.owned_by(self.id))} if known else {}
+        for claim in claims:
+            held = current.get(claim.run.id)
+            if held is None or held.epoch != claim.run.epoch:
+                claim.is_current = False
+                claim.cancelled.set()
+
+    @property
+    def busy(self) -> int:
+        """How many attempts run now."""
+        return len(self._claims)
+
+    def drain(self, grace_s: float) -> None:
+        """Claim nothing more, let what runs finish for `grace_s` seconds, then hand it back for others to run."""
+        self._draining = True
+        deadline = time.monotonic() + grace_s
+        while self._claims and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for claim in list(self._claims.values()):
+            claim.is_current = False
+            claim.cancelled.set()
+            self._release(claim.run, "worker drained")
+        give_up = time.monotonic() + 5
+        while self._claims and time.monotonic() < give_up:
+            time.sleep(0.02)
+        self._store.write(lambda db: db.workers.remove(self.id))
+
+    def _release(self, run: TaskRun, reason: str) -> bool:
+        now = self.engine.host.clock()
+        return self._store.write(lambda db: db.claims.release(run.id, run.epoch, now, reason))
+
+    def stop_runs(self, task_run_ids: Iterable[str]) -> None:
+        """Stop the bodies of these runs, as far as they run here."""
+        for task_run_id in task_run_ids:
+            with self._lock:
+                claim = self._claims.get(task_run_id)
+            if claim is not None:
+                claim.cancelled.set()
+
+    # ---------------------------------------------------------------- work
+
+    def work(self, task_run_id: str, epoch: int) -> None:
+        """Claim a submitted run and carry it out; nothing happens when somebody else has it or it is gone."""
+        if self._draining:
+            return
+        now = self.engine.host.clock()
+        run = self._store.write(lambda db: db.claims.claim(task_run_id, epoch, self.id, now))
+        if run is None:
+            return
+        claim = Claim(run)
+        with self._lock:
+            self._claims[run.id] = claim
+        try:
+            self._carry_out(claim)
+        finally:
+            with self._lock:
+                self._claims.pop(run.id, None)
+        self.engine.advancer.advance([run.execution_id])
+
+    def _carry_out(self, claim: Claim) -> None:
+        loaded = self._store.read(lambda db: db.executions.load(claim.run.execution_id))
+        if loaded is None:
+            return
+        if loaded.execution.state is State.KILLING:
+            claim.cancelled.set()
+        outcome = self._outcome(claim, loaded)
+        if claim.is_current:
+            self._record(claim, outcome)
+
+    def _outcome(self, claim: Claim, loaded: Loaded) -> Outcome:
+        """Run the body; whatever it raises becomes a failed outcome."""
+        execution = loaded.execution
+        try:
+            index = self.engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
+        except MainstemError as error:
+            return Outcome({}, State.FAILED, error.message)
+        tree = Tree(index, loaded)
+        node = tree.nodes.get(claim.run.id)
+        if node is None or node.task is None:
+            return Outcome({}, State.FAILED, f"the flow has no task {claim.run.task_id!r}")
+        node.run = claim.run
+        actions = self.actions(tree)
+        if isinstance(node.task, WorkingDirectory):
+            return run_working_directory(self, claim, tree, node, actions)
+        with self.context(claim, tree, node, actions) as context:
+            try:
+                context.deadline_s = self._deadline(actions, node)
+            except MainstemError as error:
+                context.log("ERROR", error.message)
+                return Outcome({}, State.FAILED, error.message)
+            return self.run_body(claim, node, context)
+
+    def actions(self, tree: Tree) -> BurstActions:
+        """Return what renders the expressions of a run that a worker carries out."""
+        execution = tree.execution
+        return BurstActions(
+            tree,
+            self.engine.host,
+            self.engine.host.clock(),
+            lambda: self._store.read(lambda db: db.executions.outputs(execution.id)),
+            self.engine.start_subflow,
+        )
+
+    def context(self, claim: Claim, tree: Tree, node: Node, actions: BurstActions, **options: Any) -> TaskContext:
+        """Return the context of an attempt."""
+        return TaskContext(
+            self.engine.host,
+            tree.flow,
+            tree.execution,
+            node.row,
+            actions.variables(node),
+            cancelled=claim.cancelled,
+            task=node.task,
+            save_handle=lambda handle: self._save_handle(claim, handle),
+            **options,
+        )
+
+    def run_body(self, claim: Claim, node: Node, context: TaskContext) -> Outcome:
+        """Run one task's body to its outcome, within its timeout."""
+        task = node.task
+        assert isinstance(task, Task)
+        timer = self._start_timer(claim, context)
+        try:
+            result = task.run(context)
+            outcome = result if isinstance(result, Outcome) else Outcome(result or {})
+        except TaskError as error:
+            context.log("ERROR", error.message)
+            outcome = Outcome(error.outputs, State.FAILED, error.message, **_details(error))
+        except MainstemError as error:
+            context.log("ERROR", error.message)
+            outcome = Outcome({}, State.FAILED, error.message)
+        except Exception as error:  # the task boundary: a plugin may raise anything
+            log.exception("a task raised what is no TaskError", extra={"task_run": claim.run.id})
+            context.log("ERROR", f"{type(error).__name__}: {error}")
+            outcome = Outcome({}, State.FAILED, f"{type(error).__name__}: {error}")
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if claim.timed_out:
+            message = f"the task ran longer than its timeout of {context.deadline_s:g} s"
+            context.log("ERROR", message)
+            return replace(outcome, state=State.FAILED, error=message, failure_reason="TIMEOUT")
+        if claim.cancelled.is_set():
+            return replace(outcome, state=State.KILLED, error="the task was killed", failure_reason="CANCELLED")
+        return outcome
+
+    def _start_timer(self, claim: Claim, context: TaskContext) -> threading.Timer | None:
+        if context.deadline_s is None:
+            return None
+
+        def expire() -> None:
+            claim.timed_out = True
+            claim.cancelled.set()
+
+        timer = threading.Timer(context.deadline_s, expire)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _deadline(self, actions: BurstActions, node: Node) -> float | None:
+        assert node.task is not None
+        timeout = node.task.timeout
+        if isinstance(timeout, str):
+            text = render(timeout, actions.scope(node))
+            timeout = parse_duration(text) if text else None
+        return timeout / timedelta(seconds=1) if timeout is not None else None
+
+    def _save_handle(self, claim: Claim, handle: JobHandle) -> None:
+        value = handle.as_json()
+        run = claim.run
+        if not self._store.write(lambda db: db.claims.save_handle(run.id, run.epoch, value)):
+            claim.is_current = False
+            claim.cancelled.set()
+
+    def _record(self, claim: Claim, outcome: Outcome) -> None:
+        run = claim.run
+        outputs = dict(outcome.outputs)
+
+        def write(db: Session) -> int | None:
+            return db.claims.record(
+                run.id,
+                run.epoch,
+                result=outcome.state,
+                outputs=outputs,
+                error=self.engine.host.masker.mask(outcome.error) if outcome.error else None,
+                exit_code=outcome.exit_code,
+                failure_reason=outcome.failure_reason,
+                at=self.engine.host.clock(),
+            )
+
+        if self._store.write(write) is None:
+            log.info("a result came too late and was dropped", extra={"task_run": run.id, "epoch": run.epoch})
+
+
+def _details(error: TaskError) -> dict[str, Any]:
+    code = error.outputs.get("exitCode")
+    return {"exit_code": code if isinstance(code, int) else None, "failure_reason": error.code}
