@@ -229,6 +229,24 @@ def field_names(cls: type[Model]) -> Mapping[str, str]:
     return names
 
 
+@functools.cache
+def task_fields(cls: type[Model]) -> frozenset[str]:
+    """Return the names of the fields of `cls` that hold tasks, directly or inside lists and models."""
+    return frozenset(name for name, field in cls.model_fields.items() if _holds_task(field.annotation))
+
+
+def _holds_task(annotation: Any) -> bool:
+    for arm in _arms(annotation):
+        inner = (
+            [part for part in get_args(arm) if part is not Ellipsis] if get_origin(arm) in {tuple, list, dict} else []
+        )
+        if any(_holds_task(part) for part in inner):
+            return True
+        if isinstance(arm, type) and issubclass(arm, Model) and (issubclass(arm, Task) or task_fields(arm)):
+            return True
+    return False
+
+
 def _aliases(cls: type[Model]) -> list[str]:
     return [name for name, field in field_names(cls).items() if name == (cls.model_fields[field].alias or name)]
 

@@ -9,6 +9,7 @@ from typing import Any
 from runner.durations import format_duration
 from runner.errors import MainstemError, Problem, Severity
 from runner.flows import registry
+from runner.flows.between import LocatedFlow, check_flows
 from runner.flows.build import field_names
 from runner.flows.check_inputs import input_problems
 from runner.flows.finding import Finding, find_cycle
@@ -20,7 +21,7 @@ from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirecto
 from task_runners.errors import TaskRunnerError
 from task_runners.registry import canonical_name, runner_class, runner_names
 
-__all__ = ["RESERVED_IDS", "check_flow"]
+__all__ = ["RESERVED_IDS", "LocatedFlow", "check_flow", "check_flows"]
 
 RESERVED_IDS = frozenset(
     {"pause", "resume", "force-run", "change-status", "kill", "executions", "search", "source", "disable", "enable"}

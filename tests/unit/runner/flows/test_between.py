@@ -1,0 +1,55 @@
+"""Problems between the flows of an environment."""
+
+from __future__ import annotations
+
+from runner.errors import Severity
+from runner.flows.check import LocatedFlow, check_flows
+from runner.flows.parse import parse_flow
+
+
+def _flow(name: str, *calls: str, file: str | None = None) -> LocatedFlow:
+    tasks = "".join(
+        f"  - {{id: call-{index}, type: core.flow.Subflow, namespace: company, flowId: '{call}'}}\n"
+        for index, call in enumerate(calls)
+    )
+    source = f"id: {name}\nnamespace: company\ntasks:\n  - {{id: hi, type: core.log.Log, message: hi}}\n{tasks}"
+    return LocatedFlow(parse_flow(source).require(), file or f"{name}.yaml")
+
+
+def test_the_same_flow_in_two_files_is_an_error_that_names_both() -> None:
+    problems = check_flows([_flow("a", file="x/a.yaml"), _flow("a", file="y/a.yaml")])
+
+    assert [(problem.code, problem.file, problem.hint) for problem in problems] == [
+        ("flow.id.duplicate", "y/a.yaml", "the other one is x/a.yaml")
+    ]
+
+
+def test_a_call_of_a_flow_that_is_not_there_is_a_warning() -> None:
+    problems = check_flows([_flow("loader", "laoder2"), _flow("loader2")])
+
+    assert [(problem.code, problem.severity, problem.hint) for problem in problems] == [
+        ("flow.subflow.missing", Severity.WARNING, "did you mean 'company.loader2'?")
+    ]
+
+
+def test_known_flows_and_rendered_names_are_no_missing_targets() -> None:
+    assert check_flows([_flow("a", "b", "{{ inputs.x }}")], known={("company", "b")}) == []
+
+
+def test_each_circle_of_calls_is_an_error() -> None:
+    problems = check_flows([_flow("a", "b"), _flow("b", "c"), _flow("c", "a"), _flow("d", "e"), _flow("e", "d")])
+
+    assert [(problem.code, problem.message) for problem in problems] == [
+        ("flow.subflow.cycle", "flows call one another in a circle: company.a, company.b, company.c"),
+        ("flow.subflow.cycle", "flows call one another in a circle: company.d, company.e"),
+    ]
+
+
+def test_two_calls_of_one_flow_are_no_circle() -> None:
+    assert check_flows([_flow("a", "b", "c"), _flow("b", "c"), _flow("c")]) == []
+
+
+def test_a_chain_of_two_thousand_flows_is_searched_without_recursion() -> None:
+    flows = [_flow(f"f{n}", *([f"f{n + 1}"] if n < 1999 else [])) for n in range(2000)]
+
+    assert check_flows(flows) == []
