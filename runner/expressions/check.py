@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from runner.errors import ExpressionError
-from runner.expressions.lexer import SyntaxFault, position_of
+from runner.expressions.lexer import TemplateSyntaxError, position_of
 from runner.expressions.limits import DEFAULT_LIMITS
 from runner.expressions.nodes import Arguments, Filter, Literal, Macro, Name, Node, Root, Test
 from runner.expressions.nodes import Call as CallNode
@@ -28,7 +28,10 @@ _HABITS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A use of a filter, function or test (`kind`), at a place counted from 1; `literals` are its constant arguments."""
+    """A use of a filter, function or test (`kind`), with its constant positional arguments.
+
+    Line and column count from 1, inside the template.
+    """
 
     kind: str
     name: str
@@ -75,8 +78,8 @@ def check_template(source: str) -> list[Finding]:
         return []
     try:
         root = parse(source, DEFAULT_LIMITS)
-    except SyntaxFault as fault:
-        return [Finding(fault.line, fault.column, fault.code, fault.bare_message, fault.hint)]
+    except TemplateSyntaxError as error:
+        return [Finding(error.line, error.column, error.code, error.bare_message, error.hint)]
     except ExpressionError as error:
         return [Finding(1, 1, error.code, error.message, error.hint)]
     macros = {node.name for node in root.walk() if isinstance(node, Macro)}

@@ -187,7 +187,7 @@ class Compiler:
         return evaluate
 
     def _plain_path(self, node: Member) -> Evaluate | None:
-        """Return a closure for `a.b.c` that only looks into dictionaries, and falls back where they are something else."""
+        """Return a closure for `a.b.c` that looks into dictionaries, and a slower way where something else comes."""
         chain: list[Member] = []
         walker: Node = node
         while isinstance(walker, Member) and isinstance(walker.key, Literal) and type(walker.key.value) is str:
@@ -418,5 +418,5 @@ _OPERATORS: Final[dict[str, _Binary]] = {
     ">=": lambda left, right, _limits: operators.compare(">=", left, right),
     "contains": lambda left, right, _limits: operators.contains(left, right),
     "in": lambda left, right, _limits: operators.is_in(left, right),
-    "..": lambda left, right, limits: operators.span(left, right, limits),
+    "..": operators.span,
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from runner.errors import ExpressionError
 from runner.expressions.compiler import Compiler
-from runner.expressions.frame import Emit, Evaluate, Frame
+from runner.expressions.frame import Emit, Frame
 from runner.expressions.nodes import Block, FilterBlock, For, If, Macro, Name, Node, Print, Set, Text
 from runner.expressions.operators import condition
 from runner.expressions.registry import nearest
@@ -30,24 +30,10 @@ class Emitter(Compiler):
 
     def statement(self, node: Node) -> Emit | None:
         """Return the closure of one statement; None for a macro, which prints nothing where it stands."""
-        match node:
-            case Text():
-                return _text(node.text)
-            case Print():
-                return _print(self.compile(node.expression))
-            case If():
-                return self._if(node)
-            case For():
-                return self._for(node)
-            case Set():
-                return self._set(node)
-            case Block():
-                return self._block(node)
-            case FilterBlock():
-                return self._filter_block(node)
-            case Macro():
-                self.macros[node.name] = self._macro(node)
-        return None
+        if isinstance(node, Macro):
+            self.macros[node.name] = self._macro(node)
+            return None
+        return self._statements[type(node)](self, node)
 
     def _if(self, node: If) -> Emit:
         branches = [(self.compile(test), self.body(body)) for test, body in node.branches]
@@ -139,25 +125,38 @@ class Emitter(Compiler):
 
         return call
 
+    def _text(self, node: Text) -> Emit:
+        text = node.text
 
-def _text(text: str) -> Emit:
-    def emit(frame: Frame, out: list[Any]) -> None:
-        out.append(frame.take(text))
+        def emit(frame: Frame, out: list[Any]) -> None:
+            out.append(frame.take(text))
 
-    return emit
+        return emit
 
+    def _print(self, node: Print) -> Emit:
+        evaluate = self.compile(node.expression)
 
-def _print(evaluate: Evaluate) -> Emit:
-    def emit(frame: Frame, out: list[Any]) -> None:
-        value = evaluate(frame)
-        if type(value) is not str:
-            if frame.typed:
-                out.append(value)
-                return
-            value = to_text(value)
-        out.append(frame.take(value))
+        def emit(frame: Frame, out: list[Any]) -> None:
+            value = evaluate(frame)
+            if type(value) is not str:
+                if frame.typed:
+                    out.append(value)
+                    return
+                value = to_text(value)
+            out.append(frame.take(value))
 
-    return emit
+        return emit
+
+    # Each function takes its own kind of node, which a table cannot say to the type checker.
+    _statements: ClassVar[dict[type[Node], Callable[[Emitter, Any], Emit]]] = {
+        Text: _text,
+        Print: _print,
+        If: _if,
+        For: _for,
+        Set: _set,
+        Block: _block,
+        FilterBlock: _filter_block,
+    }
 
 
 def _run(body: list[Emit], frame: Frame, out: list[Any]) -> None:

@@ -31,21 +31,21 @@ _MAX_EXPONENT: Final = 1000
 
 def to_ion(value: Any) -> str:
     """Return `value` as compact Ion text."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else to_text(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, (datetime, date)):
-        return value.isoformat()
-    if isinstance(value, float):
-        return _ion_float(value)
-    if isinstance(value, (int, Decimal)):
-        return str(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{_field(to_text(key))}:{to_ion(item)}" for key, item in value.items()) + "}"
     if is_list(value):
         return "[" + ",".join(to_ion(item) for item in value) + "]"
-    return json.dumps(to_text(value), ensure_ascii=False)
+    return _ion_scalar(value)
+
+
+def _ion_scalar(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else to_text(value)
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, float):
+        return _ion_float(value)
+    return str(value) if isinstance(value, (int, Decimal)) else json.dumps(to_text(value), ensure_ascii=False)
 
 
 def _ion_float(number: float) -> str:

@@ -31,7 +31,7 @@ _MAX_RESULTS: Final = 100_000
 
 @lru_cache(maxsize=1000)
 def _compiled(program: str) -> Any:
-    import jq
+    import jq  # type: ignore[import-not-found] # an extension module without type information
 
     _refuse(program)
     try:

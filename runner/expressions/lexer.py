@@ -62,12 +62,12 @@ def position_of(source: str, offset: int) -> tuple[int, int]:
 
 
 def syntax_error(source: str, offset: int, message: str, hint: str | None = None) -> ExpressionError:
-    """Return a `SyntaxFault`: the message carries line and column."""
+    """Return a `TemplateSyntaxError`: the message carries line and column."""
     line, column = position_of(source, offset)
-    return SyntaxFault(line, column, message, hint)
+    return TemplateSyntaxError(line, column, message, hint)
 
 
-class SyntaxFault(ExpressionError):
+class TemplateSyntaxError(ExpressionError):
     """A template that cannot be compiled, with the place where reading stopped."""
 
     def __init__(self, line: int, column: int, message: str, hint: str | None = None) -> None:

@@ -13,7 +13,8 @@ from runner.expressions.patterns import UTC_FORMATS, format_moment, parse_moment
 from runner.expressions.values import is_number, kind_of
 
 _ISO: Final = re.compile(
-    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}(?::\d{2})?)(?:[.,](\d{1,9}))?)?\s?(Z|[+-]\d{2}(?::?\d{2})?)?(?:\[([^\]]+)\])?"
+    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}(?::\d{2})?)(?:[.,](\d{1,9}))?)?"
+    r"\s?(Z|[+-]\d{2}(?::?\d{2})?)?(?:\[([^\]]+)\])?"
 )
 
 

@@ -149,7 +149,9 @@ class ExpressionParser:
         if operator in {"is", "is not"}:
             name, arguments = self._invocation("the name of a test")
             return Test(position, left, name, operator == "is not", arguments)
-        right = self.expression(_PRECEDENCE[operator] + 1)
+        return self._joined(position, operator, left, self.expression(_PRECEDENCE[operator] + 1))
+
+    def _joined(self, position: int, operator: str, left: Node, right: Node) -> Node:
         if operator in {"??", "???"}:
             return Coalesce(position, left, right, keeps_null=operator == "???")
         if operator in {"and", "or"}:
@@ -188,15 +190,17 @@ class ExpressionParser:
             return Literal(token.position, token.text)
         if token.kind is Kind.TEMPLATE:
             return self._interpolated(token)
-        if token.kind is Kind.NAME:
-            return self._named(token)
-        if token.kind is Kind.MARK and token.text == "(":
+        return self._named(token) if token.kind is Kind.NAME else self._bracketed(token)
+
+    def _bracketed(self, token: Token) -> Node:
+        opener = token.text if token.kind is Kind.MARK else ""
+        if opener == "(":
             inner = self.expression()
             self.expect(")")
             return inner
-        if token.kind is Kind.MARK and token.text == "[":
+        if opener == "[":
             return self._list(token)
-        if token.kind is Kind.MARK and token.text == "{":
+        if opener == "{":
             return self._map(token)
         raise self.fail(token, "an expression")
 

@@ -332,8 +332,8 @@ _OFFSET: Final = r"Z|[+-]\d{2}(?::?\d{2}(?::?\d{2})?)?"
 _ZONE: Final = r"[A-Za-z][A-Za-z0-9~/._+-]*|[+-]\d{2}:?\d{2}"
 _SHAPES: Final = {
     "X": _OFFSET, "x": _OFFSET, "Z": _OFFSET, "g": r"GMT|[+-]\d{4}", "O": r"GMT(?:[+-]\d{1,2}(?::\d{2})?)?",
-    "V": _ZONE, "v": _ZONE, "z": _ZONE, "f": r"(?:\.\d{1,9})?", "r": rf"(?:\[(?:{_ZONE})\])?", "G": r"AD|BC|Anno Domini",
-    "D": r"\d{1,3}", "n": r"\d{1,9}",
+    "V": _ZONE, "v": _ZONE, "z": _ZONE, "f": r"(?:\.\d{1,9})?", "r": rf"(?:\[(?:{_ZONE})\])?",
+    "G": r"AD|BC|Anno Domini", "D": r"\d{1,3}", "n": r"\d{1,9}",
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def compile_pattern(pattern: str) -> Any:
     Raises:
         ExpressionError: `expression.regex` when it is no pattern, or needs what RE2 refuses.
     """
-    import re2
+    import re2  # type: ignore[import-untyped] # the wheel has no type information
 
     if len(pattern) > _MAX_PATTERN:
         raise too_much(f"a pattern has more than {_MAX_PATTERN} characters")

@@ -93,7 +93,7 @@ def test_(*names: str) -> Callable[[_Function], _Function]:
     return _register(TESTS, "test", names, nulls=True)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[object]) -> str | None:
     """Return a hint with the known name that looks most like `name`, if any does."""
     close = get_close_matches(name, [other for other in known if isinstance(other, str)], n=1)
     return f"did you mean `{close[0]}`?" if close else None

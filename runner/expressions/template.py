@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from runner.errors import ExpressionError
@@ -15,7 +15,7 @@ from runner.expressions.nodes import Literal, Node, Print, Root, Text
 from runner.expressions.operators import add
 from runner.expressions.services import Scope
 from runner.expressions.statements import bound_names, parse
-from runner.expressions.values import class_name, is_list, is_number, to_text
+from runner.expressions.values import class_name, is_list, is_number
 
 _CACHED: Final = 10_000
 _RAW: Final = re.compile(r"\{%-?\s*raw\s*-?%\}(.*?)\{%-?\s*endraw\s*-?%\}", re.DOTALL)
@@ -79,7 +79,7 @@ class Template:
         if self._macros:
             frame.macros = dict(self._macros)
         if self._blocks:
-            frame.blocks = {name: (lambda block=block: block(frame)) for name, block in self._blocks.items()}
+            frame.blocks = {name: partial(block, frame) for name, block in self._blocks.items()}
         out: list[Any] = []
         try:
             for emit in self._body:
@@ -195,8 +195,3 @@ def _once(source: str, frame: Frame) -> str:
     if child.depth > child.limits.nesting:
         raise too_much(f"macros or renders are nested deeper than {child.limits.nesting}")
     return compile_template(source).render_in(child)
-
-
-def print_value(value: Any) -> str:
-    """Return what `{{ value }}` prints."""
-    return to_text(value)

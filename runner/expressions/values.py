@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from runner.durations import format_duration
 from runner.errors import ExpressionError
@@ -43,7 +44,7 @@ def is_truthy(text: Any) -> bool:
 def is_list(value: Any) -> bool:
     """Return whether `value` is a list to templates."""
     return isinstance(value, (list, tuple)) or (
-        isinstance(value, (Sequence, Set)) and not isinstance(value, (str, bytes))
+        isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, (str, bytes))
     )
 
 
@@ -52,20 +53,19 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Return whether `value` is an integer; booleans are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def to_text(value: Any) -> str:
     """Return what `{{ value }}` prints: compact JSON for lists and maps, nothing for null, Java's form of numbers."""
     if isinstance(value, str):
         return str(value)
-    if value is None:
-        return ""
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return float_text(value)
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value) if isinstance(value, int) else float_text(value)
     if isinstance(value, Mapping) or is_list(value):
         return to_json(value)
     return _other_text(value)
@@ -100,7 +100,7 @@ def float_text(number: float) -> str:
 
 
 def date_text(moment: datetime) -> str:
-    """Return ISO text: instants (UTC) with seconds and `Z`, others with their offset and no seconds when these are zero.
+    """Return ISO text: instants (UTC) with seconds and `Z`, others with their offset and no seconds when zero.
 
     Fractions have three or six digits, as Java prints them.
     """

@@ -1,6 +1,7 @@
-"""YAML for the `yaml` filter and function: values of JSON only, no tags, no anchors, no dates.
+"""YAML for the `yaml` filter and function: values of JSON only, no tags, no dates.
 
-It reads libyaml's events rather than composing nodes: what an alias would multiply never comes into being.
+It reads libyaml's events and builds the values itself. An alias is the anchored value once more, not a copy; what
+aliases would multiply is counted before anybody can print it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, Final
 import yaml
 
 from runner.errors import ExpressionError
-from runner.expressions.values import is_list, is_number, to_text
+from runner.expressions.limits import Limits
+from runner.expressions.values import is_list, is_number, to_text, weigh
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH: Final = 100
@@ -29,7 +31,7 @@ _MAX_DIGITS: Final = 400
 _SPECIAL: Final = re.compile(r"^[-?:,\[\]{}#&*!|>'\"%@`]|: |:$| #|^\s|\s$|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, limits: Limits) -> Any:
     """Return the value of one YAML document.
 
     Raises:
@@ -37,7 +39,7 @@ def parse_yaml(text: str) -> Any:
     """
     _refuse_depth(text)
     try:
-        return _Builder(yaml.parse(text, Loader=_Loader)).document()
+        return weigh(_Builder(yaml.parse(text, Loader=_Loader)).document(), limits)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ExpressionError("expression.value", f"Invalid yaml: {reason[:300]}") from None
@@ -59,6 +61,7 @@ class _Builder:
     def __init__(self, events: Iterator[Any]) -> None:
         self.events = events
         self.depth = 0
+        self.anchors: dict[str, Any] = {}
 
     def document(self) -> Any:
         value: Any = None
@@ -72,10 +75,18 @@ class _Builder:
         return value
 
     def _value(self, event: Any) -> Any:
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ExpressionError("expression.value", "Invalid yaml: anchors and aliases are not supported here")
-        if isinstance(event, yaml.ScalarEvent):
-            return _scalar(event)
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
+                raise ExpressionError(
+                    "expression.value", f"Invalid yaml: no anchor {event.anchor!r} stands before its alias"
+                )
+            return self.anchors[event.anchor]
+        value = _scalar(event) if isinstance(event, yaml.ScalarEvent) else self._collection(event)
+        if event.anchor:
+            self.anchors[event.anchor] = value
+        return value
+
+    def _collection(self, event: Any) -> Any:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise ExpressionError("expression.limit", "the yaml is nested too deep")
@@ -91,14 +102,24 @@ class _Builder:
 
     def _map(self) -> dict[str, Any]:
         entries: dict[str, Any] = {}
+        merged: list[Any] = []
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self._value(event)
             if isinstance(key, (list, dict)):
                 raise ExpressionError("expression.value", "Invalid yaml: a key has to be a scalar")
-            name = event.value  # as written: keys of JSON are text
+            name = to_text(key) if isinstance(event, yaml.AliasEvent) else event.value  # as written: keys are text
             if name in entries:
                 raise ExpressionError("expression.value", f"Invalid yaml: duplicate key {name!r}")
-            entries[name] = self._value(next(self.events))
+            value = self._value(next(self.events))
+            if name == "<<" and not event.style:
+                merged.append(value)
+            else:
+                entries[name] = value
+        for source in merged:
+            for part in source if isinstance(source, list) else [source]:
+                if not isinstance(part, dict):
+                    raise ExpressionError("expression.value", "Invalid yaml: only maps can be merged with `<<`")
+                entries = {**part, **entries}
         return entries
 
 
@@ -178,7 +199,7 @@ def _inline(value: Any, indent: int) -> str:
     if "\n" in text and not _SPECIAL.search(text.replace("\n", "")) and not text.startswith((" ", "\n")):
         margin = " " * max(indent, 2)
         mark = "|-" if not text.endswith("\n") else "|" if not text.endswith("\n\n") else "|+"
-        body = text[:-1] if text.endswith("\n") else text
+        body = text.removesuffix("\n")
         return "\n".join([mark, *(margin + line if line else "" for line in body.split("\n"))])
     return _quoted(text)
 

@@ -10,6 +10,7 @@ from runner.errors import ExpressionError
 from runner.expressions.frame import Frame
 from runner.expressions.moments import formatted, moment_of
 from runner.expressions.registry import filter_, nearest
+from runner.expressions.values import is_integer
 
 _FIXED: Final = {
     "MICROS": timedelta(microseconds=1),
@@ -46,7 +47,7 @@ def date(
 def date_add(
     frame: Frame,
     value: Any,
-    amount: int,
+    amount: Any,
     unit: str,
     format: str | None = None,  # noqa: A002 - the name used in templates
     time_zone: str | None = None,
@@ -68,9 +69,9 @@ def date_add(
     return formatted(moved, format, locale)
 
 
-def moved_by(moment: datetime, amount: int, unit: str) -> datetime:
+def moved_by(moment: datetime, amount: Any, unit: str) -> datetime:
     """Return `moment` moved by `amount` of a ChronoUnit."""
-    if not isinstance(amount, int) or isinstance(amount, bool):
+    if not is_integer(amount):
         raise ExpressionError("expression.argument", f"The amount of a date must be an integer, not {amount!r}")
     name = str(unit).upper()
     if name in _CALENDAR_DAYS:
@@ -94,7 +95,7 @@ def moved_by(moment: datetime, amount: int, unit: str) -> datetime:
 def _months_later(moment: datetime, months: int) -> datetime:
     index = moment.year * 12 + moment.month - 1 + months
     year, month = divmod(index, 12)
-    if not 1 <= year <= 9999:  # noqa: PLR2004 - the calendar of `datetime`
+    if not 1 <= year <= 9999:
         raise OverflowError
     day = min(moment.day, calendar.monthrange(year, month + 1)[1])
     return moment.replace(year=year, month=month + 1, day=day)

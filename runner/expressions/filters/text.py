@@ -16,7 +16,7 @@ from runner.expressions import regex
 from runner.expressions.frame import Frame
 from runner.expressions.limits import Limits, too_much
 from runner.expressions.registry import filter_
-from runner.expressions.values import is_list, kind_of, to_text
+from runner.expressions.values import is_integer, is_list, kind_of, to_text
 
 _LINE: Final = re.compile(r"\r\n|\r|\n")
 _QUOTES: Final = {"single": ("'", "\\'"), "double": ('"', '\\"'), "shell": ("'", "'\\''")}
@@ -90,12 +90,12 @@ def abbreviate(value: Any, length: int) -> str:
 
 @filter_()
 def replace(frame: Frame, value: Any, replace_pairs: Any, regexp: Any = False) -> Any:  # noqa: FBT002 - Pebble's signature
-    """Return the text with each key of the map replaced by its value, deep in lists and maps.
+    r"""Return the text with each key of the map replaced by its value, deep in lists and maps.
 
     With `regexp` the keys are patterns (RE2) and `$1` in a value is the first group.
 
     Example:
-        {{ 'aa1bb2' | replace({'(\\d)': '-$1-'}, regexp=true) }} -> aa-1-bb-2-
+        {{ 'aa1bb2' | replace({'(\d)': '-$1-'}, regexp=true) }} -> aa-1-bb-2-
     """
     if not isinstance(replace_pairs, Mapping):
         raise ExpressionError(
@@ -133,10 +133,10 @@ def _deep(value: Any, change: Callable[[str], str], frame: Frame) -> Any:
 
 @filter_("escapeChar")
 def escape_char(frame: Frame, value: Any, type: str) -> Any:  # noqa: A002 - the name used in templates
-    """Return the text with quotes escaped for `single`, `double` or `shell` quoting, deep in lists and maps.
+    r"""Return the text with quotes escaped for `single`, `double` or `shell` quoting, deep in lists and maps.
 
     Example:
-        {{ "L'eau" | escapeChar('shell') }} -> L'\\''eau
+        {{ "L'eau" | escapeChar('shell') }} -> L'\''eau
     """
     if type not in _QUOTES:
         raise ExpressionError(
@@ -222,10 +222,10 @@ def ends_with(value: Any, value_: str) -> bool:
 
 @filter_()
 def split(value: Any, delimiter: str, limit: int | None = None) -> list[str]:
-    """Return the parts between matches of the pattern `delimiter`; trailing empty parts are dropped.
+    r"""Return the parts between matches of the pattern `delimiter`; trailing empty parts are dropped.
 
     Example:
-        {{ 'a,b,,' | split(',') }} {{ 'a1b22c' | split('\\d+', 2) }} -> ["a","b"] ["a","b22c"]
+        {{ 'a,b,,' | split(',') }} {{ 'a1b22c' | split('\d+', 2) }} -> ["a","b"] ["a","b22c"]
     """
     return regex.split(to_text(value), delimiter, limit)
 
@@ -257,13 +257,15 @@ def nindent(frame: Frame, value: Any, amount: int, prefix: str = " ") -> str:
 
 
 def _margin(text: str, amount: Any, prefix: Any, limits: Limits) -> str:
-    if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
+    if not is_integer(amount) or amount < 0:
         raise ExpressionError("expression.argument", f"The amount of an indentation must be 0 or more, not {amount!r}")
-    prefix = to_text(prefix)
-    lines = len(_LINE.findall(text)) + 1
-    if len(text) + lines * amount * len(prefix) > limits.text:
+    if amount > limits.text:
         raise too_much(f"a text has more than {limits.text} characters")
-    return prefix * amount
+    unit = to_text(prefix)
+    lines = len(_LINE.findall(text)) + 1
+    if len(text) + lines * amount * len(unit) > limits.text:
+        raise too_much(f"a text has more than {limits.text} characters")
+    return unit * amount
 
 
 @filter_()
@@ -298,40 +300,40 @@ def condense_string(value: Any) -> str:
 
 @filter_()
 def sh(value: Any) -> str:
-    """Return the text quoted as one word of a POSIX shell.
+    r"""Return the text quoted as one word of a POSIX shell.
 
     Example:
-        {{ "it's" | sh }} -> 'it'\\''s'
+        {{ "it's" | sh }} -> 'it'\''s'
     """
     return "'" + to_text(value).replace("'", "'\\''") + "'"
 
 
 @filter_("regexMatch")
 def regex_match(value: Any, pattern: str) -> bool:
-    """Return whether the pattern (RE2) occurs in the text.
+    r"""Return whether the pattern (RE2) occurs in the text.
 
     Example:
-        {{ 'v1.2' | regexMatch('^v\\d') }} -> true
+        {{ 'v1.2' | regexMatch('^v\d') }} -> true
     """
     return regex.compile_pattern(pattern).search(to_text(value)) is not None
 
 
 @filter_("regexReplace")
 def regex_replace(frame: Frame, value: Any, pattern: str, replacement: str) -> str:
-    """Return the text with each match of the pattern (RE2) replaced; `$1` is the first group.
+    r"""Return the text with each match of the pattern (RE2) replaced; `$1` is the first group.
 
     Example:
-        {{ 'a-b' | regexReplace('(\\w)-(\\w)', '$2-$1') }} -> b-a
+        {{ 'a-b' | regexReplace('(\w)-(\w)', '$2-$1') }} -> b-a
     """
     return regex.replace_all(to_text(value), pattern, replacement, frame.limits)
 
 
 @filter_("regexExtract")
 def regex_extract(value: Any, pattern: str, group: int | None = None) -> str | None:
-    """Return the first match of the pattern (RE2), or null: `group`, the first group if there is one, or everything.
+    r"""Return the first match of the pattern (RE2), or null: `group`, the first group if there is one, or everything.
 
     Example:
-        {{ 'build 42 ok' | regexExtract('\\d+') }} -> 42
+        {{ 'build 42 ok' | regexExtract('\d+') }} -> 42
     """
     match = regex.compile_pattern(pattern).search(to_text(value))
     if match is None:

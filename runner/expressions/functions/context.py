@@ -10,7 +10,7 @@ from runner.errors import ExpressionError
 from runner.expressions.compiler import member
 from runner.expressions.frame import Frame
 from runner.expressions.registry import function
-from runner.expressions.values import MISSING, kind_of, to_json, to_text
+from runner.expressions.values import MISSING, is_integer, kind_of, to_json, to_text
 
 
 @function()
@@ -69,7 +69,7 @@ def tasks_with_state(frame: Frame, state: str) -> list[dict[str, Any]]:
 
 
 @function()
-def http(
+def http(  # noqa: PLR0913, PLR0917 - the signature in templates
     frame: Frame,
     uri: str,
     method: str = "GET",
@@ -158,10 +158,10 @@ def loop_outputs(outputs: Any, name: str) -> list[Any]:
 
 
 @function("parentOutput")
-def parent_output(frame: Frame, index: int = 0) -> Any:
+def parent_output(frame: Frame, index: Any = 0) -> Any:
     """Return the outputs of the enclosing loop's iteration; `index` counts outwards from 0."""
     parents = frame.variables.get("parents") or []
-    if not isinstance(index, int) or not 0 <= index < len(parents):
+    if not is_integer(index) or not 0 <= index < len(parents):
         raise ExpressionError("expression.value", f"there is no enclosing loop number {index}")
     found = member(parents[index], "outputs")
     return None if found is MISSING else found

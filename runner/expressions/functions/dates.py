@@ -12,8 +12,6 @@ from runner.expressions.moments import formatted, iso_moment, moment_of, zone_fo
 from runner.expressions.registry import function, nearest
 
 _DAYS: Final = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
-_MONTHS: Final = ("JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE", "JULY", "AUGUST", "SEPTEMBER", "OCTOBER",
-                  "NOVEMBER", "DECEMBER")  # fmt: skip
 _POSITIONS: Final = {"FIRST": 1, "SECOND": 2, "THIRD": 3, "FOURTH": 4, "LAST": -1}
 _WEEK: Final = 7
 _SATURDAY: Final = 5
@@ -135,13 +133,13 @@ def day_of_month(frame: Frame, date: Any) -> int:
 
 
 @function("monthOfYear")
-def month_of_year(frame: Frame, date: Any) -> str:
-    """Return the month in capitals.
+def month_of_year(frame: Frame, date: Any) -> int:
+    """Return the month, from 1.
 
     Example:
-        {{ monthOfYear('2024-06-03') }} -> JUNE
+        {{ monthOfYear('2024-06-03') }} -> 6
     """
-    return _MONTHS[_day(frame, date).month - 1]
+    return _day(frame, date).month
 
 
 @function("hourOfDay")

@@ -55,13 +55,13 @@ def from_ion(ion: Any, all_rows: bool = False) -> Any:  # noqa: FBT001, FBT002 -
 
 
 @function("yaml")
-def yaml_(yaml: Any) -> Any:
-    """Return the value of a YAML text; anchors and tags are refused.
+def yaml_(frame: Frame, yaml: Any) -> Any:
+    """Return the value of a YAML text; tags are refused.
 
     Example:
         {{ yaml('a: [1, two]').a }} -> [1,"two"]
     """
-    return None if yaml is None else parse_yaml(_text(yaml, "yaml", "yaml"))
+    return None if yaml is None else parse_yaml(_text(yaml, "yaml", "yaml"), frame.limits)
 
 
 @function("range")

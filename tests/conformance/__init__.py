@@ -1,0 +1,1 @@
+"""Runs folders of conformance cases through the real engine."""
