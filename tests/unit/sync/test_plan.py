@@ -163,21 +163,21 @@ def test_flows_of_another_owner_are_a_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patterns", "namespace", "expected"),
+    ("patterns", "inside", "outside"),
     [
-        (("*",), "any", True),
-        (("a.b",), "a.b", True),
-        (("a.b",), "a.b.c", True),
-        (("a.b",), "a.bc", False),
-        (("a.b.*",), "a.b.c", True),
-        (("x", "a"), "a", True),
-        ((), "a", False),
+        (("*",), "any", ""),
+        (("a.b",), "a.b", "a.bc"),
+        (("a.b",), "a.b.c", "a"),
+        (("a.b.*",), "a.b.c", "a.bc"),
+        (("x", "a"), "a", "y"),
+        ((), "", "a"),
     ],
 )
-def test_an_environment_owns_namespaces_by_whole_segments(
-    patterns: tuple[str, ...], namespace: str, expected: bool
-) -> None:
-    assert owns(replace(PROD, namespaces=patterns), namespace) is expected
+def test_an_environment_owns_namespaces_by_whole_segments(patterns: tuple[str, ...], inside: str, outside: str) -> None:
+    environment = replace(PROD, namespaces=patterns)
+
+    assert not inside or owns(environment, inside)
+    assert not outside or not owns(environment, outside)
 
 
 def test_the_lines_of_a_push_name_the_revision_and_the_command() -> None:

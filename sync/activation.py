@@ -1,0 +1,180 @@
+"""Make a plan true: one transaction that switches flows, triggers and the environment together, or changes nothing."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from runner.errors import ConflictError
+from runner.store import Store
+from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Revision
+from runner.store.session import Session
+from sync.plan import FlowKey, Plan
+from sync.plan_text import active_line, held_lines, invalid_line
+
+
+class Outcome(enum.StrEnum):
+    """What became of a revision."""
+
+    ACTIVE = "ACTIVE"
+    UNCHANGED = "UNCHANGED"
+    INVALID = "INVALID"
+    HELD = "HELD"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionResult:
+    """What reconciling an environment came to. `active` is the commit that is active now.
+
+    `code` and `message` say what went wrong when `outcome` is FAILED; `versions` are the flow versions that became
+    active, by namespace and id.
+    """
+
+    environment: str
+    outcome: Outcome
+    commit: str | None = None
+    active: str | None = None
+    plan: Plan | None = None
+    seconds: float = 0.0
+    code: str | None = None
+    message: str | None = None
+    versions: dict[FlowKey, FlowVersion] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the last lines of a push's answer."""
+        if self.plan is None:
+            return [self.message] if self.message else []
+        if self.outcome is Outcome.INVALID:
+            return [invalid_line(self.plan)]
+        if self.outcome is Outcome.HELD:
+            return held_lines(self.plan)
+        return [active_line(self.plan, self.seconds)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as the API shows it."""
+        return {
+            "environment": self.environment,
+            "result": self.outcome.value,
+            "commit": self.commit,
+            "active": self.active,
+            "seconds": round(self.seconds, 4),
+            "code": self.code,
+            "message": self.message,
+            "plan": self.plan.as_json() if self.plan else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The door to the store for plans."""
+
+    store: Store
+    zone: ZoneInfo
+    clock: Callable[[], datetime]
+
+    def apply(
+        self, plan: Plan, *, actor: str, seconds: Callable[[], float], allow_deletes: bool = False
+    ) -> RevisionResult:
+        """Activate a plan, or write down why it is not activated.
+
+        Raises:
+            ConflictError: `environment.revision.raced` when another process switched the environment since the plan
+                was made; nothing has changed then.
+        """
+        if plan.errors:
+            return self._refuse(plan, Outcome.INVALID, "DEGRADED", invalid_line(plan), actor, seconds)
+        if plan.held and not allow_deletes:
+            return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
+        now = self.clock()
+        outcome = Outcome.ACTIVE if plan.changes else Outcome.UNCHANGED
+
+        def switch(db: Session) -> dict[FlowKey, FlowVersion]:
+            if not db.environments.swap_active(plan.environment, plan.base, plan.commit, at=now):
+                raise ConflictError(
+                    "environment.revision.raced",
+                    f"environment {plan.environment} was switched to another revision meanwhile",
+                    hint="plan again",
+                )
+            versions = _switch_flows(db, plan, now)
+            _switch_triggers(db, plan, now, self.zone)
+            db.revisions.add(_row(plan, outcome, actor, now, seconds()))
+            db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=allow_deletes))
+            return versions
+
+        versions = self.store.write(switch)
+        return RevisionResult(plan.environment, outcome, plan.commit, plan.commit, plan, seconds(), versions=versions)
+
+    def _refuse(
+        self, plan: Plan, outcome: Outcome, state: str, message: str, actor: str, seconds: Callable[[], float]
+    ) -> RevisionResult:
+        now = self.clock()
+
+        def note(db: Session) -> None:
+            held = plan.commit if outcome is Outcome.HELD else None
+            db.environments.set_state(plan.environment, state, message, held=held, checked_at=now)
+            db.revisions.add(_row(plan, outcome, actor, now, seconds()))
+            db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=False))
+
+        self.store.write(note)
+        return RevisionResult(plan.environment, outcome, plan.commit, plan.base, plan, seconds(), message=message)
+
+
+def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowVersion]:
+    for change in plan.removed:
+        db.flows.remove(change.namespace, change.flow_id, now, plan.commit)
+    versions = {}
+    for change in plan.activated:
+        assert change.flow is not None
+        assert change.blob is not None
+        versions[change.key] = db.flows.put(
+            FlowDraft(
+                namespace=change.namespace,
+                flow_id=change.flow_id,
+                blob=change.blob,
+                source=change.source or "",
+                at=now,
+                environment=plan.environment,
+                commit=plan.commit,
+                path=change.path,
+                disabled=change.flow.disabled,
+                labels=dict(change.flow.labels),
+            )
+        )
+    return versions
+
+
+def _switch_triggers(db: Session, plan: Plan, now: datetime, zone: ZoneInfo) -> None:
+    from runner.triggers.activation import activated
+
+    flows = [change.flow for change in plan.activated if change.flow is not None]
+    activated(db, flows, [change.key for change in plan.removed], now, zone)
+
+
+def _row(plan: Plan, outcome: Outcome, actor: str, now: datetime, seconds: float) -> Revision:
+    return Revision(
+        environment=plan.environment,
+        commit=plan.commit,
+        result=outcome.value,
+        at=now,
+        tree=plan.tree,
+        author=plan.author,
+        message=plan.subject,
+        actor=actor,
+        previous=plan.base,
+        seconds=seconds,
+        changes=tuple(change.as_json() for change in plan.changes),
+        problems=tuple(problem.as_json() for problem in plan.problems),
+    )
+
+
+def _audit(plan: Plan, outcome: Outcome, actor: str, now: datetime, *, allow_deletes: bool) -> AuditEntry:
+    detail: dict[str, Any] = {"commit": plan.commit, "previous": plan.base, "changes": len(plan.changes)}
+    if allow_deletes:
+        detail["allowed"] = plan.held
+    return AuditEntry(now, actor, "sync.apply", f"environment/{plan.environment}", outcome.value, detail)

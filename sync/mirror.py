@@ -1,0 +1,240 @@
+"""A bare, partial mirror of a repository elsewhere: the newest commits, their trees, and only the blobs that count.
+
+One commit and its trees are fetched without blobs (`blob:none`), then exactly the blobs below the flow path. The
+blobs are asked for without saying what we have, since a server takes the blobs of a known commit as known. A server
+without partial fetch sends one whole commit; one without shallow fetch, everything, within the budget.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dulwich.client import GitClient, HTTPUnauthorized, Urllib3HttpGitClient
+from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
+from dulwich.objects import ObjectID
+from dulwich.refs import Ref
+from urllib3.exceptions import HTTPError
+
+from runner.errors import InvalidError
+from sync.packs import check_pack
+from sync.remote import Credentials, connect, without_credentials
+from sync.repository import GitRepository, check_sha
+from sync.sources import FetchError
+
+log = logging.getLogger(__name__)
+
+_BLOBS_A_REQUEST: Final = 5_000
+_MOST_PACKS: Final = 50
+_SPOOL_BYTES: Final = 4 << 20
+_INCREMENT_BYTES: Final = 32 << 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much one fetch may bring, and how long it may take."""
+
+    max_bytes: int = 512 << 20
+    max_seconds: float = 300.0
+
+
+class _BudgetSpentError(Exception):
+    """More bytes or seconds than one fetch may take."""
+
+
+class _NothingKnown:
+    """Says to a server that we have nothing, so that it sends every object we name."""
+
+    shallow: frozenset[ObjectID] = frozenset()
+    unshallow: frozenset[ObjectID] = frozenset()
+
+    def __next__(self) -> ObjectID | None:
+        return None
+
+    def ack(self, sha: ObjectID) -> None:
+        """Hear that the server knows an object."""
+
+    def nak(self) -> None:
+        """Hear that it knows none."""
+
+    def update_shallow(self, new: Any, gone: Any) -> None:
+        """Keep the mirror's boundary as it is: blobs do not move it."""
+
+
+class MirrorSource:
+    """A `Source` over the network. `repository` holds what was fetched so far and can be thrown away at any time."""
+
+    def __init__(
+        self,
+        url: str,
+        path: Path,
+        *,
+        kind: str = "generic",
+        credentials: Credentials | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        self.url = url
+        self.repository = GitRepository.open_or_init(path)
+        self._kind = kind
+        self._credentials = credentials or Credentials()
+        self._budget = budget or Budget()
+        self._here: set[str] = set()
+        self._connection: tuple[GitClient, str] | None = None
+
+    def heads(self, refs: Collection[str]) -> dict[str, str]:
+        """Return the commits that `refs` name there now; tags are peeled. Raises `FetchError`."""
+        client, path = self._connect()
+        prefixes = [ref.encode() for ref in refs]
+        found = self._asked(lambda: client.get_refs(path.encode(), ref_prefix=prefixes).refs)
+        heads = {}
+        for ref in refs:
+            sha = found.get(Ref(f"{ref}^{{}}".encode())) or found.get(Ref(ref.encode()))
+            if sha:
+                heads[ref] = check_sha(sha.decode())
+        return heads
+
+    def fetch(self, ref: str, commit: str) -> None:
+        """Bring `commit` and its trees. Raises `FetchError`."""
+        if commit in self.repository and self.repository.head(ref) == commit:
+            return
+        raw = self.repository.raw
+        whole, increment = self._budget.max_bytes, min(_INCREMENT_BYTES, self._budget.max_bytes)
+        attempts: list[tuple[int | None, int]] = [(1, whole), (None, whole)]
+        if raw.refs.as_dict(Ref(b"refs/heads")):
+            # Without a depth the commits since the last one come too, which tells a rewritten history from a push.
+            attempts.insert(0, (None, increment))
+        self._first_that_works(commit, attempts)
+        if commit not in self.repository:
+            raise FetchError("repository.commit.missing", f"{self._shown} did not send commit {commit}")
+        raw.refs[Ref(ref.encode())] = ObjectID(commit.encode())
+        if raw.object_store.count_pack_files() > _MOST_PACKS:
+            raw.object_store.repack()
+
+    def ensure(self, blobs: Iterable[str]) -> None:
+        """Bring the blobs that are not here yet. Raises `FetchError`."""
+        missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._here and blob not in self.repository]
+        for start in range(0, len(missing), _BLOBS_A_REQUEST):
+            wanted = missing[start : start + _BLOBS_A_REQUEST]
+            self._download(wanted, _NothingKnown(), self._budget.max_bytes)
+        lost = next((blob for blob in missing if blob not in self.repository), None)
+        if lost is not None:
+            raise FetchError("repository.blob.missing", f"{self._shown} did not send blob {lost}")
+        self._here.update(missing)
+
+    def close(self) -> None:
+        """Close the mirror and the connections it kept."""
+        if self._connection is not None and isinstance(self._connection[0], Urllib3HttpGitClient):
+            self._connection[0].pool_manager.clear()
+        self._connection = None
+        self.repository.close()
+
+    def _first_that_works(self, commit: str, attempts: Sequence[tuple[int | None, int]]) -> None:
+        walker = self.repository.raw.get_graph_walker
+        for number, (depth, most) in enumerate(attempts, start=1):
+            try:
+                self._download([commit], walker(), most, depth=depth)
+            except FetchError as error:
+                is_increment = number == 1 and len(attempts) > 2
+                spent = error.code == "repository.budget.exceeded" and is_increment
+                refused = error.code == "repository.protocol.refused" and number < len(attempts)
+                if not spent and not refused:
+                    raise
+                log.info("a fetch is tried in another way", extra={"repository": self._shown, "code": error.code})
+            else:
+                return
+
+    def _download(self, wanted: Sequence[str], walker: Any, max_bytes: int, *, depth: int | None = None) -> None:
+        client, path = self._connect()
+        raw = self.repository.raw
+        meter = _Meter(max_bytes, time.monotonic() + self._budget.max_seconds)
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(self.repository.path)) as spool:
+
+            def take(data: bytes) -> int:
+                meter.count(len(data))
+                return spool.write(data)
+
+            result = self._asked(
+                lambda: client.fetch_pack(
+                    path.encode(),
+                    lambda *_args, **_options: [ObjectID(sha.encode()) for sha in wanted],
+                    walker,
+                    take,
+                    depth=depth,
+                    filter_spec=b"blob:none" if not isinstance(walker, _NothingKnown) else None,
+                )
+            )
+            if spool.tell():
+                spool.seek(0)
+                self._check(spool)
+                spool.seek(0)
+                self._asked(lambda: raw.object_store.add_thin_pack(spool.read, None))
+        raw.update_shallow(result.new_shallow, result.new_unshallow)
+
+    def _check(self, spool: Any) -> None:
+        try:
+            check_pack(spool)
+        except InvalidError as error:
+            raise FetchError(error.code, f"{self._shown}: {error}", hint=error.hint) from error
+
+    def _connect(self) -> tuple[GitClient, str]:
+        if self._connection is None:
+            self._connection = connect(self.url, self._kind, self._credentials)
+        return self._connection
+
+    @property
+    def _shown(self) -> str:
+        return without_credentials(self.url, self._credentials.password)
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Return what `call` gives; what it raises becomes a `FetchError` without credentials in it."""
+        try:
+            return call()
+        except _BudgetSpentError as error:
+            raise FetchError(
+                "repository.budget.exceeded",
+                f"{self._shown}: {error}",
+                hint="is the flow path right, and does the server allow partial fetches (uploadpack.allowFilter)?",
+            ) from None
+        except HTTPUnauthorized:
+            raise FetchError(
+                "repository.access.denied", f"{self._shown} wants other credentials", hint="check username and password"
+            ) from None
+        except NotGitRepository:
+            raise FetchError("repository.missing", f"there is no repository at {self._shown}") from None
+        except GitProtocolError as error:
+            raise self._protocol_error(error) from None
+        except (OSError, ValueError, KeyError, AssertionError, zlib.error, HTTPError) as error:
+            # The library lets plain errors of parsing through when a server sends nonsense.
+            text = without_credentials(str(error) or type(error).__name__, self._credentials.password)
+            raise FetchError("repository.unreachable", f"{self._shown} cannot be read: {text}") from None
+
+    def _protocol_error(self, error: GitProtocolError) -> FetchError:
+        text = without_credentials(" ".join(str(error).split()), self._credentials.password)
+        if isinstance(error.__cause__, HTTPError) or isinstance(error, HangupException):
+            return FetchError("repository.unreachable", f"{self._shown} cannot be reached: {text[:300]}")
+        if " 403 " in f"{text} " or "Permission denied" in text:
+            return FetchError("repository.access.denied", f"{self._shown} refuses: {text[:300]}")
+        return FetchError("repository.protocol.refused", f"{self._shown} answers: {text[:300]}")
+
+
+class _Meter:
+    """Counts what arrives and stops a fetch that brings or takes too much."""
+
+    def __init__(self, max_bytes: int, until: float) -> None:
+        self._left = max_bytes
+        self._max_bytes = max_bytes
+        self._until = until
+
+    def count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise _BudgetSpentError(f"a fetch brought more than {self._max_bytes:,} bytes")
+        if time.monotonic() > self._until:
+            raise _BudgetSpentError("a fetch took too long")

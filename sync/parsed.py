@@ -1,0 +1,117 @@
+"""The flow files of a commit, parsed once per content, and the answers a plan needs about them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from runner.errors import InvalidError, MainstemError, Problem
+from runner.flows.catalogue import Catalogue
+from runner.flows.models import Flow
+from runner.flows.parse import Parsed, parse_flow
+from runner.store.records import FlowVersion
+from sync.layout import FlowPlace
+from sync.plan import Candidate, FlowKey, Questions
+from sync.repository import MAX_FLOW_BYTES, GitRepository
+
+_MOST_PARSED: Final = 5_000
+_NAMESPACE: Final = re.compile(r"^namespace:[ \t]*['\"]?([A-Za-z0-9._-]+)", re.MULTILINE)
+
+
+def stated_namespace(content: bytes) -> str | None:
+    """Return the `namespace:` that a flow file states at its top level, read without parsing it."""
+    found = _NAMESPACE.search(content[:MAX_FLOW_BYTES].decode("utf-8", "replace"))
+    return found.group(1) if found else None
+
+
+class FlowFiles:
+    """Reads and parses flow files of a repository. Safe for any thread."""
+
+    def __init__(self, repository: GitRepository) -> None:
+        self._repository = repository
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[FlowPlace, str], Candidate] = OrderedDict()
+
+    def parse(self, place: FlowPlace, blob: str) -> Candidate:
+        """Return the file parsed, or with the problems that keep it from being a flow."""
+        key = (place, blob)
+        with self._lock:
+            found = self._known.get(key)
+        if found is None:
+            found = parse_file(place, blob, lambda: self._repository.blob(blob, limit=MAX_FLOW_BYTES))
+            with self._lock:
+                self._known[key] = found
+                while len(self._known) > _MOST_PARSED:
+                    self._known.popitem(last=False)
+        return found
+
+
+def parse_file(place: FlowPlace, blob: str, read: Callable[[], bytes]) -> Candidate:
+    """Return the flow file that `read` gives, parsed as it stands at `place`."""
+    try:
+        content = read()
+    except InvalidError as error:
+        return Candidate(place, blob, None, None, (Problem(error.code, error.message, file=place.path),))
+    parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace)
+    return Candidate(place, blob, parsed.flow, content.decode("utf-8", "replace"), parsed.problems)
+
+
+class Answers:
+    """What a plan asks, answered from the catalogue and the language."""
+
+    def __init__(self, catalogue: Catalogue, zone: ZoneInfo) -> None:
+        self._catalogue = catalogue
+        self._zone = zone
+
+    def questions(
+        self,
+        parse: Callable[[FlowPlace, str], Candidate],
+        owners: Mapping[FlowKey, str],
+        now: datetime,
+    ) -> Questions:
+        """Return the questions of one plan."""
+        return Questions(
+            parse=parse,
+            flow_of=self.flow_of,
+            compare=compare,
+            check=check,
+            next_fire=lambda flow: next_fire(flow, now, self._zone),
+            owner=owners.get,
+        )
+
+    def flow_of(self, version: FlowVersion) -> Flow | None:
+        """Return the flow of a stored version, or None when it no longer parses."""
+        try:
+            return self._catalogue.index_of(version).flow
+        except MainstemError:
+            return None
+
+
+def compare(old: Flow, new: Flow) -> Sequence[str]:
+    """Return one line per difference of two flows."""
+    from runner.flows.diff import diff_flows
+
+    return [str(difference) for difference in diff_flows(old, new)]
+
+
+def check(located: Sequence[tuple[str, Flow]]) -> Sequence[Problem]:
+    """Return the problems that only show when all flows are seen together."""
+    from runner.flows.check import LocatedFlow, check_flows
+
+    return check_flows([LocatedFlow(flow=flow, file=path) for path, flow in located])
+
+
+def next_fire(flow: Flow, now: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return when the earliest schedule of a flow fires next, in the zone of that schedule."""
+    from runner.triggers.models import Schedule, ScheduleOnDates
+    from runner.triggers.schedule import following
+
+    if flow.disabled:
+        return None
+    schedules = [t for t in flow.triggers if isinstance(t, Schedule | ScheduleOnDates) and not t.disabled]
+    return min((fire for t in schedules if (fire := following(t, now, zone)) is not None), default=None)

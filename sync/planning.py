@@ -1,0 +1,129 @@
+"""From a commit of a repository to a plan: list the files, fetch and parse what changed, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from runner.errors import FlowError, InvalidError, MainstemError, NotFoundError, Problem
+from runner.flows.catalogue import Catalogue
+from runner.flows.loader import load
+from runner.store import Store
+from runner.store.records import Environment, FlowVersion
+from runner.store.session import Session
+from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
+from sync.parsed import Answers, FlowFiles
+from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
+from sync.repository import Listing
+from sync.sources import Source
+
+_SETTINGS_BYTES: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """An environment, its active flows, and which other environment owns each flow that is not its own."""
+
+    environment: Environment
+    active: tuple[FlowVersion, ...]
+    owners: dict[FlowKey, str]
+
+
+def read_layout(source: Source, commit: str, path: str) -> Layout:
+    """Return where flows and files stand in a commit: `.mainstem.yaml` at the root, or the environment's path.
+
+    Raises:
+        InvalidError: `repository.settings.invalid`.
+    """
+    blob = source.repository.find(commit, SETTINGS_FILE)
+    if blob is None:
+        return layout_of(path, None)
+    source.ensure([blob])
+    try:
+        settings = load(source.repository.blob(blob, limit=_SETTINGS_BYTES), file=SETTINGS_FILE).value
+    except FlowError as error:
+        raise InvalidError("repository.settings.invalid", f"{SETTINGS_FILE}: {error}") from error
+    return layout_of(path, settings)
+
+
+def list_files(source: Source, commit: str, layout: Layout) -> Listing:
+    """Return the files below the folders of a layout, as one listing; `tree` is that of the flows' folder."""
+    listings = [source.repository.listing(commit, folder) for folder in layout.roots()]
+    files = {path: blob for listing in listings for path, blob in listing.files.items()}
+    return Listing(listings[0].tree, files, tuple(p for listing in listings for p in listing.problems))
+
+
+class Planner:
+    """Makes plans for environments. Keeps the parsed files of each repository in memory."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, zone: ZoneInfo, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._answers = Answers(catalogue, zone)
+        self._clock = clock
+        self._files: dict[str, FlowFiles] = {}
+
+    def plan(
+        self,
+        source: Source,
+        environment: str,
+        commit: str,
+        *,
+        allowed_deletions: Collection[FlowKey] = (),
+    ) -> Plan:
+        """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
+
+        Raises:
+            FetchError: blobs that are needed cannot be fetched.
+        """
+        stand = self._store.read(lambda db: _stand(db, environment))
+        record = source.repository.commit(commit)
+        problems: list[Problem] = []
+        try:
+            layout = read_layout(source, commit, stand.environment.path)
+        except MainstemError as error:
+            if error.code != "repository.settings.invalid":
+                raise
+            layout = layout_of(stand.environment.path, None)
+            problems.append(Problem(error.code, error.message, file=SETTINGS_FILE, hint=error.hint))
+        listing = list_files(source, commit, layout)
+        flows = {place: blob for path, blob in listing.files.items() if (place := flow_place(path, layout))}
+        source.ensure(listing.files.values())
+        active = stand.environment.active
+        new = NewTree(
+            commit=commit,
+            tree=listing.tree,
+            flows=flows,
+            problems=(*problems, *listing.problems),
+            author=record.author,
+            subject=record.subject,
+            rewritten=bool(
+                active and active in source.repository and not source.repository.is_ancestor(active, commit)
+            ),
+        )
+        ask = self._answers.questions(self._parser(source), stand.owners, self._clock())
+        return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
+
+    def _parser(self, source: Source) -> Callable[[FlowPlace, str], Candidate]:
+        key = str(source.repository.path)
+        if key not in self._files:
+            self._files[key] = FlowFiles(source.repository)
+        return self._files[key].parse
+
+
+def _stand(db: Session, name: str) -> Stand:
+    environment = db.environments.get(name)
+    if environment is None:
+        raise NotFoundError("environment.missing", f"there is no environment {name!r}")
+    versions = db.flows.list()
+    return Stand(
+        environment,
+        tuple(version for version in versions if version.environment == name),
+        {
+            (version.namespace, version.flow_id): version.environment
+            for version in versions
+            if version.environment not in {name, None}
+        },
+    )

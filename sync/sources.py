@@ -1,0 +1,67 @@
+"""Where the commits of a repository come from: one that lies on this machine, or the mirror of one elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from runner.errors import MainstemError
+from sync.repository import GitRepository
+
+
+class FetchError(MainstemError):
+    """A repository cannot be read now; what is active stays active.
+
+    Codes: `repository.unreachable`, `repository.access.denied`, `repository.missing`, `repository.budget.exceeded`.
+    """
+
+    status = 502
+
+
+class Source(Protocol):
+    """A repository that can be read. Everything but `heads` works on objects that are here already.
+
+    Whoever fetches, or moves a ref, holds `repository.lock`.
+    """
+
+    repository: GitRepository
+
+    def heads(self, refs: Collection[str]) -> dict[str, str]:
+        """Return the commits that `refs` name now, by ref, those that exist. Raises `FetchError`."""
+
+    def fetch(self, ref: str, commit: str) -> None:
+        """Make `commit`, which `heads` said `ref` names, and its trees readable. Raises `FetchError`."""
+
+    def ensure(self, blobs: Iterable[str]) -> None:
+        """Make the blobs readable. Raises `FetchError`."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class LocalSource:
+    """A repository on this machine, read in place: nothing is copied and nothing is fetched."""
+
+    def __init__(self, repository: GitRepository) -> None:
+        self.repository = repository
+
+    @classmethod
+    def at(cls, path: Path) -> LocalSource:
+        """Open the repository at `path`. Raises `NotFoundError` `repository.missing`."""
+        return cls(GitRepository.open(path))
+
+    def heads(self, refs: Collection[str]) -> dict[str, str]:
+        """Return the commits that `refs` name now."""
+        found = {ref: self.repository.head(ref) for ref in refs}
+        return {ref: sha for ref, sha in found.items() if sha is not None}
+
+    def fetch(self, ref: str, commit: str) -> None:
+        """Do nothing: the objects are here."""
+
+    def ensure(self, blobs: Iterable[str]) -> None:
+        """Do nothing: the objects are here."""
+
+    def close(self) -> None:
+        """Close the repository."""
+        self.repository.close()
