@@ -25,7 +25,7 @@ from runner.errors import AccessError, InvalidError, NotFoundError
 from runner.store.records import AuditEntry, Token
 
 if TYPE_CHECKING:
-    from runner.store import Store
+    from runner.store import Session, Store
 
 ALL_NAMESPACES: Final = "*"
 _PREFIX_CHARS = 12  # of the secret, kept in clear so that people can tell their tokens apart
@@ -269,8 +269,8 @@ class AccessControl:
             expires_at=expires_at,
         )
 
-        def add(db: Any) -> None:
-            if any(other.name == name for other in db.tokens.all()):
+        def add(db: Session) -> None:
+            if db.tokens.get(name) is not None:
                 raise InvalidError("token.name.taken", f"there is a token named {name!r} already")
             db.tokens.put(token)
             db.audit.add(self.entry(actor, "token.create", name, role=str(role), namespaces=list(prefixes)))
@@ -288,12 +288,9 @@ class AccessControl:
     def revoke(self, name: str, *, actor: str = "system") -> None:
         """Remove the token called `name`. Raises `NotFoundError` `token.missing`."""
 
-        def remove(db: Any) -> None:
-            found = [token for token in db.tokens.all() if token.name == name]
-            if not found:
+        def remove(db: Session) -> None:
+            if not db.tokens.delete(name):
                 raise NotFoundError("token.missing", f"no token named {name!r}")
-            for token in found:
-                db.tokens.delete(token.digest)
             db.audit.add(self.entry(actor, "token.revoke", name))
 
         self._store.write(remove)
@@ -352,7 +349,7 @@ class AccessControl:
     def _touch(self, token: Token, now: datetime) -> None:
         if self._is_touch_due(token, now):
             self._touched[token.digest] = now
-            self._store.submit(lambda db: db.tokens.touch(token.digest, now))
+            self._store.submit(lambda db: db.tokens.touch(token.name, now))
 
     def _forget(self) -> None:
         with self._lock:

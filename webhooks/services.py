@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ from runner.settings import Settings
 from webhooks.routes import Mounted
 
 if TYPE_CHECKING:
-    from runner.executions.engine import Engine
     from sync.service import SyncService
 
+    from runner.executions.engine import Engine
     from runner.flows.catalogue import Catalogue
     from runner.services import Host
     from runner.store import Store
@@ -24,12 +24,17 @@ def _nothing_missing() -> list[str]:
     return []
 
 
+def _no_figures() -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(slots=True)
 class Services:
     """The parts that handlers use.
 
     `ready` returns what is missing for work to be done, one sentence each, and nothing when all is well. `mounted` are
-    applications of other modules (hosted git, forge receivers), which prove their callers themselves.
+    applications of other modules (hosted git, forge receivers), which prove their callers themselves. `figures` are
+    counters of this process for `/metrics`, by name.
     """
 
     settings: Settings
@@ -41,4 +46,5 @@ class Services:
     host: Host
     started_at: datetime
     ready: Callable[[], list[str]] = _nothing_missing
-    mounted: tuple[Mounted, ...] = field(default=())
+    mounted: tuple[Mounted, ...] = ()
+    figures: Callable[[], Mapping[str, float]] = _no_figures

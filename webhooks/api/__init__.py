@@ -7,6 +7,33 @@ from webhooks.routes import Endpoint
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of all resources."""
-    from webhooks.api import health, openapi
+    from webhooks.api import (
+        environments,
+        executions,
+        files,
+        flows,
+        follow,
+        health,
+        kv,
+        logs,
+        metrics,
+        openapi,
+        tokens,
+        triggers,
+    )
 
-    return [endpoint for module in (health, openapi) for endpoint in module.endpoints()]
+    modules = (
+        health,
+        openapi,
+        metrics,
+        executions,
+        follow,
+        files,
+        flows,
+        logs,
+        triggers,
+        kv,
+        environments,
+        tokens,
+    )
+    return [endpoint for module in modules for endpoint in module.endpoints()]

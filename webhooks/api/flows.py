@@ -1,0 +1,263 @@
+"""Flows: read from the store, written as commits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from runner.access import Permission, covers
+from runner.errors import ConflictError, FlowError, InvalidError, MainstemError, NotFoundError, Problem, Severity
+from runner.flows.models import Flow
+from runner.flows.parse import parse_flow
+from runner.store import Session
+from runner.store.records import FlowVersion
+from webhooks.call import Call, page_of
+from webhooks.filters import holds, in_order, parse_filters
+from webhooks.problems import Json
+from webhooks.routes import Endpoint
+from webhooks.search import FLOW_FIELDS, scope_of
+from webhooks.shapes import broken_flow_json, flow_json
+
+if TYPE_CHECKING:
+    from sync.service import SyncService
+
+_DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
+_YAML = "application/x-yaml"
+_BASE = "/api/v1/{tenant}/flows"
+_MOST_DOCUMENTS = 1_000
+
+
+def create(call: Call) -> Response:
+    """Commit a new flow and answer with it."""
+    source = call.text()
+    flow = _parsed(source)
+    call.require(flow.namespace)
+    if _active(call, flow.namespace, flow.id) is not None:
+        raise ConflictError(
+            "flow.exists", f"the flow {flow.namespace}.{flow.id} exists already", hint="PUT changes a flow"
+        )
+    return _written(call, _sync(call).write_flow(source, actor=call.actor))
+
+
+def update(call: Call) -> Response:
+    """Commit a changed flow and answer with its new revision."""
+    namespace, flow_id = call.path("namespace"), call.path("id")
+    if _active(call, namespace, flow_id) is None:
+        raise _missing(namespace, flow_id)
+    source = call.text()
+    flow = _parsed(source)
+    if (flow.namespace, flow.id) != (namespace, flow_id):
+        raise InvalidError(
+            "flow.identity.changed",
+            f"the body is the flow {flow.namespace}.{flow.id}, the address names {namespace}.{flow_id}",
+            hint="create the flow under its new name, then delete the old one",
+        )
+    return _written(call, _sync(call).write_flow(source, actor=call.actor))
+
+
+def delete(call: Call) -> Response:
+    """Commit the removal of a flow."""
+    namespace, flow_id = call.path("namespace"), call.path("id")
+    if _active(call, namespace, flow_id) is None:
+        raise _missing(namespace, flow_id)
+    _sync(call).delete_flow(namespace, flow_id, actor=call.actor)
+    call.services.catalogue.invalidate()
+    call.note(f"{namespace}.{flow_id}", verb="delete")
+    return Response(status_code=204)
+
+
+def get(call: Call) -> dict[str, Any]:
+    """Answer with one flow, at its active or at a named revision."""
+    namespace, flow_id, revision = call.path("namespace"), call.path("id"), call.number("revision", least=1)
+    deleted_too = call.flag("allowDeleted")
+    version = call.services.store.read(lambda db: db.flows.get(namespace, flow_id, revision, allow_deleted=deleted_too))
+    if version is None or (version.deleted and not deleted_too):
+        raise _missing(namespace, flow_id, revision)
+    return shape(call, version, source=call.flag("source"))
+
+
+def revisions(call: Call) -> list[dict[str, Any]]:
+    """Answer with all revisions of a flow, the oldest first, with their sources."""
+    namespace, flow_id = call.path("namespace"), call.path("id")
+    found: list[FlowVersion] = call.services.store.read(lambda db: db.flows.revisions(namespace, flow_id))
+    deleted_too = call.flag("allowDelete")
+    if not found or (found[-1].deleted and not deleted_too):
+        raise _missing(namespace, flow_id)
+    return [shape(call, item, source=True) for item in found if deleted_too or not item.deleted]
+
+
+def of_namespace(call: Call) -> list[dict[str, Any]]:
+    """Answer with the flows of exactly one namespace."""
+    namespace = call.path("namespace")
+    return [shape(call, item) for item in call.services.store.read(lambda db: db.flows.list(namespace))]
+
+
+def search(call: Call) -> dict[str, Any]:
+    """Answer with a page of flows."""
+    paging = call.paging()
+    filters = parse_filters(call.request.query_params.multi_items(), FLOW_FIELDS)
+    now = datetime.now(UTC)
+    q, within = call.query("q"), call.query("namespace")
+
+    def is_wanted(version: FlowVersion) -> bool:
+        if not call.sees(version.namespace) or (within is not None and not covers([within], version.namespace)):
+            return False
+        if q is not None and q.lower() not in f"{version.namespace}.{version.flow_id}".lower():
+            return False
+        return holds(filters, lambda field: _value(call, version, field), now)
+
+    wanted = [item for item in call.services.store.read(lambda db: db.flows.list()) if is_wanted(item)]
+    keys = {
+        "id": lambda item: item.flow_id,
+        "flowId": lambda item: item.flow_id,
+        "namespace": lambda item: item.namespace,
+        "revision": lambda item: item.revision,
+        "updated": lambda item: item.created_at,
+    }
+    page = in_order(wanted, paging.sort, keys)[paging.offset : paging.offset + paging.size]
+    return page_of((shape(call, item) for item in page), len(wanted))
+
+
+def namespaces(call: Call) -> list[str]:
+    """Answer with the namespaces that have flows and begin with `q`."""
+    q = call.query("q") or ""
+    found = call.services.store.read(lambda db: db.flows.namespaces())
+    return [item for item in found if item.startswith(q) and call.sees(item)]
+
+
+async def validate(call: Call) -> list[dict[str, Any]]:
+    """Answer with one entry per document, whether it is valid or not; never an error."""
+    if call.request.headers.get("content-type", "").startswith("multipart/"):
+        form = await call.request.form(max_files=_MOST_DOCUMENTS)
+        sources = [
+            await item.read() if isinstance(item, UploadFile) else item.encode() for _, item in form.multi_items()
+        ]
+        text = "\n---\n".join(item.decode(errors="replace") for item in sources)
+    else:
+        text = (await call.request.body()).decode(errors="replace")
+    return [_verdict(index, item) for index, item in enumerate(documents(text))]
+
+
+def documents(text: str) -> list[str]:
+    """Return the documents of a YAML stream; a line that begins with three hyphens parts them.
+
+    Raises:
+        InvalidError: `flow.documents.many`.
+    """
+    parts = [part for part in _DOCUMENT.split(text) if part.strip()]
+    if len(parts) > _MOST_DOCUMENTS:
+        raise InvalidError("flow.documents.many", f"{len(parts)} documents, at most {_MOST_DOCUMENTS} at once")
+    return parts
+
+
+def shape(call: Call, version: FlowVersion, *, source: bool = False) -> dict[str, Any]:
+    """Return the JSON of a version, also of one that no longer parses."""
+    try:
+        return flow_json(call.services.catalogue.index_of(version).flow, version, source=source)
+    except MainstemError as error:
+        return broken_flow_json(version, error.message, source=source)
+
+
+def _verdict(index: int, source: str) -> dict[str, Any]:
+    parsed = parse_flow(source)
+
+    def texts(severity: Severity) -> list[str]:
+        return [_line(problem) for problem in parsed.problems if problem.severity is severity]
+
+    errors = texts(Severity.ERROR)
+    return {
+        "index": index,
+        "flow": parsed.flow.id if parsed.flow else _scalar(source, "id"),
+        "namespace": parsed.flow.namespace if parsed.flow else _scalar(source, "namespace"),
+        "constraints": "\n".join(errors) or None,
+        "outdated": False,
+        "deprecationPaths": [],
+        "warnings": texts(Severity.WARNING),
+        "infos": texts(Severity.INFO),
+        "problems": [problem.as_json() for problem in parsed.problems],
+    }
+
+
+def _line(problem: Problem) -> str:
+    place = f"{problem.line}:{problem.column}: " if problem.line else ""
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"{place}{problem.message}{hint}"
+
+
+def _scalar(source: str, key: str) -> str | None:
+    match = re.search(rf"^{key}:[ \t]*['\"]?([A-Za-z0-9._-]{{1,150}})", source, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _parsed(source: str) -> Flow:
+    flow = parse_flow(source).require()
+    if not flow.namespace:
+        raise FlowError("flow.namespace.missing", "the flow names no namespace")
+    return flow
+
+
+def _active(call: Call, namespace: str, flow_id: str) -> FlowVersion | None:
+    def find(db: Session) -> FlowVersion | None:
+        return db.flows.active(namespace, flow_id)
+
+    return call.services.store.read(find)
+
+
+def _sync(call: Call) -> SyncService:
+    if call.services.sync is None:
+        raise ConflictError(
+            "sync.elsewhere",
+            "this process does not write to repositories",
+            hint="push the flow to its repository instead",
+        )
+    return call.services.sync
+
+
+def _written(call: Call, version: FlowVersion) -> Response:
+    call.services.catalogue.invalidate()
+    call.note(f"{version.namespace}.{version.flow_id}", verb="write", revision=version.revision, commit=version.commit)
+    headers = {"etag": f'"{version.blob}"'}
+    if version.commit:
+        headers["x-mainstem-commit"] = version.commit
+    return Json(shape(call, version, source=True), headers=headers)
+
+
+def _missing(namespace: str, flow_id: str, revision: int | None = None) -> NotFoundError:
+    what = f"revision {revision} of the flow" if revision else "flow named"
+    return NotFoundError("flow.missing", f"no {what} {namespace}.{flow_id}")
+
+
+def _value(call: Call, version: FlowVersion, field: str) -> Any:
+    if field == "labels":
+        try:
+            return call.services.catalogue.index_of(version).flow.labels
+        except MainstemError:
+            return {}
+    return {
+        "q": f"{version.namespace}.{version.flow_id}",
+        "scope": scope_of(version.namespace),
+        "namespace": version.namespace,
+        "flowId": version.flow_id,
+    }[field]
+
+
+def endpoints() -> Iterable[Endpoint]:
+    """Return the routes of this file."""
+    read, write = Permission.FLOW_READ, Permission.FLOW_WRITE
+    one = _BASE + "/{namespace}/{id}"
+    return [
+        Endpoint("POST", _BASE, write, create, "Create a flow (a commit)", "flows", takes=_YAML),
+        Endpoint("PUT", one, write, update, "Change a flow (a commit)", "flows", takes=_YAML),
+        Endpoint("DELETE", one, write, delete, "Delete a flow (a commit)", "flows", status=204),
+        Endpoint("GET", one, read, get, "One flow", "flows"),
+        Endpoint("GET", one + "/revisions", read, revisions, "All revisions of a flow", "flows"),
+        Endpoint("GET", _BASE + "/{namespace}", read, of_namespace, "The flows of a namespace", "flows"),
+        Endpoint("GET", _BASE + "/search", read, search, "A page of flows", "flows"),
+        Endpoint("GET", _BASE + "/distinct-namespaces", read, namespaces, "Namespaces that have flows", "flows"),
+        Endpoint("POST", _BASE + "/validate", read, validate, "Check flows", "flows", takes=_YAML, reads_body=False),
+    ]

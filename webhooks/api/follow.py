@@ -1,0 +1,137 @@
+"""Server-sent events: an execution and its log as they change, and a last frame when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from runner.access import Permission
+from runner.executions.models import LogEntry
+from webhooks.api.executions import BASE, full, visible_execution
+from webhooks.api.logs import execution_query
+from webhooks.call import Call
+from webhooks.following import bell_of, current
+from webhooks.routes import Endpoint
+from webhooks.shapes import log_json
+
+_POLL_S: Final = 0.5
+_ALIVE_S: Final = 15.0  # proxies close what is silent for a minute
+_BATCH: Final = 1_000
+_HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_COMMENT: Final = b": alive\n\n"
+
+
+async def execution(call: Call) -> Response:
+    """Answer with a frame for the state now and for each change; `end` is the last."""
+    await run_in_threadpool(visible_execution, call, call.path("id"))
+    return _stream(_execution_frames(call, call.path("id")))
+
+
+async def log(call: Call) -> Response:
+    """Answer with the lines so far and each new one; `end` follows when the execution has ended."""
+    query = await run_in_threadpool(execution_query, call)
+    return _stream(_log_frames(call, call.path("id"), query.min_level, query.task_run_id, query.task_id))
+
+
+def _stream(frames: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
+
+
+def _frame(kind: str, body: Any) -> bytes:
+    return b"id: " + kind.encode() + b"\nevent: " + kind.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+async def _execution_frames(call: Call, execution_id: str) -> AsyncIterator[bytes]:
+    async with bell_of(call.services, execution_id) as bell:
+        seen: int | None = None
+        quiet_since = _now()
+        while True:
+            state = await current(call.services, execution_id)
+            if state is None:
+                return
+            if state.version != seen or state.state.is_terminal:
+                body = await run_in_threadpool(full, call, execution_id)
+                seen, quiet_since = state.version, _now()
+                # The body was read after the state, so it may be newer: what it says decides.
+                is_over = body["state"]["endDate"] is not None
+                yield _frame("end" if is_over else "progress", body)
+                if is_over:
+                    return
+            elif _now() - quiet_since > _ALIVE_S:
+                quiet_since = _now()
+                yield _COMMENT
+            await bell.wait(_POLL_S)
+
+
+async def _log_frames(
+    call: Call, execution_id: str, min_level: str | None, task_run_id: str | None, task_id: str | None
+) -> AsyncIterator[bytes]:
+    def is_wanted(entry: LogEntry) -> bool:
+        return (task_run_id is None or entry.task_run_id == task_run_id) and (
+            task_id is None or entry.task_id == task_id
+        )
+
+    async with bell_of(call.services, execution_id) as bell:
+        position = 0
+        quiet_since = _now()
+        yield _COMMENT  # so that a client knows the stream is open before the first line is written
+        while True:
+            state = await current(call.services, execution_id)
+            is_over = state is None or state.state.is_terminal
+            rows = await run_in_threadpool(_lines, call, execution_id, position, min_level)
+            for number, entry in rows:
+                position = number
+                if is_wanted(entry):
+                    quiet_since = _now()
+                    yield _frame("progress", log_json(entry))
+            if len(rows) == _BATCH:
+                continue
+            if is_over:
+                yield _frame("end", {})
+                return
+            if _now() - quiet_since > _ALIVE_S:
+                quiet_since = _now()
+                yield _COMMENT
+            await bell.wait(_POLL_S)
+
+
+def _lines(call: Call, execution_id: str, position: int, min_level: str | None) -> list[tuple[int, LogEntry]]:
+    # Lines are written in batches beside the transitions: without waiting for them the last ones of an execution
+    # that has just ended would be missed.
+    logs = call.services.store.logs
+    logs.flush()
+    return logs.after(execution_id, position, min_level=min_level, limit=_BATCH)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def endpoints() -> list[Endpoint]:
+    """Return the routes of this file."""
+    kind = "text/event-stream"
+    return [
+        Endpoint(
+            "GET",
+            BASE + "/{id}/follow",
+            Permission.EXECUTION_READ,
+            execution,
+            "Follow an execution",
+            "executions",
+            gives=kind,
+        ),
+        Endpoint(
+            "GET",
+            "/api/v1/{tenant}/logs/{id}/follow",
+            Permission.LOG_READ,
+            log,
+            "Follow the log of an execution",
+            "logs",
+            gives=kind,
+        ),
+    ]

@@ -1,0 +1,120 @@
+"""Logs: of one execution as a list, as text, followed live; and searched across executions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starlette.responses import PlainTextResponse, Response
+
+from runner.access import Permission
+from runner.errors import InvalidError
+from runner.store import LogQuery
+from webhooks.api.executions import visible_execution
+from webhooks.call import Call
+from webhooks.filters import Group, parse_filters
+from webhooks.routes import Endpoint
+from webhooks.search import LOG_FIELDS, judge, log_value, look_through, narrow_logs, restrict
+from webhooks.shapes import log_json, log_text
+
+_BASE = "/api/v1/{tenant}/logs"
+_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
+_MOST_LINES: Final = 10_000  # of one answer; what is longer is paged, followed or downloaded
+_BATCH: Final = 1_000
+
+
+def of_execution(call: Call) -> list[dict[str, Any]]:
+    """Answer with the lines of an execution, the oldest first."""
+    query = execution_query(call)
+    return [log_json(entry) for entry in call.services.store.logs.search(replace(query, size=_MOST_LINES)).items]
+
+
+def download(call: Call) -> Response:
+    """Answer with the lines of an execution as text, however many there are."""
+    query = execution_query(call)
+    store = call.services.store.logs
+    parts, page = [], 1
+    while True:
+        found = store.search(replace(query, page=page, size=_BATCH)).items
+        parts.append(log_text(found))
+        if len(found) < _BATCH:
+            break
+        page += 1
+    name = f"{query.execution_id}.log"
+    return PlainTextResponse("".join(parts), headers={"content-disposition": f'attachment; filename="{name}"'})
+
+
+def search(call: Call) -> dict[str, Any]:
+    """Answer with a page of lines, the newest first, where level means at least this one."""
+    paging = call.paging()
+    now = datetime.now(UTC)
+    query, rest = narrow_logs(parse_filters(call.request.query_params.multi_items(), LOG_FIELDS), now)
+    query = _with_plain_parameters(call, query)
+    visible = call.namespaces()
+    namespace, must_judge = restrict(query.namespace, visible)
+    query = replace(query, namespace=namespace, newest_first=not paging.sort, sort=_sort(paging.sort))
+    store = call.services.store.logs
+    store.flush()
+    if not must_judge and not rest.parts:
+        page = store.search(replace(query, page=paging.page, size=paging.size))
+        rows, total = page.items, page.total
+    else:
+        is_wanted = judge(rest, visible, log_value, now)
+        rows, total = look_through(lambda at, size: store.search(replace(query, page=at, size=size)), is_wanted, paging)
+    return {"results": [log_json(entry) for entry in rows], "type": "OFFSET", "total": total, "nextCursor": None}
+
+
+def execution_query(call: Call) -> LogQuery:
+    """Return the query for one execution that the caller may see, from plain parameters and filters alike.
+
+    Raises:
+        NotFoundError: `execution.missing`.
+        AccessError: 403 when it lies in a namespace the token does not count for.
+    """
+    execution = visible_execution(call, call.path("id"))
+    filters = parse_filters(call.request.query_params.multi_items(), LOG_FIELDS)
+    query, rest = narrow_logs(filters, datetime.now(UTC))
+    if rest.parts:
+        raise InvalidError("request.filter.unsupported", f"{_names(rest)} cannot be filtered by here")
+    query = _with_plain_parameters(call, query)
+    call.services.store.logs.flush()
+    return replace(query, execution_id=execution.id, namespace=None)
+
+
+def _names(rest: Group) -> str:
+    return ", ".join(sorted({getattr(part, "field", "groups") for part in rest.parts}))
+
+
+def _with_plain_parameters(call: Call, query: LogQuery) -> LogQuery:
+    level = call.query("minLevel") or query.min_level
+    if level is not None and level not in _LEVELS:
+        raise InvalidError("log.level.unknown", f"no level named {level!r}", hint=f"one of {', '.join(_LEVELS)}")
+    return replace(
+        query,
+        min_level=level,
+        task_run_id=call.query("taskRunId") or query.task_run_id,
+        task_id=call.query("taskId") or query.task_id,
+        attempt=call.number("attempt"),
+        q=call.query("q") or query.q,
+        namespace=call.query("namespace") or query.namespace,
+        flow_id=call.query("flowId") or query.flow_id,
+    )
+
+
+def _sort(sort: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
+    for field, _ in sort:
+        if field not in {"timestamp", "level"}:
+            raise InvalidError("request.sort.invalid", f"cannot sort by {field!r}", hint="there are timestamp, level")
+    return tuple(f"{field}:{'asc' if ascending else 'desc'}" for field, ascending in sort)
+
+
+def endpoints() -> list[Endpoint]:
+    """Return the routes of this file."""
+    read = Permission.LOG_READ
+    text = "text/plain"
+    return [
+        Endpoint("GET", _BASE + "/search", read, search, "A page of log lines", "logs"),
+        Endpoint("GET", _BASE + "/{id}", read, of_execution, "The log of an execution", "logs"),
+        Endpoint("GET", _BASE + "/{id}/download", read, download, "The log as text", "logs", gives=text),
+    ]
