@@ -36,6 +36,7 @@ from task_runners.spec import JobHandle
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
+MAX_LOSSES = 3  # a body that took its worker down this often is not started again
 
 
 @dataclass(slots=True)
@@ -138,6 +139,10 @@ class Worker:
             return
         if loaded.execution.state is State.KILLING:
             claim.cancelled.set()
+        if claim.run.losses >= MAX_LOSSES:
+            message = f"the worker was lost {claim.run.losses} times while it ran this task"
+            self._record(claim, Outcome({}, State.FAILED, message, failure_reason="POISON"))
+            return
         outcome = self._outcome(claim, loaded)
         if claim.is_current:
             self._record(claim, outcome)

@@ -19,8 +19,6 @@ from runner.executions.tree import Node, Tree
 from runner.states import State
 from runner.tasks.flow import LoopUntil, Pause, Sleep, Subflow
 
-MAX_LOSSES = 3  # a body that took its worker down this often is not started again
-
 
 def step(tree: Tree, actions: Actions) -> None:
     """Decide everything that follows from the state of `tree`, until it waits for something or the budget is used."""
@@ -41,14 +39,8 @@ def step(tree: Tree, actions: Actions) -> None:
 def _apply_results(tree: Tree, actions: Actions) -> None:
     for node in list(tree.nodes.values()):
         run = node.row
-        if run.state.is_terminal:
-            continue
-        if run.result is not None:
+        if run.result is not None and not run.state.is_terminal:
             end_attempt(tree, node, actions, run.result, run.error)
-        elif run.losses >= MAX_LOSSES and run.state is State.SUBMITTED:
-            message = f"the worker was lost {run.losses} times while it ran this task"
-            tree.log("ERROR", message, actions.now, node)
-            finish(tree, node, actions, State.FAILED, message)
 
 
 def _fire_timers(tree: Tree, actions: Actions) -> bool:

@@ -1,0 +1,205 @@
+"""A process that does the work: engine, broker, worker threads, scheduler and sweeper, started and drained as one.
+
+`mainstem up` runs one of these beside the web server; a deployment runs as many as it wants, each with the parts that
+its role has.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dramatiq
+
+from runner.broker import DoorbellBroker, make_worker
+from runner.executions.effects import Effects
+from runner.executions.engine import Engine
+from runner.flows.catalogue import Catalogue
+from runner.ringer import Ringer
+from runner.scheduler import Scheduler
+from runner.services import Host
+from runner.settings import Settings
+from runner.store import Store
+from runner.sweeper import Sweeper
+from runner.worker import HEARTBEAT_S, Worker
+
+log = logging.getLogger(__name__)
+
+EXECUTIONS_QUEUE = "executions"
+TASKS_QUEUE = "tasks"
+
+_ENGINE_THREADS = 2
+_MESSAGES_OUT = 3  # of executions at a time; see runner.ringer
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What a process takes part in; the embedded server does all of it."""
+
+    works: bool = True
+    schedules: bool = True
+    is_alone: bool = True
+
+
+class Runtime:
+    """The working parts of one process. `start` once, `stop` once."""
+
+    def __init__(self, settings: Settings, store: Store, host: Host, broker_url: str, roles: Roles) -> None:
+        self.settings = settings
+        self.store = store
+        self.host = host
+        self.roles = roles
+        self._executions = DoorbellBroker(broker_url)
+        self._tasks = DoorbellBroker(broker_url)
+        self.catalogue = Catalogue(store)
+        self.engine = Engine(store, self.catalogue, host, self, max_backlog=settings.max_backlog)
+        self.worker = Worker(self.engine)
+        self.effects = Effects(self.engine)
+        self.sweeper = Sweeper(self.engine, self.effects, own_worker=self.worker.id)
+        cap = _MESSAGES_OUT if roles.is_alone else None
+        self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
+        self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
+        self.scheduler = Scheduler(self.engine, store, self.catalogue, settings) if roles.schedules else None
+        self._dramatiq: list[dramatiq.Worker] = []
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.engine.backlog = lambda: self._ring_executions.waiting
+
+    # ---------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Start the threads and bring what a crash left behind forward."""
+        self._ring_executions.start(self._actor(self._executions, "advance", EXECUTIONS_QUEUE, self._advance))
+        self._ring_tasks.start(self._actor(self._tasks, "run", TASKS_QUEUE, self._run))
+        if self.roles.works:
+            self.worker.register()
+            self._dramatiq = [
+                make_worker(self._executions, threads=_ENGINE_THREADS, prefetch=_ENGINE_THREADS * 2),
+                make_worker(self._tasks, threads=self.settings.workers, prefetch=self.settings.workers),
+            ]
+            for each in self._dramatiq:
+                each.start()
+            self._spawn("heartbeat", self._beat)
+            self._spawn("effects", self._follow_up)
+            self._spawn("sweeper", self._sweep)
+            self.sweeper.recover(alone=self.roles.is_alone)
+        if self.scheduler is not None:
+            self.scheduler.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Drain: start nothing new, let bodies end for `grace_s` seconds, hand back the rest, write everything."""
+        if self.scheduler is not None:
+            self.scheduler.stop()
+        if self.roles.works:
+            self.worker.drain(grace_s)
+        self._stopping.set()
+        self._wake.set()
+        self._ring_executions.stop()
+        self._ring_tasks.stop()
+        for each in self._dramatiq:
+            each.stop(timeout=5_000)
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._executions.close()
+        self._tasks.close()
+        self.store.flush()
+
+    def figures(self) -> Mapping[str, float]:
+        """Return gauges of this process: what waits and what runs."""
+        return {
+            "executions_waiting": float(self._ring_executions.waiting),
+            "tasks_waiting": float(self._ring_tasks.waiting),
+            "workers_busy": float(self.worker.busy),
+            "workers": float(self.settings.workers if self.roles.works else 0),
+        }
+
+    def problems(self) -> list[str]:
+        """Return what keeps this process from working, one sentence each."""
+        import redis
+
+        try:
+            self._executions.client.ping()
+        except redis.RedisError as error:
+            return [f"the broker does not answer: {error}"]
+        return []
+
+    # ---------------------------------------------------------------- the doorbell
+
+    def ring_executions(self, execution_ids: Iterable[str]) -> None:
+        """Have these executions advanced soon."""
+        self._ring_executions.ring(execution_ids)
+
+    def ring_runs(self, runs: Sequence[tuple[str, int, str]]) -> None:
+        """Have submitted task runs claimed."""
+        self._ring_tasks.ring((task_run_id, epoch) for task_run_id, epoch, _queue in runs)
+
+    def ring_effects(self) -> None:
+        """Have the follow-ups of the outbox looked at."""
+        self._wake.set()
+
+    def ring_timers(self) -> None:
+        """Have the due times looked at again."""
+        if self.scheduler is not None:
+            self.scheduler.wake()
+
+    def stop_runs(self, task_run_ids: Iterable[str]) -> None:
+        """Stop the bodies of these runs; workers elsewhere learn it with their next heartbeat."""
+        self.worker.stop_runs(task_run_ids)
+
+    def kill_children(self, execution_id: str) -> None:
+        """Kill the open executions that this one's subflow tasks wait for."""
+        self.engine.kill_children(execution_id)
+
+    # ---------------------------------------------------------------- actors and threads
+
+    def _actor(self, broker: DoorbellBroker, name: str, queue_name: str, work: Any) -> dramatiq.Actor[..., Any]:
+        actor: dramatiq.Actor[..., Any] = dramatiq.actor(actor_name=name, queue_name=queue_name, broker=broker)(work)
+        return actor
+
+    def _advance(self, execution_ids: list[str], token: int) -> None:
+        try:
+            self.engine.advancer.advance(execution_ids)
+        except Exception:  # the sweeper rings again; the thread must outlive what one execution does to it
+            log.exception("a burst failed", extra={"executions": execution_ids[:5]})
+        finally:
+            self._ring_executions.answered(token)
+
+    def _run(self, runs: list[tuple[str, int]], _token: int) -> None:
+        for task_run_id, epoch in runs:
+            try:
+                self.worker.work(task_run_id, epoch)
+            except Exception:  # the sweeper takes the claim back; the thread must outlive its task
+                log.exception("a task run failed in the worker", extra={"task_run": task_run_id})
+
+    def _spawn(self, name: str, target: Any) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(HEARTBEAT_S):
+            try:
+                self.worker.beat()
+            except Exception:  # a store that is away for a moment must not end the heartbeat
+                log.exception("a heartbeat failed")
+
+    def _follow_up(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                while self.effects.run_once() and not self._stopping.is_set():
+                    pass
+            except Exception:  # the rows stay in the outbox and the sweeper comes back to them
+                log.exception("a follow-up failed")
+
+    def _sweep(self) -> None:
+        while not self._stopping.wait(1.0):
+            try:
+                self.sweeper.run_once()
+            except Exception:  # what could not be swept now is swept a second later
+                log.exception("a sweep failed")

@@ -1,0 +1,110 @@
+"""Finds what a ring did not reach and what a worker left behind. Runs every second in each process that works.
+
+Leases are judged by what this process has seen on its own monotonic clock, never by comparing clocks: a worker counts
+its heartbeats, and one whose count has not moved for ten seconds here is lost. Every observer needs its own full window
+after its start.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from runner.executions.effects import Effects
+from runner.executions.engine import Engine
+from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, OutboxRow, TaskRun
+from runner.store import Session
+
+log = logging.getLogger(__name__)
+
+RING_AGAIN_S = 5.0
+LOST_AFTER_S = 10.0
+_AT_ONCE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    beats: int
+    at_s: float
+
+
+class Sweeper:
+    """Rings again, and takes back what lost workers held. `run_once` belongs to one thread."""
+
+    def __init__(
+        self, engine: Engine, effects: Effects, *, own_worker: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._effects = effects
+        self._own = own_worker
+        self._monotonic = monotonic
+        self._seen: dict[str, _Seen] = {}
+
+    def run_once(self) -> None:
+        """Ring for rows that nobody answered, and look after workers."""
+        self.ring_again(RING_AGAIN_S)
+        while self._effects.run_once():
+            pass
+        self.watch_workers()
+
+    def ring_again(self, older_than_s: float) -> int:
+        """Ring for every doorbell row older than this many seconds; return how many there were."""
+        now = self._engine.host.clock()
+        rows = self._store.read(
+            lambda db: db.outbox.older_than((OUTBOX_ADVANCE, OUTBOX_RUN), older_than_s, now, _AT_ONCE)
+        )
+        self._engine.ring({row.key: None for row in rows if row.kind == OUTBOX_ADVANCE})
+        runs = [_run_of(row) for row in rows if row.kind == OUTBOX_RUN]
+        if runs:
+            self._engine.doorbell.ring_runs(runs)
+        return len(rows)
+
+    def watch_workers(self) -> None:
+        """Take back the runs of workers whose heartbeat count stands still."""
+        now_s = self._monotonic()
+        known = {worker.id: worker.beats for worker in self._store.read(lambda db: db.workers.all())}
+        for worker_id, beats in known.items():
+            seen = self._seen.get(worker_id)
+            if seen is None or seen.beats != beats:
+                self._seen[worker_id] = _Seen(beats, now_s)
+            elif now_s - seen.at_s > LOST_AFTER_S and worker_id != self._own:
+                self.take_back(worker_id, "the worker stopped answering")
+        for worker_id in [worker_id for worker_id in self._seen if worker_id not in known]:
+            del self._seen[worker_id]
+
+    def take_back(self, worker_id: str, reason: str) -> int:
+        """Submit the runs of a lost worker again and forget it; return how many runs there were."""
+        now = self._engine.host.clock()
+        runs = self._store.read(lambda db: db.claims.owned_by(worker_id))
+        for run in runs:
+            if self._store.write(partial(_release, run=run, now=now, reason=reason)):
+                log.warning("a task run is taken back", extra={"task_run": run.id, "worker": worker_id})
+                self._engine.doorbell.ring_runs([(run.id, run.epoch, run.queue)])
+        self._store.write(lambda db: db.workers.remove(worker_id))
+        self._engine.ring([run.execution_id for run in runs])
+        return len(runs)
+
+    def recover(self, *, alone: bool) -> None:
+        """Bring everything that is not terminal forward, as after a crash.
+
+        With `alone` this process is the only server (it holds the lock of the home), so every other worker is dead.
+        """
+        if alone:
+            for worker in self._store.read(lambda db: db.workers.all()):
+                if worker.id != self._own:
+                    self.take_back(worker.id, "the server was restarted")
+        self._engine.ring(self._store.read(lambda db: db.executions.open_ids()))
+        self.ring_again(0)
+
+
+def _release(db: Session, run: TaskRun, now: datetime, reason: str) -> bool:
+    return db.claims.release(run.id, run.epoch, now, reason)
+
+
+def _run_of(row: OutboxRow) -> tuple[str, int, str]:
+    return row.key, int(row.payload["epoch"]), str(row.payload.get("queue", "tasks"))
