@@ -20,7 +20,7 @@ from pydantic import AliasChoices, ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.durations import parse_duration
-from runner.errors import InvalidError, MainstemError, Problem
+from runner.errors import FlowError, InvalidError, MainstemError, Problem
 from runner.flows import registry
 from runner.flows.models import Condition, Flow, Input, Model, Output, Task, Trigger
 from runner.flows.positions import Mark, Path, Positions
@@ -98,7 +98,11 @@ class Builder:
         if not isinstance(name, str):
             self._add(f"{kind}.property.missing", f"a {kind} needs a `type`", self._positions.at(path))
             return self._stand_in(registry.BASES[kind], raw)
-        cls = registry.find(kind, name)
+        try:
+            cls = registry.find(kind, name)
+        except FlowError as error:
+            self._add(error.code, error.message, self._positions.at((*path, "type")), error.hint)
+            return self._stand_in(registry.BASES[kind], raw)
         if cls is None:
             hint = registry.nearest(kind, name)
             self._add(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.durations import format_duration
-from runner.errors import MainstemError, Problem, Severity
+from runner.errors import FlowError, MainstemError, Problem, Severity
 from runner.flows import registry
 from runner.flows.between import LocatedFlow, check_flows
 from runner.flows.build import field_names
@@ -219,7 +219,11 @@ def _plugin_defaults(flow: Flow) -> Iterator[Finding]:
                 message = f"No value provided for key '{key}'"
                 yield Finding("default.value.missing", message, default, ("values", key))
         for kind in TypeKind:
-            cls = registry.find(kind, default.type)
+            try:
+                cls = registry.find(kind, default.type)
+            except FlowError as error:
+                yield Finding(error.code, error.message, default, ("type",), error.hint)
+                continue
             if cls is not None:
                 yield from _default_names(default, default.type, default.values, field_names(cls))
 

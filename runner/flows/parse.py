@@ -80,7 +80,10 @@ def parse_flow(
 
 def _known_names(name: str) -> frozenset[str] | None:
     for kind in TypeKind:
-        cls = registry.find(kind, name)
+        try:
+            cls = registry.find(kind, name)
+        except FlowError:
+            return None  # reported where the type is used
         if cls is not None:
             return frozenset(field_names(cls))
     return None

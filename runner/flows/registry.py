@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
+from runner.errors import FlowError
 from runner.flows.aliases import PREFIX, canonical
 from runner.flows.models import Condition, Model, Task, Trigger
 
@@ -34,36 +35,39 @@ BASES: Mapping[TypeKind, type[Model]] = {
     TypeKind.CONDITION: Condition,
 }
 
-_FLOW = "runner.tasks.flow"
+_TASKS: Mapping[str, str] = {
+    # family: the classes of `runner.tasks.<family>` that have the name of their type
+    "debug": "Echo Return",
+    "execution": "Assert Exit Fail Labels SetVariables UnsetVariables",
+    "flow": (
+        "AllowFailure Dag EachParallel EachSequential ForEach If LoopUntil Parallel Pause Sequential Sleep Subflow "
+        "Switch WorkingDirectory"
+    ),
+    "http": "Download Request",
+    "kv": "Delete Get GetKeys Set",
+    "log": "Log",
+    "output": "OutputValues",
+}
+_CONDITIONS = (
+    "DateTimeBetween DayWeek DayWeekInMonth ExecutionFlow ExecutionLabels ExecutionNamespace ExecutionOutputs "
+    "ExecutionStatus Expression FlowCondition FlowNamespaceCondition HasRetryAttempt MultipleCondition Not Or "
+    "PublicHoliday TimeBetween Weekend"
+)
 _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
     TypeKind.TASK: {
-        "core.debug.Echo": "runner.tasks.debug:Echo",
-        "core.debug.Return": "runner.tasks.debug:Return",
-        "core.execution.Assert": "runner.tasks.execution:Assert",
-        "core.execution.Exit": "runner.tasks.execution:Exit",
-        "core.execution.Fail": "runner.tasks.execution:Fail",
-        "core.execution.Labels": "runner.tasks.execution:Labels",
-        "core.execution.SetVariables": "runner.tasks.execution:SetVariables",
-        "core.execution.UnsetVariables": "runner.tasks.execution:UnsetVariables",
-        "core.flow.AllowFailure": f"{_FLOW}:AllowFailure",
-        "core.flow.Dag": f"{_FLOW}:Dag",
-        "core.flow.EachParallel": f"{_FLOW}:EachParallel",
-        "core.flow.EachSequential": f"{_FLOW}:EachSequential",
-        "core.flow.ForEach": f"{_FLOW}:ForEach",
-        "core.flow.If": f"{_FLOW}:If",
-        "core.flow.LoopUntil": f"{_FLOW}:LoopUntil",
-        "core.flow.Parallel": f"{_FLOW}:Parallel",
-        "core.flow.Pause": f"{_FLOW}:Pause",
-        "core.flow.Sequential": f"{_FLOW}:Sequential",
-        "core.flow.Sleep": f"{_FLOW}:Sleep",
-        "core.flow.Subflow": f"{_FLOW}:Subflow",
-        "core.flow.Switch": f"{_FLOW}:Switch",
-        "core.flow.WorkingDirectory": f"{_FLOW}:WorkingDirectory",
-        "core.log.Log": "runner.tasks.log:Log",
-        "core.output.OutputValues": "runner.tasks.output:OutputValues",
+        f"core.{family}.{name}": f"runner.tasks.{family}:{name}"
+        for family, names in _TASKS.items()
+        for name in names.split()
     },
-    TypeKind.TRIGGER: {},
-    TypeKind.CONDITION: {},
+    TypeKind.TRIGGER: {
+        "core.trigger.Flow": "runner.triggers.models:FlowTrigger",
+        "core.trigger.Schedule": "runner.triggers.models:Schedule",
+        "core.trigger.ScheduleOnDates": "runner.triggers.models:ScheduleOnDates",
+        "core.trigger.Webhook": "runner.triggers.models:Webhook",
+    },
+    TypeKind.CONDITION: {
+        f"core.condition.{name}": f"runner.triggers.conditions:{name}" for name in _CONDITIONS.split()
+    },
 }
 
 
@@ -79,14 +83,22 @@ def types(kind: TypeKind) -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def find(kind: TypeKind, name: str) -> type[Model] | None:
-    """Return the class that `name`, in any accepted spelling, stands for; None when there is none."""
+    """Return the class that `name`, in any accepted spelling, stands for; None when there is none.
+
+    Raises:
+        FlowError: `task.type.broken` (`trigger` ..., `condition` ...) when an installed plugin cannot be imported.
+    """
     place = _places(kind).get(short(name)) or _places(kind).get(name)
     if place is None:
         return None
     module, _, attribute = place.partition(":")
-    found = getattr(importlib.import_module(module), attribute)
-    assert issubclass(found, BASES[kind]), f"{place} is no {kind}"
-    return found  # type: ignore[no-any-return]  # checked by the line above
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise FlowError(f"{kind}.type.broken", f"the {kind} type {name!r} cannot be loaded: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, BASES[kind])):
+        raise FlowError(f"{kind}.type.broken", f"{place}, which stands for {name!r}, is no {kind} type")
+    return found
 
 
 def full_name(kind: TypeKind, cls: type[Model]) -> str | None:

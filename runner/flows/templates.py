@@ -100,7 +100,7 @@ class TemplateCheck:
     def _references(self, path: Path, text: str, known: Known) -> Iterator[Problem]:
         for name in sorted(_roots(text)):
             if name not in ROOTS and name not in _OTHER_ROOTS:
-                hint = did_you_mean(name, ROOTS)
+                hint = did_you_mean(name, ROOTS, likeness=0.85)
                 if hint:
                     mark = self._find(path, text, name)
                     yield self._problem("expression.name.unknown", f"there is no variable {name!r}", mark, hint)

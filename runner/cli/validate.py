@@ -1,0 +1,91 @@
+"""`mainstem validate`: parse and check flow files, without a server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from runner.errors import Problem, Severity
+
+SUFFIXES = (".yaml", ".yml")
+_MARKERS = frozenset({"_flows", "flows"})
+_OTHER_FILES = frozenset({"_files", "files", "tests"})
+
+
+def flow_files(paths: tuple[Path, ...]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
+
+    Hidden folders, folders of namespace files (`_files`, `files`) and of flow tests (`tests`) are left out.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path, None
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _OTHER_FILES)
+            parts = [part for part in Path(folder).relative_to(path).parts if part not in _MARKERS]
+            for name in sorted(names):
+                if name.endswith(SUFFIXES) and not name.startswith("."):
+                    yield Path(folder, name), ".".join(parts) or None
+
+
+def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]:
+    """Return all problems of the named files, and the texts of the files by name."""
+    from runner.flows.check import LocatedFlow, check_flows
+    from runner.flows.parse import parse_flow
+
+    problems: list[Problem] = []
+    sources: dict[str, str] = {}
+    located = []
+    for path, namespace in flow_files(paths):
+        name = str(path)
+        if name in sources:
+            continue
+        content = path.read_bytes()
+        sources[name] = content.decode("utf-8", "replace")
+        parsed = parse_flow(content, file=name, namespace=namespace)
+        problems += parsed.problems
+        if parsed.flow is not None:
+            located.append(LocatedFlow(parsed.flow, name))
+    if len(located) > 1:
+        problems += check_flows(located)
+    order = {name: index for index, name in enumerate(sources)}
+    problems.sort(key=lambda problem: (order.get(problem.file or "", 0), problem.line or 0, problem.column or 0))
+    return problems, sources
+
+
+@click.command("validate")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="How problems are printed; `github` makes annotations.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def command(paths: tuple[Path, ...], style: str, *, as_json: bool) -> None:
+    """Parse and check flow files and folders.
+
+    Exit code 0 when there is no error, 1 when there is one, 2 when a path does not exist.
+    """
+    from runner.flows import diagnostics
+
+    started = time.monotonic()
+    problems, sources = check_files(paths)
+    if as_json or style == "json":
+        click.echo(diagnostics.as_json(problems))
+    elif style == "github":
+        for problem in problems:
+            click.echo(diagnostics.github(problem))
+    else:
+        for problem in problems:
+            click.echo(diagnostics.block(problem, sources.get(problem.file or "")))
+        click.echo(diagnostics.summary(problems, len(sources), time.monotonic() - started))
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        raise SystemExit(1)

@@ -1,0 +1,93 @@
+"""How problems look."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runner.errors import Problem, Severity
+from runner.flows.diagnostics import as_json, block, github, summary
+
+SOURCE = 'id: a\ntasks:\n  - id: one\n    type: core.log.Lgo\n    message: "hi there"\n'
+
+
+def test_a_block_shows_the_line_and_marks_the_word() -> None:
+    problem = Problem(
+        "task.type.unknown",
+        "no task type named 'core.log.Lgo'",
+        file="flows/report.yaml",
+        line=4,
+        column=11,
+        hint="did you mean 'core.log.Log'?",
+    )
+
+    text = block(problem, SOURCE)
+
+    assert text == (
+        "flows/report.yaml:4:11  task.type.unknown\n"
+        "    4 |     type: core.log.Lgo\n"
+        "      |           ^^^^^^^^^^^^ no task type named 'core.log.Lgo'; did you mean 'core.log.Log'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "mark"),
+    [("a: [one, two]", 5, "^^^"), ("a: 'one two'", 4, "^^^^^^^^^"), ("key: value", 1, "^^^"), ("a:", 9, "^")],
+)
+def test_the_mark_is_as_wide_as_the_value(line: str, column: int, mark: str) -> None:
+    text = block(Problem("x.y", "m", file="f", line=1, column=column), line)
+
+    assert text.splitlines()[-1].split("|")[1].strip() == f"{mark} m"
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
+    problem = Problem("x.y", "bad \x1b[31m", file="a\x1b]0;t\x07.yaml", line=1, column=2)
+
+    text = block(problem, "\x1b[2J\u202eoops")
+
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "\\u001b" in text
+
+
+def test_a_long_line_is_cut_around_the_mark() -> None:
+    text = block(Problem("x.y", "m", file="f", line=1, column=5001), "x" * 5000 + "!" + "y" * 5000)
+
+    shown, mark = (line.split(" | ", 1)[1] for line in text.splitlines()[1:])
+    assert len(shown) == 160
+    assert shown[mark.index("^")] == "!"
+
+
+def test_a_problem_without_a_place_is_two_lines() -> None:
+    assert block(Problem("flow.id.duplicate", "twice", Severity.WARNING, "a.yaml")) == (
+        "a.yaml  flow.id.duplicate warning\n      twice"
+    )
+
+
+@pytest.mark.parametrize(
+    ("problems", "expected"),
+    [
+        ([], "15 flows, no problems (0.11 s)"),
+        ([Problem("a.b", "m", file="x"), Problem("a.c", "m", file="x")], "2 problems in 1 of 15 flows (0.11 s)"),
+        (
+            [Problem("a.b", "m", file="x"), Problem("a.c", "m", Severity.WARNING, "y")],
+            "1 problem, 1 warning in 2 of 15 flows (0.11 s)",
+        ),
+    ],
+)
+def test_the_summary_counts(problems: list[Problem], expected: str) -> None:
+    assert summary(problems, 15, 0.114) == expected
+
+
+def test_json_is_a_list_with_all_keys() -> None:
+    assert as_json([]) == "[]"
+    assert json.loads(as_json([Problem("a.b", "m", file="f", line=1, column=2)])) == [
+        {"file": "f", "line": 1, "column": 2, "code": "a.b", "severity": "error", "message": "m", "hint": None}
+    ]
+
+
+def test_github_annotations_escape_what_ends_a_command() -> None:
+    problem = Problem("a.b", "50%\nnext", Severity.WARNING, "x,y:z.yaml", 3, 4, "hint")
+
+    assert github(problem) == "::warning file=x%2Cy%3Az.yaml,line=3,col=4,title=a.b::50%25%0Anext; hint"
