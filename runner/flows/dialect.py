@@ -47,9 +47,12 @@ def _is_script(task: dict[str, Any]) -> bool:
 def _script(task: dict[str, Any], path: Path, moved: dict[Path, Path]) -> dict[str, Any]:
     """Turn `runner: DOCKER` and `docker: {...}` of old script tasks into `taskRunner` and `containerImage`.
 
-    As in Kestra, `runner` wins over `taskRunner`, and a `docker` map beside another runner has no effect.
+    As in Kestra, `runner` wins over `taskRunner` and turns the output directory on, and a `docker` map beside
+    another runner has no effect.
     """
     runner = task.pop("runner", None)
+    if runner is not None and "outputDir" not in task:
+        task.setdefault("outputDirectory", True)
     docker = task.pop("docker", None)
     name = str(runner).upper() if runner is not None else ""
     if name == "PROCESS":

@@ -47,6 +47,7 @@ _TASKS: Mapping[str, str] = {
     "kv": "Delete Get GetKeys Set",
     "log": "Log",
     "output": "OutputValues",
+    "storage": "Concat Delete LocalFiles PurgeCurrentExecutionFiles Reverse Size Split Write",
 }
 _CONDITIONS = (
     "DateTimeBetween DayWeek DayWeekInMonth ExecutionFlow ExecutionLabels ExecutionNamespace ExecutionOutputs "
@@ -58,6 +59,11 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         f"core.{family}.{name}": f"runner.tasks.{family}:{name}"
         for family, names in _TASKS.items()
         for name in names.split()
+    }
+    | {
+        f"scripts.{language.lower()}.{form}": f"runner.tasks.script:{language}{form}"
+        for language in ("Shell", "Python", "Node")
+        for form in ("Commands", "Script")
     },
     TypeKind.TRIGGER: {
         "core.trigger.Flow": "runner.triggers.models:FlowTrigger",
