@@ -1,0 +1,122 @@
+"""The command line: one group whose commands are imported when they are called, so that `--help` stays fast.
+
+Exit codes: 0 done, 1 a finding or a failed run, 2 wrong usage, 3 not found, 4 no access, 5 changes or drift, 6 the
+server cannot be reached, 124 time is over, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from runner import __version__
+from runner.errors import MainstemError
+
+# Commands by name: where they stand, and what `--help` says of them. The upper packages are named by text only, since
+# `runner` must not import them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("webhooks.up:command", "Start everything in one process: server, engine, scheduler, hosted git."),
+    "demo": ("webhooks.demo:command", "Start a server, push the example flows, run them, show the report."),
+    "serve": ("webhooks.distributed:serve", "Serve HTTP in a deployment of several processes."),
+    "worker": ("webhooks.distributed:worker", "Run tasks in a deployment of several processes."),
+    "scheduler": ("webhooks.distributed:scheduler", "Fire schedules in a deployment of several processes."),
+    "sync-agent": ("webhooks.distributed:sync_agent", "Mirror repositories in a deployment of several processes."),
+    "validate": ("runner.cli.validate:command", "Check flow files; no server needed."),
+    "plan": ("runner.cli.plan:command", "Show what a commit would change."),
+    "run": ("runner.cli.run:command", "Run a flow file here and now; no server needed."),
+    "eval": ("runner.cli.eval:command", "Render an expression; no server needed."),
+    "sync": ("runner.cli.sync:command", "Synchronise repositories, show status and history."),
+    "exec": ("runner.cli.exec:command", "Start, list, follow and stop executions."),
+    "flows": ("runner.cli.flows:command", "List and show active flows."),
+    "trigger": ("runner.cli.trigger:command", "List triggers, show next fire times, switch them."),
+    "kv": ("runner.cli.kv:command", "Read and write the key-value store."),
+    "token": ("runner.cli.token:command", "Create, list and revoke API tokens."),
+    "git-credential": ("runner.cli.git_credential:command", "Answer git's questions for credentials."),
+    "doctor": ("webhooks.doctor:command", "Check this installation and say what is wrong."),
+    "db": ("runner.cli.db:command", "Migrate, check, back up and restore the database."),
+    "explain": ("runner.cli.explain:command", "Explain an error code."),
+    "version": ("runner.cli.version:command", "Print the version and where it runs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
+        """Return the names in the order in which a user meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's interface
+        """Import and return a command; None for an unknown name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry[0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's interface
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="mainstem")
+def group() -> None:
+    """Mainstem runs workflows from git: push a flow, and it runs; its report comes back as a branch."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and end the process with the exit code."""
+    _refuse_shadowed_packages()
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    try:
+        result: Any = group.main(args=arguments, prog_name="mainstem", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except MainstemError as error:
+        show_error(error)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone (`mainstem … | head`): no error, and nobody to tell.
+        sys.stderr.close()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def show_error(error: MainstemError) -> None:
+    """Print an error as `error: sentence  [code]`, with its hint below."""
+    click.echo(f"error: {error.message}  [{error.code}]", err=True)
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
+
+
+def _refuse_shadowed_packages() -> None:
+    """Say so when a folder of the user (`sync/`, `runner/` ...) was imported in place of one of our packages."""
+    import importlib.util
+    from pathlib import Path
+
+    own = Path(__file__).resolve().parents[2]
+    for name in ("sync", "webhooks", "task_runners"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve().parents[1] if spec and spec.origin else None
+        if found != own:
+            click.echo(
+                f"error: the package {name!r} was found at {found}, not beside {own / 'runner'}.\n"
+                "  hint: start from another folder, or set PYTHONSAFEPATH=1",
+                err=True,
+            )
+            sys.exit(1)
