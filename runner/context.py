@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import shutil
 import stat
@@ -11,15 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from runner.errors import MainstemError, TaskError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun
 from runner.expressions import Scope, render, render_deep, render_typed, to_text
 from runner.flows.models import Flow, Task
-from runner.plugin import KeyValues, Storage
+from runner.plugin import Context, KeyValues, Storage
 from runner.services import ExecutionServices, Host
-from runner.storage.uris import execution_uri, task_uri
+from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
 from task_runners.base import JobHandle, LogLine, Policy, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
 from task_runners.capture import Stream
 from task_runners.lines import MalformedMarker, Marker
@@ -165,7 +166,9 @@ class TaskContext:
             InvalidError: `storage.uri.invalid` when `name` cannot be a path below this run's folder.
         """
         own = execution_uri(self.flow.namespace, self.flow.id, self.execution.id)
-        return task_uri(own, self.task_run.task_id, self.task_run.id, name)
+        # A worker that was taken for dead may still write: the files of a later attempt must not be its target.
+        place = name if self.task_run.attempts <= 1 else f"attempt-{self.task_run.attempts}/{name}"
+        return task_uri(own, self.task_run.task_id, self.task_run.id, place)
 
     def namespace_file(self, path: str, namespace: str | None = None) -> bytes:
         """Return a namespace file of the execution's commit. Raises `NotFoundError` `namespace.file.missing`."""
@@ -269,6 +272,21 @@ class TaskContext:
                 self.log("WARN", f"Invalid outputs '{line.text}': {reason}")
             case None:
                 self.log("WARN" if line.stream is Stream.STDERR else "INFO", line.text)
+
+
+def host_of(ctx: Context) -> Host:
+    """Return what the process of `ctx` shares, for the tasks of this package that need more than `Context` promises."""
+    assert isinstance(ctx, TaskContext), "the tasks of this package run in a TaskContext"
+    return ctx.host
+
+
+def open_uri(ctx: Context, uri: str) -> IO[bytes]:
+    """Open what `ctx.read_uri` reads, without holding all of it in memory where it lies in storage."""
+    services = host_of(ctx).expression_services(ctx.flow, ctx.execution)
+    if not is_uri(uri) or namespace_file_of(uri) is not None:
+        return io.BytesIO(services.read_file(uri))
+    services.check_access(uri)
+    return ctx.storage.open(uri)
 
 
 class _Directory:

@@ -146,7 +146,7 @@ class ExecutionServices:
             ExpressionError: `storage.file.refused` for a file of somebody else, `storage.file.missing`.
         """
         uri = self.file_uri(uri_or_path.removeprefix(NAMESPACE_FILE_SCHEME)) if not is_uri(uri_or_path) else uri_or_path
-        self._check(uri)
+        self.check_access(uri)
         file = namespace_file_of(uri)
         try:
             if file is not None:
@@ -160,7 +160,7 @@ class ExecutionServices:
 
     def file_size(self, uri: str) -> int:
         """Return the size in bytes. Raises as `read_file`."""
-        self._check(uri)
+        self.check_access(uri)
         if namespace_file_of(uri) is not None:
             return len(self.read_file(uri))
         try:
@@ -170,7 +170,7 @@ class ExecutionServices:
 
     def file_exists(self, uri: str) -> bool:
         """Return whether there is such a file that this execution may read."""
-        self._check(uri)
+        self.check_access(uri)
         file = namespace_file_of(uri)
         if file is not None:
             return file.path in self.namespace_files(file.namespace)
@@ -252,7 +252,8 @@ class ExecutionServices:
         message = f"the flow's namespace {self.flow.namespace!r} may not read secrets of {namespace!r}"
         raise ExpressionError("secret.namespace.refused", message)
 
-    def _check(self, uri: str) -> None:
+    def check_access(self, uri: str) -> None:
+        """Raise `ExpressionError` `storage.file.refused` when this execution may not read the file at `uri`."""
         try:
             allowed = may_read(uri, self.execution, self.flow, lookup=self.host.execution_of)
         except MainstemError as error:

@@ -1,0 +1,162 @@
+"""Outgoing HTTP: the one way from a flow, or from the server on behalf of somebody, to an address.
+
+A host name is resolved once, the addresses are checked, and the connection goes to a checked address; a redirect is a
+request of its own and is checked again. Whatever a name says today and tomorrow, an address that was not checked is
+never contacted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from runner import __version__
+from runner.errors import MainstemError
+
+_MAXIMUM_REDIRECTS = 10
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class EgressError(MainstemError):
+    """A request may not be made, or its answer is too large; codes `egress.*`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP or SOCKS proxy; its address is checked like any other."""
+
+    url: str
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """How requests are made. Times are in seconds; `read_s` is the longest silence of the other side."""
+
+    allow_private: bool = False
+    connect_s: float = 30.0
+    read_s: float = 300.0
+    follow_redirects: bool = True
+    verify: bool = True
+    proxy: Proxy | None = None
+
+    def client(self, auth: httpx.Auth | tuple[str, str] | None = None) -> httpx.Client:
+        """Return a client to be closed by the caller; it ignores proxies and certificates of the environment.
+
+        Its requests raise `EgressError` beside the errors of httpx.
+        """
+        return httpx.Client(
+            auth=auth,
+            transport=_CheckedTransport(self),
+            timeout=httpx.Timeout(self.read_s, connect=self.connect_s, pool=self.connect_s),
+            follow_redirects=self.follow_redirects,
+            max_redirects=_MAXIMUM_REDIRECTS,
+            trust_env=False,
+            headers={"User-Agent": f"Mainstem/{__version__}"},
+        )
+
+
+def is_allowed(address: Address, *, allow_private: bool) -> bool:
+    """Return whether a request may go to `address`.
+
+    Link-local addresses (the metadata services of clouds) and multicast are never allowed. Private and loopback ones
+    are if `allow_private`. An IPv4 address inside an IPv6 one (mapped, NAT64, 6to4, Teredo) is judged as itself.
+    """
+    inner = _embedded(address)
+    if inner is not None:
+        return is_allowed(inner, allow_private=allow_private)
+    if address.is_link_local or address.is_multicast:
+        return False
+    return allow_private or (address.is_global and not address.is_reserved)
+
+
+def addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """Return the addresses of `host` in the order of the resolver.
+
+    Raises:
+        EgressError: `egress.host.unknown`, or `egress.address.refused` when any of them is not allowed: a name that
+            mixes allowed and other addresses is an attack or a mistake.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise EgressError("egress.host.unknown", f"the host {host!r} cannot be resolved") from None
+    texts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for text in texts:
+        if not is_allowed(ipaddress.ip_address(text.partition("%")[0]), allow_private=allow_private):
+            raise EgressError(
+                "egress.address.refused",
+                f"requests to {host!r} ({text}) are not allowed",
+                hint="private addresses are allowed by the setting allowPrivateAddresses, link-local ones never",
+            )
+    return texts
+
+
+def bounded(response: httpx.Response, maximum_bytes: int | None) -> Iterator[bytes]:
+    """Yield the decoded body of a streamed response.
+
+    Raises:
+        EgressError: `egress.answer.too_large` as soon as it is longer than `maximum_bytes`.
+    """
+    size = 0
+    for chunk in response.iter_bytes():
+        size += len(chunk)
+        if maximum_bytes is not None and size > maximum_bytes:
+            message = f"the answer is longer than {maximum_bytes} bytes"
+            raise EgressError("egress.answer.too_large", message, hint="raise options.maxContentLength")
+        yield chunk
+
+
+class _CheckedTransport(httpx.BaseTransport):
+    def __init__(self, egress: Egress) -> None:
+        self._allow_private = egress.allow_private
+        context: ssl.SSLContext | bool = httpx.create_ssl_context(verify=egress.verify, trust_env=False)
+        self._inner = httpx.HTTPTransport(verify=context, proxy=self._proxy(egress.proxy), trust_env=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise EgressError("egress.url.invalid", f"{url.scheme}://{url.host} is no http or https address")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        choices = addresses(url.host, port, allow_private=self._allow_private)
+        for index, address in enumerate(choices):
+            # The Host header was made from the name; the certificate is checked against the name as well.
+            request.url = url.copy_with(host=address)
+            request.extensions = {**request.extensions, "sni_hostname": url.host}
+            try:
+                return self._inner.handle_request(request)
+            except httpx.ConnectError:
+                if index == len(choices) - 1:
+                    raise
+            finally:
+                request.url = url
+        raise EgressError("egress.host.unknown", f"the host {url.host!r} has no address")
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _proxy(self, proxy: Proxy | None) -> httpx.Proxy | None:
+        if proxy is None:
+            return None
+        url = httpx.URL(proxy.url)
+        address = addresses(url.host, url.port or 80, allow_private=self._allow_private)[0]
+        auth = (proxy.username, proxy.password or "") if proxy.username else None
+        return httpx.Proxy(url.copy_with(host=address), auth=auth)
+
+
+def _embedded(address: Address) -> ipaddress.IPv4Address | None:
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if any(address in network for network in _NAT64):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.teredo is not None:
+        return address.teredo[1]
+    return address.ipv4_mapped or address.sixtofour
