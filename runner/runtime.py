@@ -47,22 +47,24 @@ class Roles:
 class Runtime:
     """The working parts of one process. `start` once, `stop` once."""
 
-    def __init__(self, settings: Settings, store: Store, host: Host, broker_url: str, roles: Roles) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, catalogue: Catalogue, host: Host, broker_url: str, roles: Roles
+    ) -> None:
         self.settings = settings
         self.store = store
         self.host = host
         self.roles = roles
         self._executions = DoorbellBroker(broker_url)
         self._tasks = DoorbellBroker(broker_url)
-        self.catalogue = Catalogue(store)
-        self.engine = Engine(store, self.catalogue, host, self, max_backlog=settings.max_backlog)
+        self.catalogue = catalogue
+        self.engine = Engine(store, catalogue, host, self, max_backlog=settings.max_backlog)
         self.worker = Worker(self.engine)
         self.effects = Effects(self.engine)
         self.sweeper = Sweeper(self.engine, self.effects, own_worker=self.worker.id)
         cap = _MESSAGES_OUT if roles.is_alone else None
         self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
         self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
-        self.scheduler = Scheduler(self.engine, store, self.catalogue, settings) if roles.schedules else None
+        self.scheduler = Scheduler(self.engine, store, catalogue, settings, host.clock) if roles.schedules else None
         self._dramatiq: list[dramatiq.Worker] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -107,6 +109,10 @@ class Runtime:
         self._executions.close()
         self._tasks.close()
         self.store.flush()
+
+    def hurry(self) -> None:
+        """End the bodies that a drain still waits for."""
+        self.worker.hurry()
 
     def figures(self) -> Mapping[str, float]:
         """Return gauges of this process: what waits and what runs."""

@@ -59,6 +59,7 @@ class Worker:
         self._claims: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._draining = False
+        self._hurried = False
 
     # ---------------------------------------------------------------- life
 
@@ -90,7 +91,7 @@ class Worker:
         """Claim nothing more, let what runs finish for `grace_s` seconds, then hand it back for others to run."""
         self._draining = True
         deadline = time.monotonic() + grace_s
-        while self._claims and time.monotonic() < deadline:
+        while self._claims and time.monotonic() < deadline and not self._hurried:
             time.sleep(0.02)
         for claim in list(self._claims.values()):
             claim.is_current = False
@@ -100,6 +101,10 @@ class Worker:
         while self._claims and time.monotonic() < give_up:
             time.sleep(0.02)
         self._store.write(lambda db: db.workers.remove(self.id))
+
+    def hurry(self) -> None:
+        """Let a drain wait no longer."""
+        self._hurried = True
 
     def _release(self, run: TaskRun, reason: str) -> bool:
         now = self.engine.host.clock()
