@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from runner.errors import StoreError
 from runner.store import migration
 from runner.store.connection import Connection, Engine
 from runner.store.logs import LogStore
@@ -110,7 +111,15 @@ class Store:
         """Return what contradicts itself in the database, [] when all is well."""
         from runner.store.invariants import findings
 
-        return [finding for engine in {self._engine, self._log_engine} for finding in engine.read(findings)]
+        found = []
+        for engine in dict.fromkeys((self._engine, self._log_engine)):
+            try:
+                found += engine.read(findings)
+            except StoreError as error:
+                if error.code != "store.file.corrupt":
+                    raise
+                found.append(error.message)
+        return found
 
     def metrics_snapshot(self) -> dict[str, float]:
         """Return counters of this process: commits, units, queue_depth, seconds_waiting, and those of the logs."""

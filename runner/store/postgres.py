@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, cast
 import psycopg
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from runner.errors import StoreError
+from runner.errors import InvalidError, MainstemError, StoreError
 from runner.store.connection import Connection
 from runner.store.migration import parse
 from runner.store.statements import POSTGRESQL
@@ -34,11 +34,13 @@ _FIRST_WAIT_S: Final = 0.01
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
-def explain(error: psycopg.Error) -> StoreError:
+def explain(error: psycopg.Error) -> MainstemError:
     """Return a driver's error as one of ours."""
     text = str(error).strip()
     if isinstance(error, psycopg.IntegrityError):
         return StoreError("store.row.conflict", f"a row contradicts one that exists: {text}")
+    if isinstance(error, psycopg.DataError):
+        return InvalidError("store.value.invalid", f"the database cannot hold a value: {text}")
     if isinstance(error, psycopg.errors.DiskFull):
         return StoreError("store.disk.full", f"the database cannot grow: {text}", hint="free space on its disk")
     if isinstance(error, psycopg.OperationalError):

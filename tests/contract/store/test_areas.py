@@ -1,0 +1,256 @@
+"""The smaller areas: repositories, environments, revisions, triggers, deliveries, values, tokens, audit, workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from runner.executions.models import Metric
+from runner.store import Store
+from runner.store.records import (
+    AuditEntry,
+    Delivery,
+    Environment,
+    KeyValue,
+    Repository,
+    Revision,
+    Token,
+    TriggerState,
+    Worker,
+)
+
+
+def _write(store: Store, unit: Callable[..., Any]) -> None:
+    store.write(unit)
+
+
+def test_a_repository_is_put_over_and_deleted(store: Store) -> None:
+    repository = Repository("hosted", "file:///x", kind="hosted", webhook_secret="s1")
+    store.write(lambda session: session.repositories.put(repository))
+    changed = replace(repository, webhook_secret="s2", previous_webhook_secret="s1")
+
+    store.write(lambda session: session.repositories.put(changed))
+
+    assert store.read(lambda session: session.repositories.get("hosted")) == changed
+    assert store.read(lambda session: session.repositories.all()) == [changed]
+    assert store.write(lambda session: session.repositories.delete("hosted"))
+    assert not store.write(lambda session: session.repositories.delete("hosted"))
+    assert store.read(lambda session: session.repositories.get("hosted")) is None
+
+
+def test_of_two_swaps_of_the_active_commit_one_wins(store: Store, rows: Any, at_once: Any) -> None:
+    environment = Environment("prod", "hosted", namespaces=("team", "team.data"), held="h", reject_invalid=True)
+    store.write(lambda session: session.environments.put(environment))
+
+    def swap(expected: str | None, new: str) -> bool:
+        return store.write(lambda session: session.environments.swap_active("prod", expected, new, at=rows.now))
+
+    first = at_once([lambda number=number: swap(None, f"c{number}") for number in range(8)])
+    second = [swap("wrong", "x"), swap(f"c{first.index(True)}", "next")]
+
+    assert sum(first) == 1
+    assert second == [False, True]
+    found = store.read(lambda session: session.environments.get("prod"))
+    assert found == replace(environment, active="next", held=None, changed_at=rows.now, checked_at=rows.now)
+    assert store.read(lambda session: session.environments.of_repository("hosted")) == [found]
+
+
+def test_an_environment_says_how_it_is(store: Store, rows: Any) -> None:
+    store.write(lambda session: session.environments.put(Environment("prod", "hosted", active="c1")))
+
+    assert store.write(
+        lambda session: session.environments.set_state("prod", "HELD", "deletes 9", held="c2", checked_at=rows.now)
+    )
+
+    found = store.read(lambda session: session.environments.get("prod"))
+    assert found is not None
+    assert (found.state, found.message, found.held, found.active) == ("HELD", "deletes 9", "c2", "c1")
+    assert not store.write(lambda session: session.environments.set_state("none", "OK"))
+
+
+def test_revisions_are_kept_in_order(store: Store, rows: Any) -> None:
+    revision = Revision("prod", "c1", "FAILED", rows.now, author="Ü \x00", changes=({"path": "a"},))
+    first = store.write(lambda session: session.revisions.add(revision))
+    second = store.write(lambda session: session.revisions.add(replace(revision, author="a", commit="c2")))
+
+    store.write(lambda session: session.revisions.update_result(first, "ACTIVE", seconds=1.5))
+
+    found = store.read(lambda session: session.revisions.get(first))
+    assert found == replace(revision, author="Ü \ufffd", result="ACTIVE", seconds=1.5, id=first)
+    assert store.read(lambda session: session.revisions.of_commit("prod", "c2")).id == second  # type: ignore[union-attr]  # just written
+    assert [one.id for one in store.read(lambda session: session.revisions.list("prod", 5))] == [second, first]
+    assert store.read(lambda session: session.revisions.list("other")) == []
+
+
+def test_a_tick_fires_once_for_all_schedulers(store: Store, rows: Any, at_once: Any) -> None:
+    def fire() -> bool:
+        return store.write(lambda session: session.triggers.fire("team.data/etl/nightly", rows.now))
+
+    fired = at_once([fire] * 12)
+
+    assert sum(fired) == 1
+    later = rows.now + timedelta(hours=1)
+    assert store.write(lambda session: session.triggers.fire("team.data/etl/nightly", later))
+    assert store.write(lambda session: session.triggers.prune(later)) == 1
+
+
+def test_triggers_are_due_when_their_moment_comes(store: Store, rows: Any) -> None:
+    trigger = TriggerState("team", "etl", "nightly", next_at=rows.now, memory={"seen": [1]})
+    off = replace(trigger, trigger_id="off", disabled=True)
+    later = replace(trigger, flow_id="other", next_at=rows.now + timedelta(hours=1))
+    hook = TriggerState("team", "etl", "hook", kind="WEBHOOK")
+    for one in (trigger, off, later, hook):
+        _write(store, lambda session, one=one: session.triggers.put(one))
+
+    def read(session: Any) -> Any:
+        triggers = session.triggers
+        of_flow = [one.trigger_id for one in triggers.of_flow("team", "etl")]
+        return triggers.due(rows.now), triggers.next_due(), of_flow, triggers.all("WEBHOOK"), len(triggers.all())
+
+    due, moment, of_flow, hooks, count = store.read(read)
+    assert due == [trigger]
+    assert moment == rows.now
+    assert of_flow == ["hook", "nightly", "off"]
+    assert (hooks, count) == ([hook], 4)
+    assert store.write(lambda session: session.triggers.delete("team", "etl", "hook"))
+
+
+def test_a_delivery_comes_once_for_each_repository(store: Store, rows: Any, at_once: Any) -> None:
+    delivery = Delivery("one", "d-1", "push", rows.now, "ACCEPTED", body=b"\x00\xff", headers={"X-A": "b"})
+
+    def add(repository: str) -> bool:
+        return store.write(lambda session: session.deliveries.add(replace(delivery, repository=repository)))
+
+    added = at_once([lambda: add("one")] * 8)
+
+    assert sum(added) == 1
+    assert add("two")
+    found = store.read(lambda session: session.deliveries.find("one", "d-1"))
+    assert found is not None
+    assert found == replace(delivery, id=found.id)
+    store.write(lambda session: session.deliveries.set_result(found.id, "IGNORED", "other branch"))
+    assert store.read(lambda session: session.deliveries.get(found.id)).reason == "other branch"  # type: ignore[union-attr]  # it exists
+    assert [one.repository for one in store.read(lambda session: session.deliveries.list(result="ACCEPTED"))] == ["two"]
+    assert store.read(lambda session: session.deliveries.counts()) == {"ACCEPTED": 1, "IGNORED": 1}
+    assert store.write(lambda session: session.deliveries.prune(rows.now + timedelta(seconds=1))) == 2
+
+
+def test_an_answer_is_kept_under_the_first_request(store: Store) -> None:
+    first = store.write(lambda session: session.idempotency.put("key", "digest", {"id": "e1"}))
+    second = store.write(lambda session: session.idempotency.put("key", "other", {"id": "e2"}))
+
+    answer = store.read(lambda session: session.idempotency.get("key"))
+
+    assert (first, second) == (True, False)
+    assert answer is not None
+    assert (answer.digest, answer.response) == ("digest", {"id": "e1"})
+    assert store.read(lambda session: session.idempotency.get("none")) is None
+
+
+def test_a_value_counts_its_revisions_and_expires(store: Store, rows: Any) -> None:
+    now = rows.now
+    value = KeyValue("team", "k", "JSON", {"a": [1, None]}, now, now, now + timedelta(seconds=10), "why")
+    store.write(lambda session: session.kv.put(value))
+    later = replace(value, value=2, created_at=now + timedelta(days=1), updated_at=now + timedelta(days=1))
+
+    written = store.write(lambda session: session.kv.put(later))
+
+    assert (written.revision, written.created_at, written.value) == (2, now, 2)
+    at_end = now + timedelta(seconds=10)
+
+    def read(session: Any) -> Any:
+        kv = session.kv
+        return kv.get("team", "k", now), kv.get("team", "k", at_end), kv.expired("team", "k", at_end)
+
+    assert store.read(read) == (written, None, True)
+    assert store.read(lambda session: session.kv.get("team", "none", now)) is None
+    assert store.write(lambda session: session.kv.purge_expired(at_end)) == 1
+    assert not store.write(lambda session: session.kv.delete("team", "k"))
+
+
+def test_values_are_listed_in_pages(store: Store, rows: Any) -> None:
+    for namespace, key in (("a", "x_1"), ("a", "x_2"), ("a", "xy"), ("b", "x_3")):
+        value = KeyValue(namespace, key, "NUMBER", 1, rows.now, rows.now)
+        _write(store, lambda session, value=value: session.kv.put(value))
+
+    page = store.read(lambda session: session.kv.list("a", "x_", page=1, size=1, sort=("key:desc",)))
+    everything = store.read(lambda session: session.kv.list())
+
+    assert ([one.key for one in page.items], page.total) == (["x_2"], 2)
+    assert everything.total == 4
+
+
+def test_a_token_is_found_by_the_digest_of_its_secret(store: Store, rows: Any) -> None:
+    token = Token("ci", "d" * 64, "ms_ab", "developer", rows.now, ("team", "other"))
+    store.write(lambda session: session.tokens.put(token))
+
+    store.write(lambda session: session.tokens.touch("ci", rows.now))
+
+    found = store.read(lambda session: session.tokens.by_digest("d" * 64))
+    assert found == replace(token, last_used_at=rows.now)
+    assert store.read(lambda session: session.tokens.by_digest("no")) is None
+    assert store.read(lambda session: session.tokens.all()) == [found]
+
+
+def test_the_audit_log_is_read_backwards(store: Store, rows: Any) -> None:
+    for number in range(3):
+        entry = AuditEntry(rows.now, "ci", "flow.put", f"team/{number}", detail={"n": number})
+        _write(store, lambda session, entry=entry: session.audit.add(entry))
+
+    first = store.read(lambda session: session.audit.list(2))
+    rest = store.read(lambda session: session.audit.list(2, before=first[-1].id))
+
+    assert [entry.target for entry in (*first, *rest)] == ["team/2", "team/1", "team/0"]
+    assert store.read(lambda session: session.audit.list(actor="nobody")) == []
+
+
+def test_a_worker_beats_until_it_is_removed(store: Store, rows: Any) -> None:
+    store.write(lambda session: session.workers.register(Worker("w1", "host", 42, rows.now)))
+
+    beats = [store.write(lambda session: session.workers.beat("w1")) for _ in range(2)]
+    store.write(lambda session: session.workers.set_draining("w1"))
+
+    assert beats == [True, True]
+    assert store.read(lambda session: session.workers.all()) == [Worker("w1", "host", 42, rows.now, 2, draining=True)]
+    assert store.write(lambda session: session.workers.remove("w1"))
+    assert not store.write(lambda session: session.workers.beat("w1"))
+
+
+def test_each_namespace_has_a_number_of_its_own(store: Store, at_once: Any) -> None:
+    def allocate(namespace: str) -> int:
+        return store.write(lambda session: session.uids.allocate(namespace))
+
+    numbers = at_once([lambda number=number: allocate(f"n{number % 5}") for number in range(20)])
+
+    assert sorted(set(numbers)) == list(range(5))
+    assert [allocate(f"n{number}") for number in range(5)] == numbers[:5]
+
+
+def test_the_report_writer_has_a_memory(store: Store) -> None:
+    store.write(lambda session: session.reports.put("prod", "head", {"sha": "a"}))
+    store.write(lambda session: session.reports.put("prod", "head", {"sha": "b"}))
+
+    assert store.read(lambda session: session.reports.get("prod", "head")) == {"sha": "b"}
+    assert store.read(lambda session: session.reports.all("prod")) == {"head": {"sha": "b"}}
+    assert store.read(lambda session: session.reports.get("prod", "none")) is None
+    assert store.write(lambda session: session.reports.delete("prod", "head"))
+
+
+def test_metrics_are_listed_with_their_names(store: Store, rows: Any) -> None:
+    metric = Metric("e", "team", "etl", "work", "r1", "rows", "counter", 2.0, rows.now, {"k": "v"})
+    other = replace(metric, name="bytes", task_id="load", task_run_id="r2")
+    store.write(lambda session: session.metrics.add([metric, other]))
+
+    def read(session: Any) -> Any:
+        metrics = session.metrics
+        return (
+            metrics.of_execution("e").items,
+            metrics.of_execution("e", task_id="load").total,
+            metrics.names("team", "etl"),
+            metrics.names("team", "etl", "work"),
+            metrics.tasks("team", "etl"),
+        )
+
+    assert store.read(read) == ([metric, other], 1, ["bytes", "rows"], ["rows"], ["load", "work"])

@@ -1,0 +1,110 @@
+"""Logs: appended without waiting, found by what they belong to, removed by age."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from runner.executions.models import LogEntry
+from runner.store import LogQuery, Store
+
+
+def _entry(rows: Any, message: str, **fields: Any) -> LogEntry:
+    values = {"execution_id": "e", "namespace": "team.data", "flow_id": "etl", "timestamp": rows.now, "level": "INFO"}
+    return LogEntry(**(values | {"message": message} | fields))
+
+
+def test_entries_come_back_in_order(store: Store, rows: Any) -> None:
+    entries = [_entry(rows, f"line {number}", task_run_id="r", attempt=1) for number in range(1200)]
+    store.logs.append(entries[:700])
+    store.logs.append(entries[700:])
+
+    store.logs.flush()
+
+    assert store.logs.search(LogQuery(execution_id="e", size=2000)).items == entries
+    assert store.metrics_snapshot()["logs_written"] == 1200
+
+
+def test_output_of_any_kind_is_kept_as_text(store: Store, rows: Any) -> None:
+    store.logs.append([_entry(rows, "a\x00b \ud83d \U0001f600 ü")])
+    store.logs.flush()
+
+    (found,) = store.logs.search(LogQuery()).items
+
+    assert found.message == "a\ufffdb \ufffd \U0001f600 ü"
+
+
+def test_a_search_finds_entries(store: Store, rows: Any) -> None:
+    later = rows.now + timedelta(days=1)
+    store.logs.append(
+        [
+            _entry(rows, "one", level="DEBUG"),
+            _entry(rows, "TWO 100%", level="WARN", task_id="t", task_run_id="r", attempt=2),
+            _entry(rows, "three", execution_id="f", namespace="other", level="ERROR", timestamp=later),
+        ]
+    )
+    store.logs.flush()
+    table = [
+        (LogQuery(), ["one", "TWO 100%", "three"]),
+        (LogQuery(newest_first=True, size=1), ["three"]),
+        (LogQuery(min_level="WARN"), ["TWO 100%", "three"]),
+        (LogQuery(namespace="team"), ["one", "TWO 100%"]),
+        (LogQuery(task_run_id="r", attempt=2), ["TWO 100%"]),
+        (LogQuery(q="two 100%"), ["TWO 100%"]),
+        (LogQuery(q="100_"), []),
+        (LogQuery(since=later), ["three"]),
+        (LogQuery(until=later), ["one", "TWO 100%"]),
+        (LogQuery(sort=("level:asc",)), ["one", "three", "TWO 100%"]),
+    ]
+
+    found = [[entry.message for entry in store.logs.search(query).items] for query, _ in table]
+
+    assert found == [expected for _, expected in table]
+
+
+def test_an_execution_is_followed_by_ids(store: Store, rows: Any) -> None:
+    store.logs.append([_entry(rows, "a"), _entry(rows, "b"), _entry(rows, "other", execution_id="f")])
+    store.logs.flush()
+    first = store.logs.after("e", limit=1)
+    store.logs.append([_entry(rows, "c")])
+    store.logs.flush()
+
+    rest = store.logs.after("e", first[-1][0])
+
+    assert [entry.message for _, entry in (*first, *rest)] == ["a", "b", "c"]
+
+
+def test_the_last_entries_come_in_order(store: Store, rows: Any) -> None:
+    store.logs.append([_entry(rows, str(number), task_run_id="r") for number in range(50)])
+    store.logs.flush()
+
+    found = store.logs.last(LogQuery(task_run_id="r"), 3)
+
+    assert [entry.message for entry in found] == ["47", "48", "49"]
+
+
+def test_entries_are_removed_by_execution_by_question_and_by_age(store: Store, rows: Any) -> None:
+    old = rows.now - timedelta(days=40)
+    store.logs.append([_entry(rows, "old", timestamp=old), _entry(rows, "warn", level="WARN"), _entry(rows, "info")])
+    store.logs.append([_entry(rows, "other", execution_id="f")])
+
+    store.logs.prune(rows.now - timedelta(days=30))
+    matching = store.logs.delete_matching(LogQuery(execution_id="e", min_level="WARN"))
+    whole = store.logs.delete("f")
+
+    assert (matching, whole) == (1, 1)
+    assert [entry.message for entry in store.logs.search(LogQuery()).items] == ["info"]
+    store.logs.append([_entry(rows, "old again", timestamp=old)])
+    store.logs.flush()
+    assert store.logs.search(LogQuery()).total == 2
+
+
+def test_closing_writes_what_is_pending(store_url: str, rows: Any) -> None:
+    store = Store.open(store_url)
+    store.logs.append([_entry(rows, "last words")])
+
+    store.close()
+
+    again = Store.open(store_url)
+    assert again.logs.search(LogQuery()).total == 1
+    again.close()
