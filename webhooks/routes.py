@@ -111,7 +111,10 @@ def _serve(endpoint: Endpoint, services: Services) -> Callable[[Request], Awaita
             raise NotFoundError("tenant.missing", f"no tenant named {tenant!r}", hint=f"the only one is {TENANT!r}")
         if endpoint.reads_body and endpoint.takes is not None:
             call.body = await request.body()
-        result = await endpoint.handler(call) if is_async else await run_in_threadpool(endpoint.handler, call)
+        try:
+            result = await endpoint.handler(call) if is_async else await run_in_threadpool(endpoint.handler, call)
+        finally:
+            await request.close()  # uploaded files lie in temporary files
         if isinstance(result, Response):
             return result
         return Json(result, status_code=endpoint.status)
