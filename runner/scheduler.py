@@ -1,0 +1,372 @@
+"""The scheduler: fires schedules at their dates, wakes executions whose time has come, runs periodic jobs.
+
+Any number of schedulers may work on one store without a leader. A date of a schedule is taken by a unique row, in the
+transaction that also creates the execution and writes the schedule's next date; whoever comes second finds the next
+date changed and does nothing. Nothing is decided by the order of threads, and everything takes the time as argument.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from runner.errors import FlowError, MainstemError, NotFoundError
+from runner.executions.creation import CORRELATION, NewExecution
+from runner.executions.engine import Engine
+from runner.executions.models import Execution, HistoryRow, LogEntry, TriggerInfo
+from runner.expressions import is_truthy
+from runner.flows.aliases import canonical
+from runner.flows.catalogue import Catalogue
+from runner.flows.models import Flow
+from runner.ids import new_id
+from runner.periodic import Periodic
+from runner.settings import Settings
+from runner.states import State
+from runner.store import Session, Store
+from runner.store.records import TriggerState
+from runner.triggers.activation import SCHEDULE
+from runner.triggers.conditions import RenderText
+from runner.triggers.dates import iso
+from runner.triggers.models import Schedule, ScheduleOnDates
+from runner.triggers.schedule import Tick, plan, preceding, tick_at
+from runner.triggers.starting import renderer, request, trigger_key
+
+log = logging.getLogger(__name__)
+
+_LOOK_S: Final = 1.0  # the longest sleep: a wall clock that jumps is noticed after this
+_WAIT_S: Final = 0.5  # the sleep while a schedule waits for its last execution
+_RUNG_S: Final = 0.1  # the sleep while an execution that was rung has not moved yet
+_RING_AGAIN_S: Final = 5.0  # an execution that was rung and has not moved is rung again after this
+_MISSED_AFTER: Final = timedelta(seconds=5)  # a date older than this when a scheduler starts was missed
+_KEPT_TICKS: Final = timedelta(days=30)  # no scheduler looks back further: the next date is stored before
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A schedule whose date has come."""
+
+    row: TriggerState
+    flow: Flow
+    trigger: Schedule | ScheduleOnDates
+    at: datetime
+    render: RenderText
+
+
+class Scheduler:
+    """Does at the right time what nobody asks for. `start` and `stop` it; `wake` it when something new is due."""
+
+    def __init__(
+        self, engine: Engine, store: Store, catalogue: Catalogue, settings: Settings, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._catalogue = catalogue
+        self._settings = settings
+        self._clock = clock
+        self._zone = engine.host.zone
+        self._rung: dict[str, float] = {}
+        self._looked_at: set[tuple[str, datetime | None]] = set()
+        self._wake = threading.Condition()
+        self._is_woken = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
+        self._jobs = Periodic("scheduler-jobs")
+        self._jobs.every(3600, lambda: self.prune(clock()), name="prune ticks")
+
+    # ---------------------------------------------------------------- life
+
+    def every(self, seconds: float, run: Callable[[], object], *, name: str | None = None) -> None:
+        """Run a job every `seconds` on a thread beside the schedules; an error it raises is logged."""
+        self._jobs.every(seconds, run, name=name)
+
+    def start(self) -> None:
+        """Deal with the dates that were missed, and begin."""
+        self._thread.start()
+        self._jobs.start()
+
+    def stop(self) -> None:
+        """End within a second; what is being fired is finished first."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._jobs.stop()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+
+    def wake(self) -> None:
+        """Look again now: a due time was added or came nearer. Safe for any thread."""
+        with self._wake:
+            self._is_woken = True
+            self._wake.notify_all()
+
+    def _loop(self) -> None:
+        self._safely(lambda: self.recover(self._clock()))
+        while not self._stopping:
+            self._safely(lambda: self.run_due(self._clock()))
+            pause = self._safely(lambda: self.seconds_to_next(self._clock()))
+            with self._wake:
+                if not self._is_woken and not self._stopping:
+                    self._wake.wait(_LOOK_S if pause is None else pause)
+                self._is_woken = False
+
+    @staticmethod
+    def _safely(work: Callable[[], float | object]) -> float | None:
+        try:
+            found = work()
+        except Exception:
+            # The scheduler must outlive every fault of the store and of single schedules.
+            log.exception("the scheduler could not look at what is due")
+            return None
+        return found if isinstance(found, float) else None
+
+    # ---------------------------------------------------------------- what is due
+
+    def run_due(self, now: datetime) -> list[str]:
+        """Fire the schedules and ring the executions that are due at `now`; return the executions created."""
+        self.ring_due(now)
+        created = []
+        rows = self._store.read(lambda db: db.triggers.due(now))
+        self._looked_at = {(_name(row), row.next_at) for row in rows}
+        for row in rows:
+            try:
+                execution = self.fire(row, now)
+            except MainstemError as error:
+                log.warning("a schedule could not be fired", extra={"trigger": _name(row), "error": error.message})
+                continue
+            if execution is not None:
+                created.append(execution.id)
+        self._engine.ring(created)
+        return created
+
+    def ring_due(self, now: datetime) -> list[str]:
+        """Ring the executions that have a timer at or before `now`, each at most every few seconds."""
+        due = self._store.read(lambda db: db.executions.due(now))
+        moment = time.monotonic()
+        self._rung = {key: at for key, at in self._rung.items() if moment - at < _RING_AGAIN_S}
+        fresh = [key for key in due if key not in self._rung]
+        self._rung.update(dict.fromkeys(fresh, moment))
+        if fresh:
+            self._engine.ring(fresh)
+        return fresh
+
+    def seconds_to_next(self, now: datetime) -> float:
+        """Return how long nothing is due, at most a second, so that a change of the wall clock is noticed."""
+        soon = now + timedelta(seconds=_LOOK_S)
+        pauses = [_LOOK_S]
+        for row in self._store.read(lambda db: db.triggers.due(soon)):
+            assert row.next_at is not None
+            ahead = (row.next_at - now).total_seconds()
+            is_new = (_name(row), row.next_at) not in self._looked_at
+            pauses.append(ahead if ahead > 0 else 0.0 if is_new else _WAIT_S)
+        timer = self._store.read(lambda db: db.executions.next_due())
+        if timer is not None:
+            ahead = (timer - now).total_seconds()
+            pauses.append(ahead if ahead > 0 else _RUNG_S)
+        return min(pauses)
+
+    def prune(self, now: datetime) -> int:
+        """Forget the dates that were taken long ago; return how many."""
+        return self._store.write(lambda db: db.triggers.prune(now - _KEPT_TICKS))
+
+    # ---------------------------------------------------------------- one schedule
+
+    def fire(self, row: TriggerState, now: datetime) -> Execution | None:
+        """Start the execution for a schedule's date and plan the next one; None when there is none to start.
+
+        Nothing happens while the execution that the schedule started last is still going on, unless it allows that.
+        """
+        due = self._due(row, now)
+        if due is None or self._waits(due):
+            return None
+        moved = self._not_too_late(due, now)
+        if moved != due.at:
+            self._advance(row, moved, now)
+            return None
+        try:
+            tick = tick_at(due.trigger, due.at, now, self._zone, due.render, is_truthy)
+            if tick is None:
+                self._advance(row, self._after(due, due.at), now)
+                return None
+            new = self._request(due, tick)
+            return self._store.write(lambda db: self._take(db, due, tick.date, now, new))
+        except MainstemError as error:
+            return self._fail(due, now, error)
+
+    def _due(self, row: TriggerState, now: datetime) -> _Due | None:
+        """Return the schedule behind a row; rows whose schedule cannot fire any more are put to rest."""
+        assert row.next_at is not None
+        try:
+            version = self._catalogue.version(row.namespace, row.flow_id)
+            flow = self._catalogue.get(row.namespace, row.flow_id)
+        except (NotFoundError, FlowError) as error:
+            log.warning("the flow of a schedule cannot be used", extra={"trigger": _name(row), "error": error.message})
+            self._advance(row, None, now)
+            return None
+        trigger = next((one for one in flow.triggers if one.id == row.trigger_id), None)
+        if not isinstance(trigger, Schedule | ScheduleOnDates) or trigger.disabled or flow.disabled:
+            self._advance(row, None, now)
+            return None
+        return _Due(row, flow, trigger, row.next_at, renderer(self._engine.host, flow, version, now))
+
+    def _waits(self, due: _Due) -> bool:
+        running_id = due.row.execution_id
+        if running_id is None or due.trigger.allow_concurrent:
+            return False
+        running = self._store.read(lambda db: db.executions.get(running_id))
+        return running is not None and not running.state.is_terminal
+
+    def _not_too_late(self, due: _Due, now: datetime) -> datetime | None:
+        """Return the date itself, or the first one that is not later than the schedule allows."""
+        longest = getattr(due.trigger, "late_maximum_delay", None)
+        if longest is None or now - due.at <= longest:
+            return due.at
+        return self._after(due, now - longest - timedelta(microseconds=1))
+
+    def _after(self, due: _Due, moment: datetime) -> datetime | None:
+        return plan(due.trigger, moment, self._zone, due.render)
+
+    def _request(self, due: _Due, tick: Tick) -> NewExecution:
+        date = tick.date.astimezone(UTC) if isinstance(due.trigger, ScheduleOnDates) else None
+        return request(
+            due.flow, due.trigger, tick.variables, due.render, schedule_date=date, scope={"schedule": tick.variables}
+        )
+
+    def _take(self, db: Session, due: _Due, date: datetime, now: datetime, new: NewExecution) -> Execution | None:
+        """Create the execution of a date, in the transaction that also takes the date and writes the next one."""
+        date = date.astimezone(UTC)
+        current = self._still(db, due.row)
+        if current is None:
+            return None
+        next_at = self._after(due, date)
+        execution_id = current.execution_id
+        execution = None
+        if db.triggers.fire(trigger_key(due.flow, due.trigger), date):
+            execution = self._engine.create_in(db, new)
+            execution_id = execution.id
+        db.triggers.put(
+            replace(
+                current,
+                next_at=next_at,
+                last_at=date,
+                evaluated_at=now,
+                updated_at=now,
+                execution_id=execution_id,
+            )
+        )
+        return execution
+
+    @staticmethod
+    def _still(db: Session, row: TriggerState) -> TriggerState | None:
+        """Return the row as it is now, or None when another scheduler or a commit has moved it on."""
+        current = db.triggers.get(row.namespace, row.flow_id, row.trigger_id)
+        return current if current is not None and current.next_at == row.next_at and not current.disabled else None
+
+    def _advance(self, row: TriggerState, next_at: datetime | None, now: datetime) -> None:
+        def move(db: Session) -> None:
+            current = self._still(db, row)
+            if current is not None:
+                db.triggers.put(replace(current, next_at=next_at, evaluated_at=now, updated_at=now))
+
+        self._store.write(move)
+
+    def _fail(self, due: _Due, now: datetime, error: MainstemError) -> Execution | None:
+        """Record an execution that failed before it began, so that whoever looks sees why nothing ran."""
+        execution = _stillborn(due, self._catalogue, now, error)
+
+        def record(db: Session) -> Execution | None:
+            current = self._still(db, due.row)
+            if current is None:
+                return None
+            taken = db.triggers.fire(trigger_key(due.flow, due.trigger), due.at)
+            moved = replace(current, next_at=self._after(due, due.at), last_at=due.at, evaluated_at=now, updated_at=now)
+            db.triggers.put(moved)
+            if not taken:
+                return None
+            db.executions.insert(
+                execution,
+                history=[HistoryRow(execution.id, 0, state.value, at) for state, at in execution.histories],
+            )
+            return execution
+
+        recorded = self._store.write(record)
+        if recorded is not None:
+            log.warning("a schedule failed", extra={"trigger": _name(due.row), "error": error.message})
+            self._store.logs.append(
+                [
+                    LogEntry(
+                        execution.id,
+                        execution.namespace,
+                        execution.flow_id,
+                        now,
+                        "ERROR",
+                        self._engine.host.masker.mask(error.message),
+                        trigger_id=due.trigger.id,
+                    )
+                ]
+            )
+        return recorded
+
+    # ---------------------------------------------------------------- after a downtime
+
+    def recover(self, now: datetime) -> int:
+        """Deal with the dates that passed while nobody looked; return how many schedules were moved.
+
+        ALL leaves them to be run one after the other, LAST keeps the last of them, NONE none. A date that is only
+        seconds old is not taken for missed: another scheduler may be at it.
+        """
+        moved = 0
+        for row in self._store.read(lambda db: db.triggers.due(now)):
+            if row.kind != SCHEDULE or row.next_at is None or now - row.next_at <= _MISSED_AFTER:
+                continue
+            try:
+                due = self._due(row, now)
+                rule = (
+                    due.trigger.recover_missed_schedules if due else None
+                ) or self._settings.recover_missed_schedules
+                if due is None or rule == "ALL":
+                    continue
+                self._advance(row, self._last(due, now) if rule == "LAST" else self._after(due, now), now)
+                moved += 1
+            except MainstemError as error:
+                log.warning("a schedule could not be caught up", extra={"trigger": _name(row), "error": error.message})
+        return moved
+
+    def _last(self, due: _Due, now: datetime) -> datetime | None:
+        """Return the last date of the schedule up to `now` for which the conditions hold, at least the missed one."""
+        at: datetime | None = now + timedelta(microseconds=1)
+        while at is not None and (at := preceding(due.trigger, at, self._zone)) is not None and at > due.at:
+            at = at.astimezone(UTC)
+            if plan(due.trigger, at - timedelta(microseconds=1), self._zone, due.render) == at:
+                return at
+        return due.at
+
+
+def _stillborn(due: _Due, catalogue: Catalogue, now: datetime, error: MainstemError) -> Execution:
+    version = catalogue.version(due.flow.namespace, due.flow.id)
+    execution_id = new_id()
+    labels = {name: text for name, text in due.flow.labels.items() if not name.startswith("system.")}
+    created = Execution(
+        id=execution_id,
+        namespace=due.flow.namespace,
+        flow_id=due.flow.id,
+        flow_revision=version.revision,
+        state=State.CREATED,
+        created_at=now,
+        environment=version.environment,
+        commit=version.commit,
+        labels={**labels, CORRELATION: execution_id},
+        trigger=TriggerInfo(due.trigger.id, canonical(due.trigger.type), {"date": iso(due.at)}),
+        original_id=execution_id,
+        histories=((State.CREATED, now),),
+        error=error.message,
+    )
+    return created.enter(State.FAILED, now)
+
+
+def _name(row: TriggerState) -> str:
+    return f"{row.namespace}/{row.flow_id}/{row.trigger_id}"

@@ -1,0 +1,98 @@
+"""The rows of triggers when flows come, change and go, and when somebody switches a trigger off or on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from runner.errors import ExpressionError, MainstemError
+from runner.flows.models import Flow, Trigger
+from runner.store import Session
+from runner.store.records import TriggerState
+from runner.triggers.models import FlowTrigger, Schedule, ScheduleOnDates, Webhook
+from runner.triggers.schedule import plan
+
+SCHEDULE = "SCHEDULE"
+_DECLARED = "declared"
+
+
+def activated(
+    db: Session, changed: Iterable[Flow], removed: Iterable[tuple[str, str]], now: datetime, zone: ZoneInfo
+) -> None:
+    """Bring the rows of triggers in line with flows that were added, changed or removed; inside their transaction.
+
+    A schedule that did not change keeps its next date, so that a commit elsewhere in the file loses no tick. One that
+    is new, or whose times changed, begins with the first date after `now`. Being switched off at run time survives.
+    """
+    for namespace, flow_id in removed:
+        for row in db.triggers.of_flow(namespace, flow_id):
+            db.triggers.delete(row.namespace, row.flow_id, row.trigger_id)
+    for flow in changed:
+        known = {row.trigger_id: row for row in db.triggers.of_flow(flow.namespace, flow.id)}
+        for trigger in flow.triggers:
+            db.triggers.put(declared(flow, trigger, known.pop(trigger.id, None), now, zone))
+        for row in known.values():
+            db.triggers.delete(row.namespace, row.flow_id, row.trigger_id)
+
+
+def declared(flow: Flow, trigger: Trigger, row: TriggerState | None, now: datetime, zone: ZoneInfo) -> TriggerState:
+    """Return the row of a trigger as its flow declares it now, with what the old row remembers."""
+    mark = _mark(flow, trigger)
+    kind = kind_of(trigger)
+    if row is not None and row.kind == kind and row.memory.get(_DECLARED) == mark:
+        return row
+    row = row if row is not None and row.kind == kind else None
+    memory: dict[str, Any] = {_DECLARED: mark}
+    if row is not None and isinstance(trigger, FlowTrigger):
+        memory = {**row.memory, **memory}
+    fresh = row or TriggerState(flow.namespace, flow.id, trigger.id, kind)
+    is_off = flow.disabled or trigger.disabled
+    next_at = None if is_off else next_look(trigger, now, zone)
+    return replace(fresh, next_at=next_at, memory=memory, updated_at=now)
+
+
+def switched(row: TriggerState, trigger: Trigger, now: datetime, zone: ZoneInfo, *, disabled: bool) -> TriggerState:
+    """Return the row of a trigger that somebody switches off or on; dates of the time it was off are not made up."""
+    if row.disabled == disabled:
+        return row
+    if disabled or trigger.disabled:
+        return replace(row, disabled=disabled, updated_at=now)
+    return replace(row, disabled=False, next_at=next_look(trigger, now, zone), updated_at=now)
+
+
+def next_look(trigger: Trigger, after: datetime, zone: ZoneInfo) -> datetime | None:
+    """Return when a schedule must be looked at next, in UTC; None for other triggers and for one that never fires."""
+    if not isinstance(trigger, Schedule | ScheduleOnDates):
+        return None
+    try:
+        return plan(trigger, after, zone, _plain)
+    except MainstemError:
+        return None  # a flow with a bad schedule is not activated; one from an older version must not stop the rest
+
+
+def kind_of(trigger: Trigger) -> str:
+    """Return the kind of row that a trigger has."""
+    match trigger:
+        case Schedule() | ScheduleOnDates():
+            return SCHEDULE
+        case Webhook():
+            return "WEBHOOK"
+        case FlowTrigger():
+            return "FLOW"
+        case _:
+            return "OTHER"
+
+
+def _plain(template: str, _variables: Mapping[str, Any] | None = None, /) -> str:
+    """Render nothing: planning only asks conditions that are decided by the date alone."""
+    raise ExpressionError("expression.function.unavailable", f"{template!r} cannot be rendered ahead")
+
+
+def _mark(flow: Flow, trigger: Trigger) -> str:
+    """Return a digest of what decides a trigger's dates."""
+    text = trigger.model_dump_json(by_alias=True, exclude={"description", "labels", "inputs"})
+    return hashlib.sha256(f"{flow.disabled}{text}".encode()).hexdigest()[:16]
