@@ -48,15 +48,18 @@ class HttpTask(Task):
     def _answer(self, ctx: Context) -> Iterator[httpx.Response]:
         egress = self.options.egress(ctx, host_of(ctx).settings, self.ssl_options)
         with egress.client(self.options.credentials(ctx)) as client:
-            request = client.build_request(**self._request(ctx))
+            values = self._request(ctx)
+            asked = f"{values['method']} {values['url']}"
             try:
-                response = client.send(request, stream=True)
+                response = client.send(client.build_request(**values), stream=True)
+            except EgressError as error:
+                raise TaskError(error.code, f"{asked}: {error.message}", hint=error.hint) from None
+            except httpx.InvalidURL as error:
+                raise TaskError("http.url.invalid", f"{asked}: {error}") from None
             except httpx.HTTPError as error:
-                raise TaskError("http.request.failed", f"{request.method} {request.url}: {_reason(error)}") from None
-            except (httpx.InvalidURL, EgressError) as error:
-                raise TaskError(getattr(error, "code", "http.url.invalid"), str(error)) from None
+                raise TaskError("http.request.failed", f"{asked}: {_reason(error)}") from None
             with contextlib.closing(response):
-                ctx.log("DEBUG", f"{request.method} {request.url} answered {response.status_code}")
+                ctx.log("DEBUG", f"{asked} answered {response.status_code}")
                 yield response
 
     def _request(self, ctx: Context) -> dict[str, Any]:
