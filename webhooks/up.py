@@ -211,10 +211,8 @@ class EmbeddedServer:
 
     def banner(self, seconds: float) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""
-        url, home = self.settings.public_url, _short(self.home)
-        return "\n".join(
-            _banner_lines(url, home, seconds, has_flows=bool(self.parts.catalogue.active()), settings=self.settings)
-        )
+        has_flows = bool(self.parts.catalogue.active())
+        return "\n".join(_banner_lines(self.settings, _short(self.home), seconds, has_flows=has_flows))
 
 
 def _short(path: Path) -> str:
