@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -79,7 +79,7 @@ class Answers:
             parse=parse,
             flow_of=self.flow_of,
             compare=compare,
-            check=check,
+            check=lambda located: check(located, owners.keys()),
             next_fire=lambda flow: next_fire(flow, now, self._zone),
             owner=owners.get,
         )
@@ -99,11 +99,11 @@ def compare(old: Flow, new: Flow) -> Sequence[str]:
     return [str(difference) for difference in diff_flows(old, new)]
 
 
-def check(located: Sequence[tuple[str, Flow]]) -> Sequence[Problem]:
-    """Return the problems that only show when all flows are seen together."""
-    from runner.flows.check import LocatedFlow, check_flows
+def check(located: Sequence[tuple[str, Flow]], known: Collection[FlowKey] = ()) -> Sequence[Problem]:
+    """Return the problems that only show when all flows are seen together; `known` flows live elsewhere."""
+    from runner.flows.between import LocatedFlow, check_flows
 
-    return check_flows([LocatedFlow(flow=flow, file=path) for path, flow in located])
+    return check_flows([LocatedFlow(flow=flow, file=path) for path, flow in located], known)
 
 
 def next_fire(flow: Flow, now: datetime, zone: ZoneInfo) -> datetime | None:

@@ -85,11 +85,16 @@ def check_ref(ref: str) -> str:
     Raises:
         InvalidError: `repository.ref.invalid`.
     """
-    if not ref.startswith(("refs/heads/", "refs/tags/")) or not check_ref_format(Ref(ref.encode())):
+    if not ref.startswith(("refs/heads/", "refs/tags/")) or not is_ref(ref):
         raise InvalidError(
             "repository.ref.invalid", f"{ref!r} is no full ref name", hint="write it as refs/heads/<branch>"
         )
     return ref
+
+
+def is_ref(ref: str) -> bool:
+    """Whether git would accept `ref` as the name of a ref, and a terminal would show it as it is."""
+    return ref.startswith("refs/") and ref.isprintable() and check_ref_format(Ref(ref.encode()))
 
 
 def check_sha(sha: str) -> str:
@@ -127,6 +132,7 @@ class GitRepository:
         self.lock = threading.RLock()
         self._trees: OrderedDict[str, tuple[tuple[str, int, str], ...]] = OrderedDict()
         self._clean: OrderedDict[str, None] = OrderedDict()
+        self._whole: set[str] = set()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -162,11 +168,15 @@ class GitRepository:
 
     def head(self, ref: str) -> str | None:
         """Return the commit that `ref` names, or None when there is no such ref. Tags are followed."""
+        found = self.raw_head(ref)
+        return self.peeled(found) if found else None
+
+    def raw_head(self, ref: str) -> str | None:
+        """Return what `ref` names itself, a tag object too, or None."""
         try:
-            found = self._repo.refs[Ref(ref.encode())]
+            return self._repo.refs[Ref(ref.encode())].decode()
         except KeyError:
             return None
-        return self._peeled(found.decode())
 
     def set_head(self, ref: str, expected: str | None, new: str) -> bool:
         """Move `ref` from `expected` (None: it must not exist) to `new`; False when somebody was faster."""
@@ -186,7 +196,7 @@ class GitRepository:
     # objects
 
     def __contains__(self, sha: str) -> bool:
-        return ObjectID(sha.encode()) in self._repo.object_store
+        return _SHA.match(sha) is not None and ObjectID(sha.encode()) in self._repo.object_store
 
     def commit(self, sha: str) -> CommitRecord:
         """Return the commit `sha`.
@@ -258,6 +268,24 @@ class GitRepository:
         if not isinstance(found, Commit):
             return "not a commit"
         return self._check_subtree(found.tree.decode(), 0)
+
+    def check_history(self, commit: str) -> str | None:
+        """Return which ancestor of `commit` is missing, or None. Commits that were found whole are remembered."""
+        found: list[str] = []
+        waiting = [commit]
+        seen: set[str] = set()
+        while waiting:
+            sha = waiting.pop()
+            if sha in self._whole or sha in seen:
+                continue
+            seen.add(sha)
+            known = self._object(sha)
+            if not isinstance(known, Commit):
+                return f"commit {sha[:7]} is missing"
+            found.append(sha)
+            waiting += [parent.decode() for parent in known.parents]
+        self._whole.update(found)
+        return None
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether `old` is `new` or one of its ancestors, as far as the history is here."""
@@ -337,7 +365,8 @@ class GitRepository:
         except (KeyError, ObjectFormatException):
             return None
 
-    def _peeled(self, sha: str) -> str:
+    def peeled(self, sha: str) -> str:
+        """Return what the tag object `sha` names in the end, or `sha` itself."""
         found = self._object(sha)
         for _ in range(8):  # tags of tags; git itself has no limit, a loop cannot exist but a long chain can
             if not isinstance(found, Tag):

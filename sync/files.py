@@ -1,0 +1,84 @@
+"""Namespace files as they were at a commit, read from git."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from runner.errors import NotFoundError
+from runner.namespace_files import missing
+from sync.layout import file_index, flow_place
+from sync.parsed import stated_namespace
+from sync.planning import list_files, read_layout
+from sync.repository import MAX_FILE_BYTES, MAX_FLOW_BYTES
+from sync.sources import Source
+
+_KEPT_INDEXES: Final = 64
+
+Index = Mapping[str, Mapping[str, str]]
+
+
+class GitNamespaceFiles:
+    """Reads namespace files of environments; what a commit holds is indexed once.
+
+    `place_of` gives the source and the path of an environment, or None when there is no such environment.
+    """
+
+    def __init__(self, place_of: Callable[[str], tuple[Source, str] | None]) -> None:
+        self._place_of = place_of
+        self._lock = threading.Lock()
+        self._indexes: OrderedDict[tuple[str, str], tuple[Index, Mapping[str, str]]] = OrderedDict()
+
+    def read(self, environment: str | None, commit: str | None, namespace: str, path: str) -> bytes:
+        """Return the content of the file. Raises `NotFoundError` `namespace.file.missing`."""
+        found = self._find(environment, commit)
+        if found is None:
+            raise missing(namespace, path)
+        source, index, blobs = found
+        stands = index.get(namespace, {}).get(path.lstrip("/"))
+        if stands is None:
+            raise missing(namespace, path)
+        blob = blobs[stands]
+        if blob not in source.repository:
+            with source.repository.lock:
+                source.ensure([blob])
+        return source.repository.blob(blob, limit=MAX_FILE_BYTES)
+
+    def list(self, environment: str | None, commit: str | None, namespace: str) -> list[str]:
+        """Return the paths of the namespace's files without leading slash, sorted."""
+        found = self._find(environment, commit)
+        return sorted(found[1].get(namespace, {})) if found else []
+
+    def _find(self, environment: str | None, commit: str | None) -> tuple[Source, Index, Mapping[str, str]] | None:
+        if environment is None or commit is None:
+            return None
+        place = self._place_of(environment)
+        if place is None:
+            return None
+        source, path = place
+        with self._lock:
+            known = self._indexes.get((environment, commit))
+        if known is None:
+            known = self._indexed(source, path, commit)
+            with self._lock:
+                self._indexes[(environment, commit)] = known
+                while len(self._indexes) > _KEPT_INDEXES:
+                    self._indexes.popitem(last=False)
+        return source, *known
+
+    @staticmethod
+    def _indexed(source: Source, path: str, commit: str) -> tuple[Index, Mapping[str, str]]:
+        try:
+            layout = read_layout(source, commit, path)
+            files = list_files(source, commit, layout).files
+        except NotFoundError:
+            return {}, {}
+        flows = {file: blob for file, blob in files.items() if flow_place(file, layout)}
+        if len(flows) == len(files):
+            return {}, files
+        source.ensure(flows.values())
+        contents = {file: source.repository.blob(blob, limit=2 * MAX_FLOW_BYTES) for file, blob in flows.items()}
+        stated = {file: name for file, content in contents.items() if (name := stated_namespace(content))}
+        return file_index(files, layout, stated), files

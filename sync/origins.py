@@ -1,0 +1,178 @@
+"""Repositories and environments: which are declared, how to get into them, and the open source of each."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from runner.errors import InvalidError, NotFoundError
+from runner.secrets.encryption import Encryption
+from runner.settings import EnvironmentSettings, RepositorySettings, Settings
+from runner.store import Store
+from runner.store.records import Environment, Repository
+from runner.store.session import Session
+from sync.remote import Credentials, parse_address
+from sync.repository import MAIN, REPORTS_REF, GitRepository, check_ref
+from sync.sources import LocalSource, Source
+
+HOSTED: Final = "hosted"
+DEFAULT: Final = "default"
+_SECRETS: Final = ("password", "ssh_key", "webhook_secret", "previous_webhook_secret")
+
+
+class Origins:
+    """The open repositories of a process: one object for each, made at first use. Safe for any thread."""
+
+    def __init__(self, store: Store, settings: Settings, home: Path) -> None:
+        self._store = store
+        self._settings = settings
+        self._home = home
+        self._declared = {declared.name: declared for declared in settings.repositories}
+        self._lock = threading.Lock()
+        self._sources: dict[str, Source] = {}
+
+    @property
+    def hosted_path(self) -> Path:
+        """Return where the hosted repository lies."""
+        return self._home / "git" / "flows.git"
+
+    def declare(self) -> None:
+        """Write the repositories and environments of the settings to the store; what is active stays active.
+
+        The embedded server has a repository `hosted`, and an environment `default` when no other is declared.
+
+        Raises:
+            InvalidError: `repository.url.invalid`, `repository.ref.invalid`, `environment.repository.unknown`.
+        """
+        repositories = [_repository(declared) for declared in self._settings.repositories]
+        environments = list(self._settings.environments)
+        if self._settings.is_embedded:
+            repositories.append(Repository(HOSTED, f"{self._settings.public_url}/git/flows.git", kind=HOSTED))
+            environments = environments or [EnvironmentSettings(name=DEFAULT, repository=HOSTED)]
+        known = {repository.name for repository in repositories}
+        for environment in environments:
+            _check(environment, known)
+
+        def write(db: Session) -> None:
+            for repository in repositories:
+                db.repositories.put(repository)
+            for environment in environments:
+                db.environments.put(_merged(db.environments.get(environment.name), environment))
+
+        self._store.write(write)
+
+    def get(self, name: str) -> Source:
+        """Return the open source of a repository.
+
+        Raises:
+            NotFoundError: `repository.missing` when it is not declared, or a local one is not there.
+            InvalidError: `repository.url.invalid`.
+        """
+        with self._lock:
+            found = self._sources.get(name)
+            if found is None:
+                found = self._sources[name] = self._open(self.credentials(name))
+            return found
+
+    def credentials(self, name: str) -> Repository:
+        """Return a repository with its secrets in the clear.
+
+        Those of the settings are taken from there and never stored; those made by the API are stored encrypted.
+
+        Raises:
+            NotFoundError: `repository.missing`.
+        """
+        declared = self._declared.get(name)
+        if declared is not None:
+            return Repository(**declared.model_dump())
+        stored = self._store.read(lambda db: db.repositories.get(name))
+        if stored is None:
+            raise NotFoundError("repository.missing", f"there is no repository {name!r}")
+        sealed = {name: value for name in _SECRETS if (value := getattr(stored, name))}
+        if not sealed:
+            return stored
+        decrypt = Encryption.open(self._home).decrypt
+        opened: dict[str, Any] = {name: decrypt(value) for name, value in sealed.items()}
+        return replace(stored, **opened)
+
+    def forget(self, name: str) -> None:
+        """Open a repository anew at its next use, since its address or credentials changed."""
+        with self._lock:
+            source = self._sources.pop(name, None)
+        if source is not None:
+            source.close()
+
+    def close(self) -> None:
+        """Close all repositories."""
+        with self._lock:
+            sources, self._sources = list(self._sources.values()), {}
+        for source in sources:
+            source.close()
+
+    def _open(self, repository: Repository) -> Source:
+        if repository.kind == HOSTED:
+            return LocalSource(GitRepository.open_or_init(self.hosted_path))
+        address = parse_address(repository.url)
+        if address.is_local:
+            return LocalSource.at(Path(address.path))
+        from sync.mirror import MirrorSource
+
+        hosts = self._home / "known_hosts"
+        return MirrorSource(
+            repository.url,
+            self._home / "mirrors" / f"{repository.name}.git",
+            kind=repository.kind,
+            credentials=Credentials(
+                username=repository.username,
+                password=repository.password,
+                ssh_key=self._key_file(repository),
+                known_hosts=hosts if hosts.exists() else None,
+            ),
+        )
+
+    def _key_file(self, repository: Repository) -> Path | None:
+        """Return the file of the ssh key: the one named, or a private copy of the key itself."""
+        if not repository.ssh_key:
+            return None
+        if "PRIVATE KEY" not in repository.ssh_key:
+            return Path(repository.ssh_key).expanduser()
+        folder = self._home / "keys"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / repository.name
+        path.touch(mode=0o600)
+        path.write_text(repository.ssh_key.rstrip("\n") + "\n", encoding="utf-8")
+        return path
+
+
+def _repository(declared: RepositorySettings) -> Repository:
+    if not declared.name.replace("-", "").replace("_", "").isalnum():
+        raise InvalidError("repository.name.invalid", f"{declared.name!r} is no name: use letters, digits, - and _")
+    parse_address(declared.url)
+    return Repository(
+        name=declared.name,
+        url=declared.url,
+        kind=declared.kind,
+        username=declared.username,
+        interval_s=declared.interval_s,
+    )
+
+
+def _check(environment: EnvironmentSettings, repositories: set[str]) -> None:
+    if environment.repository not in repositories:
+        raise InvalidError(
+            "environment.repository.unknown",
+            f"environment {environment.name} names repository {environment.repository!r}, which is not declared",
+        )
+    if check_ref(_full_ref(environment.ref)) == REPORTS_REF:
+        raise InvalidError("repository.ref.invalid", f"environment {environment.name} may not follow {REPORTS_REF}")
+
+
+def _full_ref(ref: str) -> str:
+    return ref if ref.startswith("refs/") else f"refs/heads/{ref or MAIN}"
+
+
+def _merged(stored: Environment | None, declared: EnvironmentSettings) -> Environment:
+    fields = declared.model_dump() | {"ref": _full_ref(declared.ref), "path": declared.path.strip("/")}
+    return replace(stored, **fields) if stored else Environment(**fields)

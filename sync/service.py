@@ -1,0 +1,294 @@
+"""Keep environments at the commits that git names: the door to this package.
+
+One lock per repository (`GitRepository.lock`) is held from looking at a ref to having applied what it names, so that
+pushes, polling, receivers, writes of the API and the report writer come one after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from runner.errors import ConflictError, MainstemError, NotFoundError
+from runner.flows.catalogue import Catalogue
+from runner.settings import Settings
+from runner.store import Store
+from runner.store.records import Environment, FlowVersion, Repository, Revision
+from sync.activation import Activation, Outcome, RevisionResult
+from sync.files import GitNamespaceFiles
+from sync.origins import Origins
+from sync.plan import FlowKey, Plan
+from sync.planning import Planner
+from sync.sources import Source
+from sync.writes import FlowWrites, WriteMode
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_SHA: Final = 7
+_FORCING: Final = frozenset({"manual", "api"})
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SyncService:
+    """Reconciles repositories, makes and applies plans, and writes flows. Safe for any thread.
+
+    Args:
+        store: where flows and environments live.
+        catalogue: parsed flows; it is told when the active ones change.
+        settings: declared repositories and environments, the time zone.
+        home: the folder of the hosted repository and of the mirrors; the home of the settings by default.
+        on_applied: called after a revision was activated, outside the transaction, with its result.
+        clock: the time that rows are dated with.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        settings: Settings,
+        *,
+        home: Path | None = None,
+        on_applied: Callable[[RevisionResult], None] | None = None,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        zone = ZoneInfo(settings.zone)
+        self._store = store
+        self._catalogue = catalogue
+        self._settings = settings
+        self._on_applied = on_applied
+        self._clock = clock
+        self._origins = Origins(store, settings, (home or settings.home).absolute())
+        self._planner = Planner(store, catalogue, zone, clock)
+        self._activation = Activation(store, zone, clock)
+        self._writes = FlowWrites(store, self._origins, self._planner, self._activation, clock, self._after_write)
+
+    # repositories and environments
+
+    def ensure_declared(self) -> None:
+        """Write what the settings declare to the store; see `Origins.declare`."""
+        self._origins.declare()
+
+    def repository(self, name: str) -> Source:
+        """Return the open source of a repository; its `repository` has the lock. Raises `NotFoundError`."""
+        return self._origins.get(name)
+
+    def credentials(self, name: str) -> Repository:
+        """Return a repository with its secrets in the clear. Raises `NotFoundError`."""
+        return self._origins.credentials(name)
+
+    def environment(self, name: str) -> Environment:
+        """Return an environment. Raises `NotFoundError` `environment.missing`."""
+        found = self._store.read(lambda db: db.environments.get(name))
+        if found is None:
+            raise NotFoundError("environment.missing", f"there is no environment {name!r}")
+        return found
+
+    def status(self) -> list[Environment]:
+        """Return all environments as they are, by name."""
+        return self._store.read(lambda db: db.environments.all())
+
+    def history(self, environment: str, limit: int = 50) -> list[Revision]:
+        """Return the latest revisions of an environment, the newest first. Raises `NotFoundError`."""
+        self.environment(environment)
+        return self._store.read(lambda db: db.revisions.list(environment, limit))
+
+    def file_reader(self) -> GitNamespaceFiles:
+        """Return the reader of namespace files at any commit."""
+
+        def place_of(name: str) -> tuple[Source, str] | None:
+            environment = self._store.read(lambda db: db.environments.get(name))
+            return (self._origins.get(environment.repository), environment.path) if environment else None
+
+        return GitNamespaceFiles(place_of)
+
+    def close(self) -> None:
+        """Close all repositories."""
+        self._origins.close()
+
+    # reconciling
+
+    def reconcile_repository(self, name: str, *, actor: str, reason: str = "poll") -> list[RevisionResult]:
+        """Bring every environment of a repository to the commit that its ref names, with one fetch.
+
+        A commit that was refused or held before is not planned again unless `reason` is `manual` or `api`. An error
+        of one environment, or of the repository, becomes a result with outcome FAILED; what is active stays active.
+
+        Raises:
+            NotFoundError: `repository.missing`.
+        """
+        environments = self._store.read(lambda db: db.environments.of_repository(name))
+        try:
+            source = self._origins.get(name)
+            with source.repository.lock:
+                heads = source.heads(sorted({environment.ref for environment in environments}))
+                return [
+                    self._reconcile(source, each, heads.get(each.ref), actor, is_forced=reason in _FORCING)
+                    for each in environments
+                ]
+        except MainstemError as error:
+            if not environments:
+                raise
+            log.warning("a repository cannot be read", extra={"repository": name, "code": error.code})
+            return [self._failed(environment, error) for environment in environments]
+
+    def _reconcile(
+        self, source: Source, known: Environment, head: str | None, actor: str, *, is_forced: bool
+    ) -> RevisionResult:
+        started = perf_counter()
+        environment = self.environment(known.name)  # read again under the lock: a push may have moved it
+        if head is None:
+            return self._detached(environment)
+        if self._is_settled(environment, head, is_forced=is_forced):
+            return RevisionResult(environment.name, Outcome.UNCHANGED, head, environment.active)
+        try:
+            source.fetch(environment.ref, head)
+            plan = self._planner.plan(source, environment.name, head)
+            return self.apply(plan, actor=actor, started=started)
+        except MainstemError as error:
+            return self._failed(environment, error, head)
+
+    def _is_settled(self, environment: Environment, head: str, *, is_forced: bool) -> bool:
+        """Whether nothing needs doing for `head`, and say that it was looked at."""
+        now = self._clock()
+        if head == environment.active:
+            self._store.write(lambda db: db.environments.set_state(environment.name, "OK", checked_at=now))
+            return True
+        seen = self._store.read(lambda db: db.revisions.of_commit(environment.name, head))
+        is_refused = seen is not None and seen.result in {Outcome.INVALID, Outcome.HELD}
+        if is_forced or not is_refused or seen is None or seen.previous != environment.active:
+            return False
+        state = "HELD" if seen.result == Outcome.HELD else "DEGRADED"
+        held = head if state == "HELD" else None
+        message = environment.message
+        self._store.write(
+            lambda db: db.environments.set_state(environment.name, state, message, held=held, checked_at=now)
+        )
+        return True
+
+    def _detached(self, environment: Environment) -> RevisionResult:
+        now = self._clock()
+        if environment.active is None:
+            message = f"{environment.ref} has no commit yet"
+            self._store.write(lambda db: db.environments.set_state(environment.name, "OK", message, checked_at=now))
+            return RevisionResult(environment.name, Outcome.UNCHANGED, message=message)
+        message = f"{environment.ref} is gone; {environment.active[:7]} stays active"
+        self._store.write(
+            lambda db: db.environments.set_state(
+                environment.name, "DETACHED", message, held=environment.held, checked_at=now
+            )
+        )
+        return RevisionResult(
+            environment.name, Outcome.FAILED, None, environment.active, code="repository.ref.missing", message=message
+        )
+
+    def _failed(self, environment: Environment, error: MainstemError, head: str | None = None) -> RevisionResult:
+        self._store.write(
+            lambda db: db.environments.set_state(
+                environment.name, environment.state, f"{error.code}: {error}", held=environment.held
+            )
+        )
+        return RevisionResult(
+            environment.name, Outcome.FAILED, head, environment.active, code=error.code, message=str(error)
+        )
+
+    # plans
+
+    def plan(self, environment: str, commit: str | None = None, *, allowed_deletions: Sequence[FlowKey] = ()) -> Plan:
+        """Return the plan of a commit, or of what the ref names now, for an environment. Nothing is changed.
+
+        Raises:
+            NotFoundError: `environment.missing`, `repository.ref.missing`, `repository.commit.missing`.
+            FetchError: the repository cannot be read.
+        """
+        found = self.environment(environment)
+        source = self._origins.get(found.repository)
+        with source.repository.lock:
+            if commit is None or commit not in source.repository:
+                commit = self._fetched(source, found, commit)
+            return self._planner.plan(source, environment, commit, allowed_deletions=allowed_deletions)
+
+    def apply(
+        self, plan: Plan, *, actor: str, allow_deletes: bool = False, started: float | None = None
+    ) -> RevisionResult:
+        """Activate a plan, or write down why not; see `Activation.apply`. `started` is a `perf_counter`."""
+        begun = perf_counter() if started is None else started
+        result = self._activation.apply(
+            plan, actor=actor, seconds=lambda: perf_counter() - begun, allow_deletes=allow_deletes
+        )
+        self._announce(result)
+        return result
+
+    def allow_deletes(self, environment: str, commit: str, actor: str) -> RevisionResult:
+        """Activate the held revision `commit` (seven digits or more), deletions and all.
+
+        Raises:
+            ConflictError: `environment.held.other` when another commit is held, or none.
+        """
+        found = self.environment(environment)
+        source = self._origins.get(found.repository)
+        with source.repository.lock:
+            found = self.environment(environment)
+            held = found.held
+            if held is None or len(commit) < _SHORTEST_SHA or not held.startswith(commit.lower()):
+                raise ConflictError(
+                    "environment.held.other",
+                    f"environment {environment} does not hold commit {commit!r}",
+                    hint=f"it holds {held[:12]}" if held else "it holds none; mainstem sync status",
+                )
+            started = perf_counter()
+            plan = self._planner.plan(source, environment, held)
+            return self.apply(plan, actor=actor, allow_deletes=True, started=started)
+
+    def _fetched(self, source: Source, environment: Environment, commit: str | None) -> str:
+        head = source.heads([environment.ref]).get(environment.ref)
+        if head is None:
+            raise NotFoundError("repository.ref.missing", f"{environment.ref} is not there")
+        if commit is not None and not (len(commit) >= _SHORTEST_SHA and head.startswith(commit.lower())):
+            raise NotFoundError("repository.commit.missing", f"there is no commit {commit!r} here")
+        source.fetch(environment.ref, head)
+        return head
+
+    # writes
+
+    def write_flow(self, source: str, *, actor: str, mode: WriteMode = "any") -> FlowVersion:
+        """Commit one flow and return its active version; see `FlowWrites.write`."""
+        return self._writes.write([source], actor=actor, mode=mode)[0]
+
+    def write_flows(self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any") -> list[FlowVersion]:
+        """Commit several flows of one environment together and return their active versions."""
+        return self._writes.write(sources, actor=actor, mode=mode)
+
+    def delete_flow(self, namespace: str, flow_id: str, *, actor: str) -> None:
+        """Delete a flow by a commit; see `FlowWrites.delete`."""
+        self._writes.delete([(namespace, flow_id)], actor=actor)
+
+    def delete_flows(self, keys: Sequence[FlowKey], *, actor: str) -> None:
+        """Delete flows of one environment by one commit."""
+        self._writes.delete(keys, actor=actor)
+
+    def _after_write(self, result: RevisionResult, repository: str) -> None:
+        self._announce(result)
+        others = self._store.read(lambda db: db.environments.of_repository(repository))
+        if len(others) > 1:
+            self.reconcile_repository(repository, actor="mainstem", reason="write")
+
+    def _announce(self, result: RevisionResult) -> None:
+        fields: dict[str, Any] = {
+            "environment": result.environment,
+            "commit": result.commit,
+            "outcome": result.outcome.value,
+            "seconds": round(result.seconds, 4),
+        }
+        log.info("revision reconciled", extra=fields)
+        if result.outcome in {Outcome.ACTIVE, Outcome.UNCHANGED}:
+            self._catalogue.invalidate()
+            if self._on_applied is not None:
+                self._on_applied(result)
