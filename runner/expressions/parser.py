@@ -38,11 +38,12 @@ _PRECEDENCE: Final = {
     "*": 60, "/": 60, "%": 60,
     "+": 40, "-": 40,
     "==": 30, "equals": 30, "!=": 30, ">": 30, "<": 30, ">=": 30, "<=": 30,
-    "is": 20, "is not": 20, "contains": 20, "in": 20, "not in": 20,
+    "is": 20, "is not": 20, "contains": 20, "in": 20, "isIn": 20, "not in": 20,
     "and": 15,
     "or": 10,
 }  # fmt: skip
-_WORDS: Final = frozenset({"is", "contains", "in", "equals", "and", "or", "not"})
+_SYNONYMS: Final = {"equals": "==", "isIn": "in"}
+_WORDS: Final = frozenset({"is", "contains", "in", "isIn", "equals", "and", "or", "not"})
 _CONSTANTS: Final = {"true": True, "TRUE": True, "false": False, "FALSE": False, "null": None, "none": None,
                      "NULL": None, "NONE": None}  # fmt: skip
 
@@ -161,7 +162,7 @@ class ExpressionParser:
             return Concat(position, (*left.items, right) if isinstance(left, Concat) else (left, right))
         if operator == "not in":
             return Unary(position, "not", Binary(position, "in", left, right))
-        return Binary(position, "==" if operator == "equals" else operator, left, right)
+        return Binary(position, _SYNONYMS.get(operator, operator), left, right)
 
     def _ternary(self, condition: Node) -> Node:
         position = self.advance().position

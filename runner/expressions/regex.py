@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from runner.errors import ExpressionError
-from runner.expressions.limits import Limits, too_much
+from runner.expressions.frame import Frame
+from runner.expressions.limits import too_much
 
 _MAX_PATTERN: Final = 2000
 _GROUP: Final = own_patterns.compile(r"\\(.)|\$(?:(\d)|\{([A-Za-z][A-Za-z0-9]*)\})", own_patterns.DOTALL)
@@ -48,24 +49,26 @@ def _has_names(pattern: str) -> bool:
     )
 
 
-def replace_all(text: str, pattern: str, replacement: str, limits: Limits) -> str:
+def replace_all(frame: Frame, text: str, pattern: str, replacement: str) -> str:
     """Return `text` with each match replaced as Java's `replaceAll` does (`$1` is the first group)."""
     pieces: list[str] = []
     end = size = 0
     template = _parse_replacement(replacement)
-    for match in finditer(pattern, text):
+    for match in finditer(frame, pattern, text):
         filled = "".join(part if isinstance(part, str) else _group(match, part[0]) for part in template)
         size += match.start() - end + len(filled)
-        if size > limits.text:
-            raise too_much(f"a text has more than {limits.text} characters")
+        if size > frame.limits.text:
+            raise too_much(f"a text has more than {frame.limits.text} characters")
         pieces += [text[end : match.start()], filled]
         end = match.end()
     return "".join([*pieces, text[end:]])
 
 
-def finditer(pattern: str, text: str) -> Iterator[Any]:
+def finditer(frame: Frame, pattern: str, text: str) -> Iterator[Any]:
     """Yield the matches of `pattern` in `text`."""
-    return iter(compile_pattern(pattern).finditer(text))
+    for match in compile_pattern(pattern).finditer(text):
+        frame.tick()
+        yield match
 
 
 def _group(match: Any, name: int | str) -> str:
@@ -86,11 +89,11 @@ def _parse_replacement(replacement: str) -> list[str | tuple[int | str]]:
     return [*parts, replacement[end:]]
 
 
-def split(text: str, pattern: str, limit: int | None = None) -> list[str]:
+def split(frame: Frame, text: str, pattern: str, limit: int | None = None) -> list[str]:
     """Return the parts of `text` between matches, as Java's `String.split`: trailing empty ones go without a limit."""
     parts: list[str] = []
     end = 0
-    for match in finditer(pattern, text):
+    for match in finditer(frame, pattern, text):
         if limit is not None and limit > 0 and len(parts) == limit - 1:
             break
         if match.end() == 0 or (match.start() == match.end() == len(text)):

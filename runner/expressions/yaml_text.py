@@ -27,6 +27,9 @@ _WORDS: Final[dict[str, Any]] = {
 _RESERVED: Final = frozenset(
     {*_WORDS, "yes", "no", "on", "off", "y", "n", "Yes", "No", "On", "Off", "YES", "NO", "ON", "OFF"}
 )
+_TAGS: Final = frozenset(
+    {"!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
+)
 _MAX_DIGITS: Final = 400
 _SPECIAL: Final = re.compile(r"^[-?:,\[\]{}#&*!|>'\"%@`]|: |:$| #|^\s|\s$|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -87,6 +90,7 @@ class _Builder:
         return value
 
     def _collection(self, event: Any) -> Any:
+        _refuse_tag(event.tag)
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise ExpressionError("expression.limit", "the yaml is nested too deep")
@@ -127,11 +131,15 @@ def _scalar(event: Any) -> Any:
     text: str = event.value
     if event.style or event.tag == "!":
         return text
-    if event.tag and not event.tag.startswith("tag:yaml.org,2002:"):
-        raise ExpressionError("expression.value", f"Invalid yaml: the tag {event.tag} is not supported")
+    _refuse_tag(event.tag)
     if event.tag == "tag:yaml.org,2002:str":
         return text
     return plain_value(text)
+
+
+def _refuse_tag(tag: str | None) -> None:
+    if tag and tag not in _TAGS:
+        raise ExpressionError("expression.value", f"Invalid yaml: the tag {tag} is not supported")
 
 
 def plain_value(text: str) -> Any:

@@ -106,9 +106,7 @@ def replace(frame: Frame, value: Any, replace_pairs: Any, regexp: Any = False) -
     def change(text: str) -> str:
         for old, new in pairs:
             frame.tick()
-            text = (
-                regex.replace_all(text, old, new, frame.limits) if regexp else _replaced(text, old, new, frame.limits)
-            )
+            text = regex.replace_all(frame, text, old, new) if regexp else _replaced(text, old, new, frame.limits)
         return text
 
     return _deep(value, change, frame)
@@ -221,13 +219,13 @@ def ends_with(value: Any, value_: str) -> bool:
 
 
 @filter_()
-def split(value: Any, delimiter: str, limit: int | None = None) -> list[str]:
+def split(frame: Frame, value: Any, delimiter: str, limit: int | None = None) -> list[str]:
     r"""Return the parts between matches of the pattern `delimiter`; trailing empty parts are dropped.
 
     Example:
         {{ 'a,b,,' | split(',') }} {{ 'a1b22c' | split('\d+', 2) }} -> ["a","b"] ["a","b22c"]
     """
-    return regex.split(to_text(value), delimiter, limit)
+    return regex.split(frame, to_text(value), delimiter, limit)
 
 
 @filter_()
@@ -325,7 +323,7 @@ def regex_replace(frame: Frame, value: Any, pattern: str, replacement: str) -> s
     Example:
         {{ 'a-b' | regexReplace('(\w)-(\w)', '$2-$1') }} -> b-a
     """
-    return regex.replace_all(to_text(value), pattern, replacement, frame.limits)
+    return regex.replace_all(frame, to_text(value), pattern, replacement)
 
 
 @filter_("regexExtract")
