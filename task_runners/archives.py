@@ -28,10 +28,11 @@ _DIRECTORIES_PER_FILE = 4  # so many more members than files an archive may have
 Owner = int | None
 
 
-def pack(root: Path, owner: Owner, limits: FileLimits | None = None) -> IO[bytes]:
+def pack(root: Path, owner: Owner, limits: FileLimits | None = None, *, prefix: str = ".") -> IO[bytes]:
     """Return `root` as a tar archive, from its start: names in order, times and modes kept, `.mainstem/` left out.
 
-    All members belong to the user and group `owner`; with None, whose user is not known, everybody may write to them.
+    The names begin with `prefix`, which also names the member for `root` itself. All members belong to the user and
+    group `owner`; with None, whose user is not known, everybody may write to them.
     The caller closes it.
 
     Raises:
@@ -42,7 +43,7 @@ def pack(root: Path, owner: Owner, limits: FileLimits | None = None) -> IO[bytes
     total = 0
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for relative, status in _entries(root):
-            member = _member(relative, status, owner)
+            member = _member(f"{prefix}/{relative}" if relative != "." else prefix, status, owner)
             if not member.isreg():
                 archive.addfile(member)
                 continue

@@ -121,6 +121,10 @@ class TaskRunner(BaseModel, abc.ABC):
         """Return when the job may have changed, the attempt was cancelled, or `seconds` have passed."""
         ctx.cancelled.wait(min(seconds, self.poll_seconds))
 
+    def close(self) -> None:
+        """Release connections to the engine. The instance can be used again; jobs are not touched."""
+        return
+
     @final
     def run(self, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> TaskResult:
         """Run one attempt to its end and return how it ended, whatever the body did.

@@ -269,7 +269,8 @@ class _Keeper:
                 if message is None:
                     return "server", None
                 stopped = "request"
-                _kill(-body, signal.SIGTERM)
+                if message["stop"] > 0:
+                    _kill(-body, signal.SIGTERM)
                 at = time.monotonic() + message["stop"]
                 kill_at = at if kill_at is None else min(kill_at, at)
             if kill_at is not None and time.monotonic() >= kill_at:

@@ -69,7 +69,8 @@ class Body:
     def stop(self, grace: float = 0.0) -> None:
         """Send SIGTERM to the body's process group now, and SIGKILL to all it started after `grace` seconds.
 
-        Returns at once. A second call can only shorten the grace; after the end it does nothing.
+        Returns at once. Without grace there is no SIGTERM. A second call can only shorten the grace; after the end it
+        does nothing.
         """
         with contextlib.suppress(OSError):
             self._control.send(json.dumps({"stop": max(0.0, grace)}).encode())
@@ -242,7 +243,11 @@ def _readable(control: socket.socket, timeout: float | None) -> bool:
 
 def _receive(control: socket.socket) -> dict[str, Any] | None:
     try:
-        packet = control.recv(65536)
+        try:
+            packet = control.recv(65536)
+        except ConnectionResetError:
+            # A keeper that ended with a word of ours unread resets the connection; its own last word comes after that.
+            packet = control.recv(65536)
     except OSError:
         return None
     return json.loads(packet) if packet else None

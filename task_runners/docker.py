@@ -1,0 +1,483 @@
+"""Runs a task in a container of a Docker or Podman daemon.
+
+Files are copied in and out through the API, so the daemon may be elsewhere. The log is attached to before the start,
+since that is the only way that never loses a line. Containers get no capability, no new privileges, at most 512
+processes and an init process that passes SIGTERM on.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, PrivateAttr
+
+from task_runners.archives import pack, unpack
+from task_runners.base import (
+    Capabilities,
+    FailureReason,
+    JobHandle,
+    JobStatus,
+    LogCursor,
+    LogLine,
+    Phase,
+    RunnerContext,
+    Stream,
+    TaskRunner,
+    TaskRunnerError,
+    TaskSpec,
+    WorkDir,
+)
+from task_runners.docker_container import OWNED_LABEL, container_description, label_value, owner_of, status_of
+from task_runners.docker_faults import cancelled, no_image, not_startable
+from task_runners.docker_log import frames_of, was_seen
+from task_runners.docker_properties import (
+    Cpu,
+    Credentials,
+    DeviceRequest,
+    FileHandling,
+    Memory,
+    PullPolicy,
+    Size,
+)
+from task_runners.outputs import glob_pattern
+
+__all__ = ["Docker"]
+
+APIClient = Any  # docker.APIClient, imported at first use; its type stubs cover a part of it only
+
+_API_TIMEOUT_S = 60
+_CONFLICT = 409
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+
+
+@dataclass(slots=True)
+class _Job:
+    workdir: Path
+    attached: Any = None  # the socket of the attach call
+    log_ended: threading.Event = field(default_factory=threading.Event)
+    kill_at: float | None = None
+    polls_after_log: int = 0
+
+    def detach(self) -> None:
+        """Close the connection of the attach call."""
+        attached, self.attached = self.attached, None
+        if attached is not None:
+            with contextlib.suppress(OSError):
+                attached._response.close()  # noqa: SLF001 - where docker-py keeps what owns the connection
+
+
+class Docker(TaskRunner):
+    """Runs the command in a new container of the task's image.
+
+    Of the limits of a task, `memory_bytes` and `processes` are enforced for the container as a whole, the others for
+    each of its processes. Links that a body makes in its working directory do not come back.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(container=True, reattach=True, gpu=True)
+    poll_seconds: ClassVar[float] = 0.5
+
+    type: Literal["scripts.runner.docker.Docker", "io.kestra.plugin.scripts.runner.docker.Docker"] = (
+        "scripts.runner.docker.Docker"
+    )
+    host: str | None = None
+    config: dict[str, Any] | str | None = None
+    credentials: Credentials | None = None
+    image: str | None = None
+    user: str | None = None
+    entry_point: tuple[str, ...] = ("",)
+    extra_hosts: tuple[str, ...] = ()
+    network_mode: str | None = None
+    port_bindings: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    device_requests: tuple[DeviceRequest, ...] = ()
+    cpu: Cpu = Cpu()
+    memory: Memory = Memory()
+    shm_size: Size | None = None
+    privileged: bool = False
+    file_handling_strategy: FileHandling = FileHandling.VOLUME
+    delete: bool = True
+    wait_for_end: bool = Field(default=True, alias="wait")
+    kill_grace_period: timedelta | None = None
+    resume: bool = True
+
+    _jobs: dict[str, _Job] = PrivateAttr(default_factory=dict)
+    _clients: dict[str, APIClient] = PrivateAttr(default_factory=dict)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def submit(self, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> JobHandle:
+        """Fetch the image, make the container, copy the files, start it; see the base class."""
+        image = self.image or spec.image
+        if not image:
+            raise TaskRunnerError(
+                "runner.image.unset", "the task names no container image", hint="set `containerImage` on the task"
+            )
+        self._check_policy(ctx)
+        with self._talking(ctx) as client:
+            user = self._image(client, image, ctx)
+            container = self._create(client, image, spec, workdir, ctx)
+            handle = JobHandle(self.type, container, self._host(ctx), ctx.now())
+            job = self._jobs[container] = _Job(workdir.path)
+            try:
+                ctx.save_handle(handle)
+                self._copy_in(client, container, workdir, self.user or user, ctx)
+                if ctx.cancelled.is_set():
+                    raise cancelled("cancelled before the container started")
+                job.attached = client.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
+                self._begin(client, container, spec)
+            except BaseException:
+                self._jobs.pop(container, None)
+                job.detach()
+                client.remove_container(container, force=True, v=True)
+                raise
+        return handle
+
+    def poll(self, handle: JobHandle, ctx: RunnerContext) -> JobStatus:
+        """Return what the daemon says of the container, and kill it when its grace has passed."""
+        import docker.errors
+
+        details = {"containerId": handle.id}
+        if not self.wait_for_end:
+            return JobStatus(Phase.SUCCEEDED, 0, details=details)
+        job = self._job(handle)
+        with self._talking(ctx) as client:
+            try:
+                state = client.inspect_container(handle.id)
+            except docker.errors.NotFound:
+                message = "the container was removed by somebody else"
+                return JobStatus(Phase.LOST, None, FailureReason.LOST, message, details=details)
+            if job.kill_at is not None and ctx.clock() >= job.kill_at and state["State"]["Running"]:
+                _signal(client, handle.id, "SIGKILL")
+        if state["State"]["Status"] in {"created", "running", "paused", "restarting"}:
+            return JobStatus(Phase.RUNNING, details=details)
+        job.log_ended.wait(1)
+        return status_of(state, details)
+
+    def wait(self, handle: JobHandle, ctx: RunnerContext, seconds: float) -> None:
+        """Return when the log has ended, which is when the container ends, or soon after a cancel."""
+        job = self._job(handle)
+        if job.log_ended.is_set():
+            # A body may close its output long before it ends: look often at first, then less and less.
+            job.polls_after_log += 1
+            ctx.cancelled.wait(min(seconds, self.poll_seconds, 0.01 * 2**job.polls_after_log))
+        elif job.kill_at is not None or ctx.cancelled.is_set():
+            job.log_ended.wait(min(seconds, 0.1))
+        else:
+            job.log_ended.wait(min(seconds, self.poll_seconds))
+
+    def logs(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext) -> Iterator[LogLine]:
+        """Yield the lines of the attached container, or of one found again by reading its log each half second."""
+        job = self._job(handle)
+        try:
+            if not self.wait_for_end:
+                return
+            chunks = frames_of(job.attached) if job.attached is not None else self._log_again(handle, since, ctx)
+            for stream, chunk in chunks:
+                yield from ctx.capture.feed(stream, chunk)
+        finally:
+            job.log_ended.set()
+
+    def cancel(self, handle: JobHandle, grace: timedelta, ctx: RunnerContext) -> None:
+        """Send SIGTERM now and SIGKILL after `killGracePeriod`, or `grace` when that is not set."""
+        seconds = (grace if self.kill_grace_period is None else self.kill_grace_period).total_seconds()
+        job = self._job(handle)
+        at = ctx.clock() + seconds
+        job.kill_at = at if job.kill_at is None else min(at, job.kill_at)
+        with self._talking(ctx) as client:
+            _signal(client, handle.id, "SIGTERM" if seconds > 0 else "SIGKILL")
+
+    def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:
+        """Remove the container unless `delete` is false; one that still runs is killed in any case."""
+        import docker.errors
+
+        with self._lock:
+            job = self._jobs.pop(handle.id, None)
+        if not self.wait_for_end:
+            self.close()
+            return
+        with self._talking(ctx) as client, contextlib.suppress(docker.errors.NotFound):
+            if self.delete:
+                client.remove_container(handle.id, force=True, v=True)
+            else:
+                _signal(client, handle.id, "SIGKILL")
+        if job is not None:
+            job.detach()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the daemon when no job needs them."""
+        with self._lock:
+            if not self._jobs:
+                for client in self._clients.values():
+                    client.close()
+                self._clients.clear()
+
+    def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:
+        """Return the newest container of ours that carries all `labels` (without prefix), or None."""
+        wanted = [f"mainstem.io/{key}={label_value(value)}" for key, value in labels.items()]
+        with self._talking(ctx) as client:
+            found = client.containers(all=True, filters={"label": wanted})
+        newest = max(found, key=lambda container: container["Created"], default=None)
+        return self._handle(newest, ctx) if newest is not None else None
+
+    def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
+        """Yield every container that this product made, also ended ones."""
+        with self._talking(ctx) as client:
+            found = client.containers(all=True, filters={"label": [OWNED_LABEL]})
+        yield from (self._handle(container, ctx) for container in found)
+
+    def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
+        """Return the container that an earlier process started for this attempt; one that never started is removed."""
+        if not self.resume or ctx.stored_handle is None:
+            return None
+        with self._talking(ctx) as client:
+            labels = [f"{OWNED_LABEL}={label_value(spec.task_run_id)}", f"mainstem.io/taskrun-attempt={spec.attempt}"]
+            found = client.containers(all=True, filters={"id": ctx.stored_handle.id, "label": labels})
+            if not found:
+                return None
+            if found[0]["State"] == "created":
+                client.remove_container(found[0]["Id"], force=True, v=True)
+                return None
+        return self._handle(found[0], ctx)
+
+    def collect(self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Path]:
+        """Copy the files out of the container that the task names, or all of them, then take the outputs."""
+        import docker.errors
+
+        if self.file_handling_strategy is FileHandling.VOLUME:
+            patterns = [glob_pattern(glob) for glob in spec.output_globs]
+            with self._talking(ctx) as client:
+                try:
+                    chunks, _ = client.get_archive(handle.id, str(workdir.path))
+                except docker.errors.NotFound as error:
+                    raise TaskRunnerError(
+                        "file.outputs.unreadable",
+                        f"the container has no directory {workdir.path} any more",
+                        failure_reason=FailureReason.OUTPUT_FILES,
+                    ) from error
+                unpack(
+                    chunks,
+                    workdir.path,
+                    wanted=lambda name: spec.sync_workdir or any(pattern.fullmatch(name) for pattern in patterns),
+                    limits=ctx.file_limits,
+                )
+        return super().collect(spec, workdir, handle, ctx)
+
+    # --- the daemon ---------------------------------------------------------------------------------------------------
+
+    def _host(self, ctx: RunnerContext) -> str:
+        return self.host or ctx.environment.get("DOCKER_HOST") or _DEFAULT_HOST
+
+    @contextlib.contextmanager
+    def _talking(self, ctx: RunnerContext) -> Iterator[APIClient]:
+        """Give the client; what goes wrong on the way to the daemon comes out as one error with a hint."""
+        import docker
+        import docker.errors
+        import requests
+
+        host = self._host(ctx)
+        try:
+            with self._lock:
+                client = self._clients.get(host)
+                if client is None:
+                    _check_socket(host)
+                    options = {} if self.host else docker.utils.kwargs_from_env(environment=dict(ctx.environment))
+                    options["base_url"] = host
+                    client = docker.APIClient(timeout=_API_TIMEOUT_S, version="auto", **options)
+                    self._clients[host] = client
+            yield client
+        except docker.errors.APIError as error:
+            raise TaskRunnerError(
+                "runner.daemon.refused",
+                f"the Docker daemon at {host} refused: {str(error.explanation or error)[:300]}",
+                failure_reason=FailureReason.UNAVAILABLE,
+            ) from error
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            raise TaskRunnerError(
+                "runner.daemon.unreachable",
+                f"no Docker daemon answers at {host}: {str(error)[:300]}",
+                hint="start it, set `host` or DOCKER_HOST, or use the task runner core.runner.Process",
+                failure_reason=FailureReason.UNAVAILABLE,
+            ) from error
+
+    def _job(self, handle: JobHandle) -> _Job:
+        with self._lock:
+            return self._jobs.setdefault(handle.id, _Job(Path()))
+
+    def _handle(self, container: Mapping[str, Any], ctx: RunnerContext) -> JobHandle:
+        created = datetime.fromtimestamp(container["Created"], UTC)
+        return JobHandle(self.type, container["Id"], self._host(ctx), created)
+
+    # --- before the start ---------------------------------------------------------------------------------------------
+
+    def _check_policy(self, ctx: RunnerContext) -> None:
+        asked = {
+            "volumes": bool(self.volumes) and not ctx.policy.allow_volumes,
+            "privileged": self.privileged and not ctx.policy.allow_privileged,
+            "networkMode": (self.network_mode or "").split(":")[0] in {"host", "container"}
+            and not ctx.policy.allow_host_network,
+        }
+        for name, is_refused in asked.items():
+            if is_refused:
+                raise TaskRunnerError(
+                    f"runner.{name}.refused",
+                    f"this server does not let flows set `{name}` of the Docker task runner",
+                    hint="the operator can allow it in the settings of the server",
+                )
+
+    def _image(self, client: APIClient, image: str, ctx: RunnerContext) -> str:
+        """Have the image at the daemon as the pull policy says; return the user it runs as."""
+        import docker.errors
+
+        try:
+            if self.pull_policy is not PullPolicy.ALWAYS:
+                return str(client.inspect_image(image)["Config"].get("User") or "")
+        except docker.errors.ImageNotFound:
+            if self.pull_policy is PullPolicy.NEVER:
+                raise TaskRunnerError(
+                    "runner.image.missing",
+                    f"the image {image!r} is not at the daemon, and `pullPolicy: NEVER` forbids to fetch it",
+                    failure_reason=FailureReason.IMAGE_PULL,
+                ) from None
+        self._pull(client, image, ctx)
+        return str(client.inspect_image(image)["Config"].get("User") or "")
+
+    def _pull(self, client: APIClient, image: str, ctx: RunnerContext) -> None:
+        import docker.errors
+        from docker.utils import parse_repository_tag
+
+        repository, tag = parse_repository_tag(image)
+        try:
+            progress = client.pull(
+                repository, tag=tag or "latest", stream=True, decode=True, auth_config=self._auth(image)
+            )
+            for event in progress:
+                if ctx.cancelled.is_set():
+                    raise cancelled(f"cancelled while the image {image!r} was fetched")
+                if "error" in event:
+                    raise no_image(image, str(event["error"]))
+        except docker.errors.APIError as error:
+            raise no_image(image, error.explanation or str(error)) from error
+
+    def _auth(self, image: str) -> dict[str, Any] | None:
+        """Return the registry login from `credentials` or `config`, None to leave it to the daemon's own."""
+        from docker import auth
+
+        registry, _ = auth.resolve_repository_name(image)
+        if self.credentials is not None:
+            given = self.credentials
+            username, password = given.username, given.password
+            if given.auth:
+                username, _, password = base64.b64decode(given.auth).decode().partition(":")
+            login = {
+                "username": username,
+                "password": password,
+                "identitytoken": given.identity_token,
+                "registrytoken": given.registry_token,
+                "serveraddress": given.registry or registry,
+            }
+            return {key: value for key, value in login.items() if value}
+        config = json.loads(self.config) if isinstance(self.config, str) else self.config or {}
+        entries = auth.AuthConfig.parse_auth(config.get("auths") or {})
+        found: dict[str, Any] | None = auth.AuthConfig({"auths": entries}).resolve_authconfig(registry)
+        return found
+
+    def _create(self, client: APIClient, image: str, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> str:
+        import docker.errors
+
+        name = f"tr-{spec.task_run_id}-{spec.attempt}"
+        try:
+            description = container_description(self, image, spec, workdir, ctx.policy)
+            return str(client.create_container_from_config(description, name)["Id"])
+        except ValueError as error:
+            raise TaskRunnerError("runner.property.invalid", str(error)) from error
+        except docker.errors.APIError as error:
+            if error.status_code != _CONFLICT:
+                raise not_startable(error, spec) from error
+            # The name says that it is of this very attempt: what an earlier life left, and nobody follows.
+            client.remove_container(name, force=True, v=True)
+            return str(client.create_container_from_config(description, name)["Id"])
+
+    def _copy_in(self, client: APIClient, container: str, workdir: WorkDir, user: str, ctx: RunnerContext) -> None:
+        if self.file_handling_strategy is FileHandling.MOUNT:
+            return
+        inside = str(workdir.path).lstrip("/")  # the directory itself travels too, since its owner and mode matter
+        with pack(workdir.path, owner_of(user), ctx.file_limits, prefix=inside) as archive:
+            client.put_archive(container, "/", archive)
+
+    @staticmethod
+    def _begin(client: APIClient, container: str, spec: TaskSpec) -> None:
+        import docker.errors
+
+        try:
+            client.start(container)
+        except docker.errors.APIError as error:
+            raise not_startable(error, spec) from error
+
+    # --- a container found again --------------------------------------------------------------------------------------
+
+    def _log_again(
+        self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext
+    ) -> Iterator[tuple[Stream, bytes]]:
+        """Yield what the daemon stored, line by line, each once.
+
+        Following the log loses its last line now and then and attaching anew its first ones (both measured), so it is
+        read again and again from the last timestamp, and once more after the end.
+        """
+        last = ""
+        start = int(since.timestamp.timestamp()) - 1 if since is not None else 0
+        has_ended = False
+        while True:
+            with self._talking(ctx) as client:
+                is_running = client.inspect_container(handle.id)["State"]["Running"]
+                newest = last
+                for stream in Stream:
+                    stored = client.logs(
+                        handle.id,
+                        stdout=stream is Stream.STDOUT,
+                        stderr=stream is Stream.STDERR,
+                        timestamps=True,
+                        since=start or None,
+                    )
+                    for line in stored.splitlines(keepends=True):
+                        stamp, _, text = line.partition(b" ")
+                        at = stamp.decode("ascii", "replace")
+                        if at <= last or (since is not None and was_seen(since, at, text)):
+                            continue
+                        newest = max(newest, at)
+                        yield stream, text
+                last = newest
+            if has_ended:
+                return
+            has_ended = not is_running
+            if is_running:
+                ctx.cancelled.wait(self.poll_seconds)
+
+
+def _check_socket(host: str) -> None:
+    # The client finds out by itself, but leaves a socket open and says it in five nested exceptions.
+    import docker.errors
+
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+            trial.settimeout(_API_TIMEOUT_S)
+            try:
+                trial.connect(host.removeprefix("unix://"))
+            except OSError as error:
+                raise docker.errors.DockerException(error.strerror or str(error)) from error
+
+
+def _signal(client: APIClient, container: str, name: str) -> None:
+    import docker.errors
+
+    with contextlib.suppress(docker.errors.APIError):  # it has ended, or is gone
+        client.kill(container, name)

@@ -1,0 +1,147 @@
+"""The places a contract test runs in, and the one way it runs something there."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from task_runners.base import (
+    JobHandle,
+    LogLine,
+    RunnerContext,
+    TaskResult,
+    TaskRunner,
+    TaskRunnerError,
+    TaskSpec,
+    WorkDir,
+)
+from task_runners.docker import Docker
+from task_runners.process import Process
+from task_runners.supervisor import Supervisor
+
+IMAGE = "mainstem-test/busybox:1"
+
+
+@dataclass
+class Bench:
+    """One task runner, one working directory, and what came out of it."""
+
+    runner: TaskRunner
+    workdir: WorkDir
+    environment: dict[str, str]
+    lines: list[LogLine] = field(default_factory=list)
+    handles: list[JobHandle] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def context(self, **options: Any) -> RunnerContext:
+        options = {"on_line": self.lines.append, "save_handle": self.handles.append} | options
+        return RunnerContext(cancelled=self.cancelled, environment=self.environment, **options)
+
+    def spec(self, *command: str, **options: Any) -> TaskSpec:
+        return TaskSpec(command=command, task_run_id=f"run-{self.workdir.path.name}", image=IMAGE, **options)
+
+    def run(self, script: str, **options: Any) -> TaskResult:
+        return self.runner.run(self.spec("sh", "-c", script, **options), self.workdir, self.context())
+
+    def texts(self, stream: str | None = None) -> list[str]:
+        return [line.text for line in self.lines if stream in {None, line.stream}]
+
+
+@pytest.fixture(scope="session")
+def supervisor() -> Iterator[Supervisor]:
+    with Supervisor() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def docker_host(optional: Callable[[str, str], NoReturn]) -> str:
+    """Give the address of a daemon that has the test image: DOCKER_HOST, or the usual socket."""
+    import docker
+    import docker.errors
+
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    busybox = shutil.which("busybox")
+    runner = Docker(host=host)
+    try:
+        list(runner.list_owned(RunnerContext(on_line=print)))
+    except TaskRunnerError as error:
+        optional("docker", error.message)
+    finally:
+        runner.close()
+    client: Any = docker.APIClient(base_url=host, timeout=30)  # the stubs of docker cover a part of it only
+    try:
+        client.inspect_image(IMAGE)
+    except docker.errors.ImageNotFound:
+        if busybox is None:
+            optional("docker", "the test image is made of busybox, which is not on PATH (package busybox-static)")
+        client.import_image_from_data(
+            _image(Path(busybox)), repository=IMAGE.removesuffix(":1"), tag="1", changes=["ENV PATH=/bin"]
+        )
+    finally:
+        client.close()
+    return host
+
+
+def _image(busybox: Path) -> bytes:
+    """Return a root directory of one program and its names."""
+    names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for directory, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("root", 0o700)):
+            member = tarfile.TarInfo(directory)
+            member.type, member.mode = tarfile.DIRTYPE, mode
+            archive.addfile(member)
+        program = tarfile.TarInfo("bin/busybox")
+        program.size, program.mode = busybox.stat().st_size, 0o755
+        with busybox.open("rb") as file:
+            archive.addfile(program, file)
+        for name in names:
+            if name != "busybox" and "/" not in name:
+                link = tarfile.TarInfo(f"bin/{name}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(link)
+        users = tarfile.TarInfo("etc/passwd")
+        text = b"root:x:0:0:root:/root:/bin/sh\n"
+        users.size = len(text)
+        archive.addfile(users, io.BytesIO(text))
+    return content.getvalue()
+
+
+@pytest.fixture
+def workdir() -> Iterator[WorkDir]:
+    # Not `tmp_path`: its parents are closed to other users, and bodies may run as one.
+    with tempfile.TemporaryDirectory(prefix="contract-") as directory:
+        yield WorkDir(Path(directory))
+
+
+@pytest.fixture
+def process_bench(supervisor: Supervisor, workdir: WorkDir) -> Bench:
+    return Bench(Process().under(supervisor), workdir, {"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def docker_bench(docker_host: str, workdir: WorkDir) -> Iterator[Bench]:
+    runner = Docker(host=docker_host, network_mode="none")
+    bench = Bench(runner, workdir, {})
+    yield bench
+    left = list(runner.list_owned(bench.context()))
+    for handle in left:
+        runner.cleanup(handle, bench.context())
+    runner.close()
+
+
+@pytest.fixture(params=["process", "docker"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    found: Bench = request.getfixturevalue(f"{request.param}_bench")
+    return found

@@ -1,0 +1,268 @@
+"""What only containers do: images, their limits, the daemon's own faults, and finding a container again."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from task_runners.base import (
+    FailureReason,
+    JobHandle,
+    Limits,
+    LogCursor,
+    Phase,
+    Policy,
+    RunnerContext,
+    TaskRunnerError,
+    WorkDir,
+)
+from task_runners.docker import Docker
+from task_runners.files import write_file
+
+if TYPE_CHECKING:
+    from tests.contract.task_runners.conftest import Bench
+
+
+@pytest.fixture
+def daemon(docker_host: str) -> Iterator[Any]:
+    import docker
+
+    client = docker.APIClient(base_url=docker_host)
+    yield client
+    client.close()
+
+
+def _with(bench: Bench, **properties: Any) -> Bench:
+    bench.runner = bench.runner.model_copy(update=properties)
+    return bench
+
+
+def _forget_jobs(bench: Bench) -> None:
+    """Leave the runner as if its process had been started anew, while the containers go on."""
+    assert isinstance(bench.runner, Docker)
+    for job in bench.runner._jobs.values():
+        job.detach()
+    bench.runner._jobs.clear()
+
+
+def test_a_missing_image_is_named_at_once_and_leaves_nothing(docker_bench: Bench) -> None:
+    spec = replace(docker_bench.spec("true"), image="no-such.invalid/image:1")
+
+    with pytest.raises(TaskRunnerError, match=r"no-such\.invalid/image:1") as caught:
+        docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    assert (caught.value.failure_reason, caught.value.code.split(".")[1]) == (FailureReason.IMAGE_PULL, "image")
+    assert list(docker_bench.runner.list_owned(docker_bench.context())) == []
+
+
+def test_the_policy_never_refuses_to_fetch(docker_bench: Bench, docker_host: str) -> None:
+    runner = Docker.model_validate({"host": docker_host, "pullPolicy": "NEVER"})
+    spec = replace(docker_bench.spec("true"), image="no-such-image:1")
+
+    with pytest.raises(TaskRunnerError) as caught:
+        runner.run(spec, docker_bench.workdir, docker_bench.context())
+    runner.close()
+
+    assert caught.value.code == "runner.image.missing"
+
+
+def test_a_daemon_that_is_not_there_is_named(tmp_path: Path) -> None:
+    runner = Docker(host=f"unix://{tmp_path}/none.sock", image="x")
+    ctx = RunnerContext(on_line=lambda _line: None)
+
+    with pytest.raises(TaskRunnerError, match=r"none\.sock") as caught:
+        list(runner.list_owned(ctx))
+
+    assert (caught.value.code, caught.value.failure_reason) == (
+        "runner.daemon.unreachable",
+        FailureReason.UNAVAILABLE,
+    )
+
+
+def test_a_body_out_of_memory_is_told_as_such(docker_bench: Bench) -> None:
+    result = docker_bench.run("tail /dev/zero", limits=Limits(memory_bytes=32 * 1024**2))
+
+    assert (result.exit_code, result.failure_reason) == (137, FailureReason.OOM_KILLED)
+    assert result.message == "out of memory (limit 32 MiB)"
+
+
+def test_a_container_has_no_capability_and_no_way_to_get_one(docker_bench: Bench) -> None:
+    docker_bench.run("grep -E 'CapEff|NoNewPrivs' /proc/self/status")
+
+    assert [text.split() for text in docker_bench.texts()] == [["CapEff:", "0000000000000000"], ["NoNewPrivs:", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("properties", "code"),
+    [
+        ({"volumes": ("/:/host",)}, "runner.volumes.refused"),
+        ({"privileged": True}, "runner.privileged.refused"),
+        ({"network_mode": "host"}, "runner.networkMode.refused"),
+    ],
+)
+def test_what_reaches_beyond_the_task_needs_the_operator(
+    docker_bench: Bench, properties: dict[str, Any], code: str
+) -> None:
+    bench = _with(docker_bench, **properties)
+    ctx = bench.context(policy=Policy(allow_host_network=False))
+
+    with pytest.raises(TaskRunnerError) as caught:
+        bench.runner.run(bench.spec("true"), bench.workdir, ctx)
+
+    assert caught.value.code == code
+
+
+def test_volumes_are_mounted_where_the_operator_allows_them(docker_bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "seen").write_text("from outside")
+    bench = _with(docker_bench, volumes=(f"{tmp_path}:/data:ro",))
+
+    bench.runner.run(bench.spec("cat", "/data/seen"), bench.workdir, bench.context(policy=Policy(allow_volumes=True)))
+
+    assert bench.texts() == ["from outside"]
+
+
+def test_containers_carry_name_labels_and_limits(docker_bench: Bench, daemon: Any) -> None:
+    bench = _with(docker_bench, delete=False)
+    spec = bench.spec(
+        "true", labels={"flow-id": "f" * 70, "namespace": "a.b"}, limits=Limits(memory_bytes=64 * 1024**2)
+    )
+
+    result = bench.runner.run(spec, bench.workdir, bench.context())
+    found = daemon.inspect_container(result.details["containerId"])
+
+    assert found["Name"] == f"/tr-{spec.task_run_id}-1"
+    assert found["Config"]["Labels"]["mainstem.io/flow-id"] == "f" * 63
+    assert found["Config"]["Labels"]["kestra.io/taskrun-id"] == spec.task_run_id
+    assert (found["HostConfig"]["Memory"], found["HostConfig"]["PidsLimit"]) == (64 * 1024**2, 512)
+    assert [handle.id for handle in bench.runner.list_owned(bench.context())] == [result.details["containerId"]]
+    daemon.remove_container(found["Id"], force=True)
+
+
+def test_nothing_is_left_at_the_daemon(docker_bench: Bench) -> None:
+    docker_bench.run("exit 1")
+
+    assert list(docker_bench.runner.list_owned(docker_bench.context())) == []
+
+
+def test_a_user_of_the_container_can_work_in_its_directory(docker_bench: Bench) -> None:
+    write_file(docker_bench.workdir.path, "in/put.txt", b"x")
+    bench = _with(docker_bench, user="1234:1234")
+
+    result = bench.run("id -u; echo out > out.txt; echo more >> in/put.txt", output_globs=("**/*.txt",))
+
+    assert (bench.texts(), result.exit_code) == (["1234"], 0)
+    assert {name: path.read_text() for name, path in result.output_files.items()} == {
+        "in/put.txt": "xmore\n",
+        "out.txt": "out\n",
+    }
+
+
+def test_every_file_comes_back_where_tasks_share_a_directory(docker_bench: Bench) -> None:
+    docker_bench.run("mkdir d; echo one > d/one.txt; mkdir .mainstem; echo x > .mainstem/y", sync_workdir=True)
+
+    names = sorted(str(path.relative_to(docker_bench.workdir.path)) for path in docker_bench.workdir.path.rglob("*"))
+    assert names == ["d", "d/one.txt"]
+
+
+def test_the_mount_strategy_works_in_the_directory_itself(docker_bench: Bench) -> None:
+    from task_runners.docker_properties import FileHandling
+
+    bench = _with(docker_bench, file_handling_strategy=FileHandling.MOUNT)
+    write_file(bench.workdir.path, "in.txt", b"in\n")
+
+    result = bench.run("cat in.txt > out.txt", output_globs=("out.txt",))
+
+    assert result.output_files["out.txt"].read_text() == "in\n"
+
+
+def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Bench, docker_host: str) -> None:
+    bench = docker_bench
+    spec = bench.spec("sh", "-c", "for i in $(seq 1 60); do echo $i; sleep 0.05; done; printf end; exit 4")
+    first = bench.context()
+    handle = bench.runner.submit(spec, bench.workdir, first)
+    lines = bench.runner.logs(handle, None, first)
+    early = [next(lines) for _ in range(5)]
+    _forget_jobs(bench)
+
+    again = Docker(host=docker_host)
+    last = early[-1]
+    cursor = LogCursor(last.timestamp, frozenset(line.text for line in early))
+    ctx = bench.context(stored_handle=JobHandle.from_json(handle.as_json()), log_cursor=cursor)
+    result = again.run(spec, bench.workdir, ctx)
+
+    texts = [line.text for line in early] + bench.texts()
+    assert texts == [*(str(number) for number in range(1, 61)), "end"]
+    assert (result.status, result.exit_code) == (Phase.FAILED, 4)
+
+
+def test_a_container_left_by_the_same_attempt_is_replaced(docker_bench: Bench) -> None:
+    spec = docker_bench.spec("sh", "-c", "hostname")
+    docker_bench.runner.submit(spec, docker_bench.workdir, docker_bench.context())
+    _forget_jobs(docker_bench)
+
+    result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    assert (result.exit_code, len(docker_bench.texts())) == (0, 1)
+    assert list(docker_bench.runner.list_owned(docker_bench.context())) == []
+
+
+def test_a_container_removed_by_somebody_else_is_lost(docker_bench: Bench, daemon: Any) -> None:
+    def on_line(_line: object) -> None:
+        daemon.remove_container(docker_bench.handles[0].id, force=True)
+
+    spec = docker_bench.spec("sh", "-c", "echo begun; sleep 60")
+    result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context(on_line=on_line))
+
+    assert (result.status, result.failure_reason) == (Phase.LOST, FailureReason.LOST)
+
+
+def test_registry_logins_come_from_credentials_or_config() -> None:
+    auths = {"auths": {"ghcr.io": {"auth": "dXNlcjpwYXNz"}}}
+
+    from_map = Docker(config=auths)._auth("ghcr.io/a/b:1")
+    from_text = Docker(config=json.dumps(auths))._auth("ghcr.io/a/b:1")
+    other = Docker(config=auths)._auth("quay.io/a/b:1")
+    given = Docker.model_validate({"credentials": {"username": "u", "password": "p"}})._auth("quay.io/a/b")
+
+    assert from_map is not None
+    assert (from_map["username"], from_map["password"], from_map == from_text) == ("user", "pass", True)
+    assert other is None
+    assert given == {"username": "u", "password": "p", "serveraddress": "quay.io"}
+
+
+def test_a_cursor_that_knows_nothing_repeats_nothing_older_than_itself(docker_bench: Bench) -> None:
+    now = datetime.now(UTC)
+
+    cursor = LogCursor(now + timedelta(seconds=1), frozenset({"seen"}))
+
+    from task_runners.docker_log import was_seen
+
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
+    assert (was_seen(cursor, stamp, b"seen\n"), was_seen(cursor, stamp, b"new\n")) == (True, False)
+
+
+def test_a_cancel_while_the_image_is_fetched_starts_nothing(tmp_path: Path) -> None:
+    class Registry:
+        """Stands for a daemon that fetches for ever; it speaks what docker-py's `pull` gives."""
+
+        def pull(self, *_args: object, **_options: object) -> Iterator[dict[str, str]]:
+            while True:
+                time.sleep(0.01)
+                yield {"status": "Downloading"}
+
+    ctx = RunnerContext(on_line=lambda _line: None)
+    threading.Timer(0.1, ctx.cancelled.set).start()
+
+    with pytest.raises(TaskRunnerError) as caught:
+        Docker()._pull(Registry(), "some/image:1", ctx)
+
+    assert caught.value.failure_reason is FailureReason.CANCELLED
+    assert WorkDir(tmp_path).private.name == ".mainstem"
