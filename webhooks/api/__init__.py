@@ -20,9 +20,11 @@ def endpoints() -> list[Endpoint]:
         openapi,
         tokens,
         triggers,
+        webhook,
     )
 
     modules = (
+        webhook,
         health,
         openapi,
         metrics,

@@ -41,7 +41,7 @@ def create(call: Call) -> Response:
         raise ConflictError(
             "flow.exists", f"the flow {flow.namespace}.{flow.id} exists already", hint="PUT changes a flow"
         )
-    return _written(call, _sync(call).write_flow(source, actor=call.actor))
+    return _written(call, _sync(call).write_flow(source, actor=call.actor, mode="create"))
 
 
 def update(call: Call) -> Response:
@@ -57,7 +57,7 @@ def update(call: Call) -> Response:
             f"the body is the flow {flow.namespace}.{flow.id}, the address names {namespace}.{flow_id}",
             hint="create the flow under its new name, then delete the old one",
         )
-    return _written(call, _sync(call).write_flow(source, actor=call.actor))
+    return _written(call, _sync(call).write_flow(source, actor=call.actor, mode="update"))
 
 
 def delete(call: Call) -> Response:

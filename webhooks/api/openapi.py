@@ -78,7 +78,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _operation_id(endpoint: Endpoint) -> str:
-    path = endpoint.path.replace("/api/v1/{tenant}/", "").replace("/api/v1/", "configs/")
+    path = endpoint.path.replace("/api/v1/{tenant}/", "").replace("/api/v1/", "instance/")
     words = [word for word in re.split(r"[^A-Za-z0-9]+", path) if word]
     return "-".join([endpoint.method.lower(), *words]) or endpoint.method.lower()
 

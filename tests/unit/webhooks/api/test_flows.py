@@ -30,9 +30,7 @@ def test_a_flow_is_read_as_it_was_written(api: Any) -> None:
         False,
     )
     assert plain["labels"] == [{"key": "team", "value": "data"}]
-    assert plain["tasks"] == [
-        {"id": "say", "type": "io.kestra.plugin.core.log.Log", "message": "hello {{ flow.id }}"}
-    ]
+    assert plain["tasks"] == [{"id": "say", "type": "io.kestra.plugin.core.log.Log", "message": "hello {{ flow.id }}"}]
     assert "source" not in plain
     assert with_source["source"] == HELLO
 
@@ -103,7 +101,9 @@ def test_a_token_sees_only_the_flows_of_its_namespaces(api: Any) -> None:
 def test_validation_answers_for_each_document_and_always_well(api: Any) -> None:
     broken = "id: broken\nnamespace: company.team\ntasks:\n  - id: a\n    type: core.log.Lgo\n"
 
-    answer = api.post(f"{FLOWS}/validate", content=f"{HELLO}---\n{broken}", headers={"content-type": "application/x-yaml"})
+    answer = api.post(
+        f"{FLOWS}/validate", content=f"{HELLO}---\n{broken}", headers={"content-type": "application/x-yaml"}
+    )
 
     good, bad = answer.json()
     assert answer.status_code == 200

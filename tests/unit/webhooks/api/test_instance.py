@@ -122,7 +122,11 @@ def test_an_expired_token_is_refused(api: Any) -> None:
 def test_a_repository_is_shown_without_its_secrets(api: Any) -> None:
     secrets = ("hunter2", "s3cr3t", "k3y")
     row = Repository(
-        "flows", "https://user:hunter2@git.example/flows.git", password="hunter2", ssh_key="k3y", webhook_secret="s3cr3t"
+        "flows",
+        "https://user:hunter2@git.example/flows.git",
+        password="hunter2",
+        ssh_key="k3y",
+        webhook_secret="s3cr3t",
     )
 
     def add(db: Any) -> None:

@@ -46,7 +46,9 @@ def test_nobody_gets_in_without_a_token_or_with_a_wrong_one(asked: Callable[[End
     closed = [endpoint for endpoint in resources.endpoints() if endpoint.permission not in OPEN]
 
     statuses = {
-        (endpoint.method, endpoint.path, token): asked(endpoint, token) for endpoint in closed for token in (None, "wrong")
+        (endpoint.method, endpoint.path, token): asked(endpoint, token)
+        for endpoint in closed
+        for token in (None, "wrong")
     }
 
     assert len(closed) > 40

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.executions.engine import Engine
+from runner.store.records import TriggerState
+
+HOOKED = """id: hello
+namespace: company.team
+tasks:
+  - {id: back, type: core.debug.Return, format: "{{ trigger.body.name ?? trigger.body ?? 'nobody' }}"}
+outputs:
+  - {id: name, type: STRING, value: "{{ outputs.back.value }}"}
+triggers:
+  - id: hook
+    type: core.trigger.Webhook
+    key: s3cret
+    wait: true
+    returnOutputs: true
+"""
+HOOK = "/api/v1/main/executions/webhook/company.team/hello"
+
+
+@pytest.mark.parametrize("base", ["/api/v1/main", "/api/v1"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_the_key_starts_the_flow_without_a_token(api: Any, base: str, method: str) -> None:
+    api.store_flow(HOOKED)
+
+    answer = api.request(method, f"{base}/executions/webhook/company.team/hello/s3cret", token=None)
+
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["flowId"], body["state"]["current"], body["outputs"]) == ("hello", "SUCCESS", {"name": "nobody"})
+    assert body["trigger"]["id"] == "hook"
+
+
+@pytest.mark.parametrize(
+    ("content", "name"), [(b'{"name": "ann"}', "ann"), (b"plain text", "plain text"), (b"\xff", "\ufffd")]
+)
+def test_the_body_arrives_as_json_or_text(api: Any, content: bytes, name: str) -> None:
+    api.store_flow(HOOKED)
+
+    body = api.post(f"{HOOK}/s3cret", token=None, content=content).json()
+
+    assert body["outputs"] == {"name": name}
+
+
+def test_headers_and_parameters_arrive_but_no_credentials(api: Any) -> None:
+    api.store_flow(HOOKED)
+    headers = {"x-event": "push", "cookie": "session=1"}
+
+    variables = api.post(f"{HOOK}/s3cret/some/path?a=1&a=2", headers=headers).json()["trigger"]["variables"]
+
+    assert variables["parameters"] == {"a": ["1", "2"]}
+    assert variables["headers"]["x-event"] == ["push"]
+    assert variables["path"] == "some/path"
+    assert "authorization" not in variables["headers"]
+    assert "cookie" not in variables["headers"]
+
+
+@pytest.mark.parametrize(
+    "path", ["company.team/hello/wrong", "company.team/hello/s3cre", "company.team/nothing/s3cret"]
+)
+def test_an_unknown_flow_and_a_wrong_key_get_the_same_answer(api: Any, path: str) -> None:
+    api.store_flow(HOOKED)
+
+    answer = api.post(f"/api/v1/main/executions/webhook/{path}", token=None)
+
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Webhook not found")
+
+
+def test_a_trigger_that_is_switched_off_is_not_there(api: Any) -> None:
+    api.store_flow(HOOKED)
+    row = TriggerState("company.team", "hello", "hook", kind="WEBHOOK", disabled=True)
+    api.services.store.write(lambda db: db.triggers.put(row))
+
+    assert api.post(f"{HOOK}/s3cret", token=None).status_code == 404
+
+
+def test_conditions_that_do_not_hold_start_nothing(api: Any) -> None:
+    api.store_flow(HOOKED + '    when: "{{ trigger.parameters.go is defined }}"\n')
+
+    refused = api.post(f"{HOOK}/s3cret", token=None)
+    started = api.post(f"{HOOK}/s3cret?go=1", token=None)
+
+    assert (refused.status_code, refused.content) == (204, b"")
+    assert started.status_code == 200
+
+
+def test_a_disabled_flow_is_a_conflict(api: Any) -> None:
+    api.store_flow(HOOKED + "disabled: true\n")
+
+    assert api.post(f"{HOOK}/s3cret", token=None).status_code == 409
+
+
+def test_too_long_a_backlog_is_answered_with_when_to_come_back(api: Any) -> None:
+    api.store_flow(HOOKED)
+    engine: Engine = api.services.engine
+    backlog: Callable[[], int] = lambda: 1_000_000  # noqa: E731 - what the engine asks
+    engine.backlog = backlog
+
+    answer = api.post(f"{HOOK}/s3cret", token=None)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_a_body_over_a_mebibyte_is_refused(api: Any) -> None:
+    api.store_flow(HOOKED)
+
+    assert api.post(f"{HOOK}/s3cret", token=None, content=b"x" * (1024 * 1024 + 1)).status_code == 413

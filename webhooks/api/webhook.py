@@ -1,0 +1,91 @@
+"""Flows started by requests: no token, the key in the address is the proof.
+
+This is the busiest route of a server, so it stays on the event loop: no thread, one durable insert shared with
+whoever asks at the same time, and a refusal at once when too much waits already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from runner.access import Permission
+from runner.errors import NotFoundError
+from runner.executions.models import Execution
+from runner.settings import Settings
+from runner.triggers.models import Webhook
+from runner.triggers.webhook import find, request_for, variables
+from webhooks.call import Call
+from webhooks.following import until_terminal
+from webhooks.problems import Json
+from webhooks.routes import TENANT, Endpoint
+from webhooks.shapes import execution_url, labels_json, state_json
+
+_LONGEST_WAIT_S: Final = 600.0
+# What a caller sends to prove itself to somebody else must not end up in the variables of an execution.
+_KEPT_BACK: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+async def start(call: Call) -> Response:
+    """Start the flow whose webhook has this key; 204 when its conditions do not hold."""
+    namespace, flow_id, key = call.path("namespace"), call.path("id"), call.path("key")
+    engine = call.services.engine
+    body = await call.request.body()
+    try:
+        flow = engine.catalogue.get(namespace, flow_id)
+    except NotFoundError:
+        raise _unknown() from None
+    found = find(engine, flow, key)
+    if found is None:
+        raise _unknown()
+    trigger, render = found
+    seen = variables(body, _headers(call), call.request.query_params.multi_items())
+    if "path" in call.request.path_params:
+        seen["path"] = call.path("path")
+    new = request_for(flow, trigger, seen, render)
+    if new is None:
+        return Response(status_code=204)
+    execution = await asyncio.wrap_future(engine.submit(new))
+    if trigger.wait:
+        ended = await until_terminal(call.services, execution.id, _LONGEST_WAIT_S)
+        execution = ended or execution
+    return Json(_answer(call.services.settings, execution, trigger))
+
+
+def _headers(call: Call) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in call.request.headers.items() if name not in _KEPT_BACK]
+
+
+def _unknown() -> NotFoundError:
+    # One answer for an unknown flow, an unknown key and a trigger that is off: nothing is confirmed to who guesses.
+    return NotFoundError("webhook.missing", "Webhook not found")
+
+
+def _answer(settings: Settings, execution: Execution, trigger: Webhook) -> dict[str, Any]:
+    return {
+        "tenantId": TENANT,
+        "id": execution.id,
+        "namespace": execution.namespace,
+        "flowId": execution.flow_id,
+        "flowRevision": execution.flow_revision,
+        "trigger": execution.trigger.as_json() if execution.trigger else None,
+        "labels": labels_json(execution.labels),
+        "inputs": execution.inputs,
+        "outputs": execution.outputs if trigger.return_outputs else {},
+        "state": state_json(execution.state, execution.histories, execution.created_at),
+        "url": execution_url(settings, execution),
+    }
+
+
+def endpoints() -> list[Endpoint]:
+    """Return the routes of this file: with and without a tenant, with and without a path after the key."""
+    proof, summary = Permission.OWN_PROOF, "Start a flow by its key"
+    key = "/executions/webhook/{namespace}/{id}/{key}"
+    return [
+        Endpoint(method, base + key + rest, proof, start, summary, "webhooks", takes="*/*", reads_body=False)
+        for base in ("/api/v1/{tenant}", "/api/v1")
+        for rest in ("", "/{path:path}")
+        for method in ("POST", "GET", "PUT")
+    ]
