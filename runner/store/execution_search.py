@@ -42,7 +42,10 @@ _SORTABLE: Final[dict[str, Any]] = {
 }
 
 _COUNT_BY_STATE: Final = Statement(sa.select(_e.state, sa.func.count()).group_by(_e.state))
-_OPEN_IDS: Final = Statement(sa.select(_e.id).where(_OPEN).order_by(_e.created_at, _e.id))
+# In the order of the partial index: asked for another one, SQLite would read all executions that ever were.
+_OPEN_IDS: Final = Statement(
+    sa.select(_e.created_at, _e.id).where(_OPEN).order_by(_e.namespace, _e.flow_id, _e.created_at)
+)
 _DUE: Final = Statement(
     sa.union(
         sa.select(_e.id).where(_e.due_at <= sa.bindparam("now"), _e.due_at.is_not(None), _OPEN),
@@ -111,7 +114,7 @@ class ExecutionSearch:
 
     def open_ids(self) -> list[str]:
         """Return the executions that have not ended, the oldest first."""
-        return [row[0] for row in self._db.all(_OPEN_IDS)]
+        return [execution_id for _, execution_id in sorted(self._db.all(_OPEN_IDS))]
 
     def due(self, now: datetime) -> list[str]:
         """Return the open executions that have a timer, their own or one of their runs', at or before `now`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,14 +25,15 @@ _VALUES: Final[dict[str, Any]] = {
 }
 INSERT: Final = Statement(sa.insert(_table).values(_VALUES))
 _INSERT_ID: Final = Statement(sa.insert(_table).values(_VALUES).returning(_c.id))
+# One kind at a time and in the order of its index: with a long backlog, nothing is read beyond the limit.
 _TAKE: Final = Statement(
-    _rows.select(one_of(_c.kind, "kinds"), _c.available_at <= sa.bindparam("now"))
+    _rows.select(_c.kind == sa.bindparam("of"), _c.available_at <= sa.bindparam("now"))
     .order_by(_c.available_at, _c.id)
     .limit(sa.bindparam("count", type_=sa.Integer()))
 )
 _OLDER: Final = Statement(
-    _rows.select(one_of(_c.kind, "kinds"), _c.created_at <= sa.bindparam("before"))
-    .order_by(_c.id)
+    _rows.select(_c.kind == sa.bindparam("of"), _c.created_at <= sa.bindparam("before"))
+    .order_by(_c.available_at, _c.id)
     .limit(sa.bindparam("count", type_=sa.Integer()))
 )
 _DELETE: Final = Statement(sa.delete(_table).where(one_of(_c.id, "ids")))
@@ -76,13 +78,11 @@ class Outbox:
 
     def take(self, kinds: Collection[str], limit: int, now: datetime) -> list[OutboxRow]:
         """Return the rows that may be acted on, those that waited longest first. They stay until deleted."""
-        found = self._db.all(_TAKE, kinds=listed(kinds), now=to_micros(now), count=limit)
-        return [self._decode(row) for row in found]
+        return self._oldest(_TAKE, kinds, limit, now=to_micros(now))
 
     def older_than(self, kinds: Collection[str], seconds: float, now: datetime, limit: int) -> list[OutboxRow]:
-        """Return the rows that were written at least `seconds` before `now`, the oldest first."""
-        before = to_micros(now - timedelta(seconds=seconds))
-        return [self._decode(row) for row in self._db.all(_OLDER, kinds=listed(kinds), before=before, count=limit)]
+        """Return the rows that were written at least `seconds` before `now`, those that waited longest first."""
+        return self._oldest(_OLDER, kinds, limit, before=to_micros(now - timedelta(seconds=seconds)))
 
     def of_key(self, kind: str, key: str) -> list[int]:
         """Return the ids of the rows of one kind about one thing."""
@@ -111,6 +111,11 @@ class Outbox:
     def counts(self) -> dict[str, tuple[int, datetime]]:
         """Return for each kind the number of its rows and the moment the oldest was written."""
         return {kind: (count, from_micros(oldest)) for kind, count, oldest in self._db.all(_COUNTS)}
+
+    def _oldest(self, statement: Statement, kinds: Collection[str], limit: int, **moment: int) -> list[OutboxRow]:
+        found = [row for kind in kinds for row in self._db.all(statement, of=kind, count=limit, **moment)]
+        found.sort(key=itemgetter(3, 4))  # available_at, id
+        return [self._decode(row) for row in found[:limit]]
 
     def _decode(self, values: tuple[object, ...]) -> OutboxRow:
         at_once = values[3] == 0

@@ -76,7 +76,8 @@ executions: Final = _table(
     text("trigger_execution_id", null=True),  # trigger.variables.executionId, to be searched by
     keys=("id",),
 )
-_index("executions_created", executions.c.created_at)
+_index("executions_created", executions.c.created_at, executions.c.id)
+_index("executions_state", executions.c.state, executions.c.created_at)
 _index("executions_flow", executions.c.namespace, executions.c.flow_id, executions.c.created_at)
 _index(
     "executions_open",

@@ -105,12 +105,13 @@ def executions() -> None:
         text("trigger_execution_id", null=True),
         keys=("id",),
     )
-    index("executions_created", "executions", "created_at")
+    index("executions_created", "executions", "created_at", "id")
     index("executions_due", "executions", "due_at", where="due_at IS NOT NULL AND ended_at IS NULL")
     index("executions_flow", "executions", "namespace", "flow_id", "created_at")
     index("executions_open", "executions", "namespace", "flow_id", "created_at", where="ended_at IS NULL")
     index("executions_parent", "executions", "parent_id", where="parent_id IS NOT NULL")
     index("executions_parent_execution", "executions", "parent_execution_id", where="parent_execution_id IS NOT NULL")
+    index("executions_state", "executions", "state", "created_at")
     index(
         "executions_trigger_execution", "executions", "trigger_execution_id", where="trigger_execution_id IS NOT NULL"
     )
