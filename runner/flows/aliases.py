@@ -53,4 +53,4 @@ def canonical(name: str) -> str:
         if word.endswith("Condition") and word not in _KEEP_SUFFIX and word != "Condition":
             spelled = "core.condition." + word.removesuffix("Condition")
     spelled = _RENAMED.get(spelled, spelled)
-    return spelled if spelled.startswith("io.kestra.") else PREFIX + spelled
+    return spelled if f"{spelled}.".startswith("io.kestra.") else PREFIX + spelled

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
-from pydantic import AliasChoices, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.durations import parse_duration
@@ -189,7 +189,7 @@ class Builder:
             hint = did_you_mean(name, field_names(cls)) or "known properties: " + ", ".join(sorted(_aliases(cls)))
             mark = self._positions.key(where)
         elif detail["type"] == "missing":
-            fault, message = "missing", f"the property `{name}` is required"
+            fault, message, hint = "missing", f"{name}: must not be null", f"the property `{name}` is required"
             mark = self._positions.at(path)
         elif detail["type"] == "value_error":
             message = message.removeprefix("Value error, ")
@@ -222,7 +222,7 @@ def _class_name(cls: type[Model], word: str) -> str:
 
 
 @functools.cache
-def field_names(cls: type[Model]) -> Mapping[str, str]:
+def field_names(cls: type[BaseModel]) -> Mapping[str, str]:
     """Return the field of `cls` for each name that it may have in YAML."""
     names: dict[str, str] = {}
     for field_name, field in cls.model_fields.items():

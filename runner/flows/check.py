@@ -68,16 +68,16 @@ def _flow_id(flow: Flow) -> Iterator[Finding]:
 def _unique_ids(flow: Flow) -> Iterator[Finding]:
     tasks = list(flow.all_tasks())
     tasks += [inner for task in tasks if isinstance(task, Pause) and task.on_pause for inner in walk(task.on_pause)]
-    for word, things, message in (
-        ("task", tasks, "Duplicate task id with name [{}]"),
-        ("trigger", flow.triggers, "Duplicate trigger id with name [{}]"),
-        ("output", flow.outputs, "Duplicate output with name [{}]"),
+    for code, things, message in (
+        ("task.id.duplicate", tasks, "Duplicate task id with name [{}]"),
+        ("trigger.id.duplicate", flow.triggers, "Duplicate trigger id with name [{}]"),
+        ("output.id.duplicate", flow.outputs, "Duplicate output with name [{}]"),
     ):
         counts = Counter(thing.id for thing in things)
         for name, count in counts.items():
             if count > 1:
                 again = [thing for thing in things if thing.id == name][1]
-                yield Finding(f"{word}.id.duplicate", message.format(name), again, ("id",), "ids are unique in a flow")
+                yield Finding(code, message.format(name), again, ("id",), "ids are unique in a flow")
 
 
 def _labels(flow: Flow) -> Iterator[Finding]:
@@ -151,11 +151,13 @@ def _working_directory(task: WorkingDirectory) -> Iterator[Finding]:
 
 def _task_runner(task: Task) -> Iterator[Finding]:
     spec = getattr(task, "task_runner", None)
-    name = spec.get("type") if isinstance(spec, Mapping) else None
+    if not isinstance(spec, Mapping):
+        return
+    name = spec.get("type")
     if not isinstance(name, str) or "{{" in name:
         return
     try:
-        runner_class(name)
+        names = field_names(runner_class(name))
     except TaskRunnerError as error:
         if error.code != "runner.type.unknown":
             raise
@@ -164,6 +166,11 @@ def _task_runner(task: Task) -> Iterator[Finding]:
         yield Finding("runner.type.unknown", f"no task runner named {name!r}", task, ("taskRunner", "type"), hint)
     except ImportError:
         return  # the runner is known; its vendor library is asked for when a task uses it
+    else:
+        for key in spec:
+            if key not in names:
+                message = f'Unrecognized field "{key}" (class {name}), not marked as ignorable'
+                yield Finding("runner.property.unknown", message, task, ("taskRunner", key), did_you_mean(key, names))
 
 
 def _retries(flow: Flow) -> Iterator[Finding]:
@@ -202,14 +209,20 @@ def _retry(retry: Retry) -> Iterator[Finding]:
 
 def _triggers(flow: Flow) -> Iterator[Finding]:
     for trigger in flow.triggers:
-        cron = getattr(trigger, "cron", None)
-        if isinstance(cron, str):
-            from runner.triggers.cron import check_cron
+        cron, timezone = getattr(trigger, "cron", None), getattr(trigger, "timezone", None)
+        try:
+            if isinstance(cron, str):
+                from runner.triggers.cron import check_cron
 
-            try:
+                within = "cron"
                 check_cron(cron, with_seconds=bool(getattr(trigger, "with_seconds", False)))
-            except MainstemError as error:
-                yield Finding(error.code, error.message, trigger, ("cron",), error.hint)
+            if isinstance(timezone, str) and "{" not in timezone:
+                from runner.triggers.dates import parse_zone
+
+                within = "timezone"
+                parse_zone(timezone)
+        except MainstemError as error:
+            yield Finding(error.code, error.message, trigger, (within,), error.hint)
 
 
 def _plugin_defaults(flow: Flow) -> Iterator[Finding]:

@@ -1,9 +1,9 @@
 """`pluginDefaults`: values for every map whose `type` starts with a given name.
 
 Children are filled in before the maps around them. A default matches when its type equals the map's type or is a
-textual prefix of it; both are compared in their canonical spelling. Of several defaults the earlier wins, the map's
-own values win over all of them, and forced ones win over the map. Maps merge deeply; lists are joined, the weaker
-side's items first.
+textual prefix of it; both are compared in their canonical spelling. Defaults are ordered from the flow outwards: of
+several the earlier wins, and the map's own values win over all of them. Forced ones win over the map, and of these
+the later, that is the outer one, wins. Maps merge deeply; lists are joined, the weaker side's items first.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _walk(value: Any, path: Path, defaults: Sequence[Default], names: KnownNames
         for default in matching:
             if not default.forced:
                 built = _merge(_applicable(default, built, names), built, _Side(path, moved, default.path))
-        for default in reversed(matching):
+        for default in matching:
             if default.forced:
                 built = _merge(built, _applicable(default, built, names), _Side(path, moved, default.path, forced=True))
     return built

@@ -151,6 +151,26 @@ def _found(source: str) -> list[tuple[str, str, int | None]]:
             "no task runner named 'core.runner.Proces'",
             4,
         ),
+        (
+            HEAD + TASKS + "triggers:\n  - {id: t, type: core.trigger.Schedule, cron: '0 25 * * *'}\n",
+            "cron.invalid",
+            "invalid cron expression '0 25 * * *': '25' is no hours, which goes from 0 to 23",
+            6,
+        ),
+        (
+            HEAD + TASKS + "triggers:\n  - {id: t, type: core.trigger.Schedule, cron: '@daily', timezone: Mars/X}\n",
+            "zone.unknown",
+            "timezone '(Mars/X)' is not a valid time-zone ID",
+            6,
+        ),
+        (
+            HEAD + TASKS + "triggers:\n"
+            "  - {id: t, type: core.trigger.Schedule, cron: '@daily'}\n"
+            "  - {id: t, type: core.trigger.Webhook, key: x}\n",
+            "trigger.id.duplicate",
+            "Duplicate trigger id with name [t]",
+            7,
+        ),
     ],
 )
 def test_a_broken_rule_is_reported_where_it_stands(source: str, code: str, message: str, line: int) -> None:
