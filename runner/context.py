@@ -293,15 +293,20 @@ class _Directory:
     """The directory of one attempt: made at first use, removed at the end when nobody else owns it."""
 
     def __init__(self, host: Host, task_run: TaskRun, factory: Callable[[], Path] | None) -> None:
-        self._root = host.settings.work_root
-        self._name = f"{task_run.id}-{max(1, task_run.attempts)}"
+        # Most tasks never ask for it, and the root is a digest to compute: nothing is worked out here.
+        self._host = host
+        self._task_run = task_run
         self._factory = factory
         self._path: Path | None = None
 
     def get(self) -> Path:
         if self._path is None:
-            self._path = self._factory() if self._factory is not None else make_work_dir(self._root, self._name)
+            self._path = self._factory() if self._factory is not None else self._make()
         return self._path
+
+    def _make(self) -> Path:
+        name = f"{self._task_run.id}-{max(1, self._task_run.attempts)}"
+        return make_work_dir(self._host.settings.work_root, name)
 
     def remove(self) -> None:
         if self._path is not None and self._factory is None:
@@ -315,7 +320,9 @@ def make_work_dir(root: Path, name: str) -> Path:
     Raises:
         MainstemError: `work.root.refused` when somebody else owns `root`, which lies in a shared folder by default.
     """
-    root.mkdir(parents=True, exist_ok=True, mode=0o711)
+    if not root.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        root.chmod(0o711)  # whatever the umask is: bodies of other users pass through it to their own directory
     status = root.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise MainstemError(

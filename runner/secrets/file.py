@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import yaml
-
-from runner.errors import InvalidError
+from runner.errors import FlowError, InvalidError
+from runner.flows.loader import load_value
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -81,10 +80,12 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
             message = f"{path} may be read by others (mode {stat.S_IMODE(status.st_mode):o})"
             raise InvalidError("secret.file.mode", message, hint=f"chmod 600 {path}")
         try:
-            content = yaml.safe_load(file) or {}
-        except (yaml.YAMLError, UnicodeDecodeError):
-            # The parser's own message quotes the file, which holds secrets.
-            raise InvalidError("secret.file.invalid", f"{path} is not valid YAML") from None
+            content = load_value(file.read()) or {}
+        except FlowError as error:
+            # The loader's own message may quote the file, which holds secrets.
+            place = error.problems[0].line
+            where = f", line {place}" if place else ""
+            raise InvalidError("secret.file.invalid", f"{path} is not acceptable YAML{where}") from None
     if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
         raise InvalidError("secret.file.invalid", f"{path} must hold maps of namespace, key and value")
     return {str(name): _texts(path, str(name), part) for name, part in content.items()}

@@ -179,11 +179,13 @@ class ScriptTask(Task):
         if result.status is Phase.SUCCEEDED:
             return Outcome(outputs, exit_code=result.exit_code)
         if result.failure_reason is FailureReason.CANCELLED:
-            raise TaskError("task.cancelled", result.message or "cancelled", outputs=outputs)
+            return Outcome(outputs, State.KILLED, result.message, failure_reason=result.failure_reason.value)
+        message = self._error(result)
+        ctx.log("ERROR", message)
         return Outcome(
             outputs,
             State.FAILED,
-            error=self._error(result),
+            error=message,
             exit_code=result.exit_code,
             failure_reason=None if result.failure_reason is None else result.failure_reason.value,
         )
