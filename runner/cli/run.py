@@ -110,7 +110,7 @@ class _Run:
         self.file = file
         self.room = room
         self.options = options
-        self.lines: list[str] = []
+        self.root = file.absolute().parent
 
     def run(self, inputs: Mapping[str, Any], labels: Mapping[str, str]) -> int:
         """Deploy the flow, start it, show it, print how it ended."""
@@ -118,6 +118,7 @@ class _Run:
         from runner.local import LocalEngine
 
         flow = self._checked_flow()
+        self.root = flow_root(self.file.absolute(), flow.namespace)
         store = self._store(flow)
         try:
             with LocalEngine(store, self._host(store)) as local:
@@ -159,7 +160,7 @@ class _Run:
         from runner.flows.parse import parse_flow
 
         found = []
-        for path, namespace in flow_files((self.file.absolute().parent,)):
+        for path, namespace in flow_files((self.root,)):
             if path.samefile(self.file) or path.stat().st_size > 1 << 20:
                 continue
             content = path.read_bytes()
@@ -190,7 +191,7 @@ class _Run:
             MemoryKeyValues(),
             environment=os.environ,
             log=lambda entry: store.logs.append([entry]),
-            files=DirectoryNamespaceFiles(self.file.absolute().parent),
+            files=DirectoryNamespaceFiles(self.root),
             execution_of=lambda execution_id: store.read(lambda db: db.executions.get(execution_id)),
             runs_of=lambda execution_id: store.read(lambda db: db.executions.runs(execution_id)),
             error_logs_of=error_logs,
@@ -219,6 +220,17 @@ class _Run:
         if self.options["as_json"]:
             click.echo(_as_json(local, execution))
         return 1 if execution.state.is_failed else 0
+
+
+def flow_root(file: Path, namespace: str) -> Path:
+    """Return the folder that holds the namespaces' folders: above `a.b/` or `a/b/` when the file of `a.b` is in there."""
+    for parts in ((namespace,), tuple(namespace.split("."))):
+        folder = file.parent
+        while folder.name in {"flows", "_flows"}:
+            folder = folder.parent
+        if folder.parts[-len(parts) :] == parts:
+            return folder.parents[len(parts) - 1]
+    return file.parent
 
 
 def _as_json(local: LocalEngine, execution: Execution) -> str:
