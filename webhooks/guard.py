@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,6 +23,8 @@ _SLOWEST_BYTES_PER_S: Final = 1024
 _SLOW_GRACE_S: Final = 5.0  # the rate is not judged before
 _LINGER_BYTES: Final = 8 * _MIB
 _LINGER_S: Final = 2.0
+_LONGEST_PATH: Final = 4096
+_ODD_PATH: Final = re.compile(r"//|/\.{1,2}(?:/|$)|[\x00-\x1f\x7f\\;\ufffd]")
 _SINGLE_HEADERS: Final = frozenset({b"host", b"content-length", b"content-type", b"authorization"})
 
 
@@ -41,7 +44,8 @@ CLASSES: Final = MappingProxyType(
     {
         "hooks": Traffic("hooks", 25 * _MIB, 30.0, 128, takes_encoding=True),
         "git": Traffic("git", 256 * _MIB, 600.0, 32, takes_encoding=True),
-        # Many at once, because who waits for an execution to end counts too; the body is read after the caller is known.
+        # Many at once, because who waits for an execution to end counts too. Their bodies are read only after the
+        # caller is known.
         "files": Traffic("files", 256 * _MIB, 600.0, 512),
         "streams": Traffic("streams", _MIB, 30.0, 512),
         "health": Traffic("health", 1024, 5.0, 64),
@@ -70,14 +74,10 @@ def refuse_path(path: str, raw_path: bytes) -> str | None:
     Routes are matched on the decoded path and carry their own permission, so none of these shapes would get past
     them; refusing keeps proxies and logs from reading a path differently from us (CVE-2026-53576 and its like).
     """
-    if not path.startswith("/") or len(raw_path) > 4096:
+    if not path.startswith("/") or len(raw_path) > _LONGEST_PATH:
         return "the path is too long or does not begin with a slash"
-    if "//" in path:
-        return "the path has an empty segment"
-    if any(part in {".", ".."} for part in path.split("/")):
-        return "the path has a dot segment"
-    if any(char in path for char in "\\;\x7f\ufffd") or any(ord(char) < 0x20 for char in path):
-        return "the path has a character that is not allowed"
+    if _ODD_PATH.search(path):
+        return "the path has an empty or a dot segment, or a character that is not allowed"
     return None
 
 

@@ -158,7 +158,7 @@ class EmbeddedServer:
         self._exit.callback(self.parts.sync.close)
         self.parts.runtime.start()
         self._exit.callback(self.parts.runtime.stop, self.settings.grace_period_s)
-        self._poller = Poller(store, self.parts.sync, self.settings)
+        self._poller = Poller(self.parts.sync, store)
         self._poller.start()
         self._exit.callback(self._poller.stop)
 
@@ -205,9 +205,9 @@ class EmbeddedServer:
         return 0
 
     def _mounted(self) -> tuple[Any, ...]:
-        from webhooks.mounts import mounted_apps
+        from webhooks.mounts import hosted_git
 
-        return mounted_apps(self.parts, self._poller)
+        return (hosted_git(self.parts),)
 
     def banner(self, seconds: float) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""
