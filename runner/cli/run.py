@@ -223,7 +223,7 @@ class _Run:
 
 
 def flow_root(file: Path, namespace: str) -> Path:
-    """Return the folder that holds the namespaces' folders: above `a.b/` or `a/b/` when the file of `a.b` is in there."""
+    """Return the folder of the namespaces: above `a.b/` or `a/b/` when the file of `a.b` lies in there."""
     for parts in ((namespace,), tuple(namespace.split("."))):
         folder = file.parent
         while folder.name in {"flows", "_flows"}:
