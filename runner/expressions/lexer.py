@@ -104,8 +104,14 @@ class _Splitter:
             if match is None:
                 self._text(len(self.source), trim_end=False)
                 break
-            self._text(match.start(), trim_end=self.source.startswith("-", match.end()))
-            self._delimited(match)
+            raw = _RAW.match(self.source, match.start())
+            # Kestra cuts `raw` out before Pebble sees the text, so a `-` there trims nothing; at `verbatim` it does.
+            trims = self.source.startswith("-", match.end()) and not (raw and raw[1] == "raw")
+            self._text(match.start(), trim_end=trims)
+            if raw is not None:
+                self._raw(raw)
+            else:
+                self._delimited(match)
         return self.segments
 
     def _text(self, end: int, *, trim_end: bool) -> None:
@@ -123,10 +129,6 @@ class _Splitter:
         opener = match.group()
         if opener == "{#":
             self._comment(match.start())
-            return
-        raw = _RAW.match(self.source, match.start()) if opener == "{%" else None
-        if raw is not None:
-            self._raw(raw)
             return
         start = match.end() + self.source.startswith("-", match.end())
         lexer = Lexer(self.source, start, self.limits)
@@ -147,11 +149,12 @@ class _Splitter:
         closing = re.compile(rf"\{{%(-?)\s*end{opening[1]}\s*(-?)%\}}").search(self.source, opening.end())
         if closing is None:
             raise syntax_error(self.source, opening.start(), f"`{opening[1]}` is not closed with `end{opening[1]}`")
+        trims = opening[1] == "verbatim"
         self.position = opening.end()
-        self.trim_next = opening[2] == "-"
-        self._text(closing.start(), trim_end=closing[1] == "-")
+        self.trim_next = trims and opening[2] == "-"
+        self._text(closing.start(), trim_end=trims and closing[1] == "-")
         self.position = closing.end()
-        self.trim_next = closing[2] == "-"
+        self.trim_next = trims and closing[2] == "-"
 
 
 class Lexer:

@@ -7,13 +7,18 @@ import random
 import secrets
 import uuid
 from datetime import datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from runner.errors import ExpressionError
+from runner.executions.models import Execution
 from runner.expressions import Scope
+from runner.flows.models import Flow
 from runner.ids import new_id
 from runner.secrets.encryption import Encryption
+from runner.storage.access import may_read
+from runner.storage.uris import is_uri
 
 
 class CaseServices:
@@ -21,6 +26,7 @@ class CaseServices:
 
     def __init__(self, setup: dict[str, Any], context: dict[str, Any], zone: ZoneInfo) -> None:
         self.setup = setup
+        self.context = context
         self.namespace = str((context.get("flow") or {}).get("namespace") or "")
         self.zone = zone
 
@@ -40,7 +46,24 @@ class CaseServices:
             raise ExpressionError("kv.missing", f"The key '{key}' does not exist in the namespace '{where}'.")
         return values.get(key)
 
+    def _check_access(self, uri: str) -> None:
+        """Apply the product's rule to the execution that the context describes."""
+        flow, run, cause = (self.context.get(name) or {} for name in ("flow", "execution", "trigger"))
+        execution = SimpleNamespace(
+            id=run.get("id"),
+            original_id=run.get("originalId"),
+            parent_id=None,
+            parent_execution_id=None,
+            trigger=SimpleNamespace(variables=cause),
+        )
+        own = SimpleNamespace(id=flow.get("id") or "", namespace=self.namespace)
+        if not may_read(uri, cast("Execution", execution), cast("Flow", own)):
+            message = f"Unable to read the file '{uri}' as it didn't belong to the current execution"
+            raise ExpressionError("storage.file.refused", message)
+
     def read_file(self, uri_or_path: str) -> bytes:
+        if is_uri(uri_or_path):
+            self._check_access(uri_or_path)
         path = uri_or_path.removeprefix("kestra://")
         content = (self.setup.get("storage_files") or {}).get(path)
         if content is None:
@@ -54,7 +77,7 @@ class CaseServices:
         own = files.get(self.namespace, files)
         own = own if isinstance(own, dict) else files
         prefix = f"kestra:///{self.namespace.replace('.', '/')}/_files/"
-        return own.get(path.removeprefix(prefix).lstrip("/"))
+        return {name.lstrip("/"): text for name, text in own.items()}.get(path.removeprefix(prefix).lstrip("/"))
 
     def file_size(self, uri: str) -> int:
         return len(self.read_file(uri))

@@ -1,4 +1,4 @@
-"""Encryption with a key that the flow holds: AES-256-GCM, the nonce before the ciphertext, all in base 64."""
+"""Encryption with a key that the flow holds: AES-GCM, the nonce before the ciphertext, all in base 64."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from runner.expressions.frame import Frame
 from runner.expressions.registry import function
 from runner.expressions.values import to_text
 
+_KEY_BYTES: Final = frozenset({16, 24, 32})
 _NONCE: Final = 12  # bytes; what GCM is defined for
 
 
 @function()
 def encrypt(frame: Frame, key: str, plaintext: str) -> str:
-    """Return the text encrypted with `key`, 32 bytes (or their base 64)."""
+    """Return the text encrypted with `key`: 16, 24 or 32 bytes in base 64."""
     return encrypt_text(to_text(plaintext), key, frame.services.random_bytes(_NONCE))
 
 
@@ -51,11 +52,12 @@ def _cipher(key: Any) -> Any:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     content = to_text(key).encode()
-    if len(content) not in {16, 24, 32}:
-        try:
-            content = base64.b64decode(content, validate=True)
-        except binascii.Error:
-            content = b""
-    if len(content) not in {16, 24, 32}:
-        raise ExpressionError("expression.argument", "an encryption key has 16, 24 or 32 bytes")
-    return AESGCM(content)
+    try:
+        decoded = base64.b64decode(content, validate=True)
+    except binascii.Error:
+        decoded = b""
+    # Kestra's keys are base 64; a plain text of the right length is taken as it is.
+    chosen = next((one for one in (decoded, content) if len(one) in _KEY_BYTES), None)
+    if chosen is None:
+        raise ExpressionError("expression.argument", "an encryption key has 16, 24 or 32 bytes, in base 64")
+    return AESGCM(chosen)

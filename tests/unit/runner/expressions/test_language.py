@@ -93,6 +93,8 @@ def _render(template: str) -> str:
         ("{% block a %}x{% endblock %}{{ block('a') }}", "xx"),
         ("{% filter upper | replace({'B': '-'}) %}abc{{ name }}{% endfilter %}", "A-CX"),
         ("See {% raw %}{{ var }}{% endraw %}{% verbatim %}{% x %}{% endverbatim %}", "See {{ var }}{% x %}"),
+        ("a {%- raw -%} {{ x }} {%- endraw -%} b {% raw %}{{ y }}{% endraw %}", "a  {{ x }}  b {{ y }}"),
+        ("a {%- verbatim -%} {{ x }} {%- endverbatim -%} b", "a{{ x }}b"),
         ("a {# comment {{ x #}b", "a b"),
         ("a \n {{- 1 -}} \n b{%- if true -%} c {%- endif %}", "a1bc"),
         ("{% if true %}\n{% endif %}\n", "\n\n"),
