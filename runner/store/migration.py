@@ -108,7 +108,11 @@ def known_versions() -> list[str]:
 
 
 def migrate(url: str) -> str:
-    """Bring the tables at `url` to `HEAD` in one transaction; give `HEAD`. Tables of a newer program are refused."""
+    """Bring the tables at `url` to `HEAD` in one transaction; give `HEAD`.
+
+    Raises:
+        StoreError: `store.schema.new`; `store.migration.failed`, and nothing was changed; `store.file.denied`.
+    """
     from alembic import command
     from alembic.config import Config
 
@@ -126,6 +130,12 @@ def migrate(url: str) -> str:
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except sa.exc.DBAPIError as error:
+        raise StoreError(
+            "store.migration.failed",
+            f"{parsed!r} could not be brought to schema {HEAD}: {error.orig}",
+            hint="nothing was changed",
+        ) from error
     finally:
         engine.dispose()
     return HEAD
@@ -144,7 +154,12 @@ def make_logs(path: Path) -> None:
 def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() == POSTGRESQL:
         return sa.create_engine(url, poolclass=sa.pool.NullPool)
-    sqlite_path(url).touch(mode=0o600, exist_ok=True)
+    try:
+        sqlite_path(url).touch(mode=0o600, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            "store.file.denied", f"cannot write {url.database}: {error.strerror}", hint="make its folder, or let us in"
+        ) from error
     engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args={"isolation_level": None, "timeout": 10})
 
     # The driver would commit before each DDL statement; a migration has to be one transaction.
