@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from runner.errors import ConflictError
@@ -15,6 +15,8 @@ from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Revision
 from runner.store.session import Session
 from sync.plan import FlowKey, Plan
 from sync.plan_text import active_line, held_lines, invalid_line
+
+RACED: Final = "environment.revision.raced"
 
 
 class Outcome(enum.StrEnum):
@@ -97,7 +99,7 @@ class Activation:
         def switch(db: Session) -> dict[FlowKey, FlowVersion]:
             if not db.environments.swap_active(plan.environment, plan.base, plan.commit, at=now):
                 raise ConflictError(
-                    "environment.revision.raced",
+                    RACED,
                     f"environment {plan.environment} was switched to another revision meanwhile",
                     hint="plan again",
                 )

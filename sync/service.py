@@ -19,7 +19,7 @@ from runner.flows.catalogue import Catalogue
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Repository, Revision
-from sync.activation import Activation, Outcome, RevisionResult
+from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.files import GitNamespaceFiles
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
@@ -153,6 +153,8 @@ class SyncService:
             plan = self._planner.plan(source, environment.name, head)
             return self.apply(plan, actor=actor, started=started)
         except MainstemError as error:
+            if error.code == RACED:  # another process was faster with the same repository: nothing is wrong
+                return RevisionResult(environment.name, Outcome.UNCHANGED, head, self.environment(known.name).active)
             return self._failed(environment, error, head)
 
     def _is_settled(self, environment: Environment, head: str, *, is_forced: bool) -> bool:

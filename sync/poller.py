@@ -1,0 +1,130 @@
+"""Look at every repository again and again, and at once when somebody says that it has changed."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from runner.errors import MainstemError
+from runner.store import Store
+from sync.activation import Outcome
+from sync.origins import HOSTED
+from sync.service import SyncService
+
+log = logging.getLogger(__name__)
+
+_JITTER: Final = 0.1
+_LONGEST_S: Final = 3_600.0
+_MOST_FAILURES: Final = 6
+_HOSTED_S: Final = 300.0
+_STOP_S: Final = 1.0
+_PAUSE_S: Final = 5.0
+
+
+def next_wait(interval_s: float, failures: int, chance: float) -> float:
+    """Return the seconds until the next look: the interval, doubled per failure in a row up to an hour.
+
+    `chance` between 0 and 1 spreads many servers over a tenth of the interval on either side.
+    """
+    wait = min(interval_s * 2.0 ** min(failures, _MOST_FAILURES), max(_LONGEST_S, interval_s))
+    return wait * (1 - _JITTER + 2 * _JITTER * chance)
+
+
+class Poller:
+    """A thread that reconciles repositories when their interval has passed or when they are requested.
+
+    Requests for one repository that come while it waits or runs are one: a burst of deliveries is one fetch.
+    """
+
+    def __init__(
+        self,
+        service: SyncService,
+        store: Store,
+        *,
+        chance: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._service = service
+        self._store = store
+        self._chance = chance
+        self._monotonic = monotonic
+        self._wake = threading.Condition()
+        self._requested: dict[str, str] = {}
+        self._due: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._is_stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; the first look at everything comes at once."""
+        self._thread = threading.Thread(target=self._run, name="sync-poller", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. A fetch that hangs is left to the end of the process after a second."""
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify_all()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+
+    def request(self, repository: str, actor: str = "webhook") -> None:
+        """Look at `repository` as soon as possible. Returns at once."""
+        with self._wake:
+            self._requested[repository] = actor
+            self._wake.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                intervals = self._intervals()
+            except Exception:  # a store that is away must not end polling: it is asked again
+                log.exception("the repositories cannot be listed")
+                intervals = {}
+            chosen = self._next(intervals)
+            if chosen is None:
+                return
+            name, actor = chosen
+            if name:
+                self._look(name, actor, intervals.get(name, _HOSTED_S))
+
+    def _intervals(self) -> dict[str, float]:
+        rows = self._store.read(lambda db: db.repositories.all())
+        # The hosted repository answers each push itself; polling only finds what a crash left between ref and store.
+        return {row.name: _HOSTED_S if row.kind == HOSTED else float(max(1, row.interval_s)) for row in rows}
+
+    def _next(self, intervals: dict[str, float]) -> tuple[str, str] | None:
+        """Wait for the next repository that is due or requested; None when stopping, a nameless one to look anew."""
+        with self._wake:
+            now = self._monotonic()
+            for name in intervals:
+                self._due.setdefault(name, now)
+            while not self._is_stopping:
+                now = self._monotonic()
+                if self._requested:
+                    return self._requested.popitem()
+                due = {name: at for name, at in self._due.items() if name in intervals}
+                first = min(due, key=due.__getitem__, default=None)
+                if first is not None and due[first] <= now:
+                    return first, "poll"
+                left = due[first] - now if first is not None else _PAUSE_S
+                if not self._wake.wait(min(left, _PAUSE_S)) and left >= _PAUSE_S:
+                    return "", ""  # repositories may have been added meanwhile
+        return None
+
+    def _look(self, name: str, actor: str, interval_s: float) -> None:
+        try:
+            results = self._service.reconcile_repository(name, actor=actor, reason="poll")
+            failed = any(result.outcome is Outcome.FAILED for result in results)
+        except MainstemError as error:
+            log.warning("a repository cannot be reconciled", extra={"repository": name, "code": error.code})
+            failed = True
+        except Exception:  # one repository must not end polling of the others
+            log.exception("reconciling failed", extra={"repository": name})
+            failed = True
+        self._failures[name] = self._failures.get(name, 0) + 1 if failed else 0
+        self._due[name] = self._monotonic() + next_wait(interval_s, self._failures[name], self._chance())

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import NotFoundError
+from runner.store import Store
+from runner.store.records import Repository
+from sync.activation import Outcome, RevisionResult
+from sync.poller import Poller, next_wait
+
+
+class Recorder:
+    """Stands in for the service: says when it was asked, and can be made to wait or to fail."""
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[str, str]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    def reconcile_repository(self, name: str, *, actor: str, reason: str) -> list[RevisionResult]:
+        assert reason == "poll"
+        self.looks.append((name, actor))
+        self.gate.wait(10)
+        if self.error:
+            raise self.error
+        return [RevisionResult("default", Outcome.UNCHANGED)]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+
+
+@pytest.fixture
+def polled(tmp_path: Path) -> Iterator[Any]:
+    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}")
+    recorder = Recorder()
+    poller = Poller(recorder, store)  # type: ignore[arg-type]  # the recorder has what the poller uses
+
+    def start(*repositories: Repository) -> tuple[Poller, Recorder]:
+        store.write(lambda db: [db.repositories.put(each) for each in repositories])
+        poller.start()
+        return poller, recorder
+
+    yield start
+    recorder.gate.set()
+    poller.stop()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "wait"),
+    [(0, 0.5, 60), (0, 0.0, 54), (0, 1.0, 66), (1, 0.5, 120), (3, 0.5, 480), (50, 0.5, 3_600)],
+)
+def test_the_wait_grows_with_failures_up_to_an_hour(failures: int, chance: float, wait: float) -> None:
+    assert next_wait(60, failures, chance) == pytest.approx(wait)
+
+
+def test_every_repository_is_looked_at_at_once(polled: Any) -> None:
+    _, recorder = polled(Repository("a", "https://a"), Repository("b", "https://b"))
+
+    wait_for(lambda: len(recorder.looks) == 2)
+
+    assert sorted(recorder.looks) == [("a", "poll"), ("b", "poll")]
+
+
+def test_a_burst_of_requests_is_one_look(polled: Any) -> None:
+    poller, recorder = polled(Repository("a", "https://a"))
+    wait_for(lambda: len(recorder.looks) == 1)
+    recorder.gate.clear()
+    poller.request("a", "github")
+    wait_for(lambda: len(recorder.looks) == 2)
+
+    for _ in range(100):
+        poller.request("a", "github")
+    recorder.gate.set()
+    wait_for(lambda: len(recorder.looks) == 3)
+
+    assert recorder.looks[1:] == [("a", "github")] * 2
+
+
+def test_a_failing_repository_does_not_end_polling(polled: Any) -> None:
+    poller, recorder = polled()
+    recorder.error = RuntimeError("boom")
+    poller.request("a")
+    wait_for(lambda: len(recorder.looks) == 1)
+    recorder.error = NotFoundError("repository.missing", "gone")
+
+    poller.request("b")
+    wait_for(lambda: len(recorder.looks) == 2)
+
+    assert [name for name, _ in recorder.looks] == ["a", "b"]
+
+
+def test_stopping_takes_less_than_a_second_even_while_a_fetch_hangs(polled: Any) -> None:
+    poller, recorder = polled(Repository("a", "https://a"))
+    recorder.gate.clear()
+    wait_for(lambda: len(recorder.looks) == 1)
+    started = time.monotonic()
+
+    poller.stop()
+
+    assert time.monotonic() - started < 1.5
