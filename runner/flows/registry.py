@@ -47,7 +47,10 @@ _TASKS: Mapping[str, str] = {
     "kv": "Delete Get GetKeys Set",
     "log": "Log",
     "output": "OutputValues",
-    "storage": "Concat Delete LocalFiles PurgeCurrentExecutionFiles Reverse Size Split Write",
+    "storage": (
+        "Concat DeduplicateItems Delete FilterItems LocalFiles PurgeCurrentExecutionFiles Reverse Size Split Write"
+    ),
+    "templating": "TemplatedTask",
 }
 _CONDITIONS = (
     "DateTimeBetween DayWeek DayWeekInMonth ExecutionFlow ExecutionLabels ExecutionNamespace ExecutionOutputs "

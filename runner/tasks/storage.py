@@ -20,6 +20,22 @@ from runner.ids import new_id
 from runner.plugin import Context, Outputs, Task
 from runner.storage.uris import execution_uri, is_uri
 from runner.tasks.script_files import collect_outputs, stage_inputs
+from runner.tasks.storage_items import DeduplicateItems, FilterItems
+
+__all__ = [
+    "Concat",
+    "DeduplicateItems",
+    "Delete",
+    "FilterItems",
+    "LocalFiles",
+    "PurgeCurrentExecutionFiles",
+    "Reverse",
+    "Size",
+    "Split",
+    "Write",
+    "cut",
+    "size_of",
+]
 
 _CHUNK = 1024 * 1024
 _SIZE = re.compile(r"(?P<number>\d+)\s*(?P<unit>B|KB|MB|GB|KIB|MIB|GIB)?", re.IGNORECASE)
@@ -96,20 +112,18 @@ class Split(Task):
         uri = ctx.render(self.from_)
         separator = ctx.render(self.separator).encode()
         with open_uri(ctx, uri) as file:
-            pieces = self._pieces(ctx, _rows(file.read(), separator))
+            pieces = self._pieces(ctx, file.read(), separator)
             suffix = PurePosixPath(uri).suffix
             return {"uris": [_stored(ctx, io.BytesIO(piece), suffix) for piece in pieces]}
 
-    def _pieces(self, ctx: Context, rows: list[bytes]) -> Iterator[bytes]:
-        if self.bytes_ is not None:
-            return _by_size(rows, _size(ctx.render(self.bytes_)))
-        if self.partitions is not None:
-            count = max(1, int(ctx.render(self.partitions)))
-            return (b"".join(rows[index::count]) for index in range(min(count, len(rows))))
-        if self.rows is not None:
-            count = max(1, int(ctx.render(self.rows)))
-            return (b"".join(rows[start : start + count]) for start in range(0, len(rows), count))
-        raise TaskError("storage.split.undecided", "one of `bytes`, `partitions` and `rows` must be given")
+    def _pieces(self, ctx: Context, content: bytes, separator: bytes) -> Iterator[bytes]:
+        return cut(
+            content,
+            separator,
+            size=None if self.bytes_ is None else size_of(ctx.render(self.bytes_)),
+            partitions=None if self.partitions is None else int(ctx.render(self.partitions)),
+            rows=None if self.rows is None else int(ctx.render(self.rows)),
+        )
 
 
 class Size(Task):
@@ -191,11 +205,41 @@ def _texts(ctx: Context, value: Any, name: str) -> list[str]:
     return [str(item) for item in rendered]
 
 
+def cut(
+    content: bytes, separator: bytes, *, size: int | None = None, partitions: int | None = None, rows: int | None = None
+) -> Iterator[bytes]:
+    """Yield the pieces of `content`, each of whole rows: by `size` in bytes, else by `partitions`, else by `rows`.
+
+    A piece ends with the row that reaches `size`; partitions are filled in turn, row by row. Nothing gives no piece.
+
+    Raises:
+        TaskError: `storage.split.undecided` when none of the three is given.
+    """
+    found = _rows(content, separator)
+    if size is not None:
+        return _by_size(found, size)
+    if partitions is not None:
+        count = min(max(1, partitions), len(found))
+        return (b"".join(found[index::count]) for index in range(count))
+    if rows is not None:
+        step = max(1, rows)
+        return (b"".join(found[start : start + step]) for start in range(0, len(found), step))
+    raise TaskError("storage.split.undecided", "one of `bytes`, `partitions` and `rows` must be given")
+
+
+def size_of(text: str) -> int:
+    """Return the bytes that a text such as `10MB` names. Raises `TaskError` `storage.size.invalid`."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise TaskError("storage.size.invalid", f"{text!r} is no size", hint="write it like 10MB")
+    return int(match["number"]) * _UNITS[(match["unit"] or "B").upper()]
+
+
 def _rows(content: bytes, separator: bytes) -> list[bytes]:
-    rows = content.split(separator)
-    ended = rows.pop() == b""
-    found = [row + separator for row in rows]
-    return found if ended else [*found, content[sum(map(len, found)) :]]
+    parts = content.split(separator)
+    rest = parts.pop()
+    rows = [part + separator for part in parts]
+    return [*rows, rest] if rest else rows
 
 
 def _by_size(rows: list[bytes], limit: int) -> Iterator[bytes]:
@@ -207,10 +251,3 @@ def _by_size(rows: list[bytes], limit: int) -> Iterator[bytes]:
             piece.clear()
     if piece:
         yield bytes(piece)
-
-
-def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise TaskError("storage.size.invalid", f"{text!r} is no size", hint="write it like 10MB")
-    return int(match["number"]) * _UNITS[(match["unit"] or "B").upper()]
