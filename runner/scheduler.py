@@ -179,13 +179,10 @@ class Scheduler:
         """Start the execution for a schedule's date and plan the next one; None when there is none to start.
 
         Nothing happens while the execution that the schedule started last is still going on, unless it allows that.
+        A schedule whose last execution ended in one of the states of `stopAfter` is switched off.
         """
         due = self._due(row, now)
-        if due is None or self._waits(due):
-            return None
-        moved = self._not_too_late(due, now)
-        if moved != due.at:
-            self._advance(row, moved, now)
+        if due is None or not self._may_start(due, now):
             return None
         try:
             tick = tick_at(due.trigger, due.at, now, self._zone, due.render, is_truthy)
@@ -196,6 +193,20 @@ class Scheduler:
             return self._store.write(lambda db: self._take(db, due, tick.date, now, new))
         except MainstemError as error:
             return self._fail(due, now, error)
+
+    def _may_start(self, due: _Due, now: datetime) -> bool:
+        """Return whether the date can be tried now; a date that cannot be tried any more is moved on."""
+        row = due.row
+        state = self._last_state(row)
+        if state is not None and state in due.trigger.stop_after:
+            self._move(row, lambda current: replace(current, disabled=True, updated_at=now))
+            return False
+        if state is not None and not state.is_terminal and not due.trigger.allow_concurrent:
+            return False
+        moved = self._not_too_late(due, now)
+        if moved != due.at:
+            self._advance(row, moved, now)
+        return moved == due.at
 
     def _due(self, row: TriggerState, now: datetime) -> _Due | None:
         """Return the schedule behind a row; rows whose schedule cannot fire any more are put to rest."""
@@ -213,12 +224,11 @@ class Scheduler:
             return None
         return _Due(row, flow, trigger, row.next_at, renderer(self._engine.host, flow, version, now))
 
-    def _waits(self, due: _Due) -> bool:
-        running_id = due.row.execution_id
-        if running_id is None or due.trigger.allow_concurrent:
-            return False
-        running = self._store.read(lambda db: db.executions.get(running_id))
-        return running is not None and not running.state.is_terminal
+    def _last_state(self, row: TriggerState) -> State | None:
+        """Return the state of the execution that the schedule started last; None when there is none any more."""
+        last_id = row.execution_id
+        last = self._store.read(lambda db: db.executions.get(last_id)) if last_id is not None else None
+        return last.state if last is not None else None
 
     def _not_too_late(self, due: _Due, now: datetime) -> datetime | None:
         """Return the date itself, or the first one that is not later than the schedule allows."""
@@ -267,10 +277,15 @@ class Scheduler:
         return current if current is not None and current.next_at == row.next_at and not current.disabled else None
 
     def _advance(self, row: TriggerState, next_at: datetime | None, now: datetime) -> None:
+        self._move(row, lambda current: replace(current, next_at=next_at, evaluated_at=now, updated_at=now))
+
+    def _move(self, row: TriggerState, change: Callable[[TriggerState], TriggerState]) -> None:
+        """Write a changed row, unless somebody else has moved it on."""
+
         def move(db: Session) -> None:
             current = self._still(db, row)
             if current is not None:
-                db.triggers.put(replace(current, next_at=next_at, evaluated_at=now, updated_at=now))
+                db.triggers.put(change(current))
 
         self._store.write(move)
 

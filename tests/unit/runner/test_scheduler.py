@@ -174,6 +174,19 @@ def test_a_schedule_may_overlap_when_it_says_so(world: World) -> None:
     assert world.dates() == ["2024-03-01T00:01:00Z", "2024-03-01T00:02:00Z", "2024-03-01T00:03:00Z"]
 
 
+def test_a_schedule_stops_after_an_end_it_names(world: World) -> None:
+    world.deploy(schedule("* * * * *", ", stopAfter: [SUCCESS]"))
+    scheduler = world.scheduler()
+
+    world.pass_time(scheduler, "2024-03-01T00:01:00+00:00")
+    world.end(world.executions()[0])
+    world.now = datetime(2024, 3, 1, 0, 2, tzinfo=UTC)
+    created = scheduler.run_due(world.now)
+
+    assert created == []
+    assert world.row().disabled
+
+
 def test_inputs_of_a_schedule_are_rendered_and_typed(world: World) -> None:
     inputs = "inputs:\n  - {id: day, type: STRING}\n  - {id: n, type: INT, defaults: 3}\n"
     world.deploy(schedule("@daily", ", inputs: {day: \"{{ trigger.date | date('yyyy-MM-dd') }}\"}"), more=inputs)

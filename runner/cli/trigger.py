@@ -1,0 +1,173 @@
+"""`mainstem trigger`: list triggers, show when schedules fire next, switch triggers off and on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.cli.client import Client, options, resolve
+from runner.errors import FlowError, InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from runner.flows.models import Flow
+
+_MOST_ROWS = 100  # a page of the list of triggers
+
+
+@click.group("trigger")
+def command() -> None:
+    """List triggers, show when schedules fire next, switch triggers off and on."""
+
+
+@command.command("list")
+@options
+@click.option("--namespace", "-n", help="Only triggers of this namespace and those below it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def list_triggers(client: Client, namespace: str | None, *, as_json: bool) -> None:
+    """List the triggers of the server with their next and last dates."""
+    rows = [row["state"] for row in _search(client)]
+    if namespace:
+        rows = [row for row in rows if row["namespace"] == namespace or row["namespace"].startswith(f"{namespace}.")]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    table = [("TRIGGER", "KIND", "NEXT", "LAST", "STATE")] + [
+        (
+            f"{row['namespace']}.{row['flowId']}/{row['triggerId']}",
+            row.get("kind") or "",
+            row.get("nextEvaluationDate") or "-",
+            row.get("lastTriggeredDate") or "-",
+            "off" if row.get("disabled") else "on",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in table) for column in range(5)]
+    for line in table:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+@command.command("next")
+@click.argument("what")
+@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 100), help="How many dates.")
+@click.option("--zone", default="UTC", show_default=True, help="The time zone of schedules that name none.")
+@click.option("--url", help="Address of the server (MAINSTEM_URL).")
+@click.option("--token", help="Token of the server (MAINSTEM_TOKEN).")
+@click.option("--context", help="Name of a server in the context file.")
+@click.option("--from", "after", help="Begin after this time (ISO-8601) instead of now.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def next_dates(what: str, count: int, zone: str, after: str | None, *, as_json: bool, **server: str | None) -> None:
+    """Show when the schedules of WHAT fire next: a flow file, which needs no server, or NAMESPACE.FLOW of the server.
+
+    Conditions that depend on more than the date are not asked.
+    """
+    from runner.triggers.dates import iso, parse_date, parse_zone
+
+    found = [
+        {
+            "namespace": flow.namespace,
+            "flowId": flow.id,
+            "triggerId": trigger_id,
+            "dates": [iso(date) for date in dates],
+        }
+        for flow in [_flow(what, **server)]
+        for trigger_id, dates in _dates(flow, count, parse_date(after) if after else _now(), parse_zone(zone))
+    ]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    if not found:
+        click.echo(f"{what} has no schedule")
+    for entry in found:
+        click.echo(f"{entry['namespace']}.{entry['flowId']}/{entry['triggerId']}")
+        for date in entry["dates"]:
+            click.echo(f"  {date}")
+        if not entry["dates"]:
+            click.echo("  never again")
+
+
+@command.command("disable")
+@options
+@click.argument("trigger")
+def disable(client: Client, trigger: str) -> None:
+    """Switch TRIGGER (NAMESPACE.FLOW/ID) off until it is enabled again; this is no commit."""
+    _switch(client, trigger, disabled=True)
+
+
+@command.command("enable")
+@options
+@click.argument("trigger")
+def enable(client: Client, trigger: str) -> None:
+    """Switch TRIGGER (NAMESPACE.FLOW/ID) on; dates that passed while it was off are not made up."""
+    _switch(client, trigger, disabled=False)
+
+
+def _switch(client: Client, name: str, *, disabled: bool) -> None:
+    flow, _, trigger_id = name.partition("/")
+    namespace, _, flow_id = flow.rpartition(".")
+    if not (namespace and flow_id and trigger_id):
+        raise InvalidError("trigger.name.invalid", f"{name!r} names no trigger", hint="write it NAMESPACE.FLOW/ID")
+    body = {"namespace": namespace, "flowId": flow_id, "triggerId": trigger_id, "disabled": disabled}
+    state = client.put("/triggers/set-disabled", json=body)
+    click.echo(f"{name} is {'off' if state['disabled'] else 'on'}")
+
+
+def _search(client: Client) -> Iterator[dict[str, Any]]:
+    page = 1
+    while True:
+        answer = client.get("/triggers/search", params={"page": page, "size": _MOST_ROWS})
+        yield from answer["results"]
+        if page * _MOST_ROWS >= answer["total"]:
+            return
+        page += 1
+
+
+def _flow(what: str, **server: str | None) -> Flow:
+    from runner.flows.parse import parse_flow
+
+    path = Path(what)
+    if path.is_file():
+        source, name = path.read_text(encoding="utf-8"), what
+    elif path.suffix in {".yaml", ".yml"} or "/" in what:
+        raise NotFoundError("file.missing", f"there is no file {what}")
+    else:
+        namespace, _, flow_id = what.rpartition(".")
+        with Client(resolve(os.environ, **server)) as client:
+            answer = client.get(f"/flows/{namespace}/{flow_id}", params={"source": "true"})
+        source, name = answer["source"], what
+    parsed = parse_flow(source, file=name)
+    if parsed.flow is None:
+        first = parsed.problems[0]
+        raise FlowError(first.code, f"{name}:{first.line or 1}: {first.message}", hint=first.hint)
+    return parsed.flow
+
+
+def _dates(flow: Flow, count: int, after: datetime, zone: ZoneInfo) -> Iterator[tuple[str, list[datetime]]]:
+    """Yield each schedule of the flow with its next dates, in its own zone."""
+    from runner.triggers.activation import next_look
+    from runner.triggers.models import Schedule, ScheduleOnDates
+    from runner.triggers.schedule import zone_of
+
+    for trigger in flow.triggers:
+        if not isinstance(trigger, Schedule | ScheduleOnDates) or trigger.disabled:
+            continue
+        dates: list[datetime] = []
+        at: datetime | None = after
+        while at is not None and len(dates) < count:
+            at = next_look(trigger, at, zone)
+            if at is not None:
+                dates.append(at.astimezone(zone_of(trigger, zone)))
+        yield trigger.id, dates
+
+
+def _now() -> datetime:
+    from datetime import UTC
+
+    return datetime.now(UTC)
