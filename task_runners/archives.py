@@ -23,7 +23,8 @@ __all__ = ["Owner", "pack", "unpack"]
 
 _IN_MEMORY_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
-_DIRECTORIES_PER_FILE = 4  # so many more members than files an archive may have
+_UNWANTED_PER_WANTED = 16  # so many times the bytes of output files may have to be read past
+_MEMBERS_PER_FILE = 4  # so many times the number of output files an archive may have members
 
 Owner = int | None
 
@@ -103,16 +104,28 @@ def unpack(
     """
     limits = limits or FileLimits()
     written: list[str] = []
-    members = total = 0
+    members = total = passed_over = 0
     try:
         with tarfile.open(fileobj=_Readable(chunks), mode="r|") as archive:
             for member in archive:
                 members += 1
-                total += member.size
-                _check(member, members, total, limits)
                 relative = member.name.partition("/")[2]
-                if not member.isreg() or not relative or relative.startswith(f"{PRIVATE}/") or not wanted(relative):
-                    total -= member.size
+                is_taken = member.isreg() and relative and not relative.startswith(f"{PRIVATE}/") and wanted(relative)
+                total += member.size if is_taken else 0
+                passed_over += 0 if is_taken else member.size
+                if members > limits.files * _MEMBERS_PER_FILE:
+                    raise _refused(
+                        "file.outputs.too_many", f"the working directory has more than {members - 1} entries"
+                    )
+                if (is_taken and member.size > limits.file_bytes) or total > limits.total_bytes:
+                    raise _refused(
+                        "file.outputs.too_large", f"the output files are too large, at {member.name[:200]!r}"
+                    )
+                if passed_over > limits.total_bytes * _UNWANTED_PER_WANTED:
+                    raise _refused(
+                        "file.outputs.too_large", "the working directory is too large to look for outputs in"
+                    )
+                if not is_taken:
                     continue
                 content = archive.extractfile(member)
                 assert content is not None  # a regular member has content
@@ -120,27 +133,12 @@ def unpack(
                 written.append(relative)
                 archive.members = []  # type: ignore[attr-defined]  # not in its stub; else all members stay in memory
     except tarfile.TarError as error:
-        raise TaskRunnerError(
-            "file.archive.broken",
-            f"the archive of output files cannot be read: {error}",
-            failure_reason=FailureReason.OUTPUT_FILES,
-        ) from error
+        raise _refused("file.archive.broken", f"the archive of output files cannot be read: {error}") from error
     return written
 
 
-def _check(member: tarfile.TarInfo, members: int, total: int, limits: FileLimits) -> None:
-    if members > limits.files * _DIRECTORIES_PER_FILE:
-        raise TaskRunnerError(
-            "file.outputs.too_many",
-            f"the working directory has more than {limits.files * _DIRECTORIES_PER_FILE} entries",
-            failure_reason=FailureReason.OUTPUT_FILES,
-        )
-    if member.size > limits.file_bytes or total > limits.total_bytes:
-        raise TaskRunnerError(
-            "file.outputs.too_large",
-            f"the output files are too large, at {member.name[:200]!r} ({member.size} bytes)",
-            failure_reason=FailureReason.OUTPUT_FILES,
-        )
+def _refused(code: str, message: str) -> TaskRunnerError:
+    return TaskRunnerError(code, message, failure_reason=FailureReason.OUTPUT_FILES)
 
 
 def _pieces(content: IO[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from task_runners.archives import pack, unpack
+from task_runners.errors import TaskRunnerError
+from task_runners.files import FileLimits
+
+
+def _tar(fill: Callable[[tarfile.TarFile], None]) -> list[bytes]:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        fill(archive)
+    whole = content.getvalue()
+    return [whole[at : at + 700] for at in range(0, len(whole), 700)]
+
+
+def _file(archive: tarfile.TarFile, name: str, content: bytes = b"x", mode: int = 0o644) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), mode
+    archive.addfile(member, io.BytesIO(content))
+
+
+def test_a_directory_travels_there_and_back(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "b" / "empty").mkdir(parents=True)
+    (source / ".mainstem").mkdir()
+    target.mkdir()
+    (source / "b" / "tool").write_bytes(b"#!" * 100_000)
+    (source / "b" / "tool").chmod(0o750)
+    (source / "a").write_text("a")
+    (source / "link").symlink_to("/etc/passwd")
+    (source / ".mainstem" / "home").write_text("private")
+
+    with pack(source, 1234, prefix="work") as archive:
+        content = archive.read()
+        archive.seek(0)
+        names = unpack([content[:1000], content[1000:]], target)
+
+    assert names == ["a", "b/tool"]
+    assert (target / "b" / "tool").read_bytes() == b"#!" * 100_000
+    assert (target / "b" / "tool").stat().st_mode & 0o777 == 0o750
+    with tarfile.open(fileobj=io.BytesIO(content)) as read:
+        assert read.getnames() == ["work", "work/a", "work/b", "work/b/empty", "work/b/tool"]
+        assert {member.uid for member in read.getmembers()} == {1234}
+
+
+def test_the_same_directory_gives_the_same_archive(tmp_path: Path) -> None:
+    for name in ("z", "a", "m"):
+        (tmp_path / name).write_text(name)
+
+    with pack(tmp_path, 0) as first, pack(tmp_path, 0) as second:
+        assert first.read() == second.read()
+
+
+def test_files_for_an_unknown_user_may_be_written_by_everybody(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o700)
+    (tmp_path / "f").write_text("x")
+
+    with pack(tmp_path, None) as packed, tarfile.open(fileobj=packed) as archive:
+        modes = {member.name: member.mode & 0o666 for member in archive.getmembers()}
+
+    assert modes == {".": 0o666, "./d": 0o666, "./f": 0o666}
+
+
+@pytest.mark.parametrize("name", ["w/../../escape", "w//etc/passwd", "w/a/../../b", "w/a\\b"])
+def test_a_member_that_leaves_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+
+    with pytest.raises(TaskRunnerError) as caught:
+        unpack(_tar(lambda archive: _file(archive, name)), root)
+
+    assert caught.value.code == "file.path.refused"
+    assert list(tmp_path.rglob("*")) == [root]
+
+
+def test_links_and_devices_in_an_archive_are_passed_over(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+
+    def fill(archive: tarfile.TarFile) -> None:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo("w/odd")
+            member.type, member.linkname = kind, "../outside"
+            archive.addfile(member)
+        _file(archive, "w/odd/inside", b"content", mode=0o6755)
+
+    names = unpack(_tar(fill), root)
+
+    assert names == ["odd/inside"]
+    assert (root / "odd" / "inside").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (FileLimits(files=2), "file.outputs.too_many"),
+        (FileLimits(file_bytes=50), "file.outputs.too_large"),
+        (FileLimits(total_bytes=500), "file.outputs.too_large"),
+    ],
+)
+def test_an_archive_is_measured_while_it_is_read(tmp_path: Path, limits: FileLimits, code: str) -> None:
+    def fill(archive: tarfile.TarFile) -> None:
+        for number in range(9):
+            _file(archive, f"w/{number}", b"x" * 100)
+
+    with pytest.raises(TaskRunnerError) as caught:
+        unpack(_tar(fill), tmp_path, limits=limits)
+
+    assert caught.value.code == code
+
+
+def test_only_what_is_wanted_counts(tmp_path: Path) -> None:
+    def fill(archive: tarfile.TarFile) -> None:
+        for number in range(9):
+            _file(archive, f"w/{number}", b"x" * 100)
+
+    names = unpack(_tar(fill), tmp_path, wanted=lambda name: name == "3", limits=FileLimits(total_bytes=150))
+
+    assert names == ["3"]
+
+
+def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TaskRunnerError) as caught:
+        unpack([b"this is no archive" * 100], tmp_path)
+
+    assert caught.value.code == "file.archive.broken"

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from task_runners.docker import Docker
+from task_runners.errors import TaskRunnerError
+from task_runners.process import Process
+from task_runners.registry import canonical_name, runner_class, runner_names
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("core.runner.Process", Process),
+        ("io.kestra.plugin.core.runner.Process", Process),
+        ("io.kestra.core.models.tasks.runners.types.ProcessTaskRunner", Process),
+        ("process", Process),
+        ("scripts.runner.docker.Docker", Docker),
+        ("io.kestra.plugin.scripts.runner.docker.Docker", Docker),
+        ("io.kestra.plugin.scripts.runner.docker.DockerTaskRunner", Docker),
+        ("docker", Docker),
+    ],
+)
+def test_every_name_of_a_task_runner_finds_it(name: str, expected: type) -> None:
+    found = runner_class(name)
+
+    assert found is expected
+    assert found.model_validate({"type": canonical_name(name)}).type == canonical_name(name)
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(TaskRunnerError, match=r"core\.runner\.Proces") as caught:
+        runner_class("core.runner.Proces")
+
+    assert caught.value.code == "runner.type.unknown"
+    assert "core.runner.Process" in str(caught.value.hint)
+
+
+def test_no_name_needs_an_engine_s_library() -> None:
+    program = """
+import sys
+from task_runners.registry import runner_class, runner_names
+assert [runner_class(name).__name__ for name in runner_names()][:2] == ["Process", "Docker"]
+print([name for name in ("docker", "requests", "dulwich", "starlette", "redis") if name in sys.modules])
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
+    assert "core.runner.Process" in list(runner_names())
