@@ -1,0 +1,284 @@
+"""`mainstem exec`: start, list, follow and stop executions on a server."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from runner.cli.client import Client, options
+from runner.cli.table import safe, show_json, show_rows
+from runner.errors import InvalidError
+
+_FAILED: Final = frozenset({"FAILED", "KILLED", "CANCELLED"})
+_FINDING_EXIT: Final = 1
+_TIMEOUT_EXIT: Final = 124
+_COLUMNS: Final = ("id", "state", "namespace", "flow", "revision", "started", "duration")
+
+
+@click.group("exec")
+def command() -> None:
+    """Start, list, follow and stop executions."""
+
+
+@command.command("run")
+@click.argument("flow", metavar="NAMESPACE.FLOW")
+@click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An input; NAME=@path sends a file.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY:VALUE", help="A label of the execution.")
+@click.option("--revision", type=int, help="Revision of the flow; the active one without it.")
+@click.option("-w", "--wait", is_flag=True, help="Wait for the end; exit 1 when it failed.")
+@click.option("-f", "--follow", is_flag=True, help="Show the log until the end; exit 1 when it failed.")
+@click.option("--timeout", type=float, default=3600.0, show_default=True, metavar="SECONDS", help="Stop waiting then.")
+@click.option("--json", "as_json", is_flag=True, help="Print the execution as JSON.")
+@options
+def run(
+    client: Client,
+    flow: str,
+    *,
+    inputs: tuple[str, ...],
+    wait: bool,
+    follow: bool,
+    timeout: float,
+    as_json: bool,
+    **pinned: Any,
+) -> int:
+    """Start a flow; NAMESPACE/FLOW works too, for ids with dots."""
+    namespace, flow_id = _split(flow)
+    parameters = {key: value for key, value in pinned.items() if value is not None}
+    with _parts(inputs) as parts:
+        path = f"/executions/{namespace}/{flow_id}"
+        execution = client.post(path, params=parameters, files=parts or None)
+    if follow:
+        click.echo(f"execution {execution['id']}", err=True)
+        _show_log(client, execution["id"], {}, follow=True)
+    if wait or follow:
+        execution = _wait(client, execution["id"], timeout)
+    _show(execution, as_json=as_json)
+    return _exit_code(execution) if wait or follow else 0
+
+
+@command.command("list")
+@click.option("-n", "--namespace", help="This namespace and those below it.")
+@click.option("--flow", "flow_id", help="Executions of this flow id.")
+@click.option("-s", "--state", "states", multiple=True, help="In this state; may be repeated.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY:VALUE", help="With this label.")
+@click.option("--since", metavar="DURATION", help="Started within this time, such as PT1H.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many.")
+@click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options
+def list_(
+    client: Client,
+    *,
+    states: tuple[str, ...],
+    labels: tuple[str, ...],
+    limit: int,
+    quiet: bool,
+    as_json: bool,
+    **narrowed: str | None,
+) -> None:
+    """List executions, the newest first."""
+    given = {
+        "filters[namespace][PREFIX]": narrowed["namespace"],
+        "filters[flowId][EQUALS]": narrowed["flow_id"],
+        "filters[timeRange][EQUALS]": narrowed["since"],
+        "filters[state][IN]": ",".join(state.upper() for state in states) or None,
+    }
+    for label in labels:
+        key, _, value = label.partition(":")
+        given[f"filters[labels][EQUALS][{key}]"] = value
+    parameters = {"size": limit, **{key: value for key, value in given.items() if value is not None}}
+    page = client.get("/executions/search", params=parameters)
+    if as_json:
+        show_json(page)
+    elif quiet:
+        for row in page["results"]:
+            click.echo(row["id"])
+    else:
+        show_rows((_row(row) for row in page["results"]), _COLUMNS)
+
+
+@command.command("get")
+@click.argument("execution_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options
+def get(client: Client, execution_id: str, *, as_json: bool) -> None:
+    """Show an execution and its task runs."""
+    _show(client.get(f"/executions/{execution_id}"), as_json=as_json)
+
+
+@command.command("logs")
+@click.argument("execution_id", metavar="[ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the execution has ended; exit 1 when it failed.")
+@click.option("--level", type=click.Choice(["TRACE", "DEBUG", "INFO", "WARN", "ERROR"], case_sensitive=False))
+@click.option("--task", help="Lines of this task only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each.")
+@options
+def logs(
+    client: Client, execution_id: str | None, *, follow: bool, level: str | None, task: str | None, as_json: bool
+) -> int:
+    """Show the log of an execution; without ID that of the newest one."""
+    if execution_id is None:
+        execution_id = _newest(client)
+    given = {"minLevel": level.upper() if level else None, "taskId": task}
+    parameters = {key: value for key, value in given.items() if value is not None}
+    _show_log(client, execution_id, parameters, follow=follow, as_json=as_json)
+    return _exit_code(client.get(f"/executions/{execution_id}")) if follow else 0
+
+
+def _acting(name: str, method: str, summary: str) -> None:
+    @click.argument("execution_id", metavar="ID")
+    @click.option("--json", "as_json", is_flag=True, help="Print the execution as JSON.")
+    @options
+    def act(client: Client, execution_id: str, *, as_json: bool) -> None:
+        execution = client.request(method, f"/executions/{execution_id}/actions/{name}")
+        if as_json:
+            show_json(execution)
+        else:
+            click.echo(f"{execution_id} {execution['state']['current']}")
+
+    act.__doc__ = summary
+    command.command(name)(act)
+
+
+_acting("kill", "DELETE", "Stop an execution and what it started.")
+_acting("pause", "POST", "Start nothing more of an execution until it is resumed.")
+
+
+@command.command("resume")
+@click.argument("execution_id", metavar="ID")
+@click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="What the pause asks for.")
+@click.option("--json", "as_json", is_flag=True, help="Print the execution as JSON.")
+@options
+def resume(client: Client, execution_id: str, *, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Go on with a paused execution."""
+    with _parts(inputs) as parts:
+        execution = client.post(f"/executions/{execution_id}/actions/resume", files=parts or None)
+    if as_json:
+        show_json(execution)
+    else:
+        click.echo(f"{execution_id} {execution['state']['current']}")
+
+
+@command.command("delete")
+@click.argument("execution_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--keep-logs", is_flag=True, help="Leave the log.")
+@click.option("--keep-files", is_flag=True, help="Leave the files.")
+@options
+def delete(client: Client, execution_ids: tuple[str, ...], *, keep_logs: bool, keep_files: bool) -> None:
+    """Remove executions that have ended."""
+    parameters = {"deleteLogs": not keep_logs, "deleteStorage": not keep_files}
+    for execution_id in execution_ids:
+        client.delete(f"/executions/{execution_id}", params={key: str(on).lower() for key, on in parameters.items()})
+        click.echo(execution_id)
+
+
+@contextlib.contextmanager
+def _parts(inputs: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Give the parts of a multipart body; files are open as long as the block runs."""
+    with contextlib.ExitStack() as files:
+        parts: dict[str, Any] = {}
+        for text in inputs:
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--input")
+            if value.startswith("@"):
+                path = Path(value[1:])
+                try:
+                    parts[name] = (path.name, files.enter_context(path.open("rb")))
+                except OSError as error:
+                    raise InvalidError("input.file.unreadable", f"{path} cannot be read: {error.strerror}") from None
+            else:
+                parts[name] = (None, value)
+        yield parts
+
+
+def _split(flow: str) -> tuple[str, str]:
+    separator = "/" if "/" in flow else "."
+    namespace, _, flow_id = flow.rpartition(separator)
+    if not namespace or not flow_id:
+        raise click.BadParameter(f"{flow!r} is not NAMESPACE.FLOW", param_hint="NAMESPACE.FLOW")
+    return namespace, flow_id
+
+
+def _wait(client: Client, execution_id: str, timeout_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout_s
+    with client.events(f"/executions/{execution_id}/follow") as frames:
+        for kind, execution in frames:
+            if kind == "end":
+                ended: dict[str, Any] = execution
+                return ended
+            if time.monotonic() > deadline:
+                click.echo(f"error: {execution_id} has not ended within {timeout_s:g} s", err=True)
+                sys.exit(_TIMEOUT_EXIT)
+    stored: dict[str, Any] = client.get(f"/executions/{execution_id}")
+    return stored
+
+
+def _show_log(
+    client: Client, execution_id: str, parameters: Mapping[str, str], *, follow: bool, as_json: bool = False
+) -> None:
+    if not follow:
+        for line in client.get(f"/logs/{execution_id}", params=parameters):
+            _show_line(line, as_json=as_json)
+        return
+    with client.events(f"/logs/{execution_id}/follow", params=parameters) as frames:
+        for kind, line in frames:
+            if kind == "end":
+                return
+            _show_line(line, as_json=as_json)
+
+
+def _show_line(line: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        click.echo(json.dumps(line, ensure_ascii=False))
+        return
+    clock = str(line["timestamp"])[11:23]
+    click.echo(safe(f"{clock} {line['level']:<5} {line.get('taskId') or '-'}  {line['message']}"))
+
+
+def _newest(client: Client) -> str:
+    rows = client.get("/executions/search", params={"size": 1})["results"]
+    if not rows:
+        raise InvalidError("execution.none", "there are no executions yet")
+    return str(rows[0]["id"])
+
+
+def _row(execution: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": execution["id"],
+        "state": execution["state"]["current"],
+        "namespace": execution["namespace"],
+        "flow": execution["flowId"],
+        "revision": execution["flowRevision"],
+        "started": str(execution["state"]["startDate"])[:19].replace("T", " "),
+        "duration": execution["state"]["duration"],
+    }
+
+
+def _show(execution: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(execution)
+        return
+    name = f"{execution['namespace']}.{execution['flowId']}"
+    state = execution["state"]
+    click.echo(f"{name}  {execution['id']}  {state['current']}  {state['duration']}")
+    if execution.get("error"):
+        click.echo(safe(f"  {execution['error']}"))
+    for run in execution.get("taskRunList", ()):
+        value = f"[{run['value']}]" if run.get("value") else ""
+        error = f"  {run['error']}" if run.get("error") else ""
+        click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {run['state']['duration']}{error}"))
+    for key, value in (execution.get("outputs") or {}).items():
+        click.echo(safe(f"  {key} = {value}"))
+
+
+def _exit_code(execution: Mapping[str, Any]) -> int:
+    return _FINDING_EXIT if execution["state"]["current"] in _FAILED else 0

@@ -1,0 +1,104 @@
+"""`mainstem kv`: the key-value store of namespaces."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import click
+
+from runner.cli.client import Client, options
+from runner.cli.table import safe, show_json, show_rows
+from runner.errors import NotFoundError
+
+_PAGE: Final = 1_000
+_COLUMNS: Final = ("namespace", "key", "revision", "updated", "expires", "description")
+
+
+@click.group("kv")
+def command() -> None:
+    """Read and write the key-value store."""
+
+
+@command.command("list")
+@click.option("-n", "--namespace", help="This namespace and those below it.")
+@click.option("-q", "--quiet", is_flag=True, help="Print keys only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options
+def list_(client: Client, *, namespace: str | None, quiet: bool, as_json: bool) -> None:
+    """List keys, never values."""
+    parameters: dict[str, Any] = {"size": _PAGE, "sort": ["namespace:asc", "key:asc"]}
+    if namespace is not None:
+        parameters["filters[namespace][PREFIX]"] = namespace
+    page = client.get("/kv", params=parameters)
+    if as_json:
+        show_json(page)
+    elif quiet:
+        for row in page["results"]:
+            click.echo(row["key"])
+    else:
+        rows = ({**row, "updated": row["updateDate"], "expires": row["expirationDate"]} for row in page["results"])
+        show_rows(rows, _COLUMNS)
+
+
+@command.command("get")
+@click.argument("namespace")
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="Print value, type and revision as JSON.")
+@options
+def get(client: Client, namespace: str, key: str, *, as_json: bool) -> None:
+    """Print a value: text as it is, everything else as JSON."""
+    body = client.get(_path(namespace, key))
+    if as_json:
+        show_json(body)
+        return
+    value = body["value"]
+    click.echo(safe(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+@command.command("set")
+@click.argument("namespace")
+@click.argument("key")
+@click.argument("value")
+@click.option("--ttl", metavar="DURATION", help="Forget the value after this time, such as PT1H.")
+@click.option("--text", is_flag=True, help="Take VALUE as text, even when it looks like JSON or a date.")
+@options
+def set_(client: Client, namespace: str, key: str, value: str, *, ttl: str | None, text: bool) -> None:
+    """Store a value: JSON, a time or a duration when it reads as one, else text."""
+    headers = {"content-type": "text/plain", **({"ttl": ttl} if ttl else {})}
+    client.put(_path(namespace, key), content=(json.dumps(value) if text else _typed(value)).encode(), headers=headers)
+
+
+@command.command("delete")
+@click.argument("namespace")
+@click.argument("key")
+@options
+def delete(client: Client, namespace: str, key: str) -> None:
+    """Remove a key; exit 3 when there is none."""
+    if client.delete(_path(namespace, key)) is False:
+        raise NotFoundError("kv.key.missing", f"no key {key!r} in {namespace}")
+
+
+def _path(namespace: str, key: str) -> str:
+    from urllib.parse import quote
+
+    return f"/namespaces/{quote(namespace, safe='')}/kv/{quote(key, safe='')}"
+
+
+def _typed(value: str) -> str:
+    """Return what to send: text in quotes unless the server would read it as something else."""
+    from runner.errors import InvalidError
+    from runner.key_values import typed_value
+
+    try:
+        json.loads(value)
+        return value
+    except ValueError:
+        pass
+    for kind in ("DATETIME", "DATE", "DURATION"):
+        try:
+            typed_value(value, kind)
+            return value
+        except InvalidError:
+            continue
+    return json.dumps(value)
