@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -93,6 +94,16 @@ class Connection:
         """Compile and run a change that is made for this call; give the number of rows it touched."""
         compiled = compile_for(construct, self.dialect, complete=True)
         return _count(self.driver.execute(compiled.sql, compiled.values({})))
+
+    def together(self) -> AbstractContextManager[Any]:
+        """Send the statements inside without waiting for each; their counts and rows must not be looked at.
+
+        It saves PostgreSQL a round trip per statement. An error of one of them is raised at the end at the latest.
+        """
+        if self.dialect != POSTGRESQL:
+            return nullcontext()
+        pipeline: AbstractContextManager[Any] = self.driver.pipeline()  # type: ignore[attr-defined]  # psycopg's own
+        return pipeline
 
     def lock(self, *key: str) -> None:
         """Let one transaction at a time go beyond this point for `key`, until it ends.

@@ -126,9 +126,10 @@ class ExecutionRows:
         self, execution: Execution, *, history: Sequence[HistoryRow] = (), outbox: Sequence[OutboxRow] = ()
     ) -> None:
         """Write a new execution with what must follow from it."""
-        self._db.insert(EXECUTIONS.insert, _encode_new(execution))
-        self._add_history(history)
-        self._add_outbox(outbox)
+        with self._db.together():
+            self._db.insert(EXECUTIONS.insert, _encode_new(execution))
+            self._add_history(history)
+            self._add_outbox(outbox)
 
     def get(self, execution_id: str) -> Execution | None:
         """Return an execution without its runs."""
@@ -167,14 +168,8 @@ class ExecutionRows:
         changing = (*_pick_execution(encoded), commit.execution.id, commit.expected_version)
         if self._db.insert(_UPDATE, changing) != 1:
             return False
-        self._write_runs(commit)
-        self._db.many(_UPSERT_ATTEMPT, [ATTEMPTS.encode(attempt) for attempt in commit.attempts])
-        if commit.metrics:
-            self._db.many(METRICS.insert, [METRICS.encode(metric) for metric in commit.metrics])
-        self._write_children(commit.children)
-        self._add_history((*commit.history, *(_created(child) for child in commit.children)))
-        self._add_outbox((*commit.outbox, *(OutboxRow(OUTBOX_ADVANCE, child.id) for child in commit.children)))
-        self._outbox.delete(commit.answered)
+        with self._db.together():
+            self._write_parts(commit)
         return True
 
     def runs(self, execution_id: str) -> list[TaskRun]:
@@ -219,6 +214,16 @@ class ExecutionRows:
             return True
         stored = dict(self._db.all(_STAMPS, runs=listed([run.id for run in runs])))
         return all(stored.get(run.id) == run.stamp for run in runs)
+
+    def _write_parts(self, commit: Commit) -> None:
+        self._write_runs(commit)
+        self._db.many(_UPSERT_ATTEMPT, [ATTEMPTS.encode(attempt) for attempt in commit.attempts])
+        if commit.metrics:
+            self._db.many(METRICS.insert, [METRICS.encode(metric) for metric in commit.metrics])
+        self._write_children(commit.children)
+        self._add_history((*commit.history, *(_created(child) for child in commit.children)))
+        self._add_outbox((*commit.outbox, *(OutboxRow(OUTBOX_ADVANCE, child.id) for child in commit.children)))
+        self._outbox.delete(commit.answered)
 
     def _write_runs(self, commit: Commit) -> None:
         outputs = dict(commit.task_outputs)
