@@ -29,8 +29,8 @@ from runner.expressions.nodes import (
     Test,
     Unary,
 )
-from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, Builtin, bind, nearest
-from runner.expressions.values import MISSING, is_list, to_text, weigh
+from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, TYPE_NAMES, Builtin, accepts, bind, nearest
+from runner.expressions.values import MISSING, is_list, kind_of, to_text, weigh
 
 _SHOWN_SOURCE: Final = 500
 _Binary = Callable[[Any, Any, Limits], Any]
@@ -282,7 +282,9 @@ class Compiler:
         given = [self.compile(node) for node in arguments.positional]
         given += [self.compile(node) for _, node in arguments.named]
         chosen = bind(builtin, len(arguments.positional), [name for name, _ in arguments.named])
-        values: list[Evaluate | None] = [None if index is None else given[index] for index in chosen]
+        values: list[Evaluate | None] = [
+            None if index is None else _checked(builtin, place, given[index]) for place, index in enumerate(chosen)
+        ]
         while values and values[-1] is None:
             values.pop()
         if builtin.variadic:
@@ -382,6 +384,27 @@ class Compiler:
         Test: _test,
         Call: _call,
     }
+
+
+def _checked(builtin: Builtin, place: int, evaluate: Evaluate) -> Evaluate:
+    """Return `evaluate` with its result compared to the type of the parameter at `place`."""
+    annotation = builtin.types[place]
+    plain = annotation.removesuffix(" | None")
+    if plain not in TYPE_NAMES:
+        return evaluate
+
+    def checked(frame: Frame) -> Any:
+        value = evaluate(frame)
+        if not accepts(annotation, value):
+            raise ExpressionError(
+                "expression.argument",
+                f"The '{builtin.name}' {builtin.kind} expects an argument '{builtin.parameters[place]}'"
+                f" with type {TYPE_NAMES[plain]}.",
+                hint=f"it got {kind_of(value)}",
+            )
+        return value
+
+    return checked
 
 
 def _python_names(builtin: Builtin) -> list[str]:

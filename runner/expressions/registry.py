@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 from runner.errors import ExpressionError
+from runner.expressions.values import is_integer, is_list
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -18,7 +19,8 @@ class Builtin:
     """A filter, function or test.
 
     `parameters` are the names used in templates, without the value that a filter or test is applied to; the first
-    `required` of them have no default. With `variadic`, any number of positional arguments is taken.
+    `required` of them have no default. `types` are their annotations, in the order of `parameters`. With `variadic`,
+    any number of positional arguments is taken.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Builtin:
     variadic: bool
     takes_frame: bool
     takes_null: bool
+    types: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 
     @property
@@ -37,6 +40,12 @@ class Builtin:
         return inspect.getdoc(self.call) or ""
 
 
+_CHECKED: Final[dict[str, Callable[[Any], bool]]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": is_integer,
+    "list[str]": lambda value: is_list(value) and all(isinstance(item, str) for item in value),
+}
+TYPE_NAMES: Final = {"str": "string", "int": "integer", "list[str]": "list of strings"}
 FILTERS: Final[dict[str, Builtin]] = {}
 FUNCTIONS: Final[dict[str, Builtin]] = {}
 TESTS: Final[dict[str, Builtin]] = {}
@@ -61,6 +70,7 @@ def _describe(kind: str, call: Callable[..., Any], names: Sequence[str], *, null
         variadic=len(plain) != len(own),
         takes_frame=takes_frame,
         takes_null=nulls,
+        types=tuple(str(parameter.annotation) for parameter in plain),
         aliases=tuple(names[1:]),
     )
 
@@ -91,6 +101,14 @@ def function(*names: str) -> Callable[[_Function], _Function]:
 def test_(*names: str) -> Callable[[_Function], _Function]:
     """Register a test under `names` (or its own name in camel case)."""
     return _register(TESTS, "test", names, nulls=True)
+
+
+def accepts(annotation: str, value: Any) -> bool:
+    """Return whether an argument fits a parameter; only text and integers are checked, the rest by the builtin."""
+    if value is None:
+        return "None" in annotation or annotation not in _CHECKED
+    expected = _CHECKED.get(annotation.removesuffix(" | None"))
+    return expected is None or expected(value)
 
 
 def nearest(name: str, known: Iterable[object]) -> str | None:

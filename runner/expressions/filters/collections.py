@@ -11,7 +11,7 @@ from runner.expressions.frame import Frame
 from runner.expressions.operators import concatenate, equals
 from runner.expressions.registry import filter_
 from runner.expressions.tests import empty
-from runner.expressions.values import MISSING, is_integer, is_list, is_number, kind_of, to_json, weigh
+from runner.expressions.values import MISSING, is_list, is_number, kind_of, to_json, weigh
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -77,7 +77,7 @@ def join(frame: Frame, value: Any, separator: str = "") -> str:
 
 
 @filter_()
-def slice(value: Any, from_index: Any = 0, to_index: Any = None) -> Any:  # noqa: A001 - the name used in templates
+def slice(value: Any, from_index: int = 0, to_index: int | None = None) -> Any:  # noqa: A001 - the name used in templates
     """Return the part from `fromIndex` up to, and without, `toIndex`; indexes beyond the end are an error.
 
     Example:
@@ -86,7 +86,7 @@ def slice(value: Any, from_index: Any = 0, to_index: Any = None) -> Any:  # noqa
     items = value if isinstance(value, str) else _list(value, "slice")
     end = len(items) if to_index is None else to_index
     for name, index in (("fromIndex", from_index), ("toIndex", end)):
-        if not is_integer(index) or not 0 <= index <= len(items):
+        if not 0 <= index <= len(items):
             raise ExpressionError("expression.argument", f"The 'slice' filter got an invalid {name}: {index!r}")
     if items and from_index >= end:
         raise ExpressionError("expression.argument", f"The 'slice' filter got fromIndex {from_index} >= toIndex {end}")
@@ -183,14 +183,14 @@ def values(value: Any) -> list[Any]:
 
 
 @filter_()
-def chunk(value: Any, size: Any) -> list[list[Any]]:
+def chunk(value: Any, size: int) -> list[list[Any]]:
     """Return the list cut into lists of `size`.
 
     Example:
         {{ [1, 2, 3] | chunk(2) }} -> [[1,2],[3]]
     """
     items = _list(value, "chunk")
-    if not is_integer(size) or size < 1:
+    if size < 1:
         raise ExpressionError("expression.argument", f"The 'chunk' filter needs a size of 1 or more, not {size!r}")
     return [items[start : start + size] for start in range(0, len(items), size)]
 

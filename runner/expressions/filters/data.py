@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.errors import ExpressionError
 from runner.expressions.frame import Frame
 from runner.expressions.ion import to_ion as ion_text
 from runner.expressions.jq_program import run
@@ -22,10 +21,6 @@ def jq(frame: Frame, value: Any, expression: str) -> list[Any]:
     Example:
         {{ {'a': [1, 2]} | jq('.a[]') }} {{ '{"b": 3}' | jq('.b') | first }} -> [1,2] 3
     """
-    if not isinstance(expression, str):
-        raise ExpressionError(
-            "expression.argument", "The 'jq' filter expects an argument 'expression' with type string."
-        )
     return run(expression, value, frame.limits)
 
 

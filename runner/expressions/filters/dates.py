@@ -10,7 +10,6 @@ from runner.errors import ExpressionError
 from runner.expressions.frame import Frame
 from runner.expressions.moments import formatted, moment_of
 from runner.expressions.registry import filter_, nearest
-from runner.expressions.values import is_integer
 
 _FIXED: Final = {
     "MICROS": timedelta(microseconds=1),
@@ -47,7 +46,7 @@ def date(
 def date_add(
     frame: Frame,
     value: Any,
-    amount: Any,
+    amount: int,
     unit: str,
     format: str | None = None,  # noqa: A002 - the name used in templates
     time_zone: str | None = None,
@@ -69,10 +68,8 @@ def date_add(
     return formatted(moved, format, locale)
 
 
-def moved_by(moment: datetime, amount: Any, unit: str) -> datetime:
+def moved_by(moment: datetime, amount: int, unit: str) -> datetime:
     """Return `moment` moved by `amount` of a ChronoUnit."""
-    if not is_integer(amount):
-        raise ExpressionError("expression.argument", f"The amount of a date must be an integer, not {amount!r}")
     name = str(unit).upper()
     if name in _CALENDAR_DAYS:
         return moment + timedelta(days=amount * _CALENDAR_DAYS[name])

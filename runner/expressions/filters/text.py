@@ -16,7 +16,7 @@ from runner.expressions import regex
 from runner.expressions.frame import Frame
 from runner.expressions.limits import Limits, too_much
 from runner.expressions.registry import filter_
-from runner.expressions.values import is_integer, is_list, kind_of, to_text
+from runner.expressions.values import is_list, kind_of, to_text
 
 _LINE: Final = re.compile(r"\r\n|\r|\n")
 _QUOTES: Final = {"single": ("'", "\\'"), "double": ('"', '\\"'), "shell": ("'", "'\\''")}
@@ -254,12 +254,11 @@ def nindent(frame: Frame, value: Any, amount: int, prefix: str = " ") -> str:
     return (first[0] if first else "\n") + margin + _LINE.sub(lambda match: match[0] + margin, text)
 
 
-def _margin(text: str, amount: Any, prefix: Any, limits: Limits) -> str:
-    if not is_integer(amount) or amount < 0:
+def _margin(text: str, amount: int, unit: str, limits: Limits) -> str:
+    if amount < 0:
         raise ExpressionError("expression.argument", f"The amount of an indentation must be 0 or more, not {amount!r}")
     if amount > limits.text:
         raise too_much(f"a text has more than {limits.text} characters")
-    unit = to_text(prefix)
     lines = len(_LINE.findall(text)) + 1
     if len(text) + lines * amount * len(unit) > limits.text:
         raise too_much(f"a text has more than {limits.text} characters")

@@ -10,7 +10,7 @@ from runner.errors import ExpressionError
 from runner.expressions.compiler import member
 from runner.expressions.frame import Frame
 from runner.expressions.registry import function
-from runner.expressions.values import MISSING, is_integer, kind_of, to_json, to_text
+from runner.expressions.values import MISSING, kind_of, to_json, to_text
 
 
 @function()
@@ -25,7 +25,7 @@ def secret(
 
     `subkey` takes a field of a secret that holds JSON; `full` gives a map with `value`.
     """
-    found = frame.services.secret(_name(key, "secret"), namespace, subkey)
+    found = frame.services.secret(key, namespace, subkey)
     return {"value": found, "metadata": {}} if full else found
 
 
@@ -35,15 +35,7 @@ def kv(frame: Frame, key: str, namespace: str | None = None, error_on_missing: b
 
     A missing key is an error unless `errorOnMissing` is false, which gives null.
     """
-    return frame.services.kv(_name(key, "kv"), namespace, error_on_missing=_flag(error_on_missing))
-
-
-def _name(key: Any, name: str) -> str:
-    if not isinstance(key, str) or not key:
-        raise ExpressionError(
-            "expression.argument", f"The '{name}' function expects an argument 'key' with type string."
-        )
-    return key
+    return frame.services.kv(key, namespace, error_on_missing=_flag(error_on_missing))
 
 
 def _flag(value: Any) -> bool:
@@ -158,10 +150,10 @@ def loop_outputs(outputs: Any, name: str) -> list[Any]:
 
 
 @function("parentOutput")
-def parent_output(frame: Frame, index: Any = 0) -> Any:
+def parent_output(frame: Frame, index: int = 0) -> Any:
     """Return the outputs of the enclosing loop's iteration; `index` counts outwards from 0."""
     parents = frame.variables.get("parents") or []
-    if not is_integer(index) or not 0 <= index < len(parents):
+    if not 0 <= index < len(parents):
         raise ExpressionError("expression.value", f"there is no enclosing loop number {index}")
     found = member(parents[index], "outputs")
     return None if found is MISSING else found

@@ -91,12 +91,12 @@ _EXHAUSTING = {
 @pytest.mark.parametrize("template", _EXHAUSTING.values(), ids=_EXHAUSTING)
 def test_exhausting_templates_end_soon_in_a_typed_error(template: str) -> None:
     scope = Scope(_CONTEXT | {"grow": "{{ grow }}{{ grow }}"})
-    started = time.monotonic()
+    started = time.thread_time()  # of this thread alone: other work of the machine must not fail the test
 
     with pytest.raises(ExpressionError):
         render(template, scope)
 
-    assert time.monotonic() - started < _WORST_S
+    assert time.thread_time() - started < _WORST_S
 
 
 _ESCAPES = [
