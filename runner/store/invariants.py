@@ -33,7 +33,12 @@ _RULES: Final[list[tuple[str, Statement]]] = [
     ),
     (
         "task run {0} has an attempt of a newer epoch than its own",
-        Statement(sa.select(_r.id).where(sa.exists().where(_a.task_run_id == _r.id, _a.epoch > _r.epoch)).limit(_MOST)),
+        # A run of epoch 0 is carried out under the claim of the run around it; it is never claimed itself.
+        Statement(
+            sa.select(_r.id)
+            .where(_r.epoch > sa.literal_column("0"), sa.exists().where(_a.task_run_id == _r.id, _a.epoch > _r.epoch))
+            .limit(_MOST)
+        ),
     ),
     (
         "task run {0} has a result that no ended attempt of its epoch gave",

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from runner.executions.models import Attempt, Commit
+from runner.states import State
 from runner.store import Store
 
 
@@ -32,6 +34,16 @@ def test_a_contradiction_is_found(store_url: str, rows: Any, damage: str, expect
 
     store.close()
     assert any(expected in finding and run.id in finding for finding in findings)
+
+
+def test_a_run_inside_anothers_claim_is_sound(store: Store, rows: Any) -> None:
+    execution = rows.started(store)
+    run = rows.run(execution, state=State.SUCCESS, attempts=1, ended_at=rows.now)
+    attempt = Attempt(run.id, execution.id, 1, 1, State.SUCCESS, "w", rows.now, rows.now)
+
+    rows.commit(store, Commit(execution, 1, new_runs=(run,), attempts=(attempt,)))
+
+    assert store.check() == []
 
 
 def test_a_damaged_page_is_found(sqlite_url: str, tmp_path: Any, at_once: Callable[..., Any]) -> None:
