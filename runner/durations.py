@@ -57,7 +57,10 @@ def _validate(value: Any) -> Any:
         except InvalidError as error:
             raise ValueError(error.message) from None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
+        try:
+            return timedelta(seconds=value)
+        except (OverflowError, ValueError):
+            raise ValueError(f"{value} seconds are too long for a duration") from None
     return value
 
 

@@ -85,6 +85,9 @@ class Builder:
         except MainstemError as error:  # raised by a model's own validator, with a code of its own
             self._add(error.code, error.message, self._positions.at(path), error.hint)
             return None
+        except Exception as error:  # noqa: BLE001 - a plugin's validator may raise anything, and a commit holds more flows
+            self._add(f"{word}.property.invalid", f"{cls.__name__} cannot be read: {error}", self._positions.at(path))
+            return None
         self.paths[id(built)] = path
         self._keep_alive.append(built)
         return built

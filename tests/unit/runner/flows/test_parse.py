@@ -194,3 +194,12 @@ def test_loop_values_of_any_shape_are_kept_as_written() -> None:
     loop = flow.tasks[0]
     assert isinstance(loop, ForEach)
     assert loop.values == [1, "two", {"three": 3}]
+
+
+def test_a_type_whose_own_validator_breaks_is_a_problem_of_that_flow_only() -> None:
+    problem = _only(
+        HEAD + SLEEP + "triggers:\n  - id: after\n    type: core.trigger.Flow\n    conditions:\n"
+        "      - type: core.condition.ExecutionLabels\n        labels: [x]\n"
+    )
+
+    assert (problem.code, problem.line) == ("condition.property.invalid", 11)
