@@ -1,0 +1,217 @@
+"""`mainstem plan` and `mainstem sync`: what a commit would change, and where the environments stand."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+import click
+
+from runner.cli.client import Client, options, resolve
+from runner.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from sync.comparison import Snapshot
+    from sync.plan import Plan
+
+_FINDING: Final = 1
+_CHANGES: Final = 5
+_SIGNS: Final = {"added": "+", "changed": "~", "moved": "~", "removed": "-"}
+_BAD: Final = frozenset({"INVALID", "HELD", "FAILED"})
+
+
+@click.command("plan")
+@click.argument("path", default=".", type=click.Path(path_type=Path))
+@click.option("--base", help="A revision of the repository of PATH, or a folder. Default: HEAD.")
+@click.option("--head", help="A revision of the repository of PATH, or a folder. Default: PATH as it is now.")
+@click.option("--flows", help="The folder of the flows below PATH. Default: flows, if there is one.")
+@click.option("--zone", default="UTC", show_default=True, help="The time zone of schedules that name none.")
+@click.option("--environment", "-e", help="Ask the server for the plan of this environment instead.")
+@click.option("--commit", help="With --environment: the commit. Default: what its ref names now.")
+@click.option("--url", help="With --environment: address of the server (MAINSTEM_URL).")
+@click.option("--token", help="With --environment: token of the server (MAINSTEM_TOKEN).")
+@click.option("--context", help="With --environment: name of a server in the context file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(path: Path, environment: str | None, *, as_json: bool, **given: Any) -> int:
+    """Show what would change: between two revisions or folders, or on the server.
+
+    Exit code 0 without changes, 5 with changes, 1 with problems.
+    """
+    if environment is not None:
+        with Client(resolve(os.environ, url=given["url"], token=given["token"], context=given["context"])) as client:
+            params = {"commit": given["commit"]} if given["commit"] else {}
+            found = client.get(f"/environments/{environment}/plan", params=params)
+        lines = [f"plan for environment {found['environment']} at {found['commit'][:7]}", *_plan_rows(found)]
+    else:
+        found, lines = _local(path, given)
+    click.echo(json.dumps(found) if as_json else "\n".join(lines))
+    if not found["valid"]:
+        return _FINDING
+    return _CHANGES if found["changes"] else 0
+
+
+def _local(path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    from sync.comparison import plan_between
+
+    try:
+        zone = ZoneInfo(given["zone"])
+    except (KeyError, ValueError, OSError):
+        raise InvalidError("zone.unknown", f"no time zone named {given['zone']!r}") from None
+    with ExitStack() as stack:
+        base = _snapshot(stack, path, given["base"] or "HEAD")
+        head = _snapshot(stack, path, given["head"])
+        found = plan_between(base, head, given["flows"], now=datetime.now(UTC), zone=zone)
+        return found.as_json(), _local_lines(found, base, head)
+
+
+def _snapshot(stack: ExitStack, path: Path, name: str | None) -> Snapshot:
+    """Return the files of a folder, or of a revision of the repository of `path`."""
+    from sync.comparison import of_folder, of_revision
+
+    if name is None:
+        return of_folder(path)
+    if Path(name).is_dir():
+        return of_folder(Path(name))
+    return stack.enter_context(of_revision(path, name))
+
+
+def _local_lines(found: Plan, base: Snapshot, head: Snapshot) -> list[str]:
+    from runner.flows.diagnostics import block
+    from sync.plan_text import change_lines, problem_lines
+
+    def frame(problem: Any) -> list[str]:
+        content = head.content(problem.file) if problem.file else None
+        return block(problem, content.decode("utf-8", "replace") if content else None).splitlines()
+
+    lines = [f"plan from {base.label} to {head.label} ({found.path or '.'}/)", *change_lines(found.changes)]
+    lines.append(f"  = {found.unchanged} unchanged")
+    lines += problem_lines(found.problems, frame)
+    return [*lines, f"held: {found.held}"] if found.held else lines
+
+
+def _plan_rows(found: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for change in found["changes"]:
+        remark = "; ".join([*change["diff"], *([change["note"]] if change["note"] else [])])
+        name = f"{change['namespace']}.{change['flowId']}"
+        rows.append(f"  {_SIGNS[change['kind']]} {name}  {change['kind']}  {remark}".rstrip())
+    rows.append(f"  = {found['unchanged']} unchanged")
+    for problem in found["problems"]:
+        place = ":".join(str(part) for part in (problem["file"], problem["line"], problem["column"]) if part)
+        rows.append(f"{place}  {problem['code']}  {problem['message']}")
+    return [*rows, f"held: {found['held']}"] if found["held"] else rows
+
+
+@click.group("sync")
+def command() -> None:
+    """Look at repositories now, and show where the environments stand."""
+
+
+@command.command("run")
+@click.argument("environment", required=False)
+@click.option("--allow-deletes", metavar="SHA", help="Activate this held commit, deletions and all.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@options
+def run(client: Client, environment: str | None, allow_deletes: str | None, *, as_json: bool) -> int:
+    """Bring ENVIRONMENT, or all, to the commit that its ref names.
+
+    Exit code 1 when a revision is invalid, held, or its repository cannot be read.
+    """
+    results = []
+    for name in _wanted(client, environment, allow_deletes):
+        body = {"allowDeletes": allow_deletes} if allow_deletes else {}
+        results += client.post(f"/environments/{name}/sync", json=body)["results"]
+    results = list({result["environment"]: result for result in results}.values())
+    click.echo(json.dumps(results) if as_json else "\n".join(line for each in results for line in _result(each)))
+    return _FINDING if any(result["result"] in _BAD for result in results) else 0
+
+
+def _wanted(client: Client, environment: str | None, allow_deletes: str | None) -> list[str]:
+    if environment is not None:
+        return [environment]
+    rows = client.get("/environments")["results"]
+    if allow_deletes is None:
+        # One environment per repository is enough: all environments of a repository are looked at together.
+        return sorted({row["repository"]: row["name"] for row in rows}.values())
+    held = [row["name"] for row in rows if (row["held"] or "").startswith(allow_deletes.lower())]
+    if not held:
+        raise NotFoundError(
+            "environment.held.other", f"no environment holds commit {allow_deletes!r}", hint="mainstem sync status"
+        )
+    return held
+
+
+def _result(result: Mapping[str, Any]) -> list[str]:
+    commit = (result["commit"] or "nothing")[:7]
+    plan = result["plan"]
+    line = f"{result['environment']}: {result['result']} {commit}"
+    if result["message"]:
+        line += f"  {result['message']}"
+    return [line, *(_plan_rows(plan) if plan else [])]
+
+
+@command.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@options
+def status(client: Client, *, as_json: bool) -> int:
+    """Show every environment: its state, what is active, what is held."""
+    rows = client.get("/environments")["results"]
+    if as_json:
+        click.echo(json.dumps(rows))
+    else:
+        heads = ("ENVIRONMENT", "STATE", "ACTIVE", "HELD", "REPOSITORY", "REF", "CHECKED")
+        cells = [
+            (
+                row["name"],
+                row["state"],
+                (row["active"] or "-")[:7],
+                (row["held"] or "-")[:7],
+                row["repository"],
+                row["ref"].removeprefix("refs/heads/"),
+                row["checkedAt"] or "-",
+            )
+            for row in rows
+        ]
+        _table([heads, *cells])
+        for row in rows:
+            if row["message"]:
+                click.echo(f"{row['name']}: {row['message']}")
+    return _FINDING if any(row["state"] != "OK" for row in rows) else 0
+
+
+@command.command("history")
+@click.argument("environment", default="default")
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 500), help="How many revisions.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@options
+def history(client: Client, environment: str, count: int, *, as_json: bool) -> None:
+    """Show the latest revisions of ENVIRONMENT, the newest first."""
+    rows = client.get(f"/environments/{environment}/revisions", params={"size": count})["results"]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    heads = ("AT", "COMMIT", "RESULT", "CHANGES", "ACTOR", "MESSAGE")
+    cells = [
+        (
+            row["at"],
+            row["commit"][:7],
+            row["result"],
+            str(len(row["changes"])),
+            row["actor"] or "-",
+            row["message"] or "",
+        )
+        for row in rows
+    ]
+    _table([heads, *cells])
+
+
+def _table(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,161 @@
+"""A plan without a server: two revisions of a repository, or two folders, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from dulwich.errors import NotGitRepository
+from dulwich.objects import Commit
+from dulwich.objectspec import parse_commit, parse_object
+from dulwich.repo import Repo
+
+from runner.errors import NotFoundError, Problem
+from runner.flows.models import Flow
+from runner.store.records import Environment, FlowVersion
+from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
+from sync.parsed import check, compare, next_fire, parse_file
+from sync.plan import Candidate, NewTree, Plan, Questions, make_plan
+from sync.repository import MAX_FILES, MAX_FLOW_BYTES, GitRepository, blob_id
+
+_FOLDER: Final = "the folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Files at one moment: paths with blob ids, and how to read one."""
+
+    label: str
+    files: Mapping[str, str]
+    read: Callable[[str], bytes]
+    problems: tuple[Problem, ...] = ()
+
+    def content(self, path: str) -> bytes | None:
+        """Return the content of the file `path`, or None."""
+        return self.read(path) if path in self.files else None
+
+
+def of_folder(folder: Path) -> Snapshot:
+    """Return the files below `folder` as they are now. Links and hidden folders are left out.
+
+    Raises:
+        NotFoundError: `folder.missing`.
+    """
+    if not folder.is_dir():
+        raise NotFoundError("folder.missing", f"there is no folder {folder}")
+    files: dict[str, str] = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.is_symlink() or not path.is_file() or len(files) >= MAX_FILES:
+                continue
+            if name.endswith((".yaml", ".yml")):
+                files[path.relative_to(folder).as_posix()] = blob_id(path.read_bytes())
+    return Snapshot(_FOLDER if folder == Path() else str(folder), files, lambda path: (folder / path).read_bytes())
+
+
+@contextmanager
+def of_revision(folder: Path, revision: str) -> Iterator[Snapshot]:
+    """Give the files of a revision of the repository that `folder` lies in, with the paths that they have below it.
+
+    Raises:
+        NotFoundError: `repository.missing`, `repository.commit.missing`.
+    """
+    try:
+        found = Repo.discover(str(folder.absolute()))
+    except (NotGitRepository, PermissionError):
+        raise NotFoundError(
+            "repository.missing", f"{folder} is in no git repository", hint="name two folders"
+        ) from None
+    repository = GitRepository(found, Path(found.path))
+    try:
+        commit = _commit(found, revision)
+        inside = _inside(folder, repository.path)
+        listing = repository.listing(commit, inside)
+        cut = len(inside) + 1 if inside else 0
+        files = {path[cut:]: blob for path, blob in listing.files.items()}
+        yield Snapshot(
+            revision, files, lambda path: repository.blob(files[path], limit=MAX_FLOW_BYTES), listing.problems
+        )
+    finally:
+        repository.close()
+
+
+def _commit(repo: Repo, revision: str) -> str:
+    # The one knows shortened ids, the other `HEAD~1`; neither knows both.
+    for parse in (parse_commit, parse_object):
+        try:
+            found = parse(repo, revision.encode())
+        except (KeyError, ValueError):
+            continue
+        if isinstance(found, Commit):
+            return found.id.decode()
+    raise NotFoundError("repository.commit.missing", f"there is no revision {revision!r}")
+
+
+def _inside(folder: Path, repository: Path) -> str:
+    try:
+        inside = folder.resolve().relative_to(repository.resolve()).as_posix()
+    except ValueError:
+        return ""
+    return "" if inside == "." else inside
+
+
+def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datetime, zone: ZoneInfo) -> Plan:
+    """Return what activating `head` would change where `base` is active.
+
+    `path` is the folder of the flows; by default `flows` where there is one, else the whole snapshot.
+    """
+    old, new = _flows(base, path), _flows(head, path)
+    parsed: dict[tuple[str, str], Candidate] = {}
+
+    def parse(snapshot: Snapshot, place: FlowPlace, blob: str) -> Candidate:
+        key = (place.path, blob)
+        if key not in parsed:
+            parsed[key] = parse_file(place, blob, lambda: snapshot.read(place.path))
+        return parsed[key]
+
+    flows: dict[tuple[str, str], Flow] = {}
+    active = []
+    for place, blob in old.items():
+        flow = parse(base, place, blob).flow
+        if flow is not None:
+            flows[(flow.namespace, flow.id)] = flow
+            active.append(FlowVersion(flow.namespace, flow.id, 0, blob, "", now, path=place.path))
+    ask = Questions(
+        parse=lambda place, blob: parse(head, place, blob),
+        flow_of=lambda version: flows.get((version.namespace, version.flow_id)),
+        compare=compare,
+        check=check,
+        next_fire=lambda flow: next_fire(flow, now, zone),
+        owner=lambda _key: None,
+    )
+    environment = Environment("local", "", ref=head.label, path=_root(head, path), active=base.label)
+    return make_plan(environment, active, NewTree(head.label, None, new, head.problems), ask)
+
+
+def _flows(snapshot: Snapshot, path: str | None) -> dict[FlowPlace, str]:
+    layout = _layout(snapshot, path)
+    return {place: blob for file, blob in snapshot.files.items() if (place := flow_place(file, layout))}
+
+
+def _layout(snapshot: Snapshot, path: str | None) -> Layout:
+    settings = snapshot.content(SETTINGS_FILE)
+    if settings is None or path is not None:
+        return layout_of(_root(snapshot, path), None)
+    from runner.flows.loader import load
+
+    return layout_of(_root(snapshot, path), load(settings, file=SETTINGS_FILE).value)
+
+
+def _root(snapshot: Snapshot, path: str | None) -> str:
+    if path is not None:
+        return path.strip("/").removeprefix("./").removesuffix(".")
+    return "flows" if any(file.startswith("flows/") for file in snapshot.files) else ""
