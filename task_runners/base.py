@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 _DRAIN_S = 10.0  # the log of an ended job that brings nothing new for this long is taken as finished
+_ENDED_BEFORE_START = {FailureReason.CANCELLED: Phase.CANCELLED, FailureReason.DEADLINE: Phase.FAILED}
 _OVERTIME_S = 30.0  # an engine that cannot end a job this long after its grace has lost it
 
 
@@ -82,7 +83,8 @@ class TaskRunner(BaseModel, abc.ABC):
         """Stage input files, call `ctx.save_handle` before anything can run, start the job, return its handle.
 
         Raises:
-            TaskRunnerError: the job cannot start; nothing of it is left.
+            TaskRunnerError: the job cannot start; nothing of it is left. With the reason CANCELLED or DEADLINE when
+                that came first.
         """
 
     @abc.abstractmethod
@@ -143,9 +145,10 @@ class TaskRunner(BaseModel, abc.ABC):
         try:
             handle = self.attach(spec, ctx) or self.submit(spec, workdir, ctx)
         except TaskRunnerError as error:
-            if error.failure_reason is not FailureReason.CANCELLED:
+            phase = _ENDED_BEFORE_START.get(error.failure_reason)
+            if phase is None:
                 raise
-            return TaskResult(Phase.CANCELLED, failure_reason=FailureReason.CANCELLED, message=error.message)
+            return TaskResult(phase, failure_reason=error.failure_reason, message=error.message)
         pump = _LogPump(self, handle, ctx)
         try:
             status = self._follow(handle, spec, ctx, started)

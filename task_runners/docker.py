@@ -37,7 +37,7 @@ from task_runners.base import (
     WorkDir,
 )
 from task_runners.docker_container import OWNED_LABEL, container_description, label_value, owner_of, status_of
-from task_runners.docker_faults import cancelled, no_image, not_startable
+from task_runners.docker_faults import cancelled, no_image, not_startable, too_slow
 from task_runners.docker_log import frames_of, was_seen
 from task_runners.docker_properties import (
     Cpu,
@@ -123,7 +123,7 @@ class Docker(TaskRunner):
             )
         self._check_policy(ctx)
         with self._talking(ctx) as client:
-            user = self._image(client, image, ctx)
+            user = self._image(client, image, ctx, spec.timeout)
             container = self._create(client, image, spec, workdir, ctx)
             handle = JobHandle(self.type, container, self._host(ctx), ctx.now())
             job = self._jobs[container] = _Job(workdir.path)
@@ -334,7 +334,7 @@ class Docker(TaskRunner):
                     hint="the operator can allow it in the settings of the server",
                 )
 
-    def _image(self, client: APIClient, image: str, ctx: RunnerContext) -> str:
+    def _image(self, client: APIClient, image: str, ctx: RunnerContext, timeout: timedelta | None) -> str:
         """Have the image at the daemon as the pull policy says; return the user it runs as."""
         import docker.errors
 
@@ -348,14 +348,15 @@ class Docker(TaskRunner):
                     f"the image {image!r} is not at the daemon, and `pullPolicy: NEVER` forbids to fetch it",
                     failure_reason=FailureReason.IMAGE_PULL,
                 ) from None
-        self._pull(client, image, ctx)
+        self._pull(client, image, ctx, timeout)
         return str(client.inspect_image(image)["Config"].get("User") or "")
 
-    def _pull(self, client: APIClient, image: str, ctx: RunnerContext) -> None:
+    def _pull(self, client: APIClient, image: str, ctx: RunnerContext, timeout: timedelta | None = None) -> None:
         import docker.errors
         from docker.utils import parse_repository_tag
 
         repository, tag = parse_repository_tag(image)
+        deadline = ctx.clock() + timeout.total_seconds() if timeout is not None else None
         try:
             progress = client.pull(
                 repository, tag=tag or "latest", stream=True, decode=True, auth_config=self._auth(image)
@@ -363,6 +364,8 @@ class Docker(TaskRunner):
             for event in progress:
                 if ctx.cancelled.is_set():
                     raise cancelled(f"cancelled while the image {image!r} was fetched")
+                if deadline is not None and ctx.clock() >= deadline:
+                    raise too_slow(image, timeout)
                 if "error" in event:
                     raise no_image(image, str(event["error"]))
         except docker.errors.APIError as error:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.spec import TaskSpec
 
-__all__ = ["cancelled", "no_image", "not_startable"]
+__all__ = ["cancelled", "no_image", "not_startable", "too_slow"]
 
 
 def cancelled(message: str) -> TaskRunnerError:
     """Return what ends a start that nobody wants any more; `run` makes a result of it."""
     return TaskRunnerError("runner.cancelled", message, failure_reason=FailureReason.CANCELLED)
+
+
+def too_slow(image: str, timeout: timedelta | None) -> TaskRunnerError:
+    """Return what ends a start whose image did not arrive within the timeout of the task."""
+    seconds = timeout.total_seconds() if timeout is not None else 0.0
+    return TaskRunnerError(
+        "runner.image.pull_failed",
+        f"ended after its timeout of {seconds:g} s, while the image {image!r} was fetched",
+        failure_reason=FailureReason.DEADLINE,
+    )
 
 
 def no_image(image: str, reason: str) -> TaskRunnerError:

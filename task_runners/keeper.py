@@ -55,6 +55,7 @@ _LIMITS = {
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - pathlib costs 10 ms
 
 
 def _prctl(option: int, value: int) -> None:
@@ -65,13 +66,31 @@ def _prctl(option: int, value: int) -> None:
 def _descendants(root: int) -> list[int]:
     found: list[int] = []
     todo = [root]
+    parents = None if _HAS_CHILDREN_FILES else _all_parents()
     while todo:
         process = todo.pop()
-        with contextlib.suppress(OSError), open(f"/proc/{process}/task/{process}/children", "rb") as file:  # noqa: PTH123 - pathlib costs 10 ms of start-up
-            children = [int(child) for child in file.read().split()]
-            found += children
-            todo += children
+        children = _listed_children(process) if parents is None else [pid for pid in parents if parents[pid] == process]
+        found += children
+        todo += children
     return found
+
+
+def _listed_children(process: int) -> list[int]:
+    # Children of other threads than the first are not listed there; keepers have one, and what bodies start in other
+    # threads becomes ours at the latest when its parent was killed.
+    with contextlib.suppress(OSError), open(f"/proc/{process}/task/{process}/children", "rb") as file:  # noqa: PTH123 - pathlib costs 10 ms of start-up
+        return [int(child) for child in file.read().split()]
+    return []
+
+
+def _all_parents() -> dict[int, int]:
+    """Return process id to parent id for all processes, for kernels without `children` files (gVisor)."""
+    parents = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - as above
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
+                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    return parents
 
 
 def _frozen_descendants(root: int) -> set[int]:
@@ -421,9 +440,10 @@ class _Supervisor:
     def _kill_strays(self) -> None:
         """Kill what became ours because its keeper was killed. Their end comes back as SIGCHLD until none is left."""
         me = os.getpid()
-        with open(f"/proc/{me}/task/{me}/children", "rb") as file:  # noqa: PTH123 - as above
-            strays = {int(child) for child in file.read().split()} - self._keepers
-        for stray in strays:
+        children = (
+            _listed_children(me) if _HAS_CHILDREN_FILES else [pid for pid, up in _all_parents().items() if up == me]
+        )
+        for stray in set(children) - self._keepers:
             for process in (stray, *_descendants(stray)):
                 _kill(process, signal.SIGKILL)
 

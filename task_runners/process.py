@@ -65,7 +65,7 @@ class Process(TaskRunner):
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(shared_files=True)
-    poll_seconds: ClassVar[float] = 0.1
+    poll_seconds: ClassVar[float] = 0.2
 
     type: Literal["core.runner.Process", "io.kestra.plugin.core.runner.Process"] = "core.runner.Process"
 
@@ -105,7 +105,7 @@ class Process(TaskRunner):
         return _status(job, self._ended(job, 0))
 
     def wait(self, handle: JobHandle, ctx: RunnerContext, seconds: float) -> None:  # noqa: ARG002 - polled for cancel
-        """Return at the end of the body, or within 0.1 s after a cancel."""
+        """Return at the end of the body, or within 0.2 s after a cancel."""
         job = self._jobs.get(handle.id)
         if job is not None:
             self._ended(job, min(seconds, self.poll_seconds))
@@ -120,7 +120,7 @@ class Process(TaskRunner):
         for descriptor in open_pipes:
             poller.register(descriptor, select.POLLIN)
         while open_pipes:
-            ready = poller.poll(200)
+            ready = poller.poll(500)
             if not ready and job.end is not None:
                 return  # somebody outside holds the other end of a pipe; all that the body wrote was read
             for descriptor, _ in ready:

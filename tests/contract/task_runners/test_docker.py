@@ -22,7 +22,6 @@ from task_runners.base import (
     Policy,
     RunnerContext,
     TaskRunnerError,
-    WorkDir,
 )
 from task_runners.docker import Docker
 from task_runners.files import write_file
@@ -249,20 +248,29 @@ def test_a_cursor_that_knows_nothing_repeats_nothing_older_than_itself(docker_be
     assert (was_seen(cursor, stamp, b"seen\n"), was_seen(cursor, stamp, b"new\n")) == (True, False)
 
 
-def test_a_cancel_while_the_image_is_fetched_starts_nothing(tmp_path: Path) -> None:
-    class Registry:
-        """Stands for a daemon that fetches for ever; it speaks what docker-py's `pull` gives."""
+class _EndlessRegistry:
+    """Stands for a daemon that fetches for ever; it speaks what docker-py's `pull` gives."""
 
-        def pull(self, *_args: object, **_options: object) -> Iterator[dict[str, str]]:
-            while True:
-                time.sleep(0.01)
-                yield {"status": "Downloading"}
+    def pull(self, *_args: object, **_options: object) -> Iterator[dict[str, str]]:
+        while True:
+            time.sleep(0.01)
+            yield {"status": "Downloading"}
 
+
+def test_a_cancel_while_the_image_is_fetched_starts_nothing() -> None:
     ctx = RunnerContext(on_line=lambda _line: None)
     threading.Timer(0.1, ctx.cancelled.set).start()
 
     with pytest.raises(TaskRunnerError) as caught:
-        Docker()._pull(Registry(), "some/image:1", ctx)
+        Docker()._pull(_EndlessRegistry(), "some/image:1", ctx)
 
     assert caught.value.failure_reason is FailureReason.CANCELLED
-    assert WorkDir(tmp_path).private.name == ".mainstem"
+
+
+def test_the_timeout_counts_while_the_image_is_fetched() -> None:
+    ctx = RunnerContext(on_line=lambda _line: None)
+
+    with pytest.raises(TaskRunnerError, match=r"timeout of 0\.1 s") as caught:
+        Docker()._pull(_EndlessRegistry(), "some/image:1", ctx, timedelta(seconds=0.1))
+
+    assert caught.value.failure_reason is FailureReason.DEADLINE
