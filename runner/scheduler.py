@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
 from runner.executions.creation import CORRELATION, NewExecution
@@ -36,6 +37,8 @@ from runner.triggers.models import Schedule, ScheduleOnDates
 from runner.triggers.schedule import Tick, plan, preceding, tick_at
 from runner.triggers.starting import renderer, request, trigger_key
 
+T = TypeVar("T")
+P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 1.0  # the longest sleep: a wall clock that jumps is noticed after this
@@ -55,6 +58,9 @@ class _Due:
     trigger: Schedule | ScheduleOnDates
     at: datetime
     render: RenderText
+
+
+_Begun = tuple[_Due, "Future[Execution | None]"]
 
 
 class Scheduler:
@@ -129,19 +135,25 @@ class Scheduler:
     def run_due(self, now: datetime) -> list[str]:
         """Fire the schedules and ring the executions that are due at `now`; return the executions created."""
         self.ring_due(now)
-        created = []
         rows = self._store.read(lambda db: db.triggers.due(now))
         self._looked_at = {(_name(row), row.next_at) for row in rows}
-        for row in rows:
-            try:
-                execution = self.fire(row, now)
-            except MainstemError as error:
-                log.warning("a schedule could not be fired", extra={"trigger": _name(row), "error": error.message})
-                continue
+        begun = [each for row in rows if (each := self._guarded(row, self._begin, row, now)) is not None]
+        created = []
+        for due, taken in begun:
+            execution = self._guarded(due.row, self._finish, due, taken, now)
             if execution is not None:
                 created.append(execution.id)
         self._engine.ring(created)
         return created
+
+    @staticmethod
+    def _guarded(row: TriggerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return what the work for one schedule gives; a fault of one must not keep the others waiting."""
+        try:
+            return work(*args, **kwargs)
+        except MainstemError as error:
+            log.warning("a schedule could not be fired", extra={"trigger": _name(row), "error": error.message})
+            return None
 
     def ring_due(self, now: datetime) -> list[str]:
         """Ring the executions that have a timer at or before `now`, each at most every few seconds."""
@@ -175,22 +187,32 @@ class Scheduler:
 
     # ---------------------------------------------------------------- one schedule
 
-    def fire(self, row: TriggerState, now: datetime) -> Execution | None:
-        """Start the execution for a schedule's date and plan the next one; None when there is none to start.
+    def _begin(self, row: TriggerState, now: datetime) -> _Begun | None:
+        """Begin to start the execution for a schedule's date; None when there is none to start.
 
-        Nothing happens while the execution that the schedule started last is still going on, unless it allows that.
-        A schedule whose last execution ended in one of the states of `stopAfter` is switched off.
+        Nothing is waited for, so that all that is due at one moment shares a commit. Nothing happens while the
+        execution that the schedule started last is still going on, unless it allows that. A schedule whose last
+        execution ended in one of the states of `stopAfter` is switched off.
         """
         due = self._due(row, now)
         if due is None or not self._may_start(due, now):
             return None
+        taken: Future[Execution | None] = Future()
         try:
             tick = tick_at(due.trigger, due.at, now, self._zone, due.render, is_truthy)
             if tick is None:
                 self._advance(row, self._after(due, due.at), now)
                 return None
             new = self._request(due, tick)
-            return self._store.write(lambda db: self._take(db, due, tick.date, now, new))
+            taken = self._store.submit(lambda db: self._take(db, due, tick.date, now, new))
+        except MainstemError as error:
+            taken.set_exception(error)
+        return due, taken
+
+    def _finish(self, due: _Due, taken: Future[Execution | None], now: datetime) -> Execution | None:
+        """Wait for the commit and return the execution; what could not start leaves one that says why."""
+        try:
+            return taken.result()
         except MainstemError as error:
             return self._fail(due, now, error)
 

@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+import orjson
+
 from runner.durations import format_duration, parse_duration
 from runner.errors import ExpressionError, InvalidError, MainstemError
 from runner.expressions.regex import compile_pattern
 from runner.flows.models import Input
 
 _INTEGER_LIMIT: Final = 2**63  # what JSON and both databases keep exactly
+_LONGEST_SHOWN: Final = 500  # characters of a refused value in a message
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.][^@\s]*")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
@@ -43,7 +46,7 @@ def cast(type_name: str, value: Any, item_type: str | None = None) -> Any:
     except CastError:
         raise
     except (ValueError, OverflowError, MainstemError) as error:
-        text = as_text(value)
+        text = shown(value)
         if type_name == "URI":
             raise CastError(f"Expected `URI` but received `{text}`") from None
         raise CastError(f"Expected `{type_name}` but received `{text}` with errors: {error}") from None
@@ -54,6 +57,12 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its text, shortened where it is long."""
+    text = as_text(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
 
 
 def check(declared: Input, value: Any) -> None:
@@ -119,17 +128,17 @@ def _comparable(type_name: str, value: Any) -> float:
 def _items(type_name: str, value: Any, item_type: str) -> list[Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = orjson.loads(value)
         except ValueError as error:
-            raise CastError(f"Expected `{type_name}` but received `{value}` with errors: {error}") from None
+            raise CastError(f"Expected `{type_name}` but received `{shown(value)}` with errors: {error}") from None
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise CastError(f"Expected `{type_name}` but received `{as_text(value)}`")
+        raise CastError(f"Expected `{type_name}` but received `{shown(value)}`")
     cast_items = []
     for item in value:
         try:
             cast_items.append(cast(item_type, item))
         except CastError:
-            raise CastError(f"Unable to parse array element as `{item_type}` on `{as_text(item)}`") from None
+            raise CastError(f"Unable to parse array element as `{item_type}` on `{shown(item)}`") from None
     return cast_items
 
 
@@ -164,7 +173,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return orjson.loads(value) if isinstance(value, str) else value
 
 
 def _yaml(value: Any) -> Any:
@@ -256,4 +265,4 @@ INPUT_TYPES: Final = frozenset(_READERS) | {"ARRAY", "MULTISELECT"}
 
 def invalid(subject: str, reason: str, received: Any) -> InvalidError:
     """Return the error for a refused value; `subject` is such as ``input for `x` ``."""
-    return InvalidError("input.invalid", f"Invalid {subject}, {reason}, but received `{as_text(received)}`")
+    return InvalidError("input.invalid", f"Invalid {subject}, {reason}, but received `{shown(received)}`")

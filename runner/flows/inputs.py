@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
 from runner.errors import InvalidError, MainstemError
-from runner.flows.casts import CastError, as_text, cast, check, invalid, listed
+from runner.flows.casts import CastError, as_text, cast, check, invalid, listed, shown
 from runner.flows.models import Input, Output
 
 _MISSING: Final = object()
@@ -140,7 +140,7 @@ def cast_outputs(
             values[declared.id] = _encrypted(value, encrypt) if declared.type == "SECRET" and value else value
         except CastError as error:
             raise InvalidError(
-                "output.invalid", f"Invalid output for `{declared.id}`, {error}, but received `{as_text(raw)}`"
+                "output.invalid", f"Invalid output for `{declared.id}`, {error}, but received `{shown(raw)}`"
             ) from None
     return nested(values)
 
@@ -322,7 +322,7 @@ class _Resolver:
             with contextlib.suppress(CastError):  # the sentence below shows the text, which says more
                 result = cast("JSON", result)
         if not isinstance(result, Sequence) or isinstance(result, str | bytes):
-            raise CastError(f"Invalid expression result. Expected a list of strings, but received {as_text(result)}")
+            raise CastError(f"Invalid expression result. Expected a list of strings, but received {shown(result)}")
         return list(result)
 
     def value(self, declared: Input, raw: Any) -> Any:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from runner.errors import MainstemError
 from runner.executions.creation import NewExecution
@@ -40,8 +41,9 @@ def variables(body: bytes, headers: Iterable[tuple[str, str]], parameters: Itera
         return found
     text = body.decode("utf-8", errors="replace")
     try:
-        return {"body": json.loads(text), **found}
-    except (ValueError, RecursionError):
+        # The strict reader: bounded nesting, no lone surrogates, no integers that the store cannot keep.
+        return {"body": orjson.loads(text), **found}
+    except orjson.JSONDecodeError:
         return {"body": text, **found}
 
 

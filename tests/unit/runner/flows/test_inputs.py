@@ -123,6 +123,11 @@ def test_a_refusal_names_the_input_the_rule_and_the_value(properties: dict[str, 
         ("FLOAT", "nan"),
         ("FLOAT", "x"),
         ("JSON", "{"),
+        ("JSON", "[" * 100_000),
+        ("JSON", r'"\ud800"'),
+        ("ARRAY", "[" * 100_000),
+        ("YAML", "[" * 100_000),
+        ("YAML", "a: 1\na: 2"),
         ("DATETIME", "2019-10-06T18:27:49"),
         ("DATE", "soon"),
         ("DURATION", "PT"),
@@ -318,3 +323,10 @@ def test_outputs_are_cast_like_inputs() -> None:
     assert cast_outputs(outputs, {"n.total": "3", "list": '["a"]'}) == {"n": {"total": 3}, "list": ["a"], "none": None}
     with pytest.raises(InvalidError, match=r"Invalid output for `n\.total`"):
         cast_outputs(outputs, {"n.total": "many"})
+
+
+def test_a_long_value_is_shortened_in_the_message() -> None:
+    with pytest.raises(InvalidError) as caught:
+        resolve([declared(type="JSON")], {"x": "[" * 100_000})
+
+    assert len(caught.value.message) < 1500

@@ -198,7 +198,15 @@ def test_a_webhook_that_is_switched_off_or_whose_key_does_not_render_is_not_foun
 
 @pytest.mark.parametrize(
     ("body", "expected"),
-    [(b'[{"a": 1}]', [{"a": 1}]), (b"bla", "bla"), (b"\xff", "\ufffd"), (b"3", 3), (b"[" * 100_000, "[" * 100_000)],
+    [
+        (b'[{"a": 1}]', [{"a": 1}]),
+        (b"bla", "bla"),
+        (b"\xff", "\ufffd"),
+        (b"3", 3),
+        (b"[" * 100_000, "[" * 100_000),
+        (b"9" * 30, 1e30),
+        (rb'"\ud800"', r'"\ud800"'),
+    ],
 )
 def test_a_body_is_json_or_text(body: bytes, expected: object) -> None:
     assert webhook.variables(body, [], [])["body"] == expected
