@@ -227,6 +227,7 @@ def _class_name(cls: type[Model], word: str) -> str:
 @functools.cache
 def field_names(cls: type[BaseModel]) -> Mapping[str, str]:
     """Return the field of `cls` for each name that it may have in YAML."""
+    cls.model_rebuild()  # a class may name one that is defined below it; its fields are known after this only
     names: dict[str, str] = {}
     for field_name, field in cls.model_fields.items():
         alias = field.validation_alias or field.alias or field_name

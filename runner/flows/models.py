@@ -88,6 +88,12 @@ class Task(Model):
 Tasks = tuple[SerializeAsAny[Task], ...]
 
 
+class Condition(Model):
+    """A test of a trigger; pure, see `runner.triggers.conditions`."""
+
+    type: str
+
+
 class Trigger(Model):
     """What all triggers have."""
 
@@ -108,10 +114,11 @@ class Trigger(Model):
     allow_concurrent: bool = False
 
 
-class Condition(Model):
-    """A test of a trigger; pure, see `runner.triggers.conditions`."""
+class DependsOn(Model):
+    """The inputs, and the condition on them, under which an input counts."""
 
-    type: str
+    inputs: tuple[str, ...] = ()
+    condition: Template | None = None
 
 
 class Input(Model):
@@ -139,13 +146,6 @@ class Input(Model):
     item_type: str | None = None
     extension: str | None = None
     allowed_file_extensions: tuple[str, ...] | None = None
-
-
-class DependsOn(Model):
-    """The inputs, and the condition on them, under which an input counts."""
-
-    inputs: tuple[str, ...] = ()
-    condition: Template | None = None
 
 
 class Output(Model):
