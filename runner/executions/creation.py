@@ -30,7 +30,8 @@ class NewExecution:
     """A request to start a flow.
 
     `inputs` are raw values as the caller gave them (text from forms, JSON values, `FileInput`). `typed_inputs` says
-    that they come from a flow or trigger and need no parsing from text. `revision` None means the active one.
+    that they come from a flow or trigger and need no parsing from text. `inputs_optional` lets required inputs be
+    absent, for a flow that listens to others and maps nothing to them. `revision` None means the active one.
     """
 
     namespace: str
@@ -48,6 +49,7 @@ class NewExecution:
     correlation_id: str | None = None
     depth: int = 0
     typed_inputs: bool = False
+    inputs_optional: bool = False
 
 
 def make_execution(
@@ -121,6 +123,7 @@ def _with_inputs(
         render=lambda template, extra: render_typed(template, scope(extra)),
         render_text=lambda template, extra: render(template, scope(extra)),
         typed=new.typed_inputs,
+        missing_allowed=new.inputs_optional,
         store_file=lambda name, file: store_file(execution, name, file),
         encrypt=host.encryption.seal if host.encryption else None,
     )

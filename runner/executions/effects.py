@@ -89,6 +89,14 @@ class Effects:
         def start(db: Session) -> list[str]:
             if db.outbox.delete([row.id]) != 1:
                 return []
-            return [self._engine.create_in(db, new).id for new in wanted(db)]
+            started = []
+            for new in wanted(db):
+                try:
+                    started.append(self._engine.create_in(db, new).id)
+                except MainstemError as error:
+                    # Refused before anything was written; the flows that listen beside it must start all the same.
+                    name = f"{new.namespace}.{new.flow_id}"
+                    log.warning("a flow trigger could not start", extra={"flow": name, "error": error.message})
+            return started
 
         self._engine.ring(self._store.write(start))

@@ -327,6 +327,8 @@ class _Resolver:
 
     def value(self, declared: Input, raw: Any) -> Any:
         """Return the cast and checked value that is stored."""
+        if isinstance(raw, FileInput) and declared.type != "FILE":
+            raise CastError("a value is expected, no file")
         match declared.type:
             case "FILE":
                 return self.file(declared, raw)

@@ -17,6 +17,7 @@ from runner.services import Host
 from runner.states import State
 from runner.store.records import FlowVersion
 from runner.triggers.conditions import RenderText, labels_of
+from runner.triggers.models import FlowTrigger
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def request(
         correlation_id=correlation_id,
         depth=depth,
         typed_inputs=True,
+        inputs_optional=isinstance(trigger, FlowTrigger) and trigger.inputs is None,
     )
 
 

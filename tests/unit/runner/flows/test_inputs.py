@@ -270,6 +270,8 @@ def test_a_file_must_be_internal_and_of_an_allowed_type() -> None:
         resolve([declared(type="FILE")], {"x": "file:///etc/passwd"})
     with pytest.raises(InvalidError, match="it must be a file of the types"):
         resolve([declared(type="FILE", allowedFileExtensions=[".csv"])], {"x": "kestra:///a.exe"})
+    with pytest.raises(InvalidError, match="a value is expected, no file"):
+        resolve([declared(type="STRING")], {"x": FileInput("a.csv", io.BytesIO(b""))})
 
 
 def test_a_secret_is_stored_encrypted_and_seen_plain_by_other_inputs() -> None:

@@ -108,6 +108,18 @@ def test_a_flow_trigger_whose_inputs_do_not_render_starts_nothing_and_harms_no_o
     assert server.started("broken", 0) == []
 
 
+def test_a_flow_that_refuses_its_inputs_harms_no_other_and_one_that_maps_none_may_lack_them(server: Server) -> None:
+    server.deploy(UP, "up")
+    needy = "inputs:\n  - {id: n, type: INT}\n" + RETURN % "x"
+    server.deploy(needy + on("    inputs: {n: many}\n"), "a-refuses")
+    server.deploy(needy + on(""), "b-lacks")
+
+    server.run("up")
+
+    assert [each.inputs for each in server.started("b-lacks", 1)] == [{}]
+    assert server.started("a-refuses", 0) == []
+
+
 def test_two_flows_that_end_together_complete_the_preconditions_once(server: Server) -> None:
     server.deploy(UP, "one")
     server.deploy(UP, "two")
