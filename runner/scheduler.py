@@ -225,7 +225,7 @@ class Scheduler:
             return False
         if state is not None and not state.is_terminal and not due.trigger.allow_concurrent:
             return False
-        moved = self._not_too_late(due, now)
+        moved = self._not_made_up(due) if _was_switched_on(row, due.at) else self._not_too_late(due, now)
         if moved != due.at:
             self._advance(row, moved, now)
         return moved == due.at
@@ -251,6 +251,11 @@ class Scheduler:
         last_id = row.execution_id
         last = self._store.read(lambda db: db.executions.get(last_id)) if last_id is not None else None
         return last.state if last is not None else None
+
+    def _not_made_up(self, due: _Due) -> datetime | None:
+        """Return the first date after the schedule was switched on."""
+        assert due.row.updated_at is not None
+        return self._after(due, due.row.updated_at)
 
     def _not_too_late(self, due: _Due, now: datetime) -> datetime | None:
         """Return the date itself, or the first one that is not later than the schedule allows."""
@@ -381,6 +386,15 @@ class Scheduler:
             if plan(due.trigger, at - timedelta(microseconds=1), self._zone, due.render) == at:
                 return at
         return due.at
+
+
+def _was_switched_on(row: TriggerState, date: datetime) -> bool:
+    """Return whether the date passed before somebody last switched the schedule: only that leaves `evaluated_at` be."""
+    return (
+        row.updated_at is not None
+        and row.updated_at > date
+        and (row.evaluated_at is None or row.updated_at > row.evaluated_at)
+    )
 
 
 def _stillborn(due: _Due, catalogue: Catalogue, now: datetime, error: MainstemError) -> Execution:

@@ -308,6 +308,19 @@ def test_being_switched_off_survives_a_new_revision_and_makes_up_no_dates(world:
     assert on.next_at == datetime(2024, 3, 1, 4, tzinfo=UTC)
 
 
+def test_dates_that_passed_while_a_schedule_was_off_are_not_made_up(world: World) -> None:
+    world.deploy(schedule("0 * * * *", FREE))
+    scheduler = world.scheduler()
+    world.pass_time(scheduler, "2024-03-01T01:00:00+00:00")
+    off = replace(world.row(), disabled=True, updated_at=datetime(2024, 3, 1, 1, 30, tzinfo=UTC))
+    on = replace(off, disabled=False, updated_at=datetime(2024, 3, 1, 4, 30, tzinfo=UTC))
+    world.store.write(lambda db: db.triggers.put(on))
+
+    world.pass_time(scheduler, "2024-03-01T06:30:00+00:00")
+
+    assert [date[11:16] for date in world.dates()] == ["01:00", "05:00", "06:00"]
+
+
 def test_a_commit_that_leaves_a_schedule_alone_loses_no_date(world: World) -> None:
     world.deploy(schedule("0 * * * *"))
     world.now = datetime(2024, 3, 1, 1, 30, tzinfo=UTC)
