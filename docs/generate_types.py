@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.flows.registry import TypeKind, find, types
+from runner.flows.registry import ABSENT, TypeKind, find, types
 
 PAGE = Path(__file__).parent / "compatibility.md"
 BEGIN, END = "<!-- types: begin -->", "<!-- types: end -->"
-
-# Types of Kestra's core and script plugins that flows may name and that do not exist here yet.
-ABSENT = {
-    TypeKind.TASK: (
-        "core.execution.Count core.execution.Kill core.execution.PurgeExecutions core.execution.Resume "
-        "core.flow.Approval core.flow.ForEachItem core.flow.Loop core.flow.Template core.kv.PurgeKV core.log.Fetch "
-        "core.log.PurgeLogs core.namespace.DeleteFiles core.namespace.DownloadFiles core.namespace.UploadFiles "
-        "core.state.Delete core.state.Get core.state.Set core.trigger.Toggle"
-    ),
-    TypeKind.TRIGGER: "core.http.Trigger scripts.shell.CommandsTrigger scripts.shell.ScriptTrigger",
-    TypeKind.CONDITION: "",
-}
 
 
 def tables() -> str:
@@ -30,7 +18,7 @@ def tables() -> str:
         parts.append(
             "\n".join([f"### {kind.value.capitalize()} types", "", "| type | what it does |", "|---|---|", *rows])
         )
-        absent = [name for name in ABSENT[kind].split() if name not in types(kind)]
+        absent = sorted(ABSENT[kind].difference(types(kind)))
         if absent:
             parts.append("Not there yet: " + ", ".join(f"`{name}`" for name in absent) + ".")
     return "\n\n".join(parts)

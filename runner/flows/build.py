@@ -107,12 +107,11 @@ class Builder:
             self._add(error.code, error.message, self._positions.at((*path, "type")), error.hint)
             return self._stand_in(registry.BASES[kind], raw)
         if cls is None:
-            hint = registry.nearest(kind, name)
             self._add(
                 f"{kind}.type.unknown",
                 f"no {kind} type named {name!r}",
                 self._positions.at((*path, "type")),
-                f"did you mean {hint!r}?" if hint else None,
+                registry.suggestion(kind, name),
             )
             for branch in _BRANCHES if kind is TypeKind.TASK else ():
                 if isinstance(tasks := raw.get(branch), list):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from runner.errors import Problem, Severity
 
 _WIDEST_LINE = 160
+_KEY = re.compile(r"[\w.-]+(?=:(?:\s|$))")
 _PLAIN_WORD = re.compile(r"[^\s,\]}:]+(?::[^\s,\]}]+)*")
 
 
@@ -94,6 +95,11 @@ def _width(line: str, start: int) -> int:
     if rest[:1] in {"'", '"'}:
         end = rest.find(rest[0], 1)
         return end + 1 if end > 0 else len(rest)
+    if key := _KEY.match(rest):
+        return len(key[0])
+    before = line[:start].rstrip()
+    if before.endswith((":", "-")) and rest[:1] not in {"{", "["} and not re.search(r"[{\[]", before):
+        return len(rest.partition(" #")[0].rstrip()) or 1  # a plain value goes on to the end of its line
     word = _PLAIN_WORD.match(rest)
     return len(word[0]) if word else 1
 

@@ -18,7 +18,7 @@ from runner.errors import FlowError
 from runner.flows.aliases import PREFIX, canonical
 from runner.flows.models import Condition, Model, Task, Trigger
 
-__all__ = ["BASES", "TypeKind", "canonical", "find", "full_name", "nearest", "short", "types"]
+__all__ = ["ABSENT", "BASES", "TypeKind", "canonical", "find", "full_name", "nearest", "short", "suggestion", "types"]
 
 
 class TypeKind(enum.StrEnum):
@@ -80,6 +80,35 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
 }
 
 
+# Types of Kestra's core and script plugins that flows may name and that do not exist here yet.
+ABSENT: Mapping[TypeKind, frozenset[str]] = {
+    TypeKind.TASK: frozenset(
+        {
+            "core.execution.Count",
+            "core.execution.Kill",
+            "core.execution.PurgeExecutions",
+            "core.execution.Resume",
+            "core.flow.Approval",
+            "core.flow.ForEachItem",
+            "core.flow.Loop",
+            "core.flow.Template",
+            "core.kv.PurgeKV",
+            "core.log.Fetch",
+            "core.log.PurgeLogs",
+            "core.namespace.DeleteFiles",
+            "core.namespace.DownloadFiles",
+            "core.namespace.UploadFiles",
+            "core.state.Delete",
+            "core.state.Get",
+            "core.state.Set",
+            "core.trigger.Toggle",
+        }
+    ),
+    TypeKind.TRIGGER: frozenset({"core.http.Trigger", "scripts.shell.CommandsTrigger", "scripts.shell.ScriptTrigger"}),
+    TypeKind.CONDITION: frozenset(),
+}
+
+
 def short(name: str) -> str:
     """Return the form of a type name that our documents show: `core.log.Log`."""
     return canonical(name).removeprefix(PREFIX)
@@ -108,6 +137,14 @@ def find(kind: TypeKind, name: str) -> type[Model] | None:
     if not (isinstance(found, type) and issubclass(found, BASES[kind])):
         raise FlowError(f"{kind}.type.broken", f"{place}, which stands for {name!r}, is no {kind} type")
     return found
+
+
+def suggestion(kind: TypeKind, name: str) -> str | None:
+    """Return a hint for the unknown type `name`: what was meant, or that it is not there yet."""
+    if short(name) in ABSENT[kind]:
+        return "this type of Kestra is not there yet; docs/compatibility.md lists those that are"
+    found = nearest(kind, name)
+    return f"did you mean {found!r}?" if found else None
 
 
 def full_name(kind: TypeKind, cls: type[Model]) -> str | None:

@@ -33,7 +33,16 @@ def test_a_block_shows_the_line_and_marks_the_word() -> None:
 
 @pytest.mark.parametrize(
     ("line", "column", "mark"),
-    [("a: [one, two]", 5, "^^^"), ("a: 'one two'", 4, "^^^^^^^^^"), ("key: value", 1, "^^^"), ("a:", 9, "^")],
+    [
+        ("a: [one, two]", 5, "^^^"),
+        ("a: 'one two'", 4, "^^^^^^^^^"),
+        ("key: value", 1, "^^^"),
+        ("a:", 9, "^"),
+        ("t: 5 minutes # long", 4, "^^^^^^^^^"),
+        ("- id: one", 3, "^^"),
+        ("- a b", 3, "^^^"),
+        ("t: x {{ y | z }}", 11, "^"),
+    ],
 )
 def test_the_mark_is_as_wide_as_the_value(line: str, column: int, mark: str) -> None:
     text = block(Problem("x.y", "m", file="f", line=1, column=column), line)

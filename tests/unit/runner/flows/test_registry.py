@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.flows.registry import BASES, TypeKind, canonical, find, nearest, types
+from runner.flows.registry import BASES, TypeKind, canonical, find, nearest, suggestion, types
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,11 @@ def test_every_listed_type_is_a_class_of_its_kind(kind: TypeKind) -> None:
 )
 def test_an_unknown_type_is_answered_with_the_nearest(wrong: str, meant: str | None) -> None:
     assert nearest(TypeKind.TASK, wrong) == meant
+
+
+def test_a_type_of_kestra_that_is_not_there_yet_is_called_so_and_not_mistyped() -> None:
+    assert suggestion(TypeKind.TASK, "io.kestra.plugin.core.flow.Loop") == (
+        "this type of Kestra is not there yet; docs/compatibility.md lists those that are"
+    )
+    assert suggestion(TypeKind.TASK, "core.flow.Swich") == "did you mean 'core.flow.Switch'?"
+    assert suggestion(TypeKind.TASK, "acme.Rocket") is None

@@ -6,8 +6,6 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from runner.flows.registry import TypeKind, types
-
 DOCS = Path(__file__).parents[4] / "docs"
 
 
@@ -25,10 +23,3 @@ def test_the_compatibility_page_lists_every_type() -> None:
     text = generator.PAGE.read_text()
 
     assert generator.page(text) == text, "run: python docs/generate_types.py"
-
-
-def test_what_is_called_absent_is_absent() -> None:
-    generator = _generator()
-
-    for kind in TypeKind:
-        assert not set(generator.ABSENT[kind].split()) & set(types(kind))
