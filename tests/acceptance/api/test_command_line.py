@@ -1,0 +1,197 @@
+"""The commands that talk to a server, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+HELLO = """id: hello
+namespace: company.shell
+inputs:
+  - {id: who, type: STRING, defaults: world}
+  - {id: data, type: FILE, required: false}
+tasks:
+  - {id: say, type: core.log.Log, message: "hello {{ inputs.who }}"}
+outputs:
+  - {id: who, type: STRING, value: "{{ inputs.who }}"}
+"""
+FAILS = """id: fails
+namespace: company.shell
+tasks:
+  - {id: no, type: core.execution.Fail, errorMessage: "as intended"}
+"""
+WAITS = """id: waits
+namespace: company.shell
+tasks:
+  - {id: gate, type: core.flow.Pause}
+  - {id: last, type: core.log.Log, message: gone on}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flows(server: Any) -> None:
+    headers = {"authorization": f"Bearer {server.token}", "content-type": "application/x-yaml"}
+    for source in (HELLO, FAILS, WAITS):
+        answer = httpx.post(f"{server.url}/api/v1/main/flows", content=source, headers=headers, timeout=20)
+        assert answer.status_code == 200, answer.text
+
+
+def started(server: Any, flow: str) -> str:
+    done = server.mainstem("exec", "run", flow, "--json")
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["id"])
+
+
+def wait_for(server: Any, execution_id: str, state: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 15
+    while True:
+        body: dict[str, Any] = json.loads(server.mainstem("exec", "get", execution_id, "--json").stdout)
+        if body["state"]["current"] == state:
+            return body
+        assert time.monotonic() < deadline, body["state"]
+
+
+def test_a_flow_is_run_and_followed(server: Any, tmp_path: Path) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text("1,2")
+
+    done = server.mainstem("exec", "run", "company.shell.hello", "-i", "who=me", "-i", f"data=@{file}", "-f")
+
+    assert done.returncode == 0, done.stderr
+    assert "INFO  say  hello me" in done.stdout
+    assert "SUCCESS" in done.stdout
+    assert "who = me" in done.stdout
+
+
+def test_a_failed_run_exits_with_one(server: Any) -> None:
+    done = server.mainstem("exec", "run", "company.shell.fails", "--wait", "--json")
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["state"]["current"] == "FAILED"
+
+
+def test_a_paused_execution_is_resumed_and_another_one_killed_and_deleted(server: Any) -> None:
+    first, second = started(server, "company.shell.waits"), started(server, "company.shell/waits")
+    wait_for(server, first, "PAUSED")
+    wait_for(server, second, "PAUSED")
+
+    resumed, killed = server.mainstem("exec", "resume", first), server.mainstem("exec", "kill", second)
+    wait_for(server, first, "SUCCESS")
+    wait_for(server, second, "KILLED")
+    log = server.mainstem("exec", "logs", first, "-f")
+    deleted = server.mainstem("exec", "delete", second)
+    gone = server.mainstem("exec", "get", second)
+
+    assert [resumed.returncode, killed.returncode, deleted.returncode, gone.returncode] == [0, 0, 0, 3]
+    assert "gone on" in log.stdout
+
+
+def test_lists_are_tabs_in_a_pipe_ids_when_quiet_and_json_when_asked(server: Any) -> None:
+    execution_id = started(server, "company.shell.hello")
+    wait_for(server, execution_id, "SUCCESS")
+
+    plain = server.mainstem("exec", "list", "-n", "company", "--flow", "hello", "--state", "success").stdout
+    quiet = server.mainstem("exec", "list", "-q", "--limit", "1").stdout
+    as_json = json.loads(server.mainstem("exec", "list", "--json").stdout)
+
+    assert plain.splitlines()[0].split("\t")[:3] == [execution_id, "SUCCESS", "company.shell"]
+    assert quiet == f"{execution_id}\n"
+    assert as_json["results"][0]["id"] == execution_id
+
+
+def test_flows_are_listed_and_printed_as_they_were_written(server: Any) -> None:
+    names = server.mainstem("flows", "list", "-q", "-n", "company.shell").stdout.splitlines()
+    source = server.mainstem("flows", "get", "company.shell.hello").stdout
+    missing = server.mainstem("flows", "get", "company.shell.nothing")
+
+    assert names == ["company.shell.fails", "company.shell.hello", "company.shell.waits"]
+    assert source == HELLO
+    assert missing.returncode == 3
+
+
+def test_values_are_stored_typed_read_and_removed(server: Any) -> None:
+    server.mainstem("kv", "set", "company.shell", "number", "5")
+    server.mainstem("kv", "set", "company.shell", "words", "some words")
+    server.mainstem("kv", "set", "company.shell", "digits", "5", "--text")
+
+    shown = [
+        server.mainstem("kv", "get", "company.shell", key, "--json").stdout for key in ("number", "words", "digits")
+    ]
+    keys = server.mainstem("kv", "list", "-n", "company.shell", "-q").stdout.split()
+    removed = [server.mainstem("kv", "delete", "company.shell", "number").returncode for _ in range(2)]
+
+    assert [json.loads(text)["value"] for text in shown] == [5, "some words", "5"]
+    assert keys == ["digits", "number", "words"]
+    assert removed == [0, 3]
+
+
+def test_a_token_works_until_it_is_revoked(server: Any) -> None:
+    secret = server.mainstem("token", "create", "viewer-1", "--role", "viewer").stdout.strip()
+
+    read = server.mainstem("flows", "list", MAINSTEM_TOKEN=secret)
+    write = server.mainstem("exec", "run", "company.shell.hello", MAINSTEM_TOKEN=secret)
+    listed = server.mainstem("token", "list").stdout
+    server.mainstem("token", "revoke", "viewer-1")
+    after = server.mainstem("flows", "list", MAINSTEM_TOKEN=secret)
+
+    assert (read.returncode, write.returncode, after.returncode) == (0, 4, 4)
+    assert "access.denied" in write.stderr
+    assert "viewer-1\tviewer\t*" in listed
+    assert secret not in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("exec", "run", "nonsense"), 2),
+        (("exec", "run", "company.shell.hello", "-i", "novalue"), 2),
+        (("exec", "run", "company.shell.unknown"), 3),
+        (("exec", "list", "--context", "unknown"), 3),
+        (("flows", "list", "--url", "http://127.0.0.1:1"), 6),
+    ],
+)
+def test_what_goes_wrong_has_its_exit_code(server: Any, arguments: tuple[str, ...], code: int) -> None:
+    done = server.mainstem(*arguments)
+
+    assert done.returncode == code
+    assert "rror:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_git_gets_in_by_the_credential_helper_and_only_here(server: Any, tmp_path: Path) -> None:
+    host = urlsplit(server.url).netloc
+    helper = f"!cd {server.folder} && {server.mainstem.__func__.__globals__['MAINSTEM']} git-credential"
+
+    done = subprocess.run(
+        ["git", "-c", f"credential.{server.url}.helper={helper}", "clone", "-q", f"{server.url}/git/flows.git", "c"],
+        cwd=tmp_path,
+        env=server.environ | {"GIT_TERMINAL_PROMPT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answers = [
+        server.mainstem("git-credential", operation, stdin=f"protocol=http\nhost={name}\n\n").stdout
+        for operation, name in (("get", host), ("get", "example.com"), ("get", f"{host}.example.com"), ("store", host))
+    ]
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "c/flows/company.shell/hello.yaml").read_text() == HELLO
+    assert answers == [f"username=mainstem\npassword={server.token}\n", "", "", ""]
+
+
+def test_the_figures_and_the_health_are_served(server: Any) -> None:
+    headers = {"authorization": f"Bearer {server.token}"}
+
+    figures = httpx.get(f"{server.url}/metrics", headers=headers)
+    ready = httpx.get(f"{server.url}/health/ready")
+
+    assert "mainstem_process_workers_busy" in figures.text
+    assert ready.json() == {"status": "UP", "missing": []}
