@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -33,6 +34,7 @@ from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, TYPE_NAMES, B
 from runner.expressions.values import MISSING, is_list, kind_of, to_text, weigh
 
 _SHOWN_SOURCE: Final = 500
+_HYPHENS: Final = re.compile(r"\.(\w+(?:-\w+)+)")
 _Binary = Callable[[Any, Any, Limits], Any]
 _DATE_PARTS: Final[dict[str, Callable[[datetime], Any]]] = {
     "year": lambda moment: moment.year,
@@ -111,7 +113,10 @@ class Compiler:
         shown = self.source if len(self.source) <= _SHOWN_SOURCE else self.source[:_SHOWN_SOURCE] + "…"
         line, _ = position_of(self.source, node.position)
         text = to_text(name)
+        hyphens = _HYPHENS.match(self.source, node.position)
         hint = nearest(text, known) if isinstance(known, Mapping) else None
+        if hyphens is not None:
+            hint = f"a name with hyphens needs brackets: ['{hyphens[1]}']"
         return UndefinedError(
             "expression.undefined",
             f"Unable to find `{text}` used in the expression `{shown}` at line {line}",
@@ -119,6 +124,12 @@ class Compiler:
         )
 
     # -- names and paths
+
+    def is_path(self, node: Node) -> bool:
+        """Return whether `node` is `a` or `a.b['c']`, read from the variables of the scope."""
+        while isinstance(node, Member) and isinstance(node.key, Literal):
+            node = node.target
+        return isinstance(node, Name) and node.name not in self.bound
 
     def _lookup(self, name: str) -> Evaluate:
         """Return a closure that reads a variable, or MISSING."""

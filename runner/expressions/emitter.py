@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from runner.errors import ExpressionError
 from runner.expressions.compiler import Compiler
-from runner.expressions.frame import Emit, Frame
+from runner.expressions.frame import Emit, Evaluate, Frame
 from runner.expressions.nodes import Block, FilterBlock, For, If, Macro, Name, Node, Print, Set, Text
 from runner.expressions.operators import condition
 from runner.expressions.registry import nearest
@@ -27,6 +27,22 @@ class Emitter(Compiler):
     def body(self, nodes: tuple[Node, ...]) -> list[Emit]:
         """Return the closures of `nodes` in order."""
         return [emit for node in nodes if (emit := self.statement(node)) is not None]
+
+    def paths(self, nodes: tuple[Node, ...]) -> tuple[str | Evaluate, ...] | None:
+        """Return the texts and readers of a template made only of text and of variables, else None.
+
+        Such readers look at `variables` alone, so that a scope will do where others need a frame; most templates of
+        real flows are of this kind.
+        """
+        parts: list[str | Evaluate] = []
+        for node in nodes:
+            if isinstance(node, Text):
+                parts.append(node.text)
+            elif isinstance(node, Print) and self.is_path(node.expression):
+                parts.append(self.compile(node.expression))
+            else:
+                return None
+        return tuple(parts)
 
     def statement(self, node: Node) -> Emit | None:
         """Return the closure of one statement; None for a macro, which prints nothing where it stands."""

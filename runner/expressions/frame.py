@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import monotonic
+from time import thread_time
 from typing import Any
 
 from runner.expressions.limits import Limits, too_much
@@ -32,7 +32,7 @@ class Frame:
         self.blocks: dict[str, Callable[[], str]] | None = None
         if parent is None:
             self.depth = 0
-            self.deadline = monotonic() + self.limits.seconds
+            self.deadline = 0.0
         else:
             self.depth = parent.depth + 1
             self.deadline = parent.deadline
@@ -43,8 +43,15 @@ class Frame:
         return self.scope.services
 
     def tick(self) -> None:
-        """Stop the render when its time is over; called once per step of bounded cost."""
-        if monotonic() > self.deadline:
+        """Stop the render when its time is over; called once per step of bounded cost.
+
+        The clock is the CPU time of the thread, so that neither waiting for a service nor a busy machine counts. It
+        starts with the first step: templates without calls and loops never look at it.
+        """
+        now = thread_time()
+        if not self.deadline:
+            self.deadline = now + self.limits.seconds
+        elif now > self.deadline:
             raise too_much(f"the expression took longer than {self.limits.seconds} s")
 
     def take(self, text: str) -> str:

@@ -18,9 +18,9 @@ MEBI = 1024 * KIBI
 class Limits:
     """The bounds of one render.
 
-    Sizes count characters, `items` counts the nodes of a list or map with everything in it, `seconds` is the time
-    that one `render` call may take with all its nested renders. The clock is read between steps (loop turns, filter
-    and function calls), each of which is bounded by the sizes; no thread and no signal is needed.
+    Sizes count characters, `items` counts the nodes of a list or map with everything in it, `seconds` is the CPU time
+    that one `render` call may take with all its nested renders. The clock is read between steps (loop turns, filter and
+    function calls), each of which is bounded by the sizes; no thread and no signal is needed.
     """
 
     source: int = 128 * KIBI

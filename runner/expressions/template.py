@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from runner.errors import ExpressionError
 from runner.expressions.emitter import Emitter
-from runner.expressions.frame import Frame
+from runner.expressions.frame import Evaluate, Frame
 from runner.expressions.limits import DEFAULT_LIMITS, too_much
 from runner.expressions.nodes import Literal, Node, Print, Root, Text
-from runner.expressions.operators import add
+from runner.expressions.operators import add, checked_text
 from runner.expressions.services import Scope
 from runner.expressions.statements import bound_names, parse
-from runner.expressions.values import class_name, is_list, is_number
+from runner.expressions.values import class_name, is_list, is_number, to_text
 
 _CACHED: Final = 10_000
 _RAW: Final = re.compile(r"\{%-?\s*raw\s*-?%\}(.*?)\{%-?\s*endraw\s*-?%\}", re.DOTALL)
@@ -26,7 +26,7 @@ _FAULTS: Final = (TypeError, ValueError, ArithmeticError, LookupError, Recursion
 class Template:
     """A compiled template; it holds no state of a render and may be used by any number of threads."""
 
-    __slots__ = ("_binds", "_blocks", "_body", "_literal", "_macros", "source")
+    __slots__ = ("_binds", "_blocks", "_body", "_literal", "_macros", "_paths", "source")
 
     def __init__(self, source: str, root: Root | None) -> None:
         self.source = source
@@ -36,6 +36,7 @@ class Template:
         bound = bound_names(root)
         emitter = Emitter(source, bound)
         self._binds = bool(bound)
+        self._paths = emitter.paths(root.body)
         self._body = tuple(emitter.body(root.body))
         self._macros, self._blocks = emitter.macros, emitter.blocks
 
@@ -50,7 +51,22 @@ class Template:
             return self._literal
         if scope.recursive:
             return render_until_stable(self.source, Frame(scope))
-        return self.render_in(Frame(scope))
+        return self._read(self._paths, scope) if self._paths is not None else self.render_in(Frame(scope))
+
+    def _read(self, parts: tuple[str | Evaluate, ...], scope: Scope) -> str:
+        texts: list[str] = []
+        try:
+            for part in parts:
+                value = part if type(part) is str else part(scope)  # type: ignore[operator, arg-type] # see Emitter.paths
+                texts.append(value if type(value) is str else to_text(value))
+        except _FAULTS as error:
+            raise self._fault(error) from error
+        return checked_text("".join(texts), scope.limits)
+
+    def _fault(self, error: BaseException) -> ExpressionError:
+        if isinstance(error, RecursionError):
+            return too_much("the expression is nested too deep")
+        return ExpressionError("expression.value", f"cannot render `{self.source[:200]}`: {error}")
 
     def render_typed(self, scope: Scope) -> Any:
         """Return the native value of a template that is one expression; several parts must be addable.
@@ -84,10 +100,8 @@ class Template:
         try:
             for emit in self._body:
                 emit(frame, out)
-        except RecursionError:
-            raise too_much("the expression is nested too deep") from None
         except _FAULTS as error:
-            raise ExpressionError("expression.value", f"cannot render `{self.source[:200]}`: {error}") from error
+            raise self._fault(error) from error
         return out
 
 

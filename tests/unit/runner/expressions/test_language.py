@@ -133,6 +133,13 @@ def test_a_missing_name_is_answered_with_the_nearest_one() -> None:
     assert raised.value.hint == "did you mean `list`?"
 
 
+def test_a_hyphen_in_a_path_is_answered_with_brackets() -> None:
+    with pytest.raises(UndefinedError) as raised:
+        _render("{{ map.b-c.d }}")
+
+    assert raised.value.hint == "a name with hyphens needs brackets: ['b-c']"
+
+
 @pytest.mark.parametrize(
     ("template", "code"),
     [
