@@ -119,7 +119,8 @@ def _port_bindings(bindings: tuple[str, ...]) -> dict[str, list[dict[str, str]]]
 
 
 def _labels(spec: TaskSpec) -> dict[str, str]:
-    labels = {**spec.labels, "taskrun-id": spec.task_run_id, "taskrun-attempt": str(spec.attempt)}
+    own = {"taskrun-id": spec.task_run_id, "taskrun-attempt": str(spec.attempt)}
+    labels = {key.rpartition("/")[2]: value for key, value in spec.labels.items()} | own
     return {f"{prefix}/{key}": label_value(value) for prefix in _PREFIXES for key, value in labels.items()}
 
 

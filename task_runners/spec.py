@@ -69,6 +69,7 @@ class TaskSpec:
     `timeout` counts from the call of `run`, staging and image pull included. After it, or when the attempt is
     cancelled, the body gets SIGTERM, `grace` later SIGKILL. `output_globs` are relative to the working directory.
     `task_marker` is put into the body's environment as `MAINSTEM_TASKRUN`, so that it can be recognised as ours.
+    `labels` are put on what the engine makes; a prefix before a slash in their names is replaced by the engine's own.
     `uid` is the user of a local body (None: the user of this process). With `sync_workdir` every file comes back into
     the working directory, for tasks that share one; else only what `output_globs` match.
     """

@@ -131,7 +131,7 @@ def test_volumes_are_mounted_where_the_operator_allows_them(docker_bench: Bench,
 def test_containers_carry_name_labels_and_limits(docker_bench: Bench, daemon: Any) -> None:
     bench = _with(docker_bench, delete=False)
     spec = bench.spec(
-        "true", labels={"flow-id": "f" * 70, "namespace": "a.b"}, limits=Limits(memory_bytes=64 * 1024**2)
+        "true", labels={"kestra.io/flow-id": "f" * 70, "namespace": "a.b"}, limits=Limits(memory_bytes=64 * 1024**2)
     )
 
     result = bench.runner.run(spec, bench.workdir, bench.context())
