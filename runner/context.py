@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from runner.errors import MainstemError, TaskError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun
@@ -24,6 +24,9 @@ from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_u
 from task_runners.base import JobHandle, LogLine, Policy, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
 from task_runners.capture import Stream
 from task_runners.lines import MalformedMarker, Marker
+
+if TYPE_CHECKING:
+    from runner.store import Store
 
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 _MAXIMUM_LABEL_CHARS = 63
@@ -278,6 +281,30 @@ def host_of(ctx: Context) -> Host:
     """Return what the process of `ctx` shares, for the tasks of this package that need more than `Context` promises."""
     assert isinstance(ctx, TaskContext), "the tasks of this package run in a TaskContext"
     return ctx.host
+
+
+def store_of(ctx: Context) -> Store:
+    """Return the store of executions, logs and triggers. Raises `TaskError` `store.absent` where a run has none."""
+    store = host_of(ctx).store
+    if store is None:
+        raise TaskError("store.absent", "this task needs a server: a run without one keeps no store for tasks")
+    return store
+
+
+def own_namespace(ctx: Context, namespace: str) -> str:
+    """Return `namespace` if it is the flow's own or lies below it; the flow's own when it is empty.
+
+    Raises:
+        TaskError: `task.namespace.refused`: a task looks after its own namespace only.
+    """
+    own = ctx.flow.namespace
+    if not namespace or namespace == own or namespace.startswith(f"{own}."):
+        return namespace or own
+    raise TaskError(
+        "task.namespace.refused",
+        f"a flow of {own!r} may not look after the namespace {namespace!r}",
+        hint="put the flow into that namespace or one around it",
+    )
 
 
 def open_uri(ctx: Context, uri: str) -> IO[bytes]:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from runner.errors import ExpressionError, MainstemError
@@ -29,6 +29,9 @@ from runner.storage.base import open_storage
 from runner.storage.uris import NAMESPACE_FILE_SCHEME, is_uri, namespace_file_of, namespace_file_uri
 from task_runners.masking import Masker
 
+if TYPE_CHECKING:
+    from runner.store import Store
+
 _RANDOM = random.SystemRandom()
 
 
@@ -43,7 +46,8 @@ class Host:
     `log` and `metric` take what tasks write; both must be quick and safe to call from any thread. `execution_of`,
     `runs_of` and `error_logs_of` read the store for one execution id. `environment` is the outer environment:
     expressions see its `ENV_*` and `KESTRA_*`, local bodies an allow-list of it. `uid_of` gives the user under which
-    bodies of a namespace run (None: the user of this process).
+    bodies of a namespace run (None: the user of this process). `store` is for the tasks that look after executions,
+    logs and triggers.
     """
 
     settings: Settings
@@ -62,6 +66,7 @@ class Host:
     runs_of: Callable[[str], Sequence[TaskRun]] = lambda _id: ()
     error_logs_of: Callable[[str], Sequence[LogEntry]] = lambda _id: ()
     uid_of: Callable[[str], int | None] = lambda _namespace: None
+    store: Store | None = None
 
     @classmethod
     def open(

@@ -73,6 +73,7 @@ def make_host(settings: Settings, store: Store, sync: SyncService, environment: 
         execution_of=lambda execution_id: store.read(lambda db: db.executions.get(execution_id)),
         runs_of=lambda execution_id: _runs(store, execution_id),
         error_logs_of=lambda execution_id: _error_logs(store, execution_id),
+        store=store,
         uid_of=_Uids(store, settings) if os.geteuid() == 0 else lambda _namespace: None,
     )
 

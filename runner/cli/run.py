@@ -195,6 +195,7 @@ class _Run:
             execution_of=lambda execution_id: store.read(lambda db: db.executions.get(execution_id)),
             runs_of=lambda execution_id: store.read(lambda db: db.executions.runs(execution_id)),
             error_logs_of=error_logs,
+            store=store,
         )
 
     # ---------------------------------------------------------------- showing

@@ -45,12 +45,13 @@ _TASKS: Mapping[str, str] = {
     ),
     "http": "Download Request",
     "kv": "Delete Get GetKeys Set",
-    "log": "Log",
+    "log": "Fetch Log PurgeLogs",
     "output": "OutputValues",
     "storage": (
         "Concat DeduplicateItems Delete FilterItems LocalFiles PurgeCurrentExecutionFiles Reverse Size Split Write"
     ),
     "templating": "TemplatedTask",
+    "trigger": "Toggle",
 }
 _CONDITIONS = (
     "DateTimeBetween DayWeek DayWeekInMonth ExecutionFlow ExecutionLabels ExecutionNamespace ExecutionOutputs "
