@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import IO, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -69,6 +69,9 @@ class HostedGit:
         request = Request(scope, receive)
         try:
             response = await self._answer(request, send)
+        except ClientDisconnect:
+            log.info("a git client hung up while it sent", extra={"path": scope["path"]})
+            return
         except AccessError as error:
             headers = _LOGIN if error.status == HTTPStatus.UNAUTHORIZED else {}
             response = PlainTextResponse(f"{error}\n", error.status, headers)
