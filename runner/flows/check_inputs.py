@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from runner.flows.casts import CastError, cast, check, shown
 from runner.flows.finding import Finding, find_cycle
 from runner.flows.models import Flow, Input
 from runner.flows.spelling import did_you_mean
@@ -62,3 +63,15 @@ def _properties(item: Input) -> Iterator[Finding]:
         yield Finding("input.property.invalid", "give `values` or `options`, not both", item, ("options",))
     if kind in {"SELECT", "ENUM", "MULTISELECT"} and not (item.values or item.options or item.expression):
         yield Finding("input.property.missing", f"an input of type {kind} needs `values` or `expression`", item)
+    yield from _defaults(item)
+
+
+def _defaults(item: Input) -> Iterator[Finding]:
+    """Yield a finding when the default could never be taken; one that holds an expression is judged when it runs."""
+    if item.defaults is None or item.type in {"FILE", "SECRET"} or "{{" in str(item.defaults):
+        return
+    try:
+        check(item, cast(item.type, item.defaults, item.item_type))
+    except CastError as error:
+        message = f"the default {shown(item.defaults)} of the input {item.id!r} is not acceptable: {error}"
+        yield Finding("input.defaults.invalid", message, item, ("defaults",))

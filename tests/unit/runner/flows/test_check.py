@@ -102,6 +102,14 @@ def _found(source: str) -> list[tuple[str, str, int | None]]:
         ),
         (HEAD + "inputs:\n  - {id: x, type: FOO}\n" + TASKS, "input.type.unknown", "Invalid type: FOO", 4),
         (
+            HEAD
+            + "inputs:\n  - {id: x, type: INT, max: 5, defaults: 7}\n  - {id: y, type: INT, defaults: '{{ 7 }}'}\n"
+            + TASKS,
+            "input.defaults.invalid",
+            "the default 7 of the input 'x' is not acceptable: it must be less than `5`",
+            4,
+        ),
+        (
             HEAD + "inputs:\n  - {id: x, type: ARRAY}\n" + TASKS,
             "input.property.missing",
             "an input of type ARRAY needs `itemType`",
