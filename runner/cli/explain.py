@@ -16,8 +16,7 @@ def command(code: str | None, *, as_json: bool) -> None:
     from runner.flows.codes import explanations
 
     known = explanations()
-    prefix = f"{code}." if code else ""
-    chosen = [known[code]] if code is not None and code in known else [found for name, found in known.items() if name.startswith(prefix)]
+    chosen = [found for name, found in known.items() if code is None or name == code or name.startswith(f"{code}.")]
     if not chosen:
         from runner.flows.spelling import did_you_mean
 

@@ -12,6 +12,7 @@ import click
 from runner.errors import Problem, Severity
 
 SUFFIXES = (".yaml", ".yml")
+_MOST_BYTES = 4 << 20  # more than the loader takes, so that it reports the size, and no more than fits into memory
 _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", "tests"})
 
@@ -29,8 +30,9 @@ def flow_files(paths: tuple[Path, ...]) -> Iterator[tuple[Path, str | None]]:
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _OTHER_FILES)
             parts = [part for part in Path(folder).relative_to(path).parts if part not in _MARKERS]
             for name in sorted(names):
-                if name.endswith(SUFFIXES) and not name.startswith("."):
-                    yield Path(folder, name), ".".join(parts) or None
+                found = Path(folder, name)
+                if name.endswith(SUFFIXES) and not name.startswith(".") and found.is_file():
+                    yield found, ".".join(parts) or None
 
 
 def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]:
@@ -45,7 +47,13 @@ def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]
         name = str(path)
         if name in sources:
             continue
-        content = path.read_bytes()
+        sources[name] = ""
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MOST_BYTES)
+        except OSError as error:
+            problems.append(Problem("flow.file.unreadable", f"the file cannot be read: {error.strerror}", file=name))
+            continue
         sources[name] = content.decode("utf-8", "replace")
         parsed = parse_flow(content, file=name, namespace=namespace)
         problems += parsed.problems

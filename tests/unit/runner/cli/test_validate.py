@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,23 @@ def test_flows_are_checked_together(flows: Path) -> None:
 
 def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
     assert _run(tmp_path / "nothing").exit_code == 2
+
+
+def test_a_huge_file_and_a_pipe_do_not_stop_the_others(flows: Path) -> None:
+    (flows / "big.yaml").write_bytes(b"a: 1\n" * 2_000_000)
+    os.mkfifo(flows / "pipe.yaml")
+
+    result = _run(flows, "--json")
+
+    assert [problem["code"] for problem in json.loads(result.output)] == ["yaml.file.large"]
+
+
+def test_a_broken_link_is_passed_over_in_a_folder_and_named_by_itself(flows: Path) -> None:
+    link = flows / "link.yaml"
+    link.symlink_to(flows / "nothing.yaml")
+
+    assert _run(flows).exit_code == 0
+    assert _run(link).exit_code == 2
 
 
 def test_asking_for_help_imports_neither_models_nor_plugins() -> None:
