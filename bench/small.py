@@ -1,0 +1,138 @@
+"""Start, memory, synchronisation, and what the process runner adds to a body."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.kestra01 import quantile
+from bench.server import PROGRAM, Server
+
+TIMES = 5
+IDLE_S = 20.0
+FLOWS = 1_000
+CHANGES = 9
+BODIES = 60
+
+
+def coldstart(**_: Any) -> dict[str, Any]:
+    """Seconds from the start of the process to ready, and of `mainstem --version`."""
+    ready, version = [], []
+    for _number in range(TIMES):
+        with Server() as server:
+            ready.append(server.ready_s)
+        started = time.monotonic()
+        subprocess.run(
+            [*PROGRAM, "--version"],
+            check=True,
+            capture_output=True,
+        )
+        version.append(time.monotonic() - started)
+    return {
+        "bench": "coldstart",
+        "ready_p50_s": round(statistics.median(ready), 2),
+        "ready_max_s": round(max(ready), 2),
+        "version_p50_ms": round(statistics.median(version) * 1e3),
+    }
+
+
+def memory(**_: Any) -> dict[str, Any]:
+    """Proportional resident memory and CPU of all processes of an idle server with a hundred flows."""
+    with Server() as server:
+        server.push({f"flow{number}.yaml": _flow(number) for number in range(100)})
+        time.sleep(3)
+        before = server.cpu_seconds()
+        time.sleep(IDLE_S)
+        percent = (server.cpu_seconds() - before) / IDLE_S * 100
+        return {
+            "bench": "memory",
+            "resident_mb": round(server.resident_mb(), 1),
+            "idle_cpu_percent": round(percent, 2),
+            "processes": len(server.processes()),
+        }
+
+
+def sync(**_: Any) -> dict[str, Any]:
+    """Milliseconds from `git push` to active with a thousand flows and one changed, as git and as the server see it."""
+    with Server() as server:
+        work = server.push({f"flow{number}.yaml": _flow(number) for number in range(FLOWS)})
+        pushes, active = [], []
+        for number in range(CHANGES):
+            (work / "flows" / "flow7.yaml").write_text(_flow(7, f"change {number}"))
+            server.git("commit", "--quiet", "--all", "--message=change", cwd=work)
+            started = time.monotonic()
+            said = server.git("push", f"{server.url}/git/flows.git", "main", cwd=work)
+            pushes.append(time.monotonic() - started)
+            line = next(line for line in said.splitlines() if " active in " in line)
+            active.append(float(line.partition(" active in ")[2].split()[0]))
+        return {
+            "bench": "sync",
+            "flows": FLOWS,
+            "push_p50_ms": round(statistics.median(pushes) * 1e3),
+            "active_p50_ms": round(statistics.median(active)),
+            "push_max_ms": round(max(pushes) * 1e3),
+        }
+
+
+def runner(**_: Any) -> dict[str, Any]:
+    """Milliseconds that the process runner adds to a shell body over bare `subprocess`, same user."""
+    import tempfile
+
+    from task_runners.base import RunnerContext, TaskSpec, WorkDir
+    from task_runners.process import Process
+
+    process = Process(type="core.runner.Process")
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            spec = TaskSpec(command=["/bin/sh", "-c", "echo hi"], task_run_id="bench", attempt=1)
+            result = process.run(spec, WorkDir(Path(folder)), RunnerContext(on_line=lambda _line: None))
+            assert result.exit_code == 0
+
+    def bare() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["/bin/sh", "-c", "echo hi"], cwd=folder, capture_output=True, check=True)
+
+    figures = {name: _times(body) for name, body in (("warm", ours), ("ours", ours), ("bare", bare))}
+    return {
+        "bench": "runner",
+        "bare_p50_ms": round(quantile(figures["bare"], 0.5) * 1e3, 2),
+        "process_p50_ms": round(quantile(figures["ours"], 0.5) * 1e3, 2),
+        "added_p50_ms": round((quantile(figures["ours"], 0.5) - quantile(figures["bare"], 0.5)) * 1e3, 2),
+    }
+
+
+def _times(body: Callable[[], None]) -> list[float]:
+    found = []
+    for _ in range(BODIES):
+        started = time.perf_counter()
+        body()
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def _flow(number: int, note: str = "first") -> str:
+    return f"""\
+id: flow{number}
+namespace: company.team{number % 20}
+description: {note}
+inputs:
+  - id: day
+    type: STRING
+    defaults: monday
+tasks:
+  - id: one
+    type: core.log.Log
+    message: "{{{{ inputs.day }}}}"
+  - id: two
+    type: core.flow.If
+    condition: "{{{{ inputs.day == 'monday' }}}}"
+    then:
+      - id: three
+        type: core.debug.Return
+        format: "{{{{ flow.id }}}}"
+"""
