@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from runner.errors import ExpressionError
@@ -58,7 +59,7 @@ def names_in(source: str) -> set[str]:
     """
     if "{" not in source:
         return set()
-    root = parse(source, DEFAULT_LIMITS)
+    root = _tree(source)
     return {node.name for node in root.walk() if isinstance(node, Name)} - bound_names(root)
 
 
@@ -66,7 +67,7 @@ def calls_in(source: str) -> Iterator[Call]:
     """Yield the uses of filters, functions, macros and tests in `source`, in no particular order."""
     if "{" not in source:
         return
-    for node, kind, name, arguments in _invocations(parse(source, DEFAULT_LIMITS)):
+    for node, kind, name, arguments in _invocations(_tree(source)):
         line, column = position_of(source, node.position)
         literals = tuple(argument.value for argument in arguments.positional if isinstance(argument, Literal))
         yield Call(kind, name, line, column, literals)
@@ -77,7 +78,7 @@ def check_template(source: str) -> list[Finding]:
     if "{" not in source:
         return []
     try:
-        root = parse(source, DEFAULT_LIMITS)
+        root = _tree(source)
     except TemplateSyntaxError as error:
         return [Finding(error.line, error.column, error.code, error.bare_message, error.hint)]
     except ExpressionError as error:
@@ -91,6 +92,12 @@ def check_template(source: str) -> list[Finding]:
         if fault is not None:
             found.append(Finding(*position_of(source, node.position), fault.code, fault.message, fault.hint))
     return sorted(found)
+
+
+@lru_cache(maxsize=256)
+def _tree(source: str) -> Root:
+    """Return the tree of `source`; the checks of one file ask for the same one several times."""
+    return parse(source, DEFAULT_LIMITS)
 
 
 def _fault(kind: str, name: str, arguments: Arguments) -> ExpressionError | None:

@@ -183,8 +183,10 @@ def _run(body: list[Emit], frame: Frame, out: list[Any]) -> None:
 def _capture(body: list[Emit], frame: Frame) -> str:
     out: list[str] = []
     typed, frame.typed = frame.typed, False
-    _run(body, frame, out)
-    frame.typed = typed
+    try:
+        _run(body, frame, out)
+    finally:
+        frame.typed = typed
     return "".join(out)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from runner.errors import ExpressionError
 from runner.expressions.emitter import Emitter
 from runner.expressions.frame import Evaluate, Frame
-from runner.expressions.limits import DEFAULT_LIMITS, too_much
+from runner.expressions.limits import DEFAULT_LIMITS, KIBI, too_much
 from runner.expressions.nodes import Literal, Node, Print, Root, Text
 from runner.expressions.operators import add, checked_text
 from runner.expressions.services import Scope
@@ -18,6 +18,8 @@ from runner.expressions.statements import bound_names, parse
 from runner.expressions.values import class_name, is_list, is_number, to_text
 
 _CACHED: Final = 10_000
+_CACHED_LONG: Final = 200
+_LONG: Final = 16 * KIBI
 _RAW: Final = re.compile(r"\{%-?\s*raw\s*-?%\}(.*?)\{%-?\s*endraw\s*-?%\}", re.DOTALL)
 # What our own filters may raise on odd values; each becomes an ExpressionError at the edge of a render.
 _FAULTS: Final = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, MemoryError, AttributeError)
@@ -120,19 +122,26 @@ def _constant_text(node: Node) -> str | None:
     return None
 
 
-@lru_cache(maxsize=_CACHED)
 def compile_template(source: str) -> Template:
-    """Return the compiled `source`, from a cache of the last 10,000.
+    """Return the compiled `source`, from a cache of the last 10,000 (200 of those longer than 16 KiB).
 
     Raises:
         ExpressionError: `expression.syntax`, with line and column, or `expression.limit`.
     """
-    if "{" not in source:
-        return Template(source, None)
+    if not ("{{" in source or "{%" in source or "{#" in source):
+        return Template(source, None)  # JSON and scripts pass by here, each another one; they would fill the cache
+    return _compiled(source) if len(source) <= _LONG else _compiled_long(source)
+
+
+def _compile(source: str) -> Template:
     try:
         return Template(source, parse(source, DEFAULT_LIMITS))
     except RecursionError:
         raise too_much("the expression is nested too deep") from None
+
+
+_compiled = lru_cache(maxsize=_CACHED)(_compile)
+_compiled_long = lru_cache(maxsize=_CACHED_LONG)(_compile)
 
 
 def render(source: str, scope: Scope) -> str:

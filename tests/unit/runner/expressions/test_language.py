@@ -201,6 +201,7 @@ def test_syntax_errors_carry_line_and_column() -> None:
         ("a{{ name }}", "ax"),
         ("{{ none }}", None),
         ("{% set a = {'k': 1} %}{{ a }}", {"k": 1}),
+        ("{% macro m() %}{{ nope }}{% endmacro %}{{ m() ?? list }}", ["string", 1, 1.123]),
         ("plain", "plain"),
     ],
 )
@@ -285,3 +286,10 @@ def test_macros_see_their_arguments_only() -> None:
 
 def test_templates_are_compiled_once() -> None:
     assert compile_template("{{ name }} once") is compile_template("{{ name }} once")
+
+
+def test_text_without_expressions_is_not_kept_in_the_cache() -> None:
+    json = '{"a": {"b": 1}}'
+
+    assert compile_template(json) is not compile_template(json)
+    assert render(json, Scope({})) == json
