@@ -276,26 +276,36 @@ class Scheduler:
     def _take(self, db: Session, due: _Due, date: datetime, now: datetime, new: NewExecution) -> Execution | None:
         """Create the execution of a date, in the transaction that also takes the date and writes the next one."""
         date = date.astimezone(UTC)
-        current = self._still(db, due.row)
+        current = self._claim(db, due, date)
         if current is None:
             return None
-        next_at = self._after(due, date)
-        execution_id = current.execution_id
-        execution = None
-        if db.triggers.fire(trigger_key(due.flow, due.trigger), date):
-            execution = self._engine.create_in(db, new)
-            execution_id = execution.id
+        row, is_first = current
+        execution = self._engine.create_in(db, new) if is_first else None
         db.triggers.put(
             replace(
-                current,
-                next_at=next_at,
+                row,
+                next_at=self._after(due, date),
                 last_at=date,
                 evaluated_at=now,
                 updated_at=now,
-                execution_id=execution_id,
+                execution_id=execution.id if execution is not None else row.execution_id,
             )
         )
         return execution
+
+    def _claim(self, db: Session, due: _Due, date: datetime) -> tuple[TriggerState, bool] | None:
+        """Take a date; return the row as it is and whether nobody had the date before. None when it has moved on.
+
+        The row is read again after a date that was taken: on PostgreSQL the second scheduler waits at the unique row
+        for the first one's commit, and what it had read of the trigger before is old by then.
+        """
+        row = self._still(db, due.row)
+        if row is None:
+            return None
+        if db.triggers.fire(trigger_key(due.flow, due.trigger), date):
+            return row, True
+        row = self._still(db, due.row)
+        return (row, False) if row is not None else None
 
     @staticmethod
     def _still(db: Session, row: TriggerState) -> TriggerState | None:
@@ -321,13 +331,13 @@ class Scheduler:
         execution = _stillborn(due, self._catalogue, now, error)
 
         def record(db: Session) -> Execution | None:
-            current = self._still(db, due.row)
+            current = self._claim(db, due, due.at)
             if current is None:
                 return None
-            taken = db.triggers.fire(trigger_key(due.flow, due.trigger), due.at)
-            moved = replace(current, next_at=self._after(due, due.at), last_at=due.at, evaluated_at=now, updated_at=now)
+            row, is_first = current
+            moved = replace(row, next_at=self._after(due, due.at), last_at=due.at, evaluated_at=now, updated_at=now)
             db.triggers.put(moved)
-            if not taken:
+            if not is_first:
                 return None
             db.executions.insert(
                 execution,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import functools
+import random
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -129,3 +131,48 @@ def test_fires_rise_and_the_previous_one_is_the_one_before(cron: str, zone: str)
             assert earlier < later
             assert before is not None
             assert before.isoformat() == earlier.isoformat()
+
+
+@functools.cache
+def named(field: str, low: int, high: int) -> set[int]:
+    """Return the numbers of a field, the slow and plain way."""
+    found: set[int] = set()
+    for part in field.split(","):
+        span, _, step = part.partition("/")
+        first, _, last = span.partition("-")
+        begin = low if first == "*" else int(first)
+        end = int(last) if last else high if first == "*" or step else begin
+        found |= set(range(begin, end + 1, int(step or 1)))
+    return found
+
+
+def names_minute(cron: str, at: datetime) -> bool:
+    """Return whether an expression names a minute, by the words of crontab(5)."""
+    minute, hour, day, month, weekday = cron.split()
+    in_day, in_week = at.day in named(day, 1, 31), at.isoweekday() % 7 in {n % 7 for n in named(weekday, 0, 7)}
+    right_day = in_day or in_week if day != "*" and weekday != "*" else in_day and in_week
+    return (
+        at.minute in named(minute, 0, 59) and at.hour in named(hour, 0, 23) and at.month in named(month, 1, 12)
+    ) and right_day
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_searching_agrees_with_trying_every_minute(seed: int) -> None:
+    choose = random.Random(seed).choice
+    cron = " ".join(
+        [
+            choose(["*", "*/7", "5,50", "10-20/3", "59"]),
+            choose(["*", "*/5", "3", "22-23", "0,12"]),
+            choose(["*", "*", "1", "28-31", "*/2"]),
+            choose(["*", "*", "2,3", "*/4"]),
+            choose(["*", "*", "0", "7", "1-5", "5-7"]),
+        ]
+    )
+    start = datetime(2024, 2, 26, 23, 50, 17, tzinfo=UTC)
+    minutes = (start.replace(second=0) + timedelta(minutes=n) for n in range(1, 60 * 24 * 8))
+
+    expected = next((at for at in minutes if names_minute(cron, at)), None)
+    found = next_fire(cron, start, ZoneInfo("UTC"))
+
+    assert expected is None or found == expected
+    assert expected is not None or found is None or found - start > timedelta(days=7, hours=23)
