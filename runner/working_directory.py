@@ -55,8 +55,11 @@ class _Job:
     def _run_in(self, context: TaskContext) -> Outcome:
         self._forget_earlier_children()
         from runner.tasks.script_files import collect_outputs, stage_inputs
+        from runner.tasks.working_cache import restore_cache, save_cache
 
+        cache = self.task.cache
         try:
+            is_cached = cache is None or restore_cache(context, cache)
             stage_inputs(context, self.task.input_files, self.task.namespace_files)
         except MainstemError as error:
             context.log("ERROR", error.message)
@@ -69,6 +72,11 @@ class _Job:
             except MainstemError as error:
                 context.log("ERROR", error.message)
                 state, message = State.FAILED, error.message
+        if cache is not None and not is_cached and state in {State.SUCCESS, State.WARNING}:
+            try:
+                save_cache(context, cache)
+            except MainstemError as error:
+                context.log("WARN", f"the cache is not kept: {error.message}")
         return Outcome(outputs, state, message)
 
     def _run_tasks(self) -> tuple[State, str | None]:
