@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +62,9 @@ __all__ = [
     "WorkDir",
 ]
 
+log = logging.getLogger(__name__)
+
+_UNREACHABLE_S = 60.0  # an engine may be restarted while a job runs
 _DRAIN_S = 10.0  # the log of an ended job that brings nothing new for this long is taken as finished
 _ENDED_BEFORE_START = {FailureReason.CANCELLED: Phase.CANCELLED, FailureReason.DEADLINE: Phase.FAILED}
 _OVERTIME_S = 30.0  # an engine that cannot end a job this long after its grace has lost it
@@ -121,7 +126,15 @@ class TaskRunner(BaseModel, abc.ABC):
 
     def wait(self, handle: JobHandle, ctx: RunnerContext, seconds: float) -> None:  # noqa: ARG002 - for subclasses
         """Return when the job may have changed, the attempt was cancelled, or `seconds` have passed."""
-        ctx.cancelled.wait(min(seconds, self.poll_seconds))
+        self.pause(ctx, min(seconds, self.poll_seconds))
+
+    @staticmethod
+    def pause(ctx: RunnerContext, seconds: float) -> None:
+        """Wait `seconds`, or until the attempt is cancelled; once it is, this goes on waiting in full."""
+        if ctx.cancelled.is_set():
+            time.sleep(seconds)
+        else:
+            ctx.cancelled.wait(seconds)
 
     def close(self) -> None:
         """Release connections to the engine. The instance can be used again; jobs are not touched."""
@@ -155,7 +168,7 @@ class TaskRunner(BaseModel, abc.ABC):
             pump.finish()
             files, problem = self._outputs(spec, workdir, handle, ctx)
         finally:
-            self.cleanup(handle, ctx)
+            self._tidy(handle, ctx)
         if problem and status.phase is Phase.SUCCEEDED:
             status = JobStatus(
                 Phase.FAILED,
@@ -182,8 +195,18 @@ class TaskRunner(BaseModel, abc.ABC):
     def _follow(self, handle: JobHandle, spec: TaskSpec, ctx: RunnerContext, started: float) -> JobStatus:
         ending: FailureReason | None = None
         deadline = started + spec.timeout.total_seconds() if spec.timeout is not None else None
-        while not (status := self.poll(handle, ctx)).phase.is_final:
+        reached = ctx.clock()
+        while True:
             now = ctx.clock()
+            try:
+                status = self.poll(handle, ctx)
+                reached = now
+            except TaskRunnerError as error:
+                if error.failure_reason is not FailureReason.UNAVAILABLE or now - reached > _UNREACHABLE_S:
+                    return JobStatus(Phase.LOST, None, FailureReason.LOST, error.message)
+                status = JobStatus(Phase.RUNNING)
+            if status.phase.is_final:
+                return _explained(status, ending, spec)
             if deadline is not None and now >= deadline:
                 if ending is not None:
                     message = f"the job did not end within {_OVERTIME_S:g} s after it was told to"
@@ -194,9 +217,20 @@ class TaskRunner(BaseModel, abc.ABC):
             else:
                 self.wait(handle, ctx, deadline - now if deadline is not None else self.poll_seconds)
                 continue
-            self.cancel(handle, spec.grace, ctx)
+            try:
+                self.cancel(handle, spec.grace, ctx)
+            except TaskRunnerError:
+                ending = None  # the engine is away: tell it again, until it answers or `poll` gives up
+                self.pause(ctx, self.poll_seconds)
+                continue
             deadline = now + spec.grace.total_seconds() + _OVERTIME_S
-        return _explained(status, ending, spec)
+
+    def _tidy(self, handle: JobHandle, ctx: RunnerContext) -> None:
+        try:
+            self.cleanup(handle, ctx)
+        except TaskRunnerError as error:
+            # How the job ended is known and counts; `list_owned` finds what is left.
+            log.warning("job not cleaned up", extra={"job": handle.id, "runner": handle.runner, "error": error.message})
 
     def _outputs(
         self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext

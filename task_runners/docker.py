@@ -168,7 +168,7 @@ class Docker(TaskRunner):
         if job.log_ended.is_set():
             # A body may close its output long before it ends: look often at first, then less and less.
             job.polls_after_log += 1
-            ctx.cancelled.wait(min(seconds, self.poll_seconds, 0.01 * 2**job.polls_after_log))
+            self.pause(ctx, min(seconds, self.poll_seconds, 0.01 * 2 ** min(job.polls_after_log, 8)))
         elif job.kill_at is not None or ctx.cancelled.is_set():
             job.log_ended.wait(min(seconds, 0.1))
         else:
@@ -463,7 +463,7 @@ class Docker(TaskRunner):
                 return
             has_ended = not is_running
             if is_running:
-                ctx.cancelled.wait(self.poll_seconds)
+                self.pause(ctx, self.poll_seconds)
 
 
 def _check_socket(host: str) -> None:
