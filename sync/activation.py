@@ -94,7 +94,7 @@ class Activation:
         if plan.held and not allow_deletes:
             return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
         now = self.clock()
-        outcome = Outcome.ACTIVE if plan.changes else Outcome.UNCHANGED
+        outcome = Outcome.ACTIVE if plan.changes or plan.files_changed else Outcome.UNCHANGED
 
         def switch(db: Session) -> dict[FlowKey, FlowVersion]:
             if not db.environments.swap_active(plan.environment, plan.base, plan.commit, at=now):
@@ -148,6 +148,9 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
                 labels=dict(change.flow.labels),
             )
         )
+    if plan.files_changed:
+        # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
+        db.flows.pin(plan.environment, plan.commit)
     return versions
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from runner.errors import InvalidError
 SETTINGS_FILE: Final = ".mainstem.yaml"
 _SUFFIXES: Final = (".yaml", ".yml")
 _TESTS: Final = "tests"
+_REMEMBERED: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def _folder(key: str, value: Any) -> str:
     return "/".join(part for part in parts if part != ".")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def flow_place(path: str, layout: Layout) -> FlowPlace | None:
     """Return where the flow file `path` stands, or None when it is no flow file."""
     if not path.endswith(_SUFFIXES) or not is_below(path, layout.root) or path == SETTINGS_FILE:

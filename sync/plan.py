@@ -75,7 +75,7 @@ class Plan:
     """The difference between what is active in an environment (`base`) and a `commit`.
 
     `held` says why the deletion guard stopped it, None when it did not. A plan with an error among its problems is
-    never applied. `unchanged` counts flows.
+    never applied. `unchanged` counts flows; `files_changed` counts the files beside them that came, went or changed.
     """
 
     environment: str
@@ -91,6 +91,7 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     held: str | None = None
     rewritten: bool = False
+    files_changed: int = 0
 
     @property
     def is_valid(self) -> bool:
@@ -126,6 +127,7 @@ class Plan:
             "held": self.held,
             "rewritten": self.rewritten,
             "unchanged": self.unchanged,
+            "filesChanged": self.files_changed,
             "changes": [change.as_json() for change in self.changes],
             "problems": [problem.as_json() for problem in self.problems],
         }
@@ -174,6 +176,7 @@ class NewTree:
     author: str | None = None
     subject: str | None = None
     rewritten: bool = False
+    files_changed: int = 0
 
 
 def owns(environment: Environment, namespace: str) -> bool:
@@ -226,6 +229,7 @@ def make_plan(
         problems=tuple(sorted(problems, key=lambda p: (p.file or "", p.line or 0, p.column or 0))),
         held=_guard(gone, accepted, active, len(taken) + len(broken), allowed_deletions),
         rewritten=new.rewritten,
+        files_changed=new.files_changed,
     )
 
 

@@ -37,6 +37,8 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
     if plan.unchanged or not plan.changes:
         lines.append(f"  = {plan.unchanged} unchanged")
+    if plan.files_changed:
+        lines.append(f"  ~ {plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
     if plan.rewritten:
         lines.append(f"  ! history was rewritten: {short(plan.base)} is no ancestor of {short(plan.commit)}")
     return lines

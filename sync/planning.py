@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -92,6 +92,8 @@ class Planner:
         flows = {place: blob for path, blob in listing.files.items() if (place := flow_place(path, layout))}
         source.ensure(listing.files.values())
         active = stand.environment.active
+        is_known = active is not None and active in source.repository
+        before = self._files_of(source, active, stand.environment.path) if active and is_known else {}
         new = NewTree(
             commit=commit,
             tree=listing.tree,
@@ -99,18 +101,34 @@ class Planner:
             problems=(*problems, *listing.problems),
             author=record.author,
             subject=record.subject,
-            rewritten=bool(
-                active and active in source.repository and not source.repository.is_ancestor(active, commit)
-            ),
+            rewritten=is_known and not source.repository.is_ancestor(active or "", commit),
+            files_changed=_changed(before, _beside(listing.files, layout)),
         )
         ask = self._answers.questions(self._parser(source), stand.owners, self._clock())
         return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
+
+    @staticmethod
+    def _files_of(source: Source, commit: str, path: str) -> dict[str, str]:
+        try:
+            layout = read_layout(source, commit, path)
+            return _beside(list_files(source, commit, layout).files, layout)
+        except MainstemError:
+            return {}  # a commit that is half gone cannot say what changed: all files count as new
 
     def _parser(self, source: Source) -> Callable[[FlowPlace, str], Candidate]:
         key = str(source.repository.path)
         if key not in self._files:
             self._files[key] = FlowFiles(source.repository)
         return self._files[key].parse
+
+
+def _beside(files: Mapping[str, str], layout: Layout) -> dict[str, str]:
+    """Return the files that are no flows."""
+    return {path: blob for path, blob in files.items() if flow_place(path, layout) is None}
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> int:
+    return len({path for path, _ in before.items() ^ after.items()})
 
 
 def _stand(db: Session, name: str) -> Stand:

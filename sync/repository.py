@@ -36,6 +36,7 @@ _SYMLINK: Final = 0o120000
 _SUBMODULE: Final = 0o160000
 _SHA: Final = re.compile(r"[0-9a-f]{40}\Z")
 _CACHED_TREES: Final = 20_000
+_CACHED_LISTINGS: Final = 8
 # What git itself refuses in a tree, on any file system: names that mean the repository's own folder.
 _RESERVED: Final = frozenset({"", ".", "..", ".git", "git~1"})
 
@@ -133,6 +134,7 @@ class GitRepository:
         self._trees: OrderedDict[str, tuple[tuple[str, int, str], ...]] = OrderedDict()
         self._clean: OrderedDict[str, None] = OrderedDict()
         self._whole: set[str] = set()
+        self._listings: OrderedDict[tuple[str, str], Listing] = OrderedDict()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -236,6 +238,15 @@ class GitRepository:
         tree = self._subtree(self.commit(commit).tree, folder)
         if tree is None:
             return Listing(None, {})
+        key = (tree, folder)
+        known = self._listings.get(key)
+        if known is None:
+            known = self._listings[key] = self._listed(tree, folder)
+            if len(self._listings) > _CACHED_LISTINGS:
+                self._listings.popitem(last=False)
+        return known
+
+    def _listed(self, tree: str, folder: str) -> Listing:
         files: dict[str, str] = {}
         problems: list[Problem] = []
         prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""

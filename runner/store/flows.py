@@ -46,6 +46,11 @@ _MOVE: Final = Statement(
         path=sa.bindparam("new_path"),
     )
 )
+_PIN: Final = Statement(
+    sa.update(schema.flows)
+    .where(_f.environment == sa.bindparam("env"), _ACTIVE)
+    .values(commit=sa.bindparam("new_commit"))
+)
 _GENERATION: Final = Statement(sa.select(schema.counters.c.value).where(schema.counters.c.name == "flows"))
 _BUMP: Final = Statement(
     sa.update(schema.counters).where(schema.counters.c.name == "flows").values(value=schema.counters.c.value + 1)
@@ -132,6 +137,13 @@ class Flows:
         put = self.active(draft.namespace, draft.flow_id)
         assert put is not None
         return put
+
+    def pin(self, environment: str, commit: str) -> int:
+        """Say that all active flows of an environment run with the files of `commit`; give how many there are."""
+        pinned = self._db.run(_PIN, env=environment, new_commit=commit)
+        if pinned:
+            self._bump()
+        return pinned
 
     def remove(self, namespace: str, flow_id: str, at: datetime, commit: str | None) -> FlowVersion | None:
         """Delete a flow: a tombstone becomes its last revision. None when it is not active."""

@@ -11,6 +11,7 @@ from runner.flows.catalogue import Catalogue
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from sync.activation import Outcome
+from sync.plan_text import plan_lines
 from sync.service import SyncService
 
 FLOW = """\
@@ -377,9 +378,15 @@ def test_namespace_files_are_those_of_the_commit(start: Start, git_server: Any, 
     service.reconcile_repository("prod", actor="poll")
     second = work_tree.write({"flows/w/lib/x.py": "two", "flows/w/y.txt": "y"})
     work_tree.push(served)
-    service.reconcile_repository("prod", actor="poll")
+    [result] = service.reconcile_repository("prod", actor="poll")
     files = service.file_reader()
+    pinned = service._store.read(lambda db: db.flows.active("w", "a"))
 
+    assert result.outcome is Outcome.ACTIVE
+    assert result.plan is not None
+    assert "  ~ 2 namespace files changed" in plan_lines(result.plan)
+    assert pinned is not None
+    assert (pinned.revision, pinned.commit) == (1, second)
     assert files.read("prod", first, "w", "lib/x.py") == b"one"
     assert files.read("prod", second, "w", "/lib/x.py") == b"two"
     assert files.list("prod", first, "w") == ["lib/x.py"]
