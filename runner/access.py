@@ -74,6 +74,7 @@ class Permission(enum.StrEnum):
     SYNC_FORCE = "sync.force"
     DELIVERY_READ = "delivery.read"
     DELIVERY_REPLAY = "delivery.replay"
+    AUDIT_READ = "audit.read"
     TOKEN_MANAGE = "token.manage"  # noqa: S105 - the name of a permission
 
 
@@ -98,6 +99,7 @@ WEAKEST_ROLE: Final[Mapping[Permission, Role]] = MappingProxyType(
         Permission.SYNC_FORCE: Role.DEVELOPER,
         Permission.DELIVERY_READ: Role.OPERATOR,
         Permission.DELIVERY_REPLAY: Role.DEVELOPER,
+        Permission.AUDIT_READ: Role.ADMIN,
         Permission.TOKEN_MANAGE: Role.ADMIN,
     }
 )
@@ -111,6 +113,7 @@ INSTANCE_WIDE: Final = frozenset(
         Permission.SYNC_FORCE,
         Permission.DELIVERY_READ,
         Permission.DELIVERY_REPLAY,
+        Permission.AUDIT_READ,
         Permission.TOKEN_MANAGE,
     }
 )

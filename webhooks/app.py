@@ -77,6 +77,7 @@ def create_app(services: Services) -> Starlette:
         exception_handlers={MainstemError: answer_ours, HTTPException: answer_http},
         lifespan=lifespan,
     )
+    app.state.closing = services.closing
     # A redirect for a slash at the end would give one resource two addresses, of which only one was thought about.
     app.router.redirect_slashes = False
     return app

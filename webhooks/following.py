@@ -55,12 +55,12 @@ async def current(services: Services, execution_id: str) -> Execution | None:
 
 
 async def until_terminal(services: Services, execution_id: str, timeout_s: float) -> Execution | None:
-    """Return an execution when it has ended, or as it is after `timeout_s`; None when there is none (any more)."""
+    """Return an execution when it has ended, or as it is after `timeout_s` or when the server stops; None when gone."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     async with bell_of(services, execution_id) as bell:
         while True:
             execution = await current(services, execution_id)
             left = deadline - asyncio.get_running_loop().time()
-            if execution is None or execution.state.is_terminal or left <= 0:
+            if execution is None or execution.state.is_terminal or left <= 0 or services.closing.is_set():
                 return execution
             await bell.wait(min(left, _POLL_S))

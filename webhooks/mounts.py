@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sync.hosted import HostedRepository
-
 from runner.access import Permission
+from sync.hosted import HostedRepository
 from webhooks.hosted_git import HostedGit
 from webhooks.routes import Mounted
 

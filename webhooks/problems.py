@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -26,7 +27,11 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Return the bytes of `content`."""
-        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)
+        try:
+            return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)
+        except TypeError:
+            # Whole numbers over 64 bits and lone surrogates: rare, but a flow may well have made them.
+            return json.dumps(content, default=str).encode()
 
 
 def problem(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:

@@ -73,8 +73,10 @@ def build(endpoints: Iterable[Endpoint], mounted: Sequence[Mounted], services: S
     routes: list[BaseRoute] = []
     for endpoint in sorted(endpoints, key=_order):
         _check(endpoint.permission, f"{endpoint.method} {endpoint.path}")
-        # A route that only answers GET would get HEAD as well; it passes the same checks.
-        routes.append(Route(endpoint.path, _serve(endpoint, services), methods=[endpoint.method]))
+        route = Route(endpoint.path, _serve(endpoint, services), methods=[endpoint.method])
+        if endpoint.gives == "text/event-stream" and route.methods is not None:
+            route.methods.discard("HEAD")  # Starlette adds it to GET; a stream would be produced for nobody
+        routes.append(route)
     for item in mounted:
         _check(item.permission, item.path)
         routes.append(Mount(item.path, app=item.app))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import Generator
 from typing import Any, Final
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -145,6 +147,9 @@ async def serve(
 
     async def watch() -> None:
         await stop.wait()
+        # Streams would keep their connections open for as long as something runs.
+        if isinstance(app, Starlette) and isinstance(closing := getattr(app.state, "closing", None), threading.Event):
+            closing.set()
         server.should_exit = True
 
     watcher = asyncio.create_task(watch())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,11 @@ from runner.settings import Settings
 from webhooks.routes import Mounted
 
 if TYPE_CHECKING:
-    from sync.service import SyncService
-
     from runner.executions.engine import Engine
     from runner.flows.catalogue import Catalogue
     from runner.services import Host
     from runner.store import Store
+    from sync.service import SyncService
 
 
 def _nothing_missing() -> list[str]:
@@ -34,7 +34,8 @@ class Services:
 
     `ready` returns what is missing for work to be done, one sentence each, and nothing when all is well. `mounted` are
     applications of other modules (hosted git, forge receivers), which prove their callers themselves. `figures` are
-    counters of this process for `/metrics`, by name.
+    counters of this process for `/metrics`, by name. `closing` is set when the server stops: streams and callers that
+    wait end then.
     """
 
     settings: Settings
@@ -48,3 +49,4 @@ class Services:
     ready: Callable[[], list[str]] = _nothing_missing
     mounted: tuple[Mounted, ...] = ()
     figures: Callable[[], Mapping[str, float]] = _no_figures
+    closing: threading.Event = field(default_factory=threading.Event)

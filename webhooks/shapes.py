@@ -8,7 +8,9 @@ from typing import Any
 
 from runner.durations import format_duration
 from runner.executions.models import Attempt, Execution, Histories, LogEntry, TaskRun
+from runner.flows.inputs import SECRET_MASK
 from runner.flows.models import Flow
+from runner.secrets.encryption import is_sealed
 from runner.settings import Settings
 from runner.states import State
 from runner.store.records import (
@@ -24,12 +26,21 @@ from runner.store.records import (
 )
 from webhooks.routes import TENANT
 
-_MICROSECOND = timedelta(microseconds=1)
-
 
 def instant(time: datetime | None) -> str | None:
     """Return a time in UTC with always six decimals: clients compare them as text."""
     return None if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def masked(value: Any) -> Any:
+    """Return `value` with a mask in place of every sealed secret in it: whoever may read a run may not read those."""
+    if is_sealed(value):
+        return SECRET_MASK
+    if isinstance(value, dict):
+        return {key: masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    return value
 
 
 def labels_json(labels: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -63,10 +74,10 @@ def light_execution_json(execution: Execution) -> dict[str, Any]:
         "originalId": execution.original_id or execution.id,
         "deleted": False,
         "kind": execution.kind,
-        "inputs": execution.inputs,
-        "outputs": execution.outputs,
+        "inputs": masked(execution.inputs),
+        "outputs": masked(execution.outputs),
         "labels": labels_json(execution.labels),
-        "variables": execution.variables,
+        "variables": masked(execution.variables),
         "parentId": execution.parent_id or execution.parent_execution_id,
         "trigger": execution.trigger.as_json() if execution.trigger else None,
         "scheduleDate": instant(execution.schedule_date),
@@ -119,7 +130,7 @@ def task_run_json(
         "branch": run.branch,
         "state": state_json(run.state, run.histories, run.created_at),
         "attempts": [attempt_json(item) for item in attempts],
-        "outputs": dict(outputs or {}),
+        "outputs": masked(dict(outputs or {})),
         "dynamic": False,
         "runner": run.runner,
         "error": run.error,

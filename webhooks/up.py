@@ -149,7 +149,6 @@ class EmbeddedServer:
 
     def _assemble(self, store: Store) -> None:
         from sync.poller import Poller
-
         from webhooks.assembly import make_parts
 
         self.parts = make_parts(self.settings, store, self._valkey.url, environment=os.environ)

@@ -8,6 +8,7 @@ from webhooks.routes import Endpoint
 def endpoints() -> list[Endpoint]:
     """Return the routes of all resources."""
     from webhooks.api import (
+        audit,
         environments,
         executions,
         files,
@@ -37,5 +38,6 @@ def endpoints() -> list[Endpoint]:
         kv,
         environments,
         tokens,
+        audit,
     )
     return [endpoint for module in modules for endpoint in module.endpoints()]

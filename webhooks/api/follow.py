@@ -50,7 +50,7 @@ async def _execution_frames(call: Call, execution_id: str) -> AsyncIterator[byte
     async with bell_of(call.services, execution_id) as bell:
         seen: int | None = None
         quiet_since = _now()
-        while True:
+        while not call.services.closing.is_set():
             state = await current(call.services, execution_id)
             if state is None:
                 return
@@ -80,7 +80,7 @@ async def _log_frames(
         position = 0
         quiet_since = _now()
         yield _COMMENT  # so that a client knows the stream is open before the first line is written
-        while True:
+        while not call.services.closing.is_set():
             state = await current(call.services, execution_id)
             is_over = state is None or state.state.is_terminal
             rows = await run_in_threadpool(_lines, call, execution_id, position, min_level)

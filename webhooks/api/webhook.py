@@ -21,7 +21,7 @@ from webhooks.call import Call
 from webhooks.following import until_terminal
 from webhooks.problems import Json
 from webhooks.routes import TENANT, Endpoint
-from webhooks.shapes import execution_url, labels_json, state_json
+from webhooks.shapes import execution_url, labels_json, masked, state_json
 
 _LONGEST_WAIT_S: Final = 600.0
 # What a caller sends to prove itself to somebody else must not end up in the variables of an execution.
@@ -72,8 +72,8 @@ def _answer(settings: Settings, execution: Execution, trigger: Webhook) -> dict[
         "flowRevision": execution.flow_revision,
         "trigger": execution.trigger.as_json() if execution.trigger else None,
         "labels": labels_json(execution.labels),
-        "inputs": execution.inputs,
-        "outputs": execution.outputs if trigger.return_outputs else {},
+        "inputs": masked(execution.inputs),
+        "outputs": masked(execution.outputs) if trigger.return_outputs else {},
         "state": state_json(execution.state, execution.histories, execution.created_at),
         "url": execution_url(settings, execution),
     }

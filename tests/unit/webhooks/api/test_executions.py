@@ -263,3 +263,36 @@ def test_waiting_callers_do_not_hold_threads(api: Any) -> None:
 
     assert statuses == [200] * 60
     assert time.monotonic() - before < 20
+
+
+def test_a_secret_input_is_masked_wherever_it_is_shown(api: Any) -> None:
+    source = """id: hidden
+namespace: company.team
+inputs:
+  - {id: password, type: SECRET}
+tasks:
+  - {id: a, type: core.debug.Return, format: done}
+"""
+    api.store_flow(source, flow_id="hidden")
+
+    answer = api.post(f"{EXECUTIONS}/company.team/hidden?wait=true", files={"password": (None, "hunter2")})
+    searched = api.get(f"{EXECUTIONS}/search")
+
+    assert answer.json()["inputs"] == {"password": "******"}
+    assert searched.json()["results"][0]["inputs"] == {"password": "******"}
+    assert "hunter2" not in answer.text + searched.text
+
+
+def test_numbers_of_any_size_can_be_shown(api: Any) -> None:
+    source = """id: big
+namespace: company.team
+inputs:
+  - {id: number, type: INT}
+tasks:
+  - {id: a, type: core.debug.Return, format: done}
+"""
+    api.store_flow(source, flow_id="big")
+
+    answer = api.post(f"{EXECUTIONS}/company.team/big", files={"number": (None, "9" * 30)})
+
+    assert answer.status_code in {200, 422}

@@ -158,3 +158,13 @@ def test_a_multipart_body_without_a_boundary_is_malformed(api: Any, client: http
     answer = client.post("/api/v1/main/executions/company.team/hello", content=b"x", headers={"content-type": kind})
 
     assert answer.status_code == 400
+
+
+def test_streams_end_when_the_server_stops(api: Any, client: httpx.Client, paused: str) -> None:
+    with client.stream("GET", f"/api/v1/main/executions/{paused}/follow") as response:
+        seen = []
+        for frame in frames(response):
+            seen.append(frame)
+            api.services.closing.set()
+
+    assert [kind for kind, _ in seen] == ["progress"]

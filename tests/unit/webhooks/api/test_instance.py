@@ -189,3 +189,16 @@ def test_the_configuration_names_product_and_version(api: Any) -> None:
     assert (body["product"], body["edition"]) == ("Mainstem", "OSS")
     assert body["uuid"]
     assert "Mainstem" in api.get("/", token=None).text
+
+
+def test_the_audit_log_tells_who_did_what(api: Any) -> None:
+    api.post("/api/v1/main/tokens", json={"name": "ci"})
+    api.post("/api/v1/main/tokens", json={"name": "ci"}, token="viewer")
+    api.services.store.flush()
+
+    rows = api.get("/api/v1/main/audit?limit=10").json()["results"]
+
+    assert {(row["actor"], row["action"], row["result"]) for row in rows} >= {
+        ("admin", "token.create", "OK"),
+        ("viewer", "token.manage", "REFUSED"),
+    }
