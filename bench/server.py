@@ -35,7 +35,7 @@ class Server:
     def __enter__(self) -> Self:
         log = self.room / "server.log"
         started = time.monotonic()
-        environment = {**os.environ, **self._settings}
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(self.room / "config"), **self._settings}
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 [*PROGRAM, "up", "--home", str(self.home), "--port", "0"],

@@ -89,7 +89,7 @@ def runner(**_: Any) -> dict[str, Any]:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            spec = TaskSpec(command=["/bin/sh", "-c", "echo hi"], task_run_id="bench", attempt=1)
+            spec = TaskSpec(command=("/bin/sh", "-c", "echo hi"), task_run_id="bench", attempt=1)
             result = process.run(spec, WorkDir(Path(folder)), RunnerContext(on_line=lambda _line: None))
             assert result.exit_code == 0
 

@@ -155,8 +155,8 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise InvalidError("settings.invalid", f"{file} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise InvalidError("settings.invalid", f"{file} must hold a map of settings")
-    by_alias = {to_camel(name): name for name in Settings.model_fields}
-    return {by_alias.get(key, key): value for key, value in content.items()}
+    by_alias: dict[Any, str] = {to_camel(name): name for name in Settings.model_fields}
+    return {by_alias.get(key, str(key)): value for key, value in content.items()}
 
 
 def _from_environment(cls: type[Settings], environ: Mapping[str, str]) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class _Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                # The context `local` of the user belongs to a server of their own, not to this one.
+                env={**os.environ, "XDG_CONFIG_HOME": str(self.home.parent / "config")},
             )
         try:
             wait_for(self._is_ready, _START_S, "the server is not ready")

@@ -17,7 +17,7 @@ import click
 
 from runner import __version__
 from runner.errors import InvalidError
-from runner.home import HomeLock, admin_token, lock_home, prepare_home
+from runner.home import TOKEN_FILE, HomeLock, admin_token, lock_home, prepare_home
 from runner.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class EmbeddedServer:
         self._assemble(store)
 
     def _listen(self) -> None:
+        from runner.cli.client import write_context
         from webhooks.server import address_of, bind
 
         self._listener = bind(self.settings.host, self.settings.port)
@@ -131,6 +132,7 @@ class EmbeddedServer:
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
         self._lock.announce(url=self.settings.public_url)
+        write_context(os.environ, "local", self.settings.public_url, self.home / TOKEN_FILE, make_current=False)
 
     def _open_store(self) -> Store:
         """Open the database; an older one is copied aside and migrated."""

@@ -94,9 +94,9 @@ class _Repeated:
         return document
 
     def _from_server(self, execution_id: str) -> dict[str, Any]:
-        from runner.cli.client import connect
+        from runner.cli.client import Client, resolve
 
-        with connect() as client:
+        with Client(resolve(os.environ)) as client:
             execution: dict[str, Any] = client.get(f"/executions/{execution_id}")
             place = f"/flows/{execution['namespace']}/{execution['flowId']}"
             execution["flow"] = client.get(place, params={"revision": execution["flowRevision"], "source": "true"})

@@ -18,7 +18,8 @@ with open("means.json", "w") as file:
     json.dump(means, file)
 
 height = len(means) * (BAR + GAP) + GAP
-bars = [f'<svg xmlns="http://www.w3.org/2000/svg" width="480" height="{height}" font-family="sans-serif" font-size="13">']
+style = 'font-family="sans-serif" font-size="13"'
+bars = [f'<svg xmlns="http://www.w3.org/2000/svg" width="480" height="{height}" {style}>']
 for number, (species, mass) in enumerate(means.items()):
     y = GAP + number * (BAR + GAP)
     bars.append(f'<text x="{LEFT - 8}" y="{y + 18}" text-anchor="end">{species}</text>')
