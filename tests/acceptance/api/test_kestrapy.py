@@ -92,11 +92,18 @@ def python(request: pytest.FixtureRequest, optional: Callable[[str, str], NoRetu
     given = os.environ.get("MAINSTEM_TEST_KESTRAPY")
     if given:
         return given
-    folder = Path(request.config.cache.mkdir("kestrapy-2.0.3"))  # type: ignore[union-attr]  # the plugin is always there
+    assert request.config.cache is not None
+    folder = Path(request.config.cache.mkdir("kestrapy-2.0.3"))
     python = folder / "bin" / "python"
-    if subprocess.run([python, "-c", "import kestrapy"], capture_output=True, check=False).returncode == 0:
+    try:
+        subprocess.run([python, "-c", "import kestrapy"], capture_output=True, check=True)
         return str(python)
-    steps = [[sys.executable, "-m", "venv", "--clear", folder], [python, "-m", "pip", "install", "-q", *PACKAGES]]
+    except (OSError, subprocess.CalledProcessError):
+        pass  # not made yet, or half made
+    steps = (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(python), "-m", "pip", "install", "-q", *PACKAGES],
+    )
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, timeout=110, check=False)
         if done.returncode != 0:
