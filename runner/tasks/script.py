@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
@@ -24,8 +25,9 @@ from task_runners.base import FailureReason, Phase, TaskResult, TaskRunner
 _COMMANDS_FILE = ".mainstem-commands"
 _SCRIPT_FILE = ".mainstem-script"
 _PACKAGES = ".mainstem-packages"
+_MODULES = ".mainstem-python"
 _OUTPUT_FOLDER = ".mainstem-outputs"
-_OWN_FILES = (_COMMANDS_FILE, _SCRIPT_FILE, _PACKAGES)
+_OWN_FILES = (_COMMANDS_FILE, _SCRIPT_FILE, _PACKAGES, _MODULES)
 _TEXT_OPTION = re.compile(r"-[a-zA-Z]*c")
 _JSON_WORDS = re.compile(r"\b(?:true|false|null)\b")
 _PRELUDE = "true, false, null = True, False, None\n"
@@ -146,9 +148,9 @@ class ScriptTask(Task):
             raise TaskError("task.env.invalid", "`env` must be a map of names and texts")
         given = {str(name): to_text(text) for name, text in (value or {}).items()}
         output = {"OUTPUT_DIR": f"{root}/{_OUTPUT_FOLDER}"} if self._has_output_folder else {}
-        return self.language_environment(ctx, root) | given | output
+        return self.language_environment(root) | given | output
 
-    def language_environment(self, ctx: Context, root: str) -> dict[str, str]:  # noqa: ARG002 - for subclasses
+    def language_environment(self, root: str) -> dict[str, str]:  # noqa: ARG002 - for subclasses
         """Return the variables that the language needs; those of `env` win."""
         return {}
 
@@ -245,7 +247,7 @@ class ShellScript(ScriptTask):
 
 
 class _Python(ScriptTask):
-    """What both Python tasks have: packages that are installed before the body runs."""
+    """What both Python tasks have: packages that are installed before the body runs, and a module `kestra`."""
 
     language = PYTHON
 
@@ -258,6 +260,7 @@ class _Python(ScriptTask):
     uv_installer_sha256: Any = None
 
     def _lines(self, ctx: Context) -> list[str]:
+        write(ctx, f"{_MODULES}/kestra.py", resources.files("runner.tasks.bodies").joinpath("kestra.py").read_bytes())
         lines = super()._lines(ctx)
         packages = _texts(ctx, self.dependencies, "dependencies")
         if not packages:
@@ -266,10 +269,14 @@ class _Python(ScriptTask):
         install = f"python3 -m pip install --no-input --quiet --target {_PACKAGES} {names} || exit $?"
         return [install, *lines]
 
-    def language_environment(self, ctx: Context, root: str) -> dict[str, str]:
-        """Return what makes Python print at once and find the installed packages."""
-        env = {"PYTHONUNBUFFERED": "true", "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        return env | ({"PYTHONPATH": f"{root}/{_PACKAGES}"} if _texts(ctx, self.dependencies, "dependencies") else {})
+    def language_environment(self, root: str) -> dict[str, str]:
+        """Return what makes Python print at once and find the installed packages and our module."""
+        return {
+            "PYTHONUNBUFFERED": "true",
+            "PIP_ROOT_USER_ACTION": "ignore",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PYTHONPATH": f"{root}/{_PACKAGES}:{root}/{_MODULES}",
+        }
 
     def default_image(self, ctx: Context) -> str:
         """Return the slim image of `pythonVersion`."""

@@ -235,6 +235,38 @@ def test_other_languages_run_their_files(bench: Bench, kind: Any, fields: dict[s
     assert bench.lines == [("INFO", "ran")]
 
 
+KESTRA = """
+from kestra import Kestra
+Kestra.outputs({"text": "value", "whole": 2})
+Kestra.counter("rows", 1, {"k": "v"})
+Kestra.timer("taken", lambda: None)
+Kestra.logger().warning("careful %s", 1)
+"""
+
+
+def test_a_python_body_can_use_the_module_of_kestra_without_installing_it(bench: Bench) -> None:
+    outcome = run(bench, PythonScript, script=KESTRA, outputFiles=["**"])
+
+    assert outcome.error is None, bench.lines
+    assert outcome.outputs["vars"] == {"text": "value", "whole": 2}
+    assert outcome.outputs["outputFiles"] == {}
+    assert [(one.kind, one.name, one.tags) for one in bench.metrics] == [
+        ("counter", "rows", {"k": "v"}),
+        ("timer", "taken", {}),
+    ]
+    assert bench.lines == [("WARN", "careful 1")]
+
+
+def test_an_installed_package_kestra_goes_first(bench: Bench) -> None:
+    package = "class Kestra:\n    outputs = staticmethod(lambda values: print('installed', sorted(values)))\n"
+    script = "import sys\nsys.path.append('site')\nfrom kestra import Kestra\nKestra.outputs({'a': 1})\n"
+
+    outcome = run(bench, PythonScript, inputFiles={"site/kestra/__init__.py": package}, script=script)
+
+    assert outcome.error is None, bench.lines
+    assert bench.lines == [("INFO", "installed ['a']")]
+
+
 def test_a_missing_program_is_named_in_the_failure(bench: Bench) -> None:
     outcome = run(bench, NodeScript, script="1", env={"PATH": "/nowhere"})
 
