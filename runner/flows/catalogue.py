@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
 from runner.executions.tree import FlowIndex
@@ -29,6 +29,8 @@ class Catalogue:
         self._versions: OrderedDict[tuple[str, str, int | None], FlowVersion] = OrderedDict()
         self._generation = -1
         self._active: list[Flow] | None = None
+        # By class: the list of active flows that the triggers were taken from, and the triggers.
+        self._triggers: dict[type[Trigger], tuple[list[Flow], list[tuple[Flow, Any]]]] = {}
 
     def version(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowVersion:
         """Return a stored version; without `revision` the active one.
@@ -102,13 +104,21 @@ class Catalogue:
 
     def triggers(self, kind: type[T]) -> list[tuple[Flow, T]]:
         """Return the enabled triggers of a class in all active flows that are not disabled."""
-        return [
-            (flow, trigger)
-            for flow in self.active()
-            if not flow.disabled
-            for trigger in flow.triggers
-            if isinstance(trigger, kind) and not trigger.disabled
-        ]
+        flows = self.active()
+        with self._lock:
+            known = self._triggers.get(kind)
+        if known is None or known[0] is not flows:
+            found: list[tuple[Flow, Any]] = [
+                (flow, trigger)
+                for flow in flows
+                if not flow.disabled
+                for trigger in flow.triggers
+                if isinstance(trigger, kind) and not trigger.disabled
+            ]
+            known = (flows, found)
+            with self._lock:
+                self._triggers[kind] = known
+        return known[1]
 
     def invalidate(self) -> None:
         """Look at the store again before the next answer about active flows."""
