@@ -1,7 +1,7 @@
 """`from kestra import Kestra` in a body whose interpreter does not have the package of that name.
 
 An installed package `kestra` always goes first: this module steps aside for it. Otherwise it offers the calls with
-which a body hands values back, each of them one line of the protocol on standard output. It must run on any Python from 3.7.
+which a body hands values back, each of them one line of the protocol on standard output. It must run on Python 3.7.
 """
 
 from __future__ import annotations
