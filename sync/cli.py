@@ -48,6 +48,7 @@ def plan(path: Path, environment: str | None, *, as_json: bool, **given: Any) ->
             params = {"commit": given["commit"]} if given["commit"] else {}
             found = client.get(f"/environments/{environment}/plan", params=params)
         lines = [f"plan for environment {found['environment']} at {found['commit'][:7]}", *_plan_rows(found)]
+        lines += [f"held: {found['held']}"] if found["held"] else []
     else:
         found, lines = _local(path, given)
     click.echo(json.dumps(found) if as_json else "\n".join(lines))
@@ -102,10 +103,12 @@ def _plan_rows(found: Mapping[str, Any]) -> list[str]:
         name = f"{change['namespace']}.{change['flowId']}"
         rows.append(f"  {_SIGNS[change['kind']]} {name}  {change['kind']}  {remark}".rstrip())
     rows.append(f"  = {found['unchanged']} unchanged")
+    if found.get("filesChanged"):
+        rows.append(f"  ~ {found['filesChanged']} namespace files changed")
     for problem in found["problems"]:
         place = ":".join(str(part) for part in (problem["file"], problem["line"], problem["column"]) if part)
         rows.append(f"{place}  {problem['code']}  {problem['message']}")
-    return [*rows, f"held: {found['held']}"] if found["held"] else rows
+    return rows
 
 
 @click.group("sync")
@@ -148,12 +151,9 @@ def _wanted(client: Client, environment: str | None, allow_deletes: str | None) 
 
 
 def _result(result: Mapping[str, Any]) -> list[str]:
-    commit = (result["commit"] or "nothing")[:7]
-    plan = result["plan"]
-    line = f"{result['environment']}: {result['result']} {commit}"
-    if result["message"]:
-        line += f"  {result['message']}"
-    return [line, *(_plan_rows(plan) if plan else [])]
+    commit, plan = (result["commit"] or "nothing")[:7], result["plan"]
+    said = result["message"] or f"{result['result']} {commit}"
+    return [f"{result['environment']}: {said}", *(_plan_rows(plan) if plan else [])]
 
 
 @command.command("status")

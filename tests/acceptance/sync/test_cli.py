@@ -1,0 +1,144 @@
+"""`mainstem plan` and `mainstem sync` as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_MAINSTEM = Path(sys.executable).with_name("mainstem")
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Machine:
+    """A folder with a running server in it."""
+
+    folder: Path
+    url: str
+
+    def call(self, *arguments: str) -> Done:
+        return call(self.folder, *arguments, MAINSTEM_URL=self.url)
+
+    @property
+    def remote(self) -> str:
+        token = (self.folder / ".mainstem/token").read_text().strip()
+        return f"{self.url.replace('http://', f'http://git:{token}@')}/git/flows.git"
+
+
+def call(folder: Path, *arguments: str, **environ: str) -> Done:
+    clean = {"PATH": os.environ["PATH"], "HOME": str(folder), **environ}
+    done = subprocess.run(
+        [_MAINSTEM, *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False, timeout=60
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+    server = subprocess.Popen(
+        [_MAINSTEM, "up", "--port", "0"], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        yield Machine(folder, _address(server))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=40)
+
+
+def _address(server: subprocess.Popen[bytes]) -> str:
+    assert server.stdout is not None
+    deadline, seen = time.monotonic() + 40, b""
+    while b"Ctrl-C" not in seen:
+        assert select.select([server.stdout], [], [], max(0.0, deadline - time.monotonic()))[0], seen
+        piece = os.read(server.stdout.fileno(), 4096)
+        assert piece, seen
+        seen += piece
+    lines = [line.split() for line in seen.decode().splitlines()]
+    return next(words[1] for words in lines if words[:1] == ["web"])
+
+
+def test_a_held_deletion_is_seen_and_allowed_from_the_command_line(
+    machine: Machine, work_tree: Any, flow_text: Any
+) -> None:
+    first = work_tree.write({"flows/a.yaml": flow_text("w.a")}, "one flow")
+    assert work_tree.push(machine.remote).code == 0
+    empty = work_tree.write({"flows/a.yaml": None}, "none")
+    assert work_tree.push(machine.remote).code == 0
+
+    status = machine.call("sync", "status")
+    again = machine.call("sync", "run")
+    plan = machine.call("plan", "--environment", "default")
+    wrong = machine.call("sync", "run", "--allow-deletes", "0123456789ab")
+    allowed = machine.call("sync", "run", "--allow-deletes", empty[:12], "--json")
+    history = machine.call("sync", "history", "--json")
+    after = machine.call("sync", "status", "--json")
+
+    assert (status.code, again.code, plan.code, wrong.code, allowed.code) == (1, 1, 5, 3, 0), again
+    assert f"HELD   {first[:7]}  {empty[:7]}" in status.out
+    assert "it deletes 1 flow and leaves none" in again.out
+    assert "  - w.a  removed" in plan.out
+    assert json.loads(allowed.out)[0]["result"] == "ACTIVE"
+    results = [(row["commit"], row["result"]) for row in json.loads(history.out)]
+    assert results[0] == (empty, "ACTIVE")
+    assert results[-1] == (first, "ACTIVE")
+    assert json.loads(after.out)[0]["state"] == "OK"
+
+
+def test_a_plan_needs_no_server(work_tree: Any, flow_text: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow_text("w.a"), "flows/b.yaml": flow_text("w.b")})
+    clean = call(work_tree.path, "plan")
+    (work_tree.path / "flows/a.yaml").write_text(flow_text("w.a", "bye"))
+    changed = call(work_tree.path, "plan")
+    work_tree.write({"flows/c.yaml": flow_text("w.c")})
+    between = call(work_tree.path, "plan", "--base", "HEAD~1", "--head", "HEAD", "--json")
+    (work_tree.path / "flows/c.yaml").write_text(flow_text("w.c").replace("Log", "Lgo"))
+    broken = call(work_tree.path, "plan")
+
+    assert (clean.code, changed.code, between.code, broken.code) == (0, 5, 5, 1)
+    assert changed.out.splitlines() == [
+        "plan from HEAD to the folder (flows/)",
+        "  ~ w.a  changed  tasks.say.message hello -> bye",
+        "  = 1 unchanged",
+    ]
+    assert [row["kind"] for row in json.loads(between.out)["changes"]] == ["changed", "added"]
+    assert "flows/c.yaml:5:11  task.type.unknown" in broken.out
+
+
+def test_a_plan_of_two_folders_needs_no_repository(tmp_path: Path, flow_text: Any) -> None:
+    for name, message in (("old", "hello"), ("new", "bye")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.yaml").write_text(flow_text("w.a", message))
+
+    done = call(tmp_path, "plan", "--base", "old", "--head", "new")
+    lost = call(tmp_path, "plan", "--base", "HEAD~1")
+
+    assert (done.code, lost.code) == (5, 3)
+    assert "  ~ w.a  changed" in done.out
+    assert "[repository.missing]" in lost.err
+
+
+def test_without_a_server_the_exit_code_says_so(tmp_path: Path) -> None:
+    done = call(tmp_path, "sync", "status", MAINSTEM_URL="http://127.0.0.1:9")
+
+    assert done.code == 6
+    assert "[server.unreachable]" in done.err
