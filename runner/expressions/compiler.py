@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -51,9 +52,16 @@ _DATE_PARTS: Final[dict[str, Callable[[datetime], Any]]] = {
 
 
 def member(value: Any, key: Any) -> Any:
-    """Return the part `key` of a map, list or date, or MISSING; nothing else has parts."""
+    """Return the part `key` of a map, list or date, or MISSING.
+
+    Nothing else has parts, except a text that is a JSON object or array: the bodies of HTTP answers are texts, and
+    flows write both `fromJson(outputs.call.body).id` and `outputs.call.body.id`.
+    """
     if isinstance(value, Mapping):
         return _map_member(value, key)
+    if isinstance(value, str):
+        inner = _parsed(value)
+        return MISSING if inner is None else member(inner, key)
     if isinstance(value, datetime):
         part = _DATE_PARTS.get(key) if isinstance(key, str) else None
         return part(value) if part else MISSING
@@ -64,6 +72,16 @@ def member(value: Any, key: Any) -> Any:
     if not isinstance(key, int) or isinstance(key, bool) or not 0 <= key < len(value):
         return MISSING
     return value[key] if hasattr(value, "__getitem__") else list(value)[key]
+
+
+def _parsed(text: str) -> Any:
+    """Return what a text of JSON holds if that has parts, else None."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _map_member(value: Mapping[Any, Any], key: Any) -> Any:

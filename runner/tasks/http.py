@@ -94,9 +94,10 @@ class HttpTask(Task):
 class Request(HttpTask):
     """Make a request and return the answer.
 
-    Outputs: `uri`, `code`, `headers` (a list of values for each name) and `body`, a text; take it apart with
-    `fromJson(outputs.call.body)` or the filter `jq`. With `encryptBody` the text is in `encryptedBody` instead, sealed.
-    The task fails on a status of 400 or more unless `allowFailed`.
+    Outputs: `uri`, `code`, `headers` (a list of values for each name) and `body`, a text. Where that is JSON, its parts
+    can be named: `outputs.call.body.id`, as well as `fromJson(outputs.call.body).id` or the filter `jq`. With
+    `encryptBody` the text is in `encryptedBody` instead, sealed. The task fails on a status of 400 or more unless
+    `allowFailed`.
     """
 
     encrypt_body: bool = False

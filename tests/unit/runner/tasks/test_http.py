@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from runner.errors import ExpressionError, TaskError
+from runner.tasks.debug import Return
 from runner.tasks.http import Download, Request, fetch_for_expression
 
 if TYPE_CHECKING:
@@ -123,6 +124,17 @@ def test_an_answer_has_its_code_headers_and_text(bench: Bench, base: str) -> Non
     assert outputs["headers"]["Content-Type"] == ["application/json"]
     assert json.loads(outputs["body"])["method"] == "GET"
     assert outputs["encryptedBody"] is None
+
+
+def test_the_parts_of_a_json_answer_can_be_named(bench: Bench, base: str) -> None:
+    outputs = bench.outputs(build(Request, uri=base, method="POST"))
+
+    text = bench.outputs(
+        build(Return, format="{{ inputs.body.method }} {{ fromJson(inputs.body).path }} {{ inputs.body.none ?? '-' }}"),
+        inputs={"body": outputs["body"]},
+    )
+
+    assert text == {"value": "POST / -"}
 
 
 @pytest.mark.parametrize(
