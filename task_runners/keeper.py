@@ -12,9 +12,10 @@ parts of the standard library and stays one thread. Linux only.
   double fork nor a new session escapes it. It ends with the supervisor by a parent-death signal (SIGTERM: it sweeps).
 - The **body** has a parent-death signal (SIGKILL), set after the change of user, since that change clears it.
 
-Messages are JSON in single packets. Supervisor: one packet per body with four descriptors (request in a memfd, stdout,
-stderr, control socket). Control socket: `{"started": pid}` or `{"failed": step, "errno": n}`, later `{"ended": ...}`;
-the other way `{"stop": grace_seconds}`.
+Messages are JSON in single packets. To the supervisor: one packet per body with four descriptors (request in a memfd,
+stdout, stderr, control socket). On the control socket: `{"taken": pid}`, then `{"started": pid}` or
+`{"failed": step, "errno": n}`, later `{"ended": ...}`. Without `taken`, nothing of the body ever ran. The other way:
+`{"stop": grace_seconds}`.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ class _Keeper:
         os.setsid()
         self._wake = _wakeup({signal.SIGTERM: self._on_term, signal.SIGCHLD: _nothing})
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        self._supervisor = supervisor
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._orphaned = os.getppid() != supervisor
 
     def _on_term(self, _number: int, _frame: Any) -> None:
@@ -242,6 +243,7 @@ class _Keeper:
             with os.fdopen(memory, "rb") as file:
                 file.seek(0)
                 request = json.load(file)
+            self._send(control, {"taken": os.getpid()})
             body = self._start(request, stdout, stderr, control)
             if body is not None:
                 stopped, status = self._watch(body, control)
@@ -362,7 +364,8 @@ class _Supervisor:
         self._closing = False
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Blocked and not ignored: so it waits for a keeper that was forked and has not yet said what to do with it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._wake = _wakeup({signal.SIGCHLD: _nothing})
 
@@ -379,6 +382,8 @@ class _Supervisor:
             if self._requests.fileno() in ready and not self._closing and not self._serve():
                 self._closing = True
                 poller.unregister(self._requests)
+                for channel in self._spares:
+                    channel.close()
                 for keeper in self._keepers:
                     _kill(keeper, signal.SIGTERM)
         self._kill_strays()

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ __all__ = ["Body", "BodyEnd", "Supervisor", "shared_supervisor"]
 
 _START_S = 30.0
 _END_S = 10.0
+_TRIES = 3
 _REQUEST = b"body"
 
 
@@ -53,17 +53,18 @@ class Body:
 
     def __init__(self, pid: int, stdout: int, stderr: int, control: socket.socket) -> None:
         self.pid = pid
+        self.control = control
+        """The socket to its keeper; for `Supervisor` only."""
         self.stdout = stdout
         self.stderr = stderr
-        self._control = control
         self._end: BodyEnd | None = None
         self._reading = threading.Lock()
 
     def wait(self, timeout: float | None = None) -> BodyEnd | None:
         """Return how the body ended, or None when `timeout` seconds have passed before."""
         with self._reading:
-            if self._end is None and _readable(self._control, timeout):
-                self._end = _end(self._control)
+            if self._end is None and _readable(self.control, timeout):
+                self._end = _end(self.control)
             return self._end
 
     def stop(self, grace: float = 0.0) -> None:
@@ -73,7 +74,7 @@ class Body:
         does nothing.
         """
         with contextlib.suppress(OSError):
-            self._control.send(json.dumps({"stop": max(0.0, grace)}).encode())
+            self.control.send(json.dumps({"stop": max(0.0, grace)}).encode())
 
     def close(self) -> None:
         """Release the descriptors; a body that still runs is killed."""
@@ -81,7 +82,7 @@ class Body:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self.stdout = self.stderr = -1
-        self._control.close()
+        self.control.close()
 
 
 class Supervisor:
@@ -105,6 +106,11 @@ class Supervisor:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called; no body can start then."""
+        return self._closed
+
     def start_body(
         self,
         argv: Sequence[str],
@@ -125,25 +131,39 @@ class Supervisor:
         """
         bounds = {name: value for name, value in asdict(limits or Limits()).items() if value is not None}
         request = {"argv": list(argv), "env": dict(env), "cwd": str(cwd), "uid": uid, "limits": bounds}
-        out, out_body = os.pipe2(os.O_CLOEXEC)
-        err, err_body = os.pipe2(os.O_CLOEXEC)
-        control, control_body = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory = _in_memory(request)
-        try:
-            self._send([memory, out_body, err_body, control_body.fileno()])
-        except BaseException:
-            Body(0, out, err, control).close()
-            raise
-        finally:
-            for descriptor in (memory, out_body, err_body):
-                os.close(descriptor)
-            control_body.close()
-        body = Body(0, out, err, control)
-        try:
-            body.pid = _started(control, request)
-        except BaseException:
+        for _ in range(_TRIES):
+            body = self._hand_over(request)
+            try:
+                if _is_taken(body.control):
+                    body.pid = _started(body.control, request)
+                    return body
+            except BaseException:
+                body.close()
+                raise
+            # It ended before a keeper had the request, so nothing of the body ever ran and it may be asked again.
             body.close()
-            raise
+        raise _lost()
+
+    def _hand_over(self, request: Mapping[str, Any]) -> Body:
+        try:
+            with contextlib.ExitStack() as theirs:
+                out, err = _pipe(theirs), _pipe(theirs)
+                control, control_body = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                theirs.enter_context(control_body)
+                body = Body(0, out[0], err[0], control)
+                memory = _in_memory(request)
+                theirs.callback(os.close, memory)
+                try:
+                    self._send([memory, out[1], err[1], control_body.fileno()])
+                except BaseException:
+                    body.close()
+                    raise
+        except OSError as error:
+            raise TaskRunnerError(
+                "runner.start.failed",
+                f"{request['argv'][0]!r} cannot be started: {error.strerror or error}",
+                failure_reason=FailureReason.UNAVAILABLE,
+            ) from error
         return body
 
     def close(self) -> None:
@@ -213,13 +233,20 @@ _shared_lock = threading.Lock()
 
 
 def shared_supervisor() -> Supervisor:
-    """Return the supervisor of this process, started at its first use and ended at exit."""
+    """Return the supervisor of this process, started at its first use, again after a `close`, and ended at exit."""
     global _shared  # noqa: PLW0603 - one per process is the point
     with _shared_lock:
-        if _shared is None:
+        if _shared is None or _shared.is_closed:
             _shared = Supervisor().start()
             atexit.register(_shared.close)
         return _shared
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    """Return the two ends of a pipe; the one to write to is closed with `stack`."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    stack.callback(os.close, writer)
+    return reader, writer
 
 
 def _in_memory(request: Mapping[str, Any]) -> int:
@@ -253,9 +280,14 @@ def _receive(control: socket.socket) -> dict[str, Any] | None:
     return json.loads(packet) if packet else None
 
 
+def _is_taken(control: socket.socket) -> bool:
+    if not _readable(control, _START_S):
+        raise _lost()
+    return _receive(control) is not None
+
+
 def _started(control: socket.socket, request: Mapping[str, Any]) -> int:
-    deadline = time.monotonic() + _START_S
-    message = _receive(control) if _readable(control, deadline - time.monotonic()) else None
+    message = _receive(control) if _readable(control, _START_S) else None
     if message is None:
         raise _lost()
     if "started" in message:
