@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import os
 import shutil
@@ -48,6 +49,7 @@ class TaskContext:
         task: the task of the run, when the caller has it at hand.
         save_handle: stores the handle of the job that runs the body, before it starts.
         stored_handle: what `save_handle` got in an earlier life of this attempt.
+        claimed: the run whose claim the attempt works under, when it is another one: a WorkingDirectory's.
     """
 
     def __init__(  # noqa: PLR0913 - the engine names them; most have defaults
@@ -64,6 +66,7 @@ class TaskContext:
         task: Task | None = None,
         save_handle: Callable[[JobHandle], None] = lambda _handle: None,
         stored_handle: JobHandle | None = None,
+        claimed: TaskRun | None = None,
     ) -> None:
         self.flow = flow
         self.execution = execution
@@ -80,6 +83,7 @@ class TaskContext:
         self._directory = _Directory(host, task_run, work_dir_factory)
         self._save_handle = save_handle
         self._stored_handle = stored_handle
+        self._claimed = claimed or task_run
 
     def __enter__(self) -> Self:
         return self
@@ -224,6 +228,7 @@ class TaskContext:
 
         workdir = WorkDir(self.work_dir())
         values = self._spec_defaults() | spec
+        values["env"] = self._identity() | dict(spec.get("env") or {})
         try:
             return runner.run(TaskSpec(**values), workdir, self._runner_context())
         except TaskRunnerError as error:
@@ -239,6 +244,15 @@ class TaskContext:
             "task_marker": self.task_run.id,
             "uid": self.host.uid_of(self.flow.namespace),
         }
+
+    def _identity(self) -> dict[str, str]:
+        """Return the variables by which a body can tell its attempts apart, or that they are the same work."""
+        run, claimed = self.task_run, self._claimed
+        # A job that starts again makes new runs for its tasks, so theirs are named by the job and the task. What a
+        # lost worker left undone is the same try: only a retry after a failure gets another key.
+        work = run.id if run.id == claimed.id else f"{claimed.id}/{run.task_id}"
+        key = hashlib.sha256(f"{self.execution.id}/{work}/{max(1, run.attempts - run.losses)}".encode())
+        return {"TASK_IDEMPOTENCY_KEY": key.hexdigest()[:32], "MAINSTEM_EPOCH": str(claimed.epoch)}
 
     def _labels(self) -> dict[str, str]:
         names = {

@@ -197,6 +197,7 @@ class Worker:
             cancelled=claim.cancelled,
             task=node.task,
             save_handle=lambda handle: self._save_handle(claim, handle),
+            claimed=claim.run,
             **options,
         )
 

@@ -288,3 +288,41 @@ def test_a_command_that_cannot_start_is_a_task_error(host: Host) -> None:
         ctx.run_command(ctx.task_runner(None), command=("/no/such/program",))
 
     assert caught.value.code.startswith("runner.")
+
+
+def test_a_body_knows_its_claim_and_a_key_that_only_a_retry_changes(host: Host) -> None:
+    def key(**fields: Any) -> str:
+        with context(host) as ctx:
+            ctx.task_run = ctx._claimed = replace(ctx.task_run, **fields)
+            variables = ctx._identity()
+        assert variables["MAINSTEM_EPOCH"] == str(fields["epoch"])
+        return str(variables["TASK_IDEMPOTENCY_KEY"])
+
+    first = key(epoch=1, attempts=1)
+    after_a_loss = key(epoch=2, attempts=2, losses=1)
+    after_a_retry = key(epoch=3, attempts=3, losses=1)
+
+    assert first == after_a_loss != after_a_retry
+
+
+def test_the_tasks_of_a_job_keep_their_keys_when_the_job_starts_again(host: Host) -> None:
+    def key(child_id: str, epoch: int) -> str:
+        job = TaskRun("job1", "exec1", "job", State.RUNNING, NOW, epoch=epoch, attempts=epoch, losses=epoch - 1)
+        with context(host, claimed=job) as ctx:
+            ctx.task_run = replace(ctx.task_run, id=child_id)
+            return str(ctx._identity()["TASK_IDEMPOTENCY_KEY"])
+
+    keys = [key("child-a", epoch=1), key("child-b", epoch=2)]
+
+    assert keys[0] == keys[1]
+
+
+def test_a_body_sees_the_variables_that_name_it(host: Host, logs: list[LogEntry]) -> None:
+    with context(host) as ctx:
+        ctx.run_command(
+            ctx.task_runner(None),
+            command=("/bin/sh", "-c", "echo $MAINSTEM_EPOCH ${#TASK_IDEMPOTENCY_KEY} $OWN"),
+            env={"OWN": "mine"},
+        )
+
+    assert "0 32 mine" in [entry.message for entry in logs]

@@ -153,7 +153,8 @@ def test_the_environment_is_clean_and_holds_env(bench: Bench) -> None:
 
     names = {line.partition(b"=")[0] for line in bench.content(outcome.outputs["outputFiles"]["env.txt"]).splitlines()}
     assert names - {b"PWD", b"SHLVL", b"_", b"OLDPWD", b"TZ", b"LC_ALL"} == {
-        *(b"GIVEN", b"NUMBER", b"WORKING_DIR", b"PATH", b"LANG", b"HOME", b"TMPDIR", b"MAINSTEM_TASKRUN")
+        *(b"GIVEN", b"NUMBER", b"WORKING_DIR", b"PATH", b"LANG", b"HOME", b"TMPDIR"),
+        *(b"MAINSTEM_TASKRUN", b"MAINSTEM_EPOCH", b"TASK_IDEMPOTENCY_KEY"),
     }
     assert ("INFO", "****** 5") in bench.lines
 
