@@ -41,11 +41,14 @@ _MAX_FIELD_BYTES: Final = 10 * 1024 * 1024
 _MAX_FIELDS: Final = 1_000
 _MAX_FILES: Final = 100
 _LONGEST_WAIT_S: Final = 600.0
+_RESERVED: Final = frozenset({"by-ids", "by-query"})  # `/executions/kill/by-ids` and its like must not start a flow
 _KINDS: Final = frozenset({"NORMAL", "TEST", "PLAYGROUND", "LOOP"})
 
 
 async def create(call: Call) -> Response:
     """Start a flow; answers after the durable insert, or with `wait=true` when it has ended."""
+    if call.path("flowId") in _RESERVED:
+        raise NotFoundError("route.missing", "the bulk routes of executions are not here yet")
     inputs = await form_inputs(call)
     new = NewExecution(
         namespace=call.path("namespace"),

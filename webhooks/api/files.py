@@ -10,7 +10,7 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from runner.access import Permission
-from runner.errors import AccessError, InvalidError
+from runner.errors import InvalidError, NotFoundError
 from runner.executions.models import Execution
 from runner.storage.access import may_read
 from runner.storage.uris import is_uri, namespace_file_of
@@ -48,7 +48,8 @@ def _allowed(call: Call) -> str:
     flow = call.services.catalogue.get(execution.namespace, execution.flow_id, execution.flow_revision)
     lookup = _lookup(call)
     if namespace_file_of(uri) is not None or not may_read(uri, execution, flow, lookup=lookup):
-        raise AccessError("storage.file.refused", f"the file does not belong to the execution {execution.id}")
+        # The same answer as for a file that is gone: who asks for the files of others must not learn which there are.
+        raise NotFoundError("storage.file.missing", f"the execution {execution.id} has no such file")
     return uri
 
 

@@ -54,11 +54,15 @@ def test_a_deleted_flow_is_gone_unless_asked_for(api: Any) -> None:
 
     gone = api.get(f"{FLOWS}/company.team/hello")
     last = api.get(f"{FLOWS}/company.team/hello?allowDeleted=true").json()
+    before = api.get(f"{FLOWS}/company.team/hello/revisions").json()
     history = api.get(f"{FLOWS}/company.team/hello/revisions?allowDelete=true").json()
 
     assert gone.status_code == 404
     assert last["deleted"] is True
+    assert [row["deleted"] for row in before] == [False]
     assert history[-1]["deleted"] is True
+    assert api.get(f"{FLOWS}/company.team/nothing/revisions").status_code == 404
+    assert api.get(f"{FLOWS}/source").status_code == 404
 
 
 def test_a_flow_that_no_longer_parses_is_listed_with_its_fault(api: Any) -> None:
