@@ -19,13 +19,15 @@ from typing import Any, Final, TypeVar
 from dulwich.client import GitClient, HTTPUnauthorized, Urllib3HttpGitClient
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.objects import ObjectID
+from dulwich.pack import pack_objects_to_data
 from dulwich.refs import Ref
 from urllib3.exceptions import HTTPError
 
 from runner.errors import InvalidError
+from sync.names import check_sha
 from sync.packs import check_pack
 from sync.remote import Credentials, connect, without_credentials
-from sync.repository import GitRepository, check_sha
+from sync.repository import GitRepository
 from sync.sources import FetchError
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,10 @@ class Budget:
 
 class _BudgetSpentError(Exception):
     """More bytes or seconds than one fetch may take."""
+
+
+class _MovedError(Exception):
+    """The ref there is not where we believed it to be."""
 
 
 class _NothingKnown:
@@ -115,7 +121,9 @@ class MirrorSource:
             raise FetchError("repository.commit.missing", f"{self._shown} did not send commit {commit}")
         raw.refs[Ref(ref.encode())] = ObjectID(commit.encode())
         if raw.object_store.count_pack_files() > _MOST_PACKS:
-            raw.object_store.repack()
+            # Not by git: it would miss the blobs that were left out on purpose.
+            with self.repository.packing:
+                raw.object_store.repack()
 
     def ensure(self, blobs: Iterable[str]) -> None:
         """Bring the blobs that are not here yet. Raises `FetchError`."""
@@ -127,6 +135,34 @@ class MirrorSource:
         if lost is not None:
             raise FetchError("repository.blob.missing", f"{self._shown} did not send blob {lost}")
         self._here.update(missing)
+
+    def push(self, ref: str, expected: str | None, commit: str, objects: Sequence[Any]) -> bool:
+        """Move `ref` there from `expected` (None: it must not exist) to `commit`, sending `objects`, and no others.
+
+        False when somebody was faster or the server refuses the move. Raises `FetchError`.
+        """
+        name, new = Ref(ref.encode()), ObjectID(commit.encode())
+
+        def moved(refs: dict[Ref, ObjectID]) -> dict[Ref, ObjectID]:
+            found = refs.get(name)
+            if (found.decode() if found else None) != expected:
+                raise _MovedError
+            return {name: new}
+
+        def pack(have: object, want: object, *, ofs_delta: bool = True, progress: Any = None) -> Any:  # noqa: ARG001 - the library's interface
+            return pack_objects_to_data([(each, None) for each in objects], deltify=False)
+
+        client, path = self._connect()
+        try:
+            result = self._asked(lambda: client.send_pack(path.encode(), moved, pack))
+        except _MovedError:
+            return False
+        refused = (result.ref_status or {}).get(name)
+        if refused is not None:
+            log.info("a push was refused", extra={"repository": self._shown, "ref": ref, "reason": str(refused)[:200]})
+            return False
+        self.repository.raw.refs[name] = new
+        return True
 
     def close(self) -> None:
         """Close the mirror and the connections it kept."""

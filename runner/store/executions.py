@@ -155,6 +155,10 @@ class ExecutionRows:
         ordered = (key for key in dict.fromkeys(ids) if key in found)
         return [Loaded(found[key], tuple(runs[key]), bells.get(key, ())) for key in ordered]
 
+    def get_many(self, ids: Collection[str]) -> dict[str, Execution]:
+        """Return many executions without their runs, by id; those that do not exist are left out."""
+        return {row[0]: EXECUTIONS.decode(row) for row in self._db.all(_SELECT_MANY, executions=listed(ids))}
+
     def commit(self, commit: Commit) -> bool:
         """Write what one advance decided, as a whole; False, with nothing written, when it is out of date.
 

@@ -1,0 +1,168 @@
+"""The pages that show many runs: all environments, one environment's flows, one flow, one day."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+from runner.reports.record import LAST_RUNS, SQUARE_DAYS, Counts, FlowRecord
+from runner.reports.rows import RunRow
+from runner.reports.run_page import table
+from runner.reports.text import MARKS, code, inline, moment, seconds
+from runner.states import State
+
+MOST_ROWS: Final = 400  # of a board: forges do not render files beyond half a megabyte
+_BAD_FIRST: Final = {State.FAILED: 0, State.KILLED: 0, State.WARNING: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class BoardFlow:
+    """A row of a board: a deployed flow, what is remembered of it, and when it starts by itself next."""
+
+    namespace: str
+    flow: str
+    record: FlowRecord | None = None
+    next_at: datetime | None = None
+
+    @property
+    def link(self) -> str:
+        """Return the path of the flow's page below the branch."""
+        return f"flows/{self.namespace}/{self.flow}/README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class BoardEnvironment:
+    """An environment with its flows. `active` is the commit that runs now."""
+
+    name: str
+    ref: str
+    active: str | None
+    state: str
+    flows: Sequence[BoardFlow]
+
+
+def root_page(environments: Iterable[BoardEnvironment], now: datetime) -> str:
+    """Return the README of the branch: a row for each environment."""
+    rows = []
+    for each in environments:
+        totals = _totals(each.flows, now.date())
+        last = max((flow.record.last.end for flow in each.flows if flow.record and flow.record.last), default=None)
+        rows.append(
+            (
+                f"[{inline(each.name)}]({each.name}/README.md)",
+                code(each.ref.removeprefix("refs/heads/")),
+                code(each.active[:7]) if each.active else "",
+                inline(each.state),
+                str(len(each.flows)),
+                str(sum(totals.values())),
+                str(totals.get(State.FAILED, 0) + totals.get(State.KILLED, 0)),
+                moment(last),
+            )
+        )
+    head = ("environment", "branch", "commit", "state", "flows", f"runs, {SQUARE_DAYS} days", "failed", "last run")
+    return f"# Runs\n\n{table(head, rows)}\n\nWritten by Mainstem at {moment(now)}.\n"
+
+
+def board(environment: BoardEnvironment, now: datetime, pages: Collection[str]) -> str:
+    """Return the board of an environment: a row for each flow, those that failed last first.
+
+    `pages` are the stems of the runs that have one; other runs are not linked.
+    """
+    ordered = sorted(environment.flows, key=_urgency)
+    shown, left_out = ordered[:MOST_ROWS], len(ordered) - MOST_ROWS
+    head = ("flow", "state", "last run", f"last {SQUARE_DAYS} days", "success", "p50 / p95", "next run")
+    active = f" at {code(environment.active[:7])}" if environment.active else ""
+    text = f"# {inline(environment.name)}{active}\n\n"
+    text += table(head, [_board_row(flow, now.date(), pages) for flow in shown])
+    if left_out > 0:
+        text += f"\n\n{left_out} more flows have pages below `flows/`."
+    return f"{text}\n\nWritten by Mainstem at {moment(now)} · [all environments](../README.md)\n"
+
+
+def flow_page(record: FlowRecord, now: datetime, pages: Collection[str], next_at: datetime | None) -> str:
+    """Return the page of a flow: its badge, its figures, its last 20 runs."""
+    up = "../../../"
+    rows = [_run_row(row, up, pages) for row in record.recent]
+    facts = [
+        f"success {_percent(record.success_rate(now.date()))}",
+        f"p50 {seconds(record.percentile(0.5)) or '-'}",
+        f"p95 {seconds(record.percentile(0.95)) or '-'}",
+    ]
+    if next_at is not None:
+        facts.append(f"next run {moment(next_at)}")
+    last_failure = next((row for row in record.recent if row.state in {State.FAILED, State.KILLED}), None)
+    if last_failure is not None:
+        facts.append(f"last failure {_linked(last_failure, moment(last_failure.end), up, pages)}")
+    return (
+        f"# {code(f'{record.namespace}.{record.flow}')}\n\n![state of the last run](badge.svg)\n\n"
+        f"{record.squares(now.date())}\n\n{' · '.join(facts)}\n\n## Last {LAST_RUNS} runs\n\n"
+        + table(("run", "state", "trigger", "revision", "commit", "duration", "error"), rows)
+        + "\n"
+    )
+
+
+def day_page(day: date, counts: Mapping[tuple[str, str], Counts]) -> str:
+    """Return the README of a day's folder: how many runs of each flow ended in which state."""
+    states = [state for state in State if any(state.value in each for each in counts.values())]
+    rows = [
+        (
+            code(".".join(key)),
+            *(str(counts[key].get(state.value, "")) for state in states),
+            str(sum(counts[key].values())),
+        )
+        for key in sorted(counts)
+    ]
+    return f"# {day:%Y-%m-%d} (UTC)\n\n{table(('flow', *(state.value for state in states), 'all'), rows)}\n"
+
+
+def _urgency(flow: BoardFlow) -> tuple[int, str, str]:
+    last = flow.record.last if flow.record else None
+    return (_BAD_FIRST.get(last.state, 2) if last else 3, flow.namespace, flow.flow)
+
+
+def _board_row(flow: BoardFlow, today: date, pages: Collection[str]) -> tuple[str, ...]:
+    name = f"{flow.namespace}.{flow.flow}"
+    record = flow.record
+    last = record.last if record else None
+    if record is None or last is None:
+        return (code(name), "never ran", "", "", "", "", moment(flow.next_at))
+    return (
+        f"[{code(name)}](../{flow.link})",
+        f"{MARKS.get(last.state, '·')} {last.state.value}",
+        _linked(last, moment(last.end), "../", pages),
+        record.squares(today),
+        _percent(record.success_rate(today)),
+        f"{seconds(record.percentile(0.5)) or '-'} / {seconds(record.percentile(0.95)) or '-'}",
+        moment(flow.next_at),
+    )
+
+
+def _run_row(row: RunRow, up: str, pages: Collection[str]) -> tuple[str, ...]:
+    return (
+        _linked(row, moment(row.end), up, pages),
+        f"{MARKS.get(row.state, '·')} {row.state.value}",
+        code(row.trigger or ""),
+        str(row.revision),
+        code(row.commit[:7]) if row.commit else "",
+        seconds(row.seconds),
+        inline(row.error or "", 120),
+    )
+
+
+def _linked(row: RunRow, text: str, up: str, pages: Collection[str]) -> str:
+    return f"[{text}]({up}{row.stem}.md)" if row.stem in pages else text
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate * 100:.0f} %" if rate in {0, 1} else f"{min(rate * 100, 99.9):.1f} %"
+
+
+def _totals(flows: Iterable[BoardFlow], today: date) -> Counts:
+    totals: Counts = {}
+    for flow in flows:
+        if flow.record is not None:
+            for state, count in flow.record.totals(today).items():
+                totals[state] = totals.get(state, 0) + count
+    return totals

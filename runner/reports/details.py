@@ -1,0 +1,74 @@
+"""Everything that the page and the JSON of one run are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.executions.models import Attempt, Execution, LogEntry, TaskRun
+from runner.reports.rows import RunRow
+from runner.states import State
+
+LAST_LINES = 30
+"""How many of the last lines of log a failed task shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a task gave as output. `sha256` is None when the file was too large to be read for a report."""
+
+    task: str
+    name: str
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitNote:
+    """What a page says about the commit a run was pinned to; `url` when its forge is known."""
+
+    id: str
+    subject: str = ""
+    author: str = ""
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """One ended run. `outputs` and `logs` are by task run id; `changes` are those since the last good run.
+
+    `median_s` is the median duration of the flow's last 20 good runs before this one; `secret_inputs` are the names of
+    inputs of type SECRET; `source` is the YAML of the flow as it ran.
+    """
+
+    row: RunRow
+    execution: Execution
+    runs: tuple[TaskRun, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    logs: Mapping[str, tuple[LogEntry, ...]] = field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+    source: str | None = None
+    secret_inputs: frozenset[str] = frozenset()
+    commit: CommitNote | None = None
+    median_s: float | None = None
+    good: RunRow | None = None
+    changes: tuple[str, ...] = ()
+    is_first_of_revision: bool = False
+
+    @property
+    def failed_runs(self) -> tuple[TaskRun, ...]:
+        """Return the task runs in which something went wrong themselves, not those that hold such a one."""
+        return failed_leaves(self.runs)
+
+    def attempts_of(self, run: TaskRun) -> tuple[Attempt, ...]:
+        """Return the attempts of a task run, by number."""
+        return tuple(each for each in self.attempts if each.task_run_id == run.id)
+
+
+def failed_leaves(runs: tuple[TaskRun, ...]) -> tuple[TaskRun, ...]:
+    """Return the failed task runs without failed runs inside them."""
+    failed = [run for run in runs if run.state in {State.FAILED, State.KILLED}]
+    holders = {run.parent_id for run in failed}
+    return tuple(run for run in failed if run.id not in holders)

@@ -1,0 +1,248 @@
+"""The page of one run, in Markdown as a forge shows it: what failed comes first, then everything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from runner.executions.models import TaskRun
+from runner.reports.details import LAST_LINES, RunDetails
+from runner.reports.gantt import MOST_BARS, gantt
+from runner.reports.text import (
+    MARKS,
+    MOST_VALUE_CHARS,
+    WORDS,
+    code,
+    cut,
+    fenced,
+    inline,
+    moment,
+    path_name,
+    plain,
+    seconds,
+    size,
+)
+from runner.reports.values import Mask, masked, shown, without_secrets
+
+_MOST_FAILURES: Final = 10
+_MOST_TASKS: Final = 200
+_MOST_CHANGES: Final = 20
+_LONGEST_LINE: Final = 500
+_ESCAPED_BAR: Final = r"\\|"
+_BAR: Final = re.compile(r"(?<!\\)\|")
+
+
+def run_page(details: RunDetails, mask: Mask) -> str:
+    """Return the Markdown of a run. Everything in it is masked, and text of others is only text."""
+    blocks = [
+        f"# {code(f'{details.row.namespace}.{details.row.flow}')}",
+        _headline(details, mask),
+        *_failures(details, mask),
+        _footnotes(details, mask),
+        *_diagram(details),
+        *_tasks(details),
+        *_values("Inputs", without_secrets(details.execution.inputs, details.secret_inputs, mask)),
+        *_values("Outputs", masked(details.execution.outputs, mask)),
+        *_task_outputs(details, mask),
+        *_artifacts(details, mask),
+        _links(details),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _links(details: RunDetails) -> str:
+    row = details.row
+    flow = f"{'../' * row.stem.count('/')}flows/{row.namespace}/{row.flow}/README.md"
+    return f"[{inline(row.flow)}]({flow}) · [as JSON]({path_name(row.id)}.json) · run {code(row.id)}"
+
+
+def _headline(details: RunDetails, mask: Mask) -> str:
+    row, execution = details.row, details.execution
+    name = inline(f"{row.namespace}.{row.flow}")
+    facts = [
+        f"**{MARKS.get(row.state, '·')} {name} {WORDS.get(row.state, row.state.value.lower())}**{_took(details)}",
+        _trigger(details),
+        _revision(details, mask),
+    ]
+    if row.environment:
+        facts.append(f"environment {inline(row.environment)}")
+    facts.append(moment(execution.started_at or execution.created_at))
+    return "> " + " · ".join(fact for fact in facts if fact)
+
+
+def _took(details: RunDetails) -> str:
+    took, usual = details.row.seconds, details.median_s
+    if took is None:
+        return ""
+    text = f" in {seconds(took)}"
+    if usual:
+        percent = round((took / usual - 1) * 100)
+        comparison = "as long as" if percent == 0 else f"{abs(percent)} % {'slower' if percent > 0 else 'faster'} than"
+        text += f" ({comparison} its last 20, {seconds(usual)} in the middle)"
+    return text
+
+
+def _trigger(details: RunDetails) -> str:
+    trigger = details.execution.trigger
+    if trigger is None:
+        return "started by hand or by the API"
+    kind = trigger.type.rpartition(".")[2].lower()
+    return f"{inline(kind)} {code(trigger.id)}"
+
+
+def _revision(details: RunDetails, mask: Mask) -> str:
+    note = details.commit
+    if note is None:
+        return f"revision {details.row.revision}"
+    sha = code(note.id[:7])
+    text = f"revision {details.row.revision}, commit " + (f"[{sha}]({note.url})" if note.url else sha)
+    if note.subject:
+        text += f" “{inline(mask(note.subject), 100)}”"
+    return text + (f" by {inline(mask(note.author), 60)}" if note.author else "")
+
+
+def _failures(details: RunDetails, mask: Mask) -> Iterator[str]:
+    failed = details.failed_runs
+    if details.execution.error and not failed:
+        yield f"The run ended with: {inline(mask(details.execution.error))}"
+    for run in failed[:_MOST_FAILURES]:
+        yield _failure(details, run, mask)
+        lines = details.logs.get(run.id, ())[-LAST_LINES:]
+        if lines:
+            text = "\n".join(
+                f"{entry.timestamp:%H:%M:%S} {entry.level:<5} {cut(plain(mask(entry.message)), _LONGEST_LINE)}"
+                for entry in lines
+            )
+            yield fenced(text)
+    if len(failed) > _MOST_FAILURES:
+        yield f"{len(failed) - _MOST_FAILURES} more tasks failed; the table names them."
+
+
+def _failure(details: RunDetails, run: TaskRun, mask: Mask) -> str:
+    attempts = details.attempts_of(run)
+    last = attempts[-1] if attempts else None
+    count = max(run.attempts, len(attempts), 1)
+    text = f"**{_task_name(run, mask)}** failed after {count} attempt{'s' if count > 1 else ''}"
+    causes = []
+    if last is not None and last.exit_code is not None:
+        causes.append(f"exit code {last.exit_code}")
+    if last is not None and last.failure_reason:
+        causes.append(inline(last.failure_reason))
+    if run.error or (last and last.message):
+        causes.append(inline(mask(run.error or (last.message if last else "") or "")))
+    if run.runner:
+        causes.append(f"{inline(run.runner)} runner")
+    return text + (f": {', '.join(causes)}" if causes else "")
+
+
+def _task_name(run: TaskRun, mask: Mask) -> str:
+    return inline(run.task_id) + (f" \\[{inline(mask(run.value), 60)}\\]" if run.value else "")
+
+
+def _footnotes(details: RunDetails, mask: Mask) -> str:
+    failed = details.failed_runs
+    until = f" --until {failed[0].task_id}" if failed else ""
+    notes = [f"Repeat it: {code(f'mainstem run --from-execution {details.row.id}{until}')}"]
+    if not details.row.is_good:
+        good = details.good
+        notes.append(f"last good run {moment(good.end)} {code(good.id)}" if good else "no good run before this one")
+        notes.append(_since(details, mask))
+    elif details.is_first_of_revision:
+        notes.append("the first run of this revision")
+        notes.append(_since(details, mask))
+    return " · ".join(note for note in notes if note)
+
+
+def _since(details: RunDetails, mask: Mask) -> str:
+    good = details.good
+    if good is None:
+        return ""
+    parts = [code(mask(change), 120) for change in details.changes[:_MOST_CHANGES]]
+    if len(details.changes) > _MOST_CHANGES:
+        parts.append(f"{len(details.changes) - _MOST_CHANGES} more")
+    if good.commit and details.row.commit and good.commit != details.row.commit:
+        parts.append(f"commits {code(f'{good.commit[:7]}..{details.row.commit[:7]}')}")
+    return f"changed since: {', '.join(parts)}" if parts else "nothing of the flow changed since"
+
+
+def _diagram(details: RunDetails) -> Iterator[str]:
+    text, left_out = gantt(details.runs, details.row.end)
+    if text:
+        yield "## Time line"
+        yield f"```mermaid\n{text}\n```"
+    if left_out:
+        yield f"The {MOST_BARS} longest task runs of {left_out + MOST_BARS}."
+
+
+def _tasks(details: RunDetails) -> Iterator[str]:
+    if not details.runs:
+        return
+    rows = [_task_row(details, run) for run in details.runs[:_MOST_TASKS]]
+    yield "## Tasks"
+    yield table(("task", "state", "attempts", "runner", "start", "duration", "exit code"), rows)
+    if len(details.runs) > _MOST_TASKS:
+        yield f"{len(details.runs) - _MOST_TASKS} more task runs stand in the JSON."
+
+
+def _task_row(details: RunDetails, run: TaskRun) -> tuple[str, ...]:
+    attempts = details.attempts_of(run)
+    exit_code = attempts[-1].exit_code if attempts else None
+    took = (run.ended_at - run.started_at).total_seconds() if run.ended_at and run.started_at else None
+    return (
+        code(run.task_id) + (f" {code(run.value, 60)}" if run.value else ""),
+        f"{MARKS.get(run.state, '·')} {run.state.value}",
+        str(max(run.attempts, len(attempts)) or ""),
+        inline(run.runner or ""),
+        _clock(run.started_at),
+        seconds(took),
+        "" if exit_code is None else str(exit_code),
+    )
+
+
+def _clock(at: datetime | None) -> str:
+    return f"{at:%H:%M:%S}" if at else ""
+
+
+def _values(title: str, values: Mapping[str, Any]) -> Iterator[str]:
+    if not values:
+        return
+    yield f"## {title}"
+    for name, value in values.items():
+        text = shown(value)
+        is_short = len(text) <= 100 and "\n" not in text
+        yield f"{code(name)}: {code(text)}" if is_short else f"{code(name)}:\n\n{fenced(text)}"
+
+
+def _task_outputs(details: RunDetails, mask: Mask) -> Iterator[str]:
+    """Yield the outputs of the tasks, all together no longer than one value may be."""
+    left = MOST_VALUE_CHARS
+    lines = []
+    for run in details.runs:
+        outputs = details.outputs.get(run.id)
+        if outputs and left > 0:
+            text = cut(f"{run.task_id}{f'[{run.value}]' if run.value else ''}: {shown(masked(outputs, mask))}", left)
+            left -= len(text)
+            lines.append(text)
+    if lines:
+        yield "## Outputs of tasks"
+        yield fenced(mask("\n".join(lines)))
+
+
+def _artifacts(details: RunDetails, mask: Mask) -> Iterator[str]:
+    if details.artifacts:
+        rows = [
+            (code(each.task), code(mask(each.name)), size(each.size), code(each.sha256 or "not read: too large"))
+            for each in details.artifacts
+        ]
+        yield "## Artifacts"
+        yield table(("task", "file", "size", "sha256"), rows)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table of cells that are safe already but for the bars in spans of code."""
+    names = list(head)
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    lines += [f"| {' | '.join(_BAR.sub(_ESCAPED_BAR, cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""Text of others inside Markdown: nothing of it may become a link, a mention, HTML, or the end of a fence.
+
+Log lines, errors, commit messages and inputs come from people and programs that nobody vouches for, and a forge
+renders the pages with the trust of its own address.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from runner.states import State
+
+MOST_VALUE_CHARS: Final = 2_000
+_MOST_INLINE: Final = 300
+_MOST_LABEL: Final = 40
+_GAP: Final = "\u200b"  # of no width: what stands on both sides of it is no mention and no address any more
+# Colours of terminals, then all other control characters, then those that turn the direction of writing.
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_CONTROLS: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_MARKUP: Final = re.compile(r"([\\`*_\[\](){}|~!$])")
+_RUNS_OF_BACKTICKS: Final = re.compile(r"`+")
+_NO_LABEL: Final = re.compile(r"[^\w .\-/]")
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
+
+MARKS: Final = {
+    State.SUCCESS: "✓",
+    State.WARNING: "!",
+    State.FAILED: "✗",
+    State.KILLED: "✗",
+    State.CANCELLED: "⊘",
+    State.SKIPPED: "-",
+}
+WORDS: Final = {
+    State.SUCCESS: "succeeded",
+    State.WARNING: "ended with a warning",
+    State.FAILED: "failed",
+    State.KILLED: "was killed",
+    State.CANCELLED: "was cancelled",
+    State.SKIPPED: "was skipped",
+    State.RETRIED: "was retried",
+}
+
+
+def plain(text: str) -> str:
+    """Return `text` without colours, control characters and marks of writing direction; lines and tabs stay."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+
+
+def inline(text: str, limit: int = _MOST_INLINE) -> str:
+    """Return `text` as it is to be read, on one line, with nothing in it that Markdown or a forge acts on."""
+    line = cut(" ".join(plain(text).split()), limit)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _MARKUP.sub(r"\\\1", line)
+    line = re.sub(r"([@#])", rf"\1{_GAP}", line)
+    return re.sub(r"(?i)(://|www\.)", lambda found: f"{found[0][0]}{_GAP}{found[0][1:]}", line)
+
+
+def code(text: str, limit: int = _MOST_INLINE) -> str:
+    """Return `text` as a span of code on one line, whatever backticks it holds."""
+    line = cut(" ".join(plain(text).split()), limit)
+    if not line:
+        return ""
+    fence = "`" * (_longest_run(line) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """Return a block of code whose fence is longer than any run of backticks in `text`."""
+    body = plain(text).rstrip("\n")
+    fence = "`" * max(3, _longest_run(body) + 1)
+    return f"{fence}{language}\n{body}\n{fence}"
+
+
+def label(text: str) -> str:
+    """Return `text` as a label of a Mermaid diagram: letters, digits, blanks, `_ . - /`."""
+    return cut(_NO_LABEL.sub("_", plain(text)), _MOST_LABEL).strip() or "task"
+
+
+def path_name(text: str) -> str:
+    """Return `text` as the name of a file; an execution's id may have been chosen by its caller."""
+    return _NO_NAME.sub("_", text)[:100].strip(".") or "_"
+
+
+def cut(text: str, limit: int) -> str:
+    """Return at most `limit` characters of `text`; an ellipsis says that there were more."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration as people write it: `320 ms`, `4.2 s`, `1 m 42 s`, `3 h 5 m`."""
+    if value is None:
+        return ""
+    if value < 1:
+        return f"{max(value, 0) * 1000:.0f} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} m"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in the unit that reads best."""
+    if count < 1000:
+        return f"{count} B"
+    for unit, factor in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
+        if count < factor * 999.5 or unit == "GB":
+            return f"{count / factor:.3g} {unit}"
+    raise AssertionError
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time in UTC to the second."""
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, _RUNS_OF_BACKTICKS.findall(text)), default=0)
