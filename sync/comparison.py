@@ -20,9 +20,10 @@ from runner.errors import NotFoundError, Problem
 from runner.flows.models import Flow
 from runner.store.records import Environment, FlowVersion
 from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
+from sync.names import MAX_FILES, MAX_FLOW_BYTES
 from sync.parsed import check, compare, next_fire, parse_file
 from sync.plan import Candidate, NewTree, Plan, Questions, make_plan
-from sync.repository import MAX_FILES, MAX_FLOW_BYTES, GitRepository, blob_id
+from sync.repository import GitRepository, blob_id
 
 _FOLDER: Final = "the folder"
 

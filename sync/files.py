@@ -10,9 +10,9 @@ from typing import Final
 from runner.errors import NotFoundError
 from runner.namespace_files import missing
 from sync.layout import file_index, flow_place
+from sync.names import MAX_FILE_BYTES, MAX_FLOW_BYTES
 from sync.parsed import stated_namespace
 from sync.planning import list_files, read_layout
-from sync.repository import MAX_FILE_BYTES, MAX_FLOW_BYTES
 from sync.sources import Source
 
 _KEPT_INDEXES: Final = 64

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,10 +31,11 @@ from runner.errors import InvalidError, MainstemError, Problem
 from runner.flows.diagnostics import block
 from runner.store.records import Environment
 from sync.activation import Outcome
+from sync.names import REPORTS_REF, is_ref
 from sync.packs import check_pack
 from sync.plan import Plan
 from sync.plan_text import branch, plan_lines, problem_lines, short
-from sync.repository import REPORTS_REF, GitRepository, is_ref
+from sync.repository import GitRepository
 from sync.service import SyncService
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ UPLOAD: Final = "git-upload-pack"
 SERVICES: Final = frozenset({RECEIVE, UPLOAD})
 _ZERO: Final = "0" * 40
 _PUSHABLE: Final = ("refs/heads/", "refs/tags/", "refs/notes/")
-_MOST_PACKS: Final = 50
 # What indexing a broken pack raises inside the library.
 _PACK_ERRORS: Final = (
     MainstemError,
@@ -84,7 +83,6 @@ class HostedRepository:
         self.service = service
         self.name = name
         self.allow_forced = allow_forced
-        self._indexing = threading.Lock()
 
     @property
     def repository(self) -> GitRepository:
@@ -117,16 +115,6 @@ class HostedRepository:
         except (GitProtocolError, HangupException, AssertionError, ValueError, KeyError) as error:
             # What a client sends that is no git protocol ends in any of these inside the library.
             raise InvalidError("git.request.invalid", f"this is no request of {service}: {error}") from error
-
-    def maintain(self) -> bool:
-        """Pack what many pushes left behind into one file, when there is much of it; True when it did."""
-        repository = self.repository
-        store = repository.raw.object_store
-        if store.count_pack_files() <= _MOST_PACKS:
-            return False
-        with repository.lock, self._indexing:
-            store.repack()
-        return True
 
     def receive(self, commands: list[_Command], body: BinaryIO, actor: str, say: Say) -> Iterator[tuple[bytes, bytes]]:
         """Carry out a push: yield the state of the pack, then that of each ref, as the protocol reports them."""
@@ -230,7 +218,7 @@ class HostedRepository:
         start = body.tell()
         check_pack(body)
         body.seek(start)
-        with self._indexing:
+        with self.repository.packing:
             self.repository.raw.object_store.add_thin_pack(body.read, None)
 
     def _environments(self) -> list[Environment]:

@@ -13,8 +13,9 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from runner.store.records import Environment, Repository
 from runner.store.session import Session
+from sync.names import MAIN, REPORTS_REF, check_ref
 from sync.remote import Credentials, parse_address
-from sync.repository import MAIN, REPORTS_REF, GitRepository, check_ref
+from sync.repository import GitRepository
 from sync.sources import LocalSource, Source
 
 HOSTED: Final = "hosted"
@@ -96,6 +97,10 @@ class Origins:
         decrypt = Encryption.open(self._home).decrypt
         opened: dict[str, Any] = {name: decrypt(value) for name, value in sealed.items()}
         return replace(stored, **opened)
+
+    def is_ours(self, name: str) -> bool:
+        """Whether the files of a repository are ours to rearrange: the hosted one, not one that is read in place."""
+        return self.credentials(name).kind == HOSTED
 
     def forget(self, name: str) -> None:
         """Open a repository anew at its next use, since its address or credentials changed."""

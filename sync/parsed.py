@@ -16,8 +16,9 @@ from runner.flows.models import Flow
 from runner.flows.parse import Parsed, parse_flow
 from runner.store.records import FlowVersion
 from sync.layout import FlowPlace
+from sync.names import MAX_FLOW_BYTES
 from sync.plan import Candidate, FlowKey, Questions
-from sync.repository import MAX_FLOW_BYTES, GitRepository
+from sync.repository import GitRepository
 
 _MOST_PARSED: Final = 5_000
 _NAMESPACE: Final = re.compile(r"^namespace:[ \t]*['\"]?([A-Za-z0-9._-]+)", re.MULTILINE)

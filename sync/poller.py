@@ -23,6 +23,7 @@ _MOST_FAILURES: Final = 6
 _HOSTED_S: Final = 300.0
 _STOP_S: Final = 1.0
 _PAUSE_S: Final = 5.0
+_POLL: Final = "poll"
 
 
 def next_wait(interval_s: float, failures: int, chance: float) -> float:
@@ -110,7 +111,7 @@ class Poller:
                 due = {name: at for name, at in self._due.items() if name in intervals}
                 first = min(due, key=due.__getitem__, default=None)
                 if first is not None and due[first] <= now:
-                    return first, "poll"
+                    return first, _POLL
                 left = due[first] - now if first is not None else _PAUSE_S
                 if not self._wake.wait(min(left, _PAUSE_S)) and left >= _PAUSE_S:
                     return "", ""  # repositories may have been added meanwhile
@@ -120,6 +121,8 @@ class Poller:
         try:
             results = self._service.reconcile_repository(name, actor=actor, reason="poll")
             failed = any(result.outcome is Outcome.FAILED for result in results)
+            if actor == _POLL:
+                self._service.maintain(name)
         except MainstemError as error:
             log.warning("a repository cannot be reconciled", extra={"repository": name, "code": error.code})
             failed = True

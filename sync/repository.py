@@ -6,8 +6,11 @@ escape a folder (`..`, `.git`, symlinks, submodules) instead of following it.
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
 import stat
+import subprocess
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -20,25 +23,18 @@ from dulwich.errors import MissingCommitError, NotGitRepository, ObjectFormatExc
 from dulwich.graph import can_fast_forward
 from dulwich.object_store import tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
-from dulwich.refs import Ref, check_ref_format
+from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from runner.errors import ConflictError, InvalidError, NotFoundError, Problem
+from sync.names import MAX_DEPTH, MAX_FILE_BYTES, SUBMODULE, check_sha, is_safe_name, is_sha, refusal
 
-MAX_FLOW_BYTES: Final = 1 << 20
-MAX_FILE_BYTES: Final = 10 << 20
-MAX_FILES: Final = 50_000
-MAX_DEPTH: Final = 64
-REPORTS_REF: Final = "refs/heads/mainstem-reports"
-MAIN: Final = "refs/heads/main"
+log = logging.getLogger(__name__)
 
-_SYMLINK: Final = 0o120000
-_SUBMODULE: Final = 0o160000
-_SHA: Final = re.compile(r"[0-9a-f]{40}\Z")
 _CACHED_TREES: Final = 20_000
 _CACHED_LISTINGS: Final = 8
-# What git itself refuses in a tree, on any file system: names that mean the repository's own folder.
-_RESERVED: Final = frozenset({"", ".", "..", ".git", "git~1"})
+_MOST_PACKS: Final = 50
+_MOST_LOOSE: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,41 +76,6 @@ class Listing:
     problems: tuple[Problem, ...] = ()
 
 
-def check_ref(ref: str) -> str:
-    """Return `ref` when it is a full, well-formed branch or tag name.
-
-    Raises:
-        InvalidError: `repository.ref.invalid`.
-    """
-    if not ref.startswith(("refs/heads/", "refs/tags/")) or not is_ref(ref):
-        raise InvalidError(
-            "repository.ref.invalid", f"{ref!r} is no full ref name", hint="write it as refs/heads/<branch>"
-        )
-    return ref
-
-
-def is_ref(ref: str) -> bool:
-    """Whether git would accept `ref` as the name of a ref, and a terminal would show it as it is."""
-    return ref.startswith("refs/") and ref.isprintable() and check_ref_format(Ref(ref.encode()))
-
-
-def check_sha(sha: str) -> str:
-    """Return `sha` when it is a full commit id.
-
-    Raises:
-        InvalidError: `repository.commit.invalid`.
-    """
-    if not _SHA.match(sha):
-        raise InvalidError("repository.commit.invalid", f"{sha!r} is no commit id of 40 hexadecimal digits")
-    return sha
-
-
-def is_safe_name(name: str) -> bool:
-    """Whether a name of a tree entry stays where it stands, on every file system that git knows."""
-    plain = name.rstrip(". ").lower() if name not in {".", ".."} else name
-    return plain not in _RESERVED and not any(char in name for char in "/\\\0")
-
-
 def blob_id(content: bytes) -> str:
     """Return the id that git gives to `content`."""
     return Blob.from_string(content).id.decode()
@@ -124,13 +85,14 @@ class GitRepository:
     """One bare repository that stays open. Reads may come from any thread; writers hold `lock`.
 
     The lock is per object, and there is one object per repository in a process: pushes, commits of the API and the
-    report writer exclude each other by it.
+    report writer exclude each other by it. `packing` is held while a pack is added or packs are put together.
     """
 
     def __init__(self, repo: Repo, path: Path) -> None:
         self._repo = repo
         self.path = path
         self.lock = threading.RLock()
+        self.packing = threading.Lock()
         self._trees: OrderedDict[str, tuple[tuple[str, int, str], ...]] = OrderedDict()
         self._clean: OrderedDict[str, None] = OrderedDict()
         self._whole: set[str] = set()
@@ -166,6 +128,28 @@ class GitRepository:
         """Return the library's own object, for the transports in `sync`."""
         return self._repo
 
+    def compact(self, *, most_packs: int = _MOST_PACKS, most_loose: int = _MOST_LOOSE) -> bool:
+        """Put what many pushes and reports left behind into few files, when there is much of it; True when it did.
+
+        Git does it where there is one, keeping what is younger than two weeks though nothing names it; without git
+        everything is kept.
+        """
+        store = self._repo.object_store
+        if store.count_pack_files() <= most_packs and store.count_loose_objects() <= most_loose:
+            return False
+        git = shutil.which("git")
+        with self.lock, self.packing:
+            if git is None:
+                store.repack()
+                return True
+            command = [git, "-C", str(self.path), "gc", "--quiet", "--prune=2.weeks.ago"]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode:
+            log.warning(
+                "git gc failed", extra={"path": str(self.path), "output": done.stderr[-500:].decode("utf-8", "replace")}
+            )
+        return not done.returncode
+
     # refs
 
     def head(self, ref: str) -> str | None:
@@ -198,7 +182,7 @@ class GitRepository:
     # objects
 
     def __contains__(self, sha: str) -> bool:
-        return _SHA.match(sha) is not None and ObjectID(sha.encode()) in self._repo.object_store
+        return is_sha(sha) and ObjectID(sha.encode()) in self._repo.object_store
 
     def commit(self, sha: str) -> CommitRecord:
         """Return the commit `sha`.
@@ -251,7 +235,7 @@ class GitRepository:
         problems: list[Problem] = []
         prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
         for path, mode, sha in self._walk(tree, prefix, 0):
-            refused = _refusal(path, mode, len(files))
+            refused = refusal(path, mode, len(files))
             if refused is not None:
                 problems.append(refused)
                 if refused.code == "repository.files.many":
@@ -437,32 +421,6 @@ class GitRepository:
             return f"the name {name!r} is not allowed in a tree"
         if stat.S_ISDIR(mode):
             return self._check_subtree(sha, depth + 1)
-        if mode != _SUBMODULE and sha not in self:
+        if mode != SUBMODULE and sha not in self:
             return f"blob {sha[:7]} is missing"
         return None
-
-
-def _refusal(path: str, mode: int, count: int) -> Problem | None:
-    shown = path.encode("utf-8", "backslashreplace").decode()
-    if count >= MAX_FILES:
-        return Problem("repository.files.many", f"there are more than {MAX_FILES:,} files below this path")
-    if not is_safe_name(path.rpartition("/")[2]) or not path.isprintable():
-        return Problem("repository.name.refused", f"{shown!r} is not an acceptable file name", file=shown)
-    if path.count("/") >= MAX_DEPTH:
-        return Problem("repository.depth.exceeded", f"folders are nested deeper than {MAX_DEPTH}", file=shown)
-    kind = stat.S_IFMT(mode)
-    if kind == _SYMLINK:
-        return Problem(
-            "repository.symlink.refused",
-            "a symbolic link is not followed",
-            file=shown,
-            hint="commit the file itself",
-        )
-    if kind == _SUBMODULE:
-        return Problem(
-            "repository.submodule.refused",
-            "a submodule is not fetched",
-            file=shown,
-            hint="commit the files, or declare the other repository as a repository of its own",
-        )
-    return None

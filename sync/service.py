@@ -113,6 +113,11 @@ class SyncService:
         """Close all repositories."""
         self._origins.close()
 
+    def maintain(self, name: str) -> bool:
+        """Compact the repository `name` where it is one of our own making; True when there was something to do."""
+        source = self._origins.get(name)
+        return self._origins.is_ours(name) and source.repository.compact()
+
     # reconciling
 
     def reconcile_repository(self, name: str, *, actor: str, reason: str = "poll") -> list[RevisionResult]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import InvalidError, NotFoundError
-from sync.repository import Author, GitRepository, check_ref, check_sha, is_safe_name
+from sync.names import check_ref, check_sha, is_safe_name
+from sync.repository import Author, GitRepository
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ANN = Author("Ann", "ann@example.org")
@@ -179,3 +180,24 @@ def test_a_commit_id_is_checked_before_it_is_looked_up(repository: GitRepository
         check_sha("HEAD; rm -rf /")
     with pytest.raises(NotFoundError):
         repository.commit("0" * 40)
+
+
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", "/nowhere"])
+def test_many_small_objects_become_one_pack_and_nothing_is_lost(
+    repository: GitRepository, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    tip = None
+    for number in range(15):
+        tip = commit(repository, tip, **{f"flows__f{number}_yaml": b"id: %d" % number})
+    assert tip is not None
+    repository.set_head("refs/heads/main", None, tip)
+    fresh = commit(repository, tip, readme=b"nothing names this commit yet")
+    monkeypatch.setenv("PATH", path)
+
+    done = repository.compact(most_loose=10)
+    again = repository.compact(most_loose=10)
+
+    assert (done, again) == (True, False)
+    assert len(repository.listing(tip).files) == 15
+    assert repository.check_tree(fresh) is None
+    assert repository.check_history(fresh) is None

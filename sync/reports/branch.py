@@ -1,0 +1,131 @@
+"""The branch that reports are committed to: written by compare-and-set, here or elsewhere, by one server or many."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from runner.errors import ConflictError, NotFoundError
+from sync.mirror import MirrorSource
+from sync.repository import Author, GitRepository
+from sync.sources import Source
+
+AUTHOR: Final = Author("Mainstem", "mainstem@localhost")
+MOST_TRIES: Final = 20
+_LONGEST_PAUSE_S: Final = 1.0
+
+
+class ReportBranch:
+    """One orphan branch of one repository. Nobody but servers writes it, and no environment may follow it.
+
+    Args:
+        source: the repository.
+        ref: the full name of the branch.
+        pause: waits so many seconds before another try.
+    """
+
+    def __init__(self, source: Source, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self._source = source
+        self._ref = ref
+        self._pause = pause
+
+    def has(self, path: str) -> bool:
+        """Return whether there is a file `path` on the branch now. Raises `FetchError`."""
+        repository = self._source.repository
+        with repository.lock:
+            head = self._head()
+            return head is not None and repository.find(head, path) is not None
+
+    def commit(self, changes: Mapping[str, bytes | None], *, message: str, at: datetime, restart: bool = False) -> str:
+        """Write files (None removes a file or a whole folder) as one commit, and return its id.
+
+        When somebody was faster, the tree is made anew on their commit: paths of different writers differ, and pages
+        that all of them write are written from what each knows. With `restart` the commit has no parent, so that
+        the history before it can be thrown away; where the server refuses that, it gets one all the same.
+
+        Raises:
+            ConflictError: `report.branch.busy` after 20 tries.
+            FetchError: the repository cannot be reached.
+        """
+        repository = self._source.repository
+        for number in range(MOST_TRIES):
+            with repository.lock:
+                head = self._head()
+                commit = repository.commit_changes(head, changes, author=AUTHOR, message=message, at=at)
+                if head is not None and repository.commit(commit).tree == repository.commit(head).tree:
+                    return head
+                # A server may refuse to forget history: then the second half of the tries keeps it.
+                if restart and head is not None and number < MOST_TRIES // 2:
+                    commit = _without_parents(repository, commit)
+                if self._move(head, commit):
+                    return commit
+            self._pause(random.uniform(0, min(0.05 * 2**number, _LONGEST_PAUSE_S)))  # noqa: S311 - spreads writers
+        raise ConflictError(
+            "report.branch.busy",
+            f"{self._ref} was moved by others {MOST_TRIES} times in a row, or the server refuses to move it",
+            hint="is the branch protected, or does another server write to it all the time?",
+        )
+
+    def tidy(self) -> int:
+        """Pack the many small files that commits leave behind in a repository on this machine; give how many."""
+        if isinstance(self._source, MirrorSource):
+            return 0
+        with self._source.repository.lock:
+            return self._source.repository.raw.object_store.pack_loose_objects()
+
+    def _head(self) -> str | None:
+        head = self._source.heads([self._ref]).get(self._ref)
+        if head is not None:
+            self._source.fetch(self._ref, head)
+        return head
+
+    def _move(self, head: str | None, commit: str) -> bool:
+        repository = self._source.repository
+        if isinstance(self._source, MirrorSource):
+            return self._source.push(self._ref, head, commit, list(new_objects(repository, head, commit)))
+        return repository.set_head(self._ref, head, commit)
+
+
+def new_objects(repository: GitRepository, old: str | None, new: str) -> Iterator[Any]:
+    """Yield what commit `new` has that commit `old` has not: itself, its trees and its files.
+
+    Only what changed is opened, for a partial mirror does not hold the files of `old`.
+    """
+    store: Any = repository.raw.object_store
+    yield store[new.encode()]
+    before = repository.commit(old).tree if old else None
+    yield from _new_entries(store, before.encode() if before else None, repository.commit(new).tree.encode())
+
+
+def _new_entries(store: Any, old: bytes | None, new: bytes) -> Iterator[Any]:
+    if old == new:
+        return
+    tree = store[new]
+    yield tree
+    known = {entry.path: (entry.mode, entry.sha) for entry in store[old].items()} if old else {}
+    for entry in tree.items():
+        mode, sha = known.get(entry.path, (0, None))
+        if entry.sha == sha:
+            continue
+        if entry.mode == _FOLDER:
+            yield from _new_entries(store, sha if mode == _FOLDER else None, entry.sha)
+        else:
+            try:
+                yield store[entry.sha]
+            except KeyError:
+                raise NotFoundError("repository.blob.missing", f"there is no blob {entry.sha.decode()}") from None
+
+
+_FOLDER: Final = 0o40000
+
+
+def _without_parents(repository: GitRepository, commit: str) -> str:
+    """Return a commit with the tree of `commit` and no history."""
+    store: Any = repository.raw.object_store
+    orphan = store[commit.encode()].copy()
+    orphan.parents = []
+    store.add_object(orphan)
+    return str(orphan.id.decode())

@@ -1,0 +1,158 @@
+"""Reads what the page of a run needs: task runs, the last words of what failed, files, what changed before it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runner.errors import MainstemError
+from runner.executions.models import Execution, LogEntry, TaskRun
+from runner.flows.catalogue import Catalogue
+from runner.flows.diff import diff_flows
+from runner.plugin import Storage
+from runner.reports.details import LAST_LINES, Artifact, CommitNote, RunDetails, failed_leaves
+from runner.reports.record import FlowRecord
+from runner.reports.rows import RunRow
+from runner.storage.uris import is_uri
+from runner.store import LogQuery, Store
+from runner.store.records import Repository
+from sync.repository import GitRepository
+
+log = logging.getLogger(__name__)
+
+_MOST_FAILED: Final = 10
+_MOST_ARTIFACTS: Final = 20
+_MOST_READ: Final = 16 << 20
+_PIECE: Final = 1 << 20
+_COMMIT_PATHS: Final = {"github": "/commit/", "gitea": "/commit/", "gitlab": "/-/commit/", "bitbucket": "/commits/"}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Gathers the details of runs from the store, the storage and a repository. Reads only."""
+
+    store: Store
+    catalogue: Catalogue
+    storage: Storage
+
+    def details(
+        self,
+        row: RunRow,
+        execution: Execution,
+        record: FlowRecord | None,
+        *,
+        note: CommitNote | None,
+        is_first_of_revision: bool,
+    ) -> RunDetails:
+        """Return everything about a run. `record` is what was known of its flow before it ended."""
+        loaded = self.store.read(
+            lambda db: (
+                tuple(db.executions.runs(row.id)),
+                tuple(db.executions.attempts(row.id)),
+                db.executions.outputs(row.id),
+            )
+        )
+        runs, attempts, outputs = loaded
+        good = record.good if record else None
+        return RunDetails(
+            row=row,
+            execution=execution,
+            runs=runs,
+            attempts=attempts,
+            outputs=outputs,
+            logs=self._logs(runs),
+            artifacts=tuple(self._artifacts(runs, outputs)),
+            source=self._source(row),
+            secret_inputs=self._secret_inputs(row),
+            commit=note,
+            median_s=record.median_s if record else None,
+            good=good,
+            changes=self._changes(row, good),
+            is_first_of_revision=is_first_of_revision,
+        )
+
+    def _logs(self, runs: tuple[TaskRun, ...]) -> dict[str, tuple[LogEntry, ...]]:
+        found = {}
+        for run in failed_leaves(runs)[:_MOST_FAILED]:
+            query = LogQuery(execution_id=run.execution_id, task_run_id=run.id)
+            found[run.id] = tuple(self.store.logs.last(query, LAST_LINES))
+        return found
+
+    def _artifacts(self, runs: tuple[TaskRun, ...], outputs: Mapping[str, Any]) -> Iterator[Artifact]:
+        seen: set[str] = set()
+        for run in runs:
+            for uri in _uris(outputs.get(run.id)):
+                if uri in seen or len(seen) >= _MOST_ARTIFACTS:
+                    continue
+                seen.add(uri)
+                artifact = self._artifact(run.task_id, uri)
+                if artifact is not None:
+                    yield artifact
+
+    def _artifact(self, task: str, uri: str) -> Artifact | None:
+        name = uri.rpartition("/")[2]
+        try:
+            size = self.storage.size(uri)
+            if size > _MOST_READ:
+                return Artifact(task, name, size)
+            digest = hashlib.sha256()
+            with self.storage.open(uri) as file:
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
+        except (MainstemError, OSError) as error:
+            # A file that was deleted since, or another's that may not be read, is no reason to be without a report.
+            log.info("a file of a run cannot be read for its report", extra={"uri": uri, "reason": str(error)[:200]})
+            return None
+        return Artifact(task, name, size, digest.hexdigest())
+
+    def _source(self, row: RunRow) -> str | None:
+        try:
+            return self.catalogue.version(row.namespace, row.flow, row.revision).source
+        except MainstemError:
+            return None
+
+    def _secret_inputs(self, row: RunRow) -> frozenset[str]:
+        try:
+            flow = self.catalogue.get(row.namespace, row.flow, row.revision)
+        except MainstemError:
+            return frozenset()
+        return frozenset(each.id for each in flow.inputs if each.type == "SECRET")
+
+    def _changes(self, row: RunRow, good: RunRow | None) -> tuple[str, ...]:
+        if good is None or good.revision == row.revision:
+            return ()
+        try:
+            old = self.catalogue.get(row.namespace, row.flow, good.revision)
+            new = self.catalogue.get(row.namespace, row.flow, row.revision)
+        except MainstemError:
+            return ()
+        return tuple(str(change) for change in diff_flows(old, new))
+
+
+def commit_note(commit: str | None, repository: GitRepository, declared: Repository) -> CommitNote | None:
+    """Return what a page says of a commit: its subject and author when it is here, a link when its forge is known."""
+    if commit is None:
+        return None
+    path = _COMMIT_PATHS.get(declared.kind)
+    is_web = declared.url.startswith(("https://", "http://"))
+    url = f"{declared.url.removesuffix('/').removesuffix('.git')}{path}{commit}" if path and is_web else None
+    try:
+        found = repository.commit(commit)
+    except MainstemError:
+        return CommitNote(commit, url=url)
+    return CommitNote(commit, found.subject, found.author, url)
+
+
+def _uris(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if is_uri(value):
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _uris(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _uris(item)
