@@ -48,6 +48,8 @@ CLASSES: Final = MappingProxyType(
         # caller is known.
         "files": Traffic("files", 256 * _MIB, 600.0, 512),
         "streams": Traffic("streams", _MIB, 30.0, 512),
+        # Apart from the rest of the API: callers whose webhook waits for its execution must not use up its places.
+        "webhooks": Traffic("webhooks", _MIB, 30.0, 1024),
         "health": Traffic("health", 1024, 5.0, 64),
     }
 )
@@ -55,17 +57,14 @@ CLASSES: Final = MappingProxyType(
 
 def traffic_of(method: str, path: str) -> Traffic:
     """Return the class of a request by its method and path."""
-    if path.startswith("/git/"):
-        return CLASSES["git"]
-    if path.startswith("/hooks/"):
-        return CLASSES["hooks"]
-    if path.startswith("/health"):
-        return CLASSES["health"]
-    if path.endswith("/follow"):
-        return CLASSES["streams"]
-    if path.startswith("/api/v1/") and "/executions/" in path and "/webhook/" not in path and method == "POST":
-        return CLASSES["files"]  # inputs may be files
-    return DEFAULT
+    if path.startswith("/api/"):
+        if "/executions/webhook/" in path:
+            return CLASSES["webhooks"]
+        if path.endswith("/follow"):
+            return CLASSES["streams"]
+        # The start of an execution and the resume of one may bring files.
+        return CLASSES["files"] if method == "POST" and "/executions/" in path else DEFAULT
+    return CLASSES.get(path.split("/", 2)[1], DEFAULT)
 
 
 def refuse_path(path: str, raw_path: bytes) -> str | None:

@@ -32,7 +32,6 @@ async def start(call: Call) -> Response:
     """Start the flow whose webhook has this key; 204 when its conditions do not hold."""
     namespace, flow_id, key = call.path("namespace"), call.path("id"), call.path("key")
     engine = call.services.engine
-    body = await call.request.body()
     try:
         flow = engine.catalogue.get(namespace, flow_id)
     except NotFoundError:
@@ -41,6 +40,8 @@ async def start(call: Call) -> Response:
     if found is None:
         raise _unknown()
     trigger, render = found
+    # Only now: who does not know a key cannot make the server wait for a body.
+    body = await call.request.body()
     seen = variables(body, _headers(call), call.request.query_params.multi_items())
     if "path" in call.request.path_params:
         seen["path"] = call.path("path")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -76,7 +79,7 @@ def test_paths_that_proxies_read_differently_are_refused(path: str, *, is_refuse
         ("GET", "/health/live", "health"),
         ("GET", "/api/v1/main/executions/x/follow", "streams"),
         ("POST", "/api/v1/main/executions/a.b/c", "files"),
-        ("POST", "/api/v1/main/executions/webhook/a/b/key", "api"),
+        ("POST", "/api/v1/main/executions/webhook/a/b/key", "webhooks"),
         ("PUT", "/api/v1/main/flows/a/b", "api"),
     ],
 )
@@ -190,3 +193,31 @@ def test_silent_connections_do_not_keep_others_from_being_served(serving: Servin
         connection.close()
 
     assert [answer.split(b" ", 2)[1] for answer in answers] == [b"200"] * 4
+
+
+def test_endless_senders_hold_no_memory(serving: Serving) -> None:
+    port = serving(Guard(echo_size))
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    before = resident_mib()
+    answers: list[bytes] = []
+
+    def send() -> None:
+        with contextlib.suppress(OSError):  # whoever goes on sending after the answer is cut off
+            answers.append(
+                exchange(port, b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", *[chunk] * 100)
+            )
+
+    senders = [threading.Thread(target=send) for _ in range(20)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(20)
+
+    assert answers
+    assert all(answer.startswith(b"HTTP/1.1 413") for answer in answers)
+    assert resident_mib() - before < 50
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

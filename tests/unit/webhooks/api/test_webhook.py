@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -111,3 +112,15 @@ def test_a_body_over_a_mebibyte_is_refused(api: Any) -> None:
     api.store_flow(HOOKED)
 
     assert api.post(f"{HOOK}/s3cret", token=None, content=b"x" * (1024 * 1024 + 1)).status_code == 413
+
+
+def test_who_knows_no_key_cannot_make_the_server_wait_for_a_body(api: Any, serving: Callable[[Any], int]) -> None:
+    api.store_flow(HOOKED)
+    port = serving(api.app)
+    head = f"POST {HOOK}/wrong HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 404")
