@@ -64,7 +64,7 @@ def traffic_of(method: str, path: str) -> Traffic:
             return CLASSES["streams"]
         # The start of an execution and the resume of one may bring files.
         return CLASSES["files"] if method == "POST" and "/executions/" in path else DEFAULT
-    return CLASSES.get(path.split("/", 2)[1], DEFAULT)
+    return CLASSES.get(path.lstrip("/").partition("/")[0], DEFAULT)
 
 
 def refuse_path(path: str, raw_path: bytes) -> str | None:

@@ -77,6 +77,8 @@ def test_paths_that_proxies_read_differently_are_refused(path: str, *, is_refuse
         ("POST", "/hooks/hosted", "hooks"),
         ("POST", "/git/flows.git/git-receive-pack", "git"),
         ("GET", "/health/live", "health"),
+        ("GET", "/", "api"),
+        ("OPTIONS", "*", "api"),
         ("GET", "/api/v1/main/executions/x/follow", "streams"),
         ("POST", "/api/v1/main/executions/a.b/c", "files"),
         ("POST", "/api/v1/main/executions/webhook/a/b/key", "webhooks"),
