@@ -29,6 +29,7 @@ from task_runners.lines import MalformedMarker, Marker
 if TYPE_CHECKING:
     from runner.store import Store
 
+SYSTEM = "system"
 LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 _MAXIMUM_LABEL_CHARS = 63
 
@@ -308,17 +309,24 @@ def store_of(ctx: Context) -> Store:
 def own_namespace(ctx: Context, namespace: str) -> str:
     """Return `namespace` if it is the flow's own or lies below it; the flow's own when it is empty.
 
+    Flows of the namespace `system` look after all others, as Kestra's system flows do.
+
     Raises:
-        TaskError: `task.namespace.refused`: a task looks after its own namespace only.
+        TaskError: `task.namespace.refused`: other tasks look after their own namespace only.
     """
     own = ctx.flow.namespace
-    if not namespace or namespace == own or namespace.startswith(f"{own}."):
+    if not namespace or own in {SYSTEM, namespace} or namespace.startswith(f"{own}."):
         return namespace or own
     raise TaskError(
         "task.namespace.refused",
         f"a flow of {own!r} may not look after the namespace {namespace!r}",
         hint="put the flow into that namespace or one around it",
     )
+
+
+def wide_namespace(ctx: Context, namespace: str) -> str | None:
+    """Return what `own_namespace` does, for tasks that also take what lies below; None, for `system`, means all."""
+    return None if not namespace and ctx.flow.namespace == SYSTEM else own_namespace(ctx, namespace)
 
 
 def open_uri(ctx: Context, uri: str) -> IO[bytes]:

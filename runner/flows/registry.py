@@ -38,13 +38,13 @@ BASES: Mapping[TypeKind, type[Model]] = {
 _TASKS: Mapping[str, str] = {
     # family: the classes of `runner.tasks.<family>` that have the name of their type
     "debug": "Echo Return",
-    "execution": "Assert Exit Fail Labels SetVariables UnsetVariables",
+    "execution": "Assert Count Exit Fail Labels PurgeExecutions SetVariables UnsetVariables",
     "flow": (
         "AllowFailure Dag EachParallel EachSequential ForEach If LoopUntil Parallel Pause Sequential Sleep Subflow "
         "Switch WorkingDirectory"
     ),
     "http": "Download Request",
-    "kv": "Delete Get GetKeys Set",
+    "kv": "Delete Get GetKeys PurgeKV Set",
     "log": "Fetch Log PurgeLogs",
     "output": "OutputValues",
     "storage": (
@@ -85,15 +85,12 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
 ABSENT: Mapping[TypeKind, frozenset[str]] = {
     TypeKind.TASK: frozenset(
         {
-            "core.execution.Count",
             "core.execution.Kill",
-            "core.execution.PurgeExecutions",
             "core.execution.Resume",
             "core.flow.Approval",
             "core.flow.ForEachItem",
             "core.flow.Loop",
             "core.flow.Template",
-            "core.kv.PurgeKV",
             "core.namespace.DeleteFiles",
             "core.namespace.DownloadFiles",
             "core.namespace.UploadFiles",

@@ -9,6 +9,18 @@ from typing import Any
 from runner.errors import TaskError
 from runner.expressions import is_truthy, to_text
 from runner.plugin import Context, InstantTask, Outcome, Outputs, State
+from runner.tasks.execution_records import Count, PurgeExecutions
+
+__all__ = [
+    "Assert",
+    "Count",
+    "Exit",
+    "Fail",
+    "Labels",
+    "PurgeExecutions",
+    "SetVariables",
+    "UnsetVariables",
+]
 
 _EXIT_STATES = {
     "SUCCESS": State.SUCCESS,

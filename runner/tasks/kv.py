@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
 
+from runner.context import host_of, store_of, wide_namespace
 from runner.durations import parse_duration
 from runner.errors import TaskError
 from runner.expressions import is_truthy
 from runner.flows.models import Template
 from runner.key_values import checked_key, lookup, typed_value
 from runner.plugin import Context, Outputs, Task
+
+if TYPE_CHECKING:
+    from runner.store import Store
+    from runner.store.records import KeyValue
+
+_PAGE = 1_000
 
 
 class Set(Task):
@@ -91,6 +99,49 @@ class Delete(Task):
         if not deleted and is_truthy(ctx.render(self.error_on_missing)):
             raise _missing(key, namespace)
         return {"deleted": deleted}
+
+
+class PurgeKV(Task):
+    """Remove keys whose time to live is over, or all keys if `expiredOnly` is false; output `size`, how many.
+
+    `namespaces` is a list (the flow's own by default, or all for a flow of `system`), each with those below it unless
+    `includeChildNamespaces` is false.
+    """
+
+    namespaces: Any = None
+    include_child_namespaces: bool = True
+    expired_only: bool = True
+
+    def run(self, ctx: Context) -> Outputs:
+        """Return `size`."""
+        given = [str(name) for name in ctx.render_typed(self.namespaces) or [""]]
+        places = [wide_namespace(ctx, name) for name in given]
+        store, now = store_of(ctx), host_of(ctx).clock()
+        keys = [row for row in _all_keys(store) if any(self._covers(place, row.namespace) for place in places)]
+        over = [row for row in keys if not self.expired_only or (row.expires_at is not None and row.expires_at <= now)]
+        return {"size": sum(_remove(store, row) for row in over)}
+
+    def _covers(self, place: str | None, namespace: str) -> bool:
+        if place is None or place == namespace:
+            return True
+        return self.include_child_namespaces and namespace.startswith(f"{place}.")
+
+
+def _all_keys(store: Store) -> Iterator[KeyValue]:
+    page, rows = 0, _PAGE
+    while rows == _PAGE:
+        page += 1
+        found = _page(store, page)
+        yield from found
+        rows = len(found)
+
+
+def _page(store: Store, number: int) -> list[KeyValue]:
+    return list(store.read(lambda db: db.kv.list(page=number, size=_PAGE)).items)
+
+
+def _remove(store: Store, row: KeyValue) -> bool:
+    return store.write(lambda db: db.kv.delete(row.namespace, row.key))
 
 
 def _missing(key: str, namespace: str) -> TaskError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runner.context import own_namespace, store_of
+from runner.context import own_namespace, store_of, wide_namespace
 from runner.errors import TaskError
 from runner.ids import new_id
 from runner.plugin import Context, InstantTask, Outputs, Task
+from runner.tasks.moments import moment
 
 if TYPE_CHECKING:
     from runner.executions.models import LogEntry
@@ -99,7 +99,8 @@ class Fetch(Task):
 class PurgeLogs(Task):
     """Remove log entries up to `endDate`; output `count`.
 
-    `namespace` (the flow's own, with those below it), `flowId` and `startDate` narrow it down.
+    `namespace`, `flowId` and `startDate` narrow it down. The namespace is the flow's own with those below it, or all
+    for a flow of `system`.
     """
 
     namespace: Any = None
@@ -112,26 +113,12 @@ class PurgeLogs(Task):
         from runner.store import LogQuery
 
         query = LogQuery(
-            namespace=own_namespace(ctx, ctx.render(self.namespace)),
+            namespace=wide_namespace(ctx, ctx.render(self.namespace)),
             flow_id=ctx.render(self.flow_id) or None,
             since=None if self.start_date is None else moment(ctx.render(self.start_date)),
             until=moment(ctx.render(self.end_date)),
         )
         return {"count": store_of(ctx).logs.delete_matching(query)}
-
-
-def moment(text: str) -> datetime:
-    """Return the instant that an ISO-8601 text names; without an offset it is UTC.
-
-    Raises:
-        TaskError: `date.invalid`.
-    """
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        hint = "write it like 2026-01-31T08:00:00Z, or {{ now() | dateAdd(-1, 'MONTHS') }}"
-        raise TaskError("date.invalid", f"{text!r} is no date", hint=hint) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _row(entry: LogEntry) -> dict[str, Any]:

@@ -3,20 +3,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.context import wide_namespace
 from runner.errors import TaskError
-from runner.executions.models import LogEntry
-from runner.store import LogQuery, Store
-from runner.store.records import TriggerState
+from runner.executions.models import Execution, LogEntry
+from runner.states import State
+from runner.store import ExecutionQuery, LogQuery, Session, Store
+from runner.store.records import KeyValue, TriggerState
+from runner.tasks.execution import Count, PurgeExecutions
+from runner.tasks.kv import PurgeKV
 from runner.tasks.log import Fetch, PurgeLogs
 from runner.tasks.trigger import Toggle
 
 if TYPE_CHECKING:
     from tests.unit.runner.tasks.conftest import Bench
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # what the clock of the bench shows
 
 
 @pytest.fixture
@@ -94,6 +102,129 @@ def test_toggle_switches_a_trigger(bench: Bench, store: Store) -> None:
         bench.run(build(Toggle, trigger="absent"))
     with pytest.raises(TaskError, match="may not look after"):
         bench.run(build(Toggle, trigger="schedule", namespace="company"))
+
+
+def _insert(db: Session, one: Execution) -> None:
+    db.executions.insert(one)
+
+
+def _put(db: Session, row: KeyValue) -> None:
+    db.kv.put(row)
+
+
+def execution(name: str, state: State, **fields: Any) -> Execution:
+    place: dict[str, Any] = {"namespace": "company.team", "flow_id": "flow", "created_at": NOW - timedelta(days=40)}
+    return Execution(id=name, flow_revision=1, state=state, **(place | fields))
+
+
+@pytest.fixture
+def executions(store: Store) -> list[Execution]:
+    kept = [
+        execution("a", State.SUCCESS),
+        execution("b", State.FAILED),
+        execution("c", State.SUCCESS, namespace="company.team.below"),
+        execution("d", State.RUNNING),
+        execution("e", State.SUCCESS, created_at=NOW),
+        execution("f", State.SUCCESS, namespace="company"),
+    ]
+    for one in kept:
+        store.write(partial(_insert, one=one))
+    return kept
+
+
+def left(store: Store) -> list[str]:
+    return sorted(one.id for one in store.read(lambda db: db.executions.search(ExecutionQuery(size=100))).items)
+
+
+@pytest.mark.parametrize(
+    ("fields", "removed"),
+    [
+        ({}, "abc"),
+        ({"states": ["SUCCESS"]}, "ac"),
+        ({"states": ["RUNNING"]}, ""),
+        ({"flowId": "flow"}, "ab"),
+        ({"startDate": "{{ now() | dateAdd(-1, 'DAYS') }}", "endDate": "{{ now() | dateAdd(1, 'DAYS') }}"}, "e"),
+        ({"purgeExecution": False}, ""),
+    ],
+)
+def test_ended_executions_are_purged_with_what_they_left(
+    bench: Bench, store: Store, executions: list[Execution], fields: dict[str, Any], removed: str
+) -> None:
+    store.logs.append([entry(bench, "t", execution_id="b")])
+
+    outputs = bench.outputs(build(PurgeExecutions, **{"endDate": "{{ now() | dateAdd(-1, 'MONTHS') }}"} | fields))
+
+    assert left(store) == [name for name in "abcdef" if name not in removed]
+    assert outputs["executionsCount"] == len(removed)
+    assert outputs["logsCount"] == (1 if "b" in removed or fields == {"purgeExecution": False} else 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        ({"flows": [{"flowId": "flow"}], "expression": "{{ count >= 1 }}"}, [4]),
+        ({"flows": [{"flowId": "flow"}, {"flowId": "none"}], "expression": "{{ count == 0 }}"}, [0]),
+        ({"namespaces": ["company.team.below"], "expression": "{{ true }}"}, [1]),
+        ({"flows": [{"flowId": "flow"}], "states": ["SUCCESS"], "expression": "{{ count == 2 }}"}, [2]),
+    ],
+)
+def test_executions_are_counted(
+    bench: Bench, executions: list[Execution], fields: dict[str, Any], counts: list[int]
+) -> None:
+    outputs = bench.outputs(build(Count, **fields))
+
+    assert [result["count"] for result in outputs["results"]] == counts
+    assert outputs["total"] == sum(counts)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "scope"),
+    [
+        ("system", "", None),
+        ("system", "company", "company"),
+        ("company", "", "company"),
+        ("company", "company.team", "company.team"),
+        ("company", "companyx", TaskError),
+        ("company.team", "company", TaskError),
+    ],
+)
+def test_only_flows_of_system_look_after_everybody(bench: Bench, own: str, asked: str, scope: Any) -> None:
+    ctx = bench.context(build(Count, expression="x"))
+    ctx.flow = ctx.flow.model_copy(update={"namespace": own})
+
+    if scope is TaskError:
+        with pytest.raises(TaskError):
+            wide_namespace(ctx, asked)
+    else:
+        assert wide_namespace(ctx, asked) == scope
+
+
+def test_count_needs_to_know_of_what(bench: Bench, store: Store) -> None:
+    with pytest.raises(TaskError, match="You must provide a list of flows or namespaces"):
+        bench.run(build(Count, expression="{{ true }}"))
+    with pytest.raises(TaskError, match="no state"):
+        bench.run(build(Count, namespaces=["company.team"], states=["TIRED"], expression="x"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, ["company.live", "company.team.below.live", "company.team.live", "company.over"]),
+        ({"includeChildNamespaces": False}, ["company.team.below.over", "company.over"]),
+        ({"expiredOnly": False}, ["company.live", "company.over"]),
+    ],
+)
+def test_keys_are_purged(bench: Bench, store: Store, fields: dict[str, Any], kept: list[str]) -> None:
+    for namespace in ("company", "company.team", "company.team.below"):
+        for key, expires in (("live", None), ("over", NOW - timedelta(days=1))):
+            row = KeyValue(namespace, key, "STRING", "x", NOW, NOW, expires)
+            store.write(partial(_put, row=row))
+
+    outputs = bench.outputs(build(PurgeKV, **fields))
+
+    rows = store.read(lambda db: db.kv.list()).items
+    assert {f"{row.namespace}.{row.key}" for row in rows} >= set(kept)
+    assert outputs == {"size": 6 - len(rows)}
 
 
 def test_without_a_server_these_tasks_say_so(bench: Bench) -> None:
