@@ -19,6 +19,7 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.store import LogQuery, Store
 from runner.stored_key_values import StoredKeyValues
+from sync.reports.writer import ReportWriter
 from sync.service import SyncService
 from webhooks.app import create_app
 from webhooks.routes import Mounted
@@ -43,6 +44,7 @@ class Parts:
     sync: SyncService
     runtime: Runtime
     access: AccessControl
+    reports: ReportWriter
 
 
 def make_parts(
@@ -57,7 +59,8 @@ def make_parts(
     sync = SyncService(store, catalogue, settings, home=settings.home.absolute())
     host = make_host(settings, store, sync, environment)
     runtime = Runtime(settings, store, catalogue, host, broker_url, roles or Roles())
-    return Parts(settings, store, host, catalogue, sync, runtime, AccessControl(store))
+    reports = ReportWriter(settings, store, catalogue, sync, host)
+    return Parts(settings, store, host, catalogue, sync, runtime, AccessControl(store), reports)
 
 
 def make_host(settings: Settings, store: Store, sync: SyncService, environment: Mapping[str, str]) -> Host:
@@ -92,7 +95,7 @@ def make_app(parts: Parts, *, mounted: tuple[Mounted, ...] = ()) -> Starlette:
             started_at=utc_now(),
             ready=parts.runtime.problems,
             mounted=mounted,
-            figures=parts.runtime.figures,
+            figures=lambda: {**parts.runtime.figures(), **parts.reports.figures()},
         )
     )
 

@@ -157,6 +157,10 @@ class EmbeddedServer:
         self.token = self._adopt_token()
         self.parts.sync.ensure_declared()
         self._exit.callback(self.parts.sync.close)
+        if self.settings.reports.enabled:
+            # Stopped after the runtime, so that the runs which a drain waits for are told too.
+            self.parts.reports.start()
+            self._exit.callback(self.parts.reports.stop)
         self.parts.runtime.start()
         self._exit.callback(self.parts.runtime.stop, self.settings.grace_period_s)
         self._poller = Poller(self.parts.sync, store)

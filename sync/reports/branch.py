@@ -27,7 +27,7 @@ class ReportBranch:
         pause: waits so many seconds before another try.
     """
 
-    def __init__(self, source: Source, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, source: Source | MirrorSource, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._source = source
         self._ref = ref
         self._pause = pause
@@ -68,13 +68,6 @@ class ReportBranch:
             f"{self._ref} was moved by others {MOST_TRIES} times in a row, or the server refuses to move it",
             hint="is the branch protected, or does another server write to it all the time?",
         )
-
-    def tidy(self) -> int:
-        """Pack the many small files that commits leave behind in a repository on this machine; give how many."""
-        if isinstance(self._source, MirrorSource):
-            return 0
-        with self._source.repository.lock:
-            return self._source.repository.raw.object_store.pack_loose_objects()
 
     def _head(self) -> str | None:
         head = self._source.heads([self._ref]).get(self._ref)

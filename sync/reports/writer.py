@@ -1,0 +1,218 @@
+"""The report writer: a thread that turns ended executions into commits on the reports branch.
+
+The outbox says which executions ended; a row leaves it when the commit that tells of it is on the branch. Nothing here
+may fail an execution: what cannot be written stays in the outbox and is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from runner.errors import MainstemError
+from runner.executions.models import OUTBOX_REPORT, OutboxRow
+from runner.flows.catalogue import Catalogue
+from runner.ids import new_id
+from runner.services import Host
+from runner.settings import Settings
+from runner.store import Store
+from runner.store.records import Environment
+from sync.reports.branch import ReportBranch
+from sync.reports.gathering import Gathering
+from sync.reports.publication import Publication
+from sync.service import SyncService
+
+log = logging.getLogger(__name__)
+
+_MOST_ROWS: Final = 10_000
+_LOOK_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 300.0
+_FLUSH_S: Final = 10.0
+_IDLE_S: Final = 60.0
+_TIDY_AFTER: Final = 30  # commits, when idle
+_TIDY_AT_ONCE: Final = 500
+_MOST_LOOSE: Final = 1_000
+_SERVER: Final = "@"
+_WRITER: Final = "writer"
+
+
+class ReportWriter:
+    """Writes reports of all environments, at most one commit per interval and repository.
+
+    `start` once, `stop` once; `stop` writes what is left. One writer serves a store.
+
+    Args:
+        settings: the branch, the interval, how much is kept.
+        store: where the outbox and the executions are.
+        catalogue: flows, for their sources and what changed in them.
+        sync: the repositories.
+        host: the masker, the storage of files, the clock.
+        writer: a name for the files of this writer; by default one made once for the store.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        catalogue: Catalogue,
+        sync: SyncService,
+        host: Host,
+        *,
+        writer: str | None = None,
+    ) -> None:
+        self._settings = settings.reports
+        self._store = store
+        self._sync = sync
+        self._host = host
+        self._gathering = Gathering(store, catalogue, host.storage)
+        self._name = writer
+        self._branches: dict[str, ReportBranch] = {}
+        self._running = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failures: dict[str, int] = {}
+        self._commits = self._commits_failed = self._untidy = 0
+        self._last_commit = float("-inf")  # on the monotonic clock
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._loop, name="reports", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and write what is left, for at most ten seconds."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_FLUSH_S)
+        self.flush()
+
+    def flush(self, timeout_s: float = _FLUSH_S) -> bool:
+        """Write what the outbox holds now, without waiting for the interval; False when not all of it was written."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.run_once() == 0:
+                return self.backlog() == 0
+        return False
+
+    def backlog(self) -> int:
+        """Return how many reports wait to be written."""
+        return self._store.read(lambda db: db.outbox.counts()).get(OUTBOX_REPORT, (0, None))[0]
+
+    def figures(self) -> Mapping[str, float]:
+        """Return counters: commits made, and commits that failed and are tried again."""
+        return {"report_commits": float(self._commits), "report_commits_failed": float(self._commits_failed)}
+
+    def run_once(self) -> int:
+        """Write the reports that are due, one commit for each repository; give how many rows left the outbox."""
+        with self._running:
+            now = self._host.clock()
+            rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
+            if not rows:
+                return 0
+            self._store.logs.flush()
+            return sum(self._publish(name, found, now) for name, found in self._by_repository(rows).items())
+
+    def _by_repository(self, rows: Sequence[OutboxRow]) -> dict[str | None, list[OutboxRow]]:
+        """Return rows by the repository of their environment; under None those that nobody wants."""
+        environments = {each.name: each for each in self._sync.status()}
+        found: dict[str | None, list[OutboxRow]] = {}
+        for row in rows:
+            environment = environments.get(str(row.payload.get("environment")))
+            wanted = environment.repository if environment is not None and environment.reports else None
+            found.setdefault(wanted, []).append(row)
+        return found
+
+    def _publish(self, repository: str | None, rows: Sequence[OutboxRow], now: datetime) -> int:
+        ids = [row.id for row in rows]
+        if repository is None:
+            return self._store.write(lambda db: db.outbox.delete(ids))
+        try:
+            commits = self._publication(repository).write(rows, now)
+        except MainstemError as error:
+            self._postpone(repository, ids, now, error)
+            return 0
+        except Exception as error:  # whatever a repository or a row does, the reports of the others must go on
+            log.exception("reports cannot be written", extra={"repository": repository})
+            self._postpone(repository, ids, now, error)
+            return 0
+        self._failures.pop(repository, None)
+        self._commits += commits
+        self._untidy += commits
+        return len(ids)
+
+    def _publication(self, repository: str) -> Publication:
+        branch = self._branches.get(repository)
+        if branch is None:
+            ref = f"refs/heads/{self._settings.branch}"
+            branch = self._branches[repository] = ReportBranch(self._sync.repository(repository), ref)
+        return Publication(
+            repository=repository,
+            writer=self._writer(),
+            environments=[each for each in self._sync.status() if _reports_to(each, repository)],
+            declared=self._sync.credentials(repository),
+            git=self._sync.repository(repository).repository,
+            settings=self._settings,
+            store=self._store,
+            branch=branch,
+            gathering=self._gathering,
+            mask=self._host.masker.mask,
+        )
+
+    def _writer(self) -> str:
+        """Return the name of this writer; it must survive a restart, so that a commit of before is recognised."""
+        if self._name is None:
+            found = self._store.read(lambda db: db.reports.get(_SERVER, _WRITER))
+            if found is None:
+                found = new_id()[-8:]
+                self._store.write(lambda db: db.reports.put(_SERVER, _WRITER, found))
+            self._name = str(found)
+        return self._name
+
+    def _postpone(self, repository: str, ids: Sequence[int], now: datetime, error: Exception) -> None:
+        failures = self._failures[repository] = self._failures.get(repository, 0) + 1
+        self._commits_failed += 1
+        wait_s = min(self._settings.interval_s * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT_S)
+        fields: dict[str, Any] = {"repository": repository, "rows": len(ids), "again_in_s": wait_s}
+        fields["error"] = f"{error.code}: {error}" if isinstance(error, MainstemError) else type(error).__name__
+        log.warning("reports stay in the outbox: they cannot be written to %s", repository, extra=fields)
+        self._branches.pop(repository, None)  # its credentials or address may be others by then
+        self._store.write(lambda db: db.outbox.defer(ids, now + timedelta(seconds=wait_s)))
+
+    def _loop(self) -> None:
+        """Look each second; commit a moment after the first row, and then at most once per interval."""
+        look_s = min(_LOOK_S, self._settings.interval_s)
+        has_waited = False
+        while not self._stopping.wait(look_s):
+            if time.monotonic() - self._last_commit < self._settings.interval_s:
+                continue
+            try:
+                if not self._has_rows():
+                    self._tidy(_TIDY_AFTER if time.monotonic() - self._last_commit > _IDLE_S else _TIDY_AT_ONCE)
+                elif has_waited:
+                    self.run_once()
+                    self._last_commit = time.monotonic()
+                    has_waited = False
+                else:
+                    has_waited = True  # runs seldom come alone: those of the next moment go into the same commit
+            except Exception:  # a store that is away for a moment must not end the thread
+                log.exception("reports are not written")
+
+    def _has_rows(self) -> bool:
+        now = self._host.clock()
+        return bool(self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], 1, now)))
+
+    def _tidy(self, commits: int) -> None:
+        """Pack what commits leave behind, after so many of them."""
+        if self._untidy < commits:
+            return
+        self._untidy = 0
+        for repository in list(self._branches):
+            self._sync.repository(repository).repository.compact(most_loose=_MOST_LOOSE)
+
+
+def _reports_to(environment: Environment, repository: str) -> bool:
+    return environment.repository == repository and environment.reports
