@@ -11,7 +11,7 @@ import logging
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from dulwich.client import GitClient, HTTPUnauthorized, Urllib3HttpGitClient
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.objects import ObjectID
-from dulwich.pack import pack_objects_to_data
+from dulwich.pack import UnpackedObject, pack_objects_to_data
 from dulwich.refs import Ref
 from urllib3.exceptions import HTTPError
 
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _BLOBS_A_REQUEST: Final = 5_000
 _MOST_PACKS: Final = 50
+# What servers say when the ref was moved between looking and writing.
+_FASTER: Final = ("fetch first", "non-fast-forward", "cannot lock ref", "failed to update ref", "stale")
 _SPOOL_BYTES: Final = 4 << 20
 _INCREMENT_BYTES: Final = 32 << 20
 T = TypeVar("T")
@@ -52,7 +54,7 @@ class _BudgetSpentError(Exception):
 
 
 class _MovedError(Exception):
-    """The ref there is not where we believed it to be."""
+    """The ref names something else by now."""
 
 
 class _NothingKnown:
@@ -136,33 +138,33 @@ class MirrorSource:
             raise FetchError("repository.blob.missing", f"{self._shown} did not send blob {lost}")
         self._here.update(missing)
 
-    def push(self, ref: str, expected: str | None, commit: str, objects: Sequence[Any]) -> bool:
-        """Move `ref` there from `expected` (None: it must not exist) to `commit`, sending `objects`, and no others.
-
-        False when somebody was faster or the server refuses the move. Raises `FetchError`.
-        """
-        name, new = Ref(ref.encode()), ObjectID(commit.encode())
-
-        def moved(refs: dict[Ref, ObjectID]) -> dict[Ref, ObjectID]:
-            found = refs.get(name)
-            if (found.decode() if found else None) != expected:
-                raise _MovedError
-            return {name: new}
-
-        def pack(have: object, want: object, *, ofs_delta: bool = True, progress: Any = None) -> Any:  # noqa: ARG001 - the library's interface
-            return pack_objects_to_data([(each, None) for each in objects], deltify=False)
-
+    def push(self, ref: str, expected: str | None, new: str) -> bool:
+        """Move `ref` there from `expected` to `new`; False when somebody was faster. Raises `FetchError`."""
         client, path = self._connect()
+        name, wanted = Ref(ref.encode()), ObjectID(new.encode())
+
+        def moved(there: dict[Ref, ObjectID]) -> dict[Ref, ObjectID]:
+            if there.get(name) != (ObjectID(expected.encode()) if expected else None):
+                raise _MovedError
+            return {name: wanted}
+
+        def objects(*_have: Any, **_options: Any) -> tuple[int, Iterator[UnpackedObject]]:
+            # Named by us and not found by the library, which would look for blobs that a partial mirror has not.
+            new_ones = self.repository.new_objects(expected, new)
+            return pack_objects_to_data([(each, None) for each in new_ones], deltify=False)
+
         try:
-            result = self._asked(lambda: client.send_pack(path.encode(), moved, pack))
+            result = self._asked(lambda: client.send_pack(path.encode(), moved, objects))
         except _MovedError:
             return False
-        refused = (result.ref_status or {}).get(name)
-        if refused is not None:
-            log.info("a push was refused", extra={"repository": self._shown, "ref": ref, "reason": str(refused)[:200]})
+        answer = (result.ref_status or {}).get(ref.encode())
+        if answer is None:
+            self.repository.raw.refs[name] = wanted
+            return True
+        if any(reason in answer for reason in _FASTER):
             return False
-        self.repository.raw.refs[name] = new
-        return True
+        text = without_credentials(answer, self._credentials.password)
+        raise FetchError("repository.push.refused", f"{self._shown} refuses {ref}: {text}")
 
     def close(self) -> None:
         """Close the mirror and the connections it kept."""

@@ -179,6 +179,10 @@ class GitRepository:
         """Return all refs with what they name."""
         return {name.decode(): sha.decode() for name, sha in self._repo.get_refs().items()}
 
+    def is_checked_out(self, ref: str) -> bool:
+        """Whether `ref` is the branch of a work tree."""
+        return not self._repo.bare and Ref(ref.encode()) in self._repo.refs.follow(Ref(b"HEAD"))[0]
+
     # objects
 
     def __contains__(self, sha: str) -> bool:
@@ -290,6 +294,44 @@ class GitRepository:
             return bool(can_fast_forward(self._repo, ObjectID(old.encode()), ObjectID(new.encode())))
         except (KeyError, MissingCommitError):
             return False
+
+    def new_objects(self, old: str | None, new: str) -> list[ShaFile]:
+        """Return the objects that whoever has `old` needs for `new`: commits on the way, and what they changed.
+
+        Only what changed is opened: a partial mirror does not hold the other files. A commit without parents, which
+        restarts a branch, is compared with `old` too.
+        """
+        store = self._repo.object_store
+        found: dict[str, ShaFile] = {}
+        waiting = [new]
+        while waiting:
+            sha = waiting.pop()
+            if sha == old or sha in found:
+                continue
+            record = self.commit(sha)
+            found[sha] = store[ObjectID(sha.encode())]
+            base = record.parents[0] if record.parents else old
+            before = self.commit(base).tree if base else None
+            for each in self._changed_objects(before, record.tree):
+                found[each] = store[ObjectID(each.encode())]
+            waiting += record.parents
+        return list(found.values())
+
+    def _changed_objects(self, before: str | None, after: str) -> Iterator[str]:
+        if before == after:
+            return
+        yield after
+        known = {name: sha for name, _, sha in self._entries(before)} if before else {}
+        for name, mode, sha in self._entries(after):
+            if known.get(name) == sha or mode == SUBMODULE:
+                continue
+            if stat.S_ISDIR(mode):
+                yield from self._changed_objects(known.get(name) if self._is_tree(known.get(name)) else None, sha)
+            else:
+                yield sha
+
+    def _is_tree(self, sha: str | None) -> bool:
+        return sha is not None and isinstance(self._object(sha), Tree)
 
     def commit_changes(
         self, parent: str | None, changes: Mapping[str, bytes | None], *, author: Author, message: str, at: datetime

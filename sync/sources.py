@@ -13,7 +13,8 @@ from sync.repository import GitRepository
 class FetchError(MainstemError):
     """A repository cannot be read now; what is active stays active.
 
-    Codes: `repository.unreachable`, `repository.access.denied`, `repository.missing`, `repository.budget.exceeded`.
+    Codes: `repository.unreachable`, `repository.access.denied`, `repository.missing`, `repository.budget.exceeded`,
+    `repository.push.refused`, `repository.protocol.refused`.
     """
 
     status = 502
@@ -35,6 +36,13 @@ class Source(Protocol):
 
     def ensure(self, blobs: Iterable[str]) -> None:
         """Make the blobs readable. Raises `FetchError`."""
+
+    def push(self, ref: str, expected: str | None, new: str) -> bool:
+        """Move `ref` from `expected` to `new`, a commit that is here; False when somebody was faster.
+
+        Raises:
+            FetchError: the repository cannot be reached, or refuses (`repository.push.refused`).
+        """
 
     def close(self) -> None:
         """Close what is open."""
@@ -61,6 +69,16 @@ class LocalSource:
 
     def ensure(self, blobs: Iterable[str]) -> None:
         """Do nothing: the objects are here."""
+
+    def push(self, ref: str, expected: str | None, new: str) -> bool:
+        """Move `ref`. Raises `FetchError` when it is checked out: the files of the work tree would not follow."""
+        if self.repository.is_checked_out(ref):
+            raise FetchError(
+                "repository.push.refused",
+                f"{ref} is checked out in {self.repository.path}",
+                hint="follow a bare repository, or another branch",
+            )
+        return self.repository.set_head(ref, expected, new)
 
     def close(self) -> None:
         """Close the repository."""

@@ -1,4 +1,4 @@
-"""Writes of flows through the API: each is a commit to the hosted repository, valid before it is made."""
+"""Writes of flows through the API: each is a commit to the repository, valid before it is made."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from runner.errors import AccessError, ConflictError, FlowError, NotFoundError, 
 from runner.flows.models import Flow
 from runner.flows.parse import parse_flow
 from runner.store import Store
-from runner.store.records import Environment, FlowVersion, Repository
+from runner.store.records import Environment, FlowVersion
 from sync.activation import Activation, RevisionResult
 from sync.layout import layout_of
-from sync.origins import HOSTED, Origins
+from sync.origins import Origins
 from sync.plan import FlowKey, Plan, owns
 from sync.planning import Planner, read_layout
 from sync.repository import Author, blob_id
@@ -88,14 +88,16 @@ class FlowWrites:
         repository = source.repository
         with repository.lock:
             started = perf_counter()
-            head = repository.head(environment.ref)
+            head = source.heads([environment.ref]).get(environment.ref)
+            if head is not None:
+                source.fetch(environment.ref, head)
             if head is not None and not _differs(repository.listing(head, "").files, edits) and not deletions:
                 return None
             author = Author(actor, f"{actor}@users.mainstem.local")
             commit = repository.commit_changes(head, edits, author=author, message=message, at=self.clock())
             plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
             _check_plan(plan)
-            if not repository.set_head(environment.ref, head, commit):
+            if not source.push(environment.ref, head, commit):
                 raise ConflictError("repository.head.moved", f"{environment.ref} was moved meanwhile", hint="try again")
             result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
             self.applied(result, environment.repository)
@@ -104,8 +106,9 @@ class FlowWrites:
     def _root(self, environment: Environment) -> str:
         """Return the folder in which new flow files go, with a slash at its end."""
         source = self.origins.get(environment.repository)
-        head = source.repository.head(environment.ref)
-        layout = read_layout(source, head, environment.path) if head else layout_of(environment.path, None)
+        active = environment.active
+        is_known = active is not None and active in source.repository
+        layout = read_layout(source, active or "", environment.path) if is_known else layout_of(environment.path, None)
         return f"{layout.root}/" if layout.root else ""
 
     def _one_owner(self, keys: Collection[FlowKey]) -> Environment:
@@ -120,12 +123,11 @@ class FlowWrites:
                 f"environment {environment.name} takes no writes but those of git",
                 hint="push to its repository",
             )
-        repository = self.store.read(lambda db: db.repositories.get(environment.repository))
-        if not _takes_commits(environment, repository):
+        if environment.writes == "propose":
             raise ConflictError(
                 "environment.writes.elsewhere",
-                f"environment {environment.name} follows a repository elsewhere, which only git can write",
-                hint="push to that repository",
+                f"environment {environment.name} takes changes only as proposals, which this server cannot make",
+                hint="push a branch and open a pull request",
             )
         return environment
 
@@ -184,10 +186,6 @@ def _check_plan(plan: Plan) -> None:
 
 def _differs(files: Mapping[str, str], edits: Mapping[str, bytes | None]) -> bool:
     return any(files.get(path) != (None if content is None else blob_id(content)) for path, content in edits.items())
-
-
-def _takes_commits(environment: Environment, repository: Repository | None) -> bool:
-    return environment.writes == "commit" and repository is not None and repository.kind == HOSTED
 
 
 def _message(verb: str, names: Sequence[str]) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from runner.errors import ConflictError, NotFoundError
-from sync.mirror import MirrorSource
+from runner.errors import ConflictError
 from sync.repository import Author, GitRepository
-from sync.sources import Source
+from sync.sources import FetchError, Source
+
+log = logging.getLogger(__name__)
 
 AUTHOR: Final = Author("Mainstem", "mainstem@localhost")
 MOST_TRIES: Final = 20
@@ -27,7 +29,7 @@ class ReportBranch:
         pause: waits so many seconds before another try.
     """
 
-    def __init__(self, source: Source | MirrorSource, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, source: Source, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._source = source
         self._ref = ref
         self._pause = pause
@@ -76,43 +78,13 @@ class ReportBranch:
         return head
 
     def _move(self, head: str | None, commit: str) -> bool:
-        repository = self._source.repository
-        if isinstance(self._source, MirrorSource):
-            return self._source.push(self._ref, head, commit, list(new_objects(repository, head, commit)))
-        return repository.set_head(self._ref, head, commit)
-
-
-def new_objects(repository: GitRepository, old: str | None, new: str) -> Iterator[Any]:
-    """Yield what commit `new` has that commit `old` has not: itself, its trees and its files.
-
-    Only what changed is opened, for a partial mirror does not hold the files of `old`.
-    """
-    store: Any = repository.raw.object_store
-    yield store[new.encode()]
-    before = repository.commit(old).tree if old else None
-    yield from _new_entries(store, before.encode() if before else None, repository.commit(new).tree.encode())
-
-
-def _new_entries(store: Any, old: bytes | None, new: bytes) -> Iterator[Any]:
-    if old == new:
-        return
-    tree = store[new]
-    yield tree
-    known = {entry.path: (entry.mode, entry.sha) for entry in store[old].items()} if old else {}
-    for entry in tree.items():
-        mode, sha = known.get(entry.path, (0, None))
-        if entry.sha == sha:
-            continue
-        if entry.mode == _FOLDER:
-            yield from _new_entries(store, sha if mode == _FOLDER else None, entry.sha)
-        else:
-            try:
-                yield store[entry.sha]
-            except KeyError:
-                raise NotFoundError("repository.blob.missing", f"there is no blob {entry.sha.decode()}") from None
-
-
-_FOLDER: Final = 0o40000
+        try:
+            return self._source.push(self._ref, head, commit)
+        except FetchError as error:
+            if error.code == "repository.push.refused":
+                log.info("the reports branch was not moved", extra={"ref": self._ref, "reason": str(error)})
+                return False
+            raise
 
 
 def _without_parents(repository: GitRepository, commit: str) -> str:

@@ -31,6 +31,9 @@ class GitServer:
         git(path, "config", "uploadpack.allowFilter", "true" if allow_filter else "false")
         return path
 
+    def fsck(self, name: str) -> str:
+        return git(self.root / name, "fsck", "--strict", "--no-dangling")
+
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "protocol.file.allow=always"]
@@ -134,6 +137,9 @@ class WorkTree:
 
     def reset(self, revision: str) -> None:
         git(self.path, "reset", "-q", "--hard", revision)
+
+    def pull(self, source: str | Path) -> None:
+        git(self.path, "pull", "-q", "--ff-only", str(source), "main")
 
     def push(self, target: str | Path, *options: str) -> None:
         git(self.path, "push", "-q", *options, str(target), "HEAD:refs/heads/main")

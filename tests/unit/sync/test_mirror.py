@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from sync.mirror import Budget, MirrorSource
 from sync.remote import Credentials
+from sync.repository import Author
 from sync.sources import FetchError
 
 MAIN = "refs/heads/main"
@@ -177,3 +179,48 @@ def test_a_server_that_sends_nonsense_is_a_typed_error(git_server: Any, mirror: 
 
     with pytest.raises(FetchError):
         mirror(f"{git_server.url}/page.git").heads([MAIN])
+
+
+def committed(source: MirrorSource, parent: str | None, files: dict[str, bytes | None]) -> str:
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    return source.repository.commit_changes(parent, files, author=Author("m", "m@x"), message="m", at=at)
+
+
+def test_a_commit_on_a_partial_mirror_is_pushed_with_what_it_changed(
+    git_server: Any, work_tree: Any, mirror: Any
+) -> None:
+    served = git_server.repository("flows.git")
+    work_tree.write({**FILES, "flows/deep/er/x.yaml": "x"})
+    work_tree.push(served)
+    source = mirror(f"{git_server.url}/flows.git")
+    base = fetched(source)
+    middle = committed(source, base, {"flows/a.yaml": b"id: new\n", "flows/deep/er/x.yaml": None})
+    tip = committed(source, middle, {"flows/n/m.yaml": b"id: m\n"})
+
+    done = source.push(MAIN, base, tip)
+    late = source.push(MAIN, base, middle)
+    orphan = source.push("refs/heads/reports", None, committed(source, None, {"README.md": b"board"}))
+
+    assert (done, late, orphan) == (True, False, True)
+    assert source.heads([MAIN]) == {MAIN: tip}
+    work_tree.pull(served)
+    assert (work_tree.path / "flows/a.yaml").read_text() == "id: new\n"
+    assert not (work_tree.path / "flows/deep").exists()
+    assert git_server.fsck("flows.git") == ""
+
+
+def test_a_push_that_the_server_forbids_is_a_typed_error(git_server: Any, work_tree: Any, mirror: Any) -> None:
+    served = git_server.repository("flows.git")
+    work_tree.write(FILES)
+    work_tree.push(served)
+    (served / "hooks").mkdir(exist_ok=True)
+    hook = served / "hooks/update"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    source = mirror(f"{git_server.url}/flows.git")
+    base = fetched(source)
+
+    with pytest.raises(FetchError) as caught:
+        source.push(MAIN, base, committed(source, base, {"x": b"y"}))
+
+    assert caught.value.code == "repository.push.refused"

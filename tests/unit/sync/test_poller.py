@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.errors import NotFoundError
-from runner.store import Store
+from runner.store import Session, Store
 from runner.store.records import Repository
 from sync.activation import Outcome, RevisionResult
 from sync.poller import Poller, next_wait
@@ -50,7 +50,11 @@ def polled(tmp_path: Path) -> Iterator[Any]:
     poller = Poller(recorder, store)  # type: ignore[arg-type]  # the recorder has what the poller uses
 
     def start(*repositories: Repository) -> tuple[Poller, Recorder]:
-        store.write(lambda db: [db.repositories.put(each) for each in repositories])
+        def declare(db: Session) -> None:
+            for repository in repositories:
+                db.repositories.put(repository)
+
+        store.write(declare)
         poller.start()
         return poller, recorder
 

@@ -343,6 +343,37 @@ def test_a_write_needs_the_one_environment_that_takes_it(
     assert caught.value.code == code
 
 
+def test_a_write_to_a_repository_elsewhere_is_pushed_there(start: Start, git_server: Any, work_tree: Any) -> None:
+    served = git_server.repository("flows.git")
+    work_tree.write({"flows/a.yaml": flow("w.a"), "other/big": "x"})
+    work_tree.push(served)
+    environment, repository = follow("prod", f"{git_server.url}/flows.git")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    work_tree.write({"flows/c.yaml": flow("w.c")})
+    work_tree.push(served)
+
+    version = service.write_flow(flow("w.b"), actor="ann")
+
+    work_tree.pull(served)
+    assert (work_tree.path / "flows/w/b.yaml").read_text() == flow("w.b")
+    assert (work_tree.path / "other/big").exists()
+    assert version.commit == service.environment("prod").active
+    assert flows_of(service) == {"w.a": 1, "w.b": 1, "w.c": 1}
+
+
+def test_a_checked_out_branch_is_not_written(start: Start, work_tree: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow("w.a")})
+    environment, repository = follow("prod", work_tree.path)
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+
+    with pytest.raises(MainstemError) as caught:
+        service.write_flow(flow("w.b"), actor="ann")
+
+    assert caught.value.code == "repository.push.refused"
+
+
 def test_a_plan_changes_nothing(start: Start, git_server: Any, work_tree: Any) -> None:
     served = git_server.repository("flows.git")
     sha = work_tree.write({"flows/a.yaml": flow("w.a")})
