@@ -60,7 +60,9 @@ def answer(error: MainstemError) -> Response:
     if isinstance(error, OverloadedError):
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = 'Bearer realm="mainstem", Basic realm="mainstem"'
+        # Basic is understood but not offered: a browser would ask for a password, keep it, and send it with requests
+        # that other sites make.
+        headers["www-authenticate"] = 'Bearer realm="mainstem"'
     return Json(body, status_code=error.status, headers=headers, media_type=PROBLEM_TYPE)
 
 

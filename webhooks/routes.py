@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from runner.access import Permission
-from runner.errors import NotFoundError
+from runner.errors import AccessError, NotFoundError
 from webhooks.call import Call
 from webhooks.problems import Json
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from webhooks.services import Services
 
 TENANT = "main"
+_SAFE = frozenset({"GET", "HEAD"})
+_OTHER_SITES = frozenset({"cross-site", "same-site"})
 Handler = Callable[[Call], Any]
 
 
@@ -88,6 +90,12 @@ def _check(permission: Permission | None, name: str) -> None:
         raise UndeclaredRouteError(f"{name} declares no permission")
 
 
+def _refuse_other_sites(request: Request) -> None:
+    # A browser that keeps a Basic password sends it along with the forms of other sites; it tells us that it does.
+    if request.method not in _SAFE and request.headers.get("sec-fetch-site", "none") in _OTHER_SITES:
+        raise AccessError("access.site.refused", "a page of another site may not change anything here")
+
+
 def _order(endpoint: Endpoint) -> tuple[bool, tuple[int, ...]]:
     # Webhooks come first: they are asked for most, and each pattern before theirs costs them two microseconds.
     segments = endpoint.path.split("/")
@@ -106,6 +114,7 @@ def _serve(endpoint: Endpoint, services: Services) -> Callable[[Request], Awaita
         tenant = request.path_params.get("tenant", TENANT)
         call = Call(request, services, permission, None)
         if not is_open:
+            _refuse_other_sites(request)
             header = request.headers.get("authorization")
             call.identity = services.access.known(header)
             if call.identity is None:

@@ -171,3 +171,17 @@ def test_every_answer_carries_the_security_headers(api: Any) -> None:
     for answer in (api.get("/"), api.get("/nothing"), api.get("/metrics", token=None)):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), (None, 200)]
+)
+def test_pages_of_other_sites_change_nothing(api: Any, site: str | None, status: int) -> None:
+    headers = {"sec-fetch-site": site} if site else {}
+
+    changed = api.put("/api/v1/main/namespaces/company/kv/a", content="1", headers=headers)
+    read = api.get("/api/v1/main/kv", headers=headers)
+    refused = api.get("/api/v1/main/kv", token=None)
+
+    assert (changed.status_code, read.status_code) == (status, 200)
+    assert "basic" not in refused.headers["www-authenticate"].lower()
