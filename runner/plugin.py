@@ -21,14 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from task_runners.base import TaskRunner
-
 from runner.durations import Duration
 from runner.errors import TaskError
 from runner.executions.models import Execution, TaskRun
 from runner.flows.models import Flow, TaskKind
 from runner.flows.models import Task as _BaseTask
 from runner.states import State
+from task_runners.base import TaskRunner
 
 __all__ = [
     "Context",
