@@ -106,7 +106,7 @@ class LocalEngine:
         store, clock = self.engine.store, self.engine.host.clock
         while not self._stopping:
             due = store.read(lambda db: db.executions.due(clock()))
-            self.ring_executions(due)
+            self.ring_executions(execution_id for execution_id, _ in due)
             following = store.read(lambda db: db.executions.next_due())
             wait = 60.0 if following is None else (following - clock()).total_seconds()
             with self._timer:

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 _LOOK_S: Final = 1.0  # the longest sleep: a wall clock that jumps is noticed after this
 _WAIT_S: Final = 0.5  # the sleep while a schedule waits for its last execution
 _RUNG_S: Final = 0.1  # the sleep while an execution that was rung has not moved yet
-_RING_AGAIN_S: Final = 5.0  # an execution that was rung and has not moved is rung again after this
+_RING_AGAIN_S: Final = 5.0  # a timer that was rung for and is still there is rung for again after this
 _MISSED_AFTER: Final = timedelta(seconds=5)  # a date older than this when a scheduler starts was missed
 _KEPT_TICKS: Final = timedelta(days=30)  # no scheduler looks back further: the next date is stored before
 
@@ -75,7 +75,7 @@ class Scheduler:
         self._settings = settings
         self._clock = clock
         self._zone = engine.host.zone
-        self._rung: dict[str, float] = {}
+        self._rung: dict[tuple[str, datetime], float] = {}
         self._looked_at: set[tuple[str, datetime | None]] = set()
         self._wake = threading.Condition()
         self._is_woken = False
@@ -156,15 +156,16 @@ class Scheduler:
             return None
 
     def ring_due(self, now: datetime) -> list[str]:
-        """Ring the executions that have a timer at or before `now`, each at most every few seconds."""
+        """Ring the executions that have a timer at or before `now`, for each timer at most every few seconds."""
         due = self._store.read(lambda db: db.executions.due(now))
         moment = time.monotonic()
-        self._rung = {key: at for key, at in self._rung.items() if moment - at < _RING_AGAIN_S}
-        fresh = [key for key in due if key not in self._rung]
+        self._rung = {timer: at for timer, at in self._rung.items() if moment - at < _RING_AGAIN_S}
+        fresh = [timer for timer in due if timer not in self._rung]
         self._rung.update(dict.fromkeys(fresh, moment))
-        if fresh:
-            self._engine.ring(fresh)
-        return fresh
+        executions = list(dict.fromkeys(execution_id for execution_id, _ in fresh))
+        if executions:
+            self._engine.ring(executions)
+        return executions
 
     def seconds_to_next(self, now: datetime) -> float:
         """Return how long nothing is due, at most a second, so that a change of the wall clock is noticed."""

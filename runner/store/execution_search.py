@@ -48,8 +48,8 @@ _OPEN_IDS: Final = Statement(
 )
 _DUE: Final = Statement(
     sa.union(
-        sa.select(_e.id).where(_e.due_at <= sa.bindparam("now"), _e.due_at.is_not(None), _OPEN),
-        sa.select(_r.execution_id).where(
+        sa.select(_e.id, _e.due_at).where(_e.due_at <= sa.bindparam("now"), _e.due_at.is_not(None), _OPEN),
+        sa.select(_r.execution_id, _r.due_at).where(
             _r.due_at <= sa.bindparam("now"), _r.due_at.is_not(None), _r.ended_at.is_(None)
         ),
     )
@@ -116,9 +116,9 @@ class ExecutionSearch:
         """Return the executions that have not ended, the oldest first."""
         return [execution_id for _, execution_id in sorted(self._db.all(_OPEN_IDS))]
 
-    def due(self, now: datetime) -> list[str]:
-        """Return the open executions that have a timer, their own or one of their runs', at or before `now`."""
-        return [row[0] for row in self._db.all(_DUE, now=to_micros(now))]
+    def due(self, now: datetime) -> list[tuple[str, datetime]]:
+        """Return the timers at or before `now` of open executions and their runs: the execution's id, and when."""
+        return [(row[0], from_micros(row[1])) for row in self._db.all(_DUE, now=to_micros(now))]
 
     def next_due(self) -> datetime | None:
         """Return the earliest timer of all open executions and their runs."""

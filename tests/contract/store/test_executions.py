@@ -241,9 +241,9 @@ def test_due_are_those_whose_own_timer_or_whose_runs_timer_has_come(store: Store
     first, moment = store.read(lambda session: (session.executions.due(now), session.executions.next_due()))
     both = store.read(lambda session: session.executions.due(later))
 
-    assert first == [early.id]
+    assert first == [(early.id, now)]
     assert moment == now
-    assert sorted(both) == sorted([early.id, waits.id])
+    assert sorted(both) == sorted([(early.id, now), (waits.id, later)])
 
 
 def test_counts_tell_what_runs_and_what_waits(store: Store, rows: Any) -> None:

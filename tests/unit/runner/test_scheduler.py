@@ -357,6 +357,20 @@ def test_an_execution_whose_time_has_come_is_rung_once_for_a_while(world: World)
     assert (early, rung, again) == ([], [execution.id], [])
 
 
+def test_the_next_timer_of_an_execution_is_rung_for_at_once(world: World) -> None:
+    world.deploy(schedule("0 0 1 1 *"))
+    at = datetime(2024, 3, 1, 0, 0, 10, tzinfo=UTC)
+    execution = world.engine.create(NewExecution("a.b", "f", schedule_date=at))
+    scheduler = world.scheduler()
+    first = scheduler.ring_due(at)
+    later = replace(execution, due_at=at + timedelta(seconds=1), version=execution.version + 1)
+    world.store.write(lambda db: db.executions.commit(Commit(later, execution.version)))
+
+    second = scheduler.ring_due(at + timedelta(seconds=1))
+
+    assert (first, second) == ([execution.id], [execution.id])
+
+
 def test_the_scheduler_sleeps_until_something_is_due_but_no_longer_than_a_second(world: World) -> None:
     world.deploy(schedule("0 * * * *"))
     scheduler = world.scheduler()
