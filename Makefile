@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UNREACHABLE := "The packages could not be installed; pip says why above. PIP_INDEX_URL names another package index."
 
 .PHONY: demo test lint bench format clean
 
@@ -25,13 +27,16 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 $(READY): pyproject.toml
+	@command -v $(firstword $(PYTHON)) >/dev/null || { echo "$(PYTHON) was not found; Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	  { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[postgres]' --group dev
+	@$(PYTHON) -m venv $(VENV)
+	@# Before 25.1 pip does not know --group; the version is asked for, so that pip fails here when it gets nothing newer.
+	@echo "installing what is needed into $(VENV), once"
+	@$(PIP) --upgrade 'pip>=25.1' || { echo $(UNREACHABLE) >&2; exit 1; }
+	@$(PIP) --editable '.[postgres]' --group dev || { echo $(UNREACHABLE) >&2; exit 1; }
 	@touch $@
 
 clean:

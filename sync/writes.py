@@ -70,7 +70,7 @@ class FlowWrites:
         for namespace, flow_id in keys:
             stored = self._active(namespace, flow_id)
             if stored is None or stored.path is None:
-                raise NotFoundError("flow.missing", f"Unable to find flow '{namespace}'.'{flow_id}'")
+                raise NotFoundError("flow.missing", f"there is no flow {namespace}.{flow_id}")
             edits[stored.path] = None
         message = _message("Delete", [f"{namespace}.{flow_id}" for namespace, flow_id in keys])
         self._commit(self._one_owner(keys), edits, actor=actor, message=message, deletions=keys)
@@ -151,7 +151,7 @@ class FlowWrites:
     def _required(self, flow: Flow) -> FlowVersion:
         stored = self._active(flow.namespace, flow.id)
         if stored is None:
-            raise NotFoundError("flow.missing", f"Unable to find flow '{flow.namespace}'.'{flow.id}'")
+            raise NotFoundError("flow.missing", f"there is no flow {flow.namespace}.{flow.id}")
         return stored
 
 
@@ -168,7 +168,7 @@ def _check_mode(flow: Flow, stored: FlowVersion | None, mode: WriteMode) -> None
     if mode == "create" and stored is not None:
         raise ConflictError("flow.exists", f"Flow {name} exists already", hint="update it instead")
     if mode == "update" and stored is None:
-        raise NotFoundError("flow.missing", f"Unable to find flow {name}")
+        raise NotFoundError("flow.missing", f"there is no flow {name}")
 
 
 def _check_plan(plan: Plan) -> None:

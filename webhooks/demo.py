@@ -45,7 +45,7 @@ _OBSERVATIONS = ({"species": "Gentoo", "mass_g": 5400}, {"species": "Adelie", "m
 @click.command("demo")
 @click.option(
     "--flows",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=Path("examples/flows"),
     help="Folder of flows to push (examples/flows).",
 )
@@ -57,6 +57,12 @@ def command(flows: Path, *, keep: bool) -> int:
     """
     if shutil.which("git") is None:
         raise NotFoundError("git.missing", "the demo pushes with git, which is not on the PATH", hint="install git")
+    if not flows.is_dir():
+        raise NotFoundError(
+            "demo.flows.missing",
+            f"there is no folder {flows} here",
+            hint="run the demo in a checkout of Mainstem, or name its examples with --flows",
+        )
     room = Path(tempfile.mkdtemp(prefix="mainstem-demo-"))
     try:
         with _Server(room / "home") as server:

@@ -233,10 +233,10 @@ def _banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: b
     yield f"Mainstem {__version__}   embedded: SQLite, Valkey, 1 process      ready in {seconds:.1f} s"
     yield f"  web      {url}          token in {home}/token (admin)"
     yield f"  git      git remote add mainstem {url}/git/flows.git"
-    yield f"           git config credential.{url}.helper '!mainstem git-credential'"
+    yield f"           git config --global credential.{url}.helper '!mainstem git-credential'"
     public = "" if settings.url else "            (set MAINSTEM_URL to the public address)"
     yield f"  webhook  {url}/hooks/hosted{public}"
     yield f"  runner   {settings.default_task_runner} (default)"
     if not has_flows:
-        yield "Nothing is deployed yet. Push a folder flows/ to main, or try: mainstem demo"
+        yield "Nothing is deployed yet: push a branch main that holds a folder flows/."
     yield "Ctrl-C drains and stops."

@@ -128,7 +128,12 @@ def logs(
     given = {"minLevel": level.upper() if level else None, "taskId": task}
     parameters = {key: value for key, value in given.items() if value is not None}
     _show_log(client, execution_id, parameters, follow=follow, as_json=as_json)
-    return _exit_code(client.get(f"/executions/{execution_id}")) if follow else 0
+    if not follow:
+        return 0
+    execution = client.get(f"/executions/{execution_id}")
+    # To the other stream: what is piped stays the log.
+    click.echo(_headline(execution), err=True)
+    return _exit_code(execution)
 
 
 def _acting(name: str, method: str, summary: str) -> None:
@@ -259,7 +264,7 @@ def _row(execution: Mapping[str, Any]) -> dict[str, Any]:
         "flow": execution["flowId"],
         "revision": execution["flowRevision"],
         "started": str(execution["state"]["startDate"])[:19].replace("T", " "),
-        "duration": execution["state"]["duration"],
+        "duration": _took(execution["state"]),
     }
 
 
@@ -267,17 +272,30 @@ def _show(execution: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_json(execution)
         return
-    name = f"{execution['namespace']}.{execution['flowId']}"
-    state = execution["state"]
-    click.echo(f"{name}  {execution['id']}  {state['current']}  {state['duration']}")
+    click.echo(_headline(execution))
     if execution.get("error"):
         click.echo(safe(f"  {execution['error']}"))
     for run in execution.get("taskRunList", ()):
         value = f"[{run['value']}]" if run.get("value") else ""
         error = f"  {run['error']}" if run.get("error") else ""
-        click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {run['state']['duration']}{error}"))
+        click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {_took(run['state'])}{error}"))
     for key, value in (execution.get("outputs") or {}).items():
         click.echo(safe(f"  {key} = {value}"))
+    if execution["state"]["current"] in _FAILED:
+        click.echo(f"  its log: mainstem exec logs {execution['id']}")
+
+
+def _headline(execution: Mapping[str, Any]) -> str:
+    name = f"{execution['namespace']}.{execution['flowId']}"
+    return f"{name}  {execution['id']}  {execution['state']['current']}  {_took(execution['state'])}"
+
+
+def _took(state: Mapping[str, Any]) -> str:
+    """Return the duration of a state of the API as people write it."""
+    from runner.durations import parse_duration
+    from runner.reports.text import seconds
+
+    return seconds(parse_duration(state["duration"]).total_seconds())
 
 
 def _exit_code(execution: Mapping[str, Any]) -> int:

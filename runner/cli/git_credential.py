@@ -1,6 +1,6 @@
 """`mainstem git-credential`: answers git's question for a user and a password (git's credential protocol).
 
-    git config credential.http://127.0.0.1:8420.helper '!mainstem git-credential'
+    git config --global credential.http://127.0.0.1:8420.helper '!mainstem git-credential'
 
 Only the addresses of known contexts are answered; for everything else nothing is printed, and git asks others.
 """

@@ -118,6 +118,7 @@ class _Run:
         from runner.local import LocalEngine
 
         flow = self._checked_flow()
+        _demand_known(inputs, flow)
         self.root = flow_root(self.file.absolute(), flow.namespace)
         store = self._store(flow)
         try:
@@ -221,6 +222,17 @@ class _Run:
         if self.options["as_json"]:
             click.echo(_as_json(local, execution))
         return 1 if execution.state.is_failed else 0
+
+
+def _demand_known(inputs: Mapping[str, Any], flow: Flow) -> None:
+    """Refuse inputs that the flow does not have: on a server they are ignored, on a terminal they are mistyped."""
+    from runner.flows.spelling import did_you_mean
+
+    known = [each.id for each in flow.inputs]
+    for name in inputs:
+        if not any(name == each or name.startswith(f"{each}.") or each.startswith(f"{name}.") for each in known):
+            hint = did_you_mean(name, known) or f"its inputs: {', '.join(known) or 'none'}"
+            raise InvalidError("input.unknown", f"{flow.namespace}.{flow.id} has no input {name!r}", hint=hint)
 
 
 def flow_root(file: Path, namespace: str) -> Path:

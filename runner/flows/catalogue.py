@@ -46,8 +46,12 @@ class Catalogue:
         if found is None:
             found = self._store.read(lambda db: db.flows.get(namespace, flow_id, revision))
             if found is None or found.deleted:
-                number = f" with revision '{revision}'" if revision is not None else ""
-                raise NotFoundError("flow.missing", f"Unable to find flow '{namespace}'.'{flow_id}'{number}")
+                number = f" with revision {revision}" if revision is not None else ""
+                raise NotFoundError(
+                    "flow.missing",
+                    f"there is no flow {namespace}.{flow_id}{number}",
+                    hint="`mainstem flows list` shows what is active",
+                )
             with self._lock:
                 self._versions[key] = found
                 while len(self._versions) > _MOST_VERSIONS:

@@ -77,6 +77,18 @@ def test_a_failed_run_exits_with_one(server: Any) -> None:
     assert json.loads(done.stdout)["state"]["current"] == "FAILED"
 
 
+def test_a_failed_run_names_its_log_and_a_followed_log_ends_with_the_state(server: Any) -> None:
+    shown = server.mainstem("exec", "run", "company.shell.fails", "--wait").stdout.splitlines()
+    execution_id = shown[0].split()[1]
+
+    followed = server.mainstem("exec", "logs", execution_id, "-f")
+
+    assert shown[-1] == f"  its log: mainstem exec logs {execution_id}"
+    assert followed.returncode == 1
+    assert "as intended" in followed.stdout
+    assert followed.stderr.startswith(f"company.shell.fails  {execution_id}  FAILED  ")
+
+
 def test_a_paused_execution_is_resumed_and_another_one_killed_and_deleted(server: Any) -> None:
     first, second = started(server, "company.shell.waits"), started(server, "company.shell/waits")
     wait_for(server, first, "PAUSED")
