@@ -63,6 +63,11 @@ class Problem:
     column: int | None = None
     hint: str | None = None
 
+    @property
+    def sentence(self) -> str:
+        """The message, and the hint after it where there is one."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
     def as_json(self) -> dict[str, Any]:
         """Return the keys `file line column code severity message hint`, in this order."""
         fields = asdict(self)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -71,29 +72,53 @@ def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["text", "json", "github"]),
+    type=click.Choice(["text", "json", "sarif", "github", "gitlab", "junit"]),
     default="text",
     show_default=True,
-    help="How problems are printed; `github` makes annotations.",
+    help="How problems are printed; `github` makes annotations, `gitlab` a code quality report.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def command(paths: tuple[Path, ...], style: str, *, as_json: bool) -> None:
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the problems to this file."
+)
+def command(paths: tuple[Path, ...], style: str, output: Path | None, *, as_json: bool) -> None:
     """Parse and check flow files and folders.
 
     Exit code 0 when there is no error, 1 when there is one, 2 when a path does not exist.
     """
-    from runner.flows import diagnostics
-
     started = time.monotonic()
     problems, sources = check_files(paths)
-    if as_json or style == "json":
-        click.echo(diagnostics.as_json(problems))
-    elif style == "github":
-        for problem in problems:
-            click.echo(diagnostics.github(problem))
-    else:
-        for problem in problems:
-            click.echo(diagnostics.block(problem, sources.get(problem.file or "")))
-        click.echo(diagnostics.summary(problems, len(sources), time.monotonic() - started))
+    text = _written("json" if as_json else style, problems, sources, time.monotonic() - started)
+    if output is not None:
+        output.write_text(f"{text}\n", encoding="utf-8")
+    elif text:
+        click.echo(text)
     if any(problem.severity is Severity.ERROR for problem in problems):
         raise SystemExit(1)
+
+
+def _written(style: str, problems: Sequence[Problem], sources: Mapping[str, str], seconds: float) -> str:
+    from runner.flows import diagnostics
+
+    if style == "text":
+        blocks = [diagnostics.block(problem, sources.get(problem.file or "")) for problem in problems]
+        return "\n".join([*blocks, diagnostics.summary(problems, len(sources), seconds)])
+    if style == "json":
+        return diagnostics.as_json(problems)
+    # Whoever reads the others knows the repository, not this machine.
+    problems = [replace(problem, file=problem.file and _from_here(problem.file)) for problem in problems]
+    if style == "sarif":
+        from runner.flows.sarif import as_sarif
+
+        return as_sarif(problems)
+    if style == "github":
+        return "\n".join(map(diagnostics.github, problems))
+    if style == "gitlab":
+        return diagnostics.gitlab(problems)
+    return diagnostics.junit(problems, {_from_here(name): text for name, text in sources.items()}).rstrip()
+
+
+def _from_here(name: str) -> str:
+    """Return a path below the current folder relative to it, with `/`; another one as it is."""
+    path = Path(os.path.normpath(name))
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else path.as_posix()

@@ -11,10 +11,8 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import functools
-import types
-import typing
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -22,9 +20,11 @@ from pydantic_core import ErrorDetails
 from runner.durations import parse_duration
 from runner.errors import FlowError, InvalidError, MainstemError, Problem
 from runner.flows import registry
+from runner.flows.annotations import admits_none, arms
 from runner.flows.models import Condition, Flow, Input, Model, Output, Task, Trigger
 from runner.flows.positions import Mark, Path, Positions
 from runner.flows.registry import TypeKind
+from runner.flows.remains import stand_in, tolerant
 from runner.flows.spelling import did_you_mean
 
 _KINDS: Mapping[type[Model], TypeKind] = {
@@ -47,23 +47,24 @@ class Builder:
     """Builds models and gathers problems.
 
     `strict` refuses unknown properties (a flow that is being saved); otherwise they are ignored (a stored flow that
-    a newer version may have written). `paths` tells where each model that was built stands.
+    a newer version may have written). `paths` tells where each model that was built stands, `faulty` which properties
+    were refused and left out of which model (both by `id()` of the model).
     """
 
     def __init__(self, positions: Positions, *, file: str | None = None, strict: bool = True) -> None:
         self.problems: list[Problem] = []
         self.paths: dict[int, Path] = {}
+        self.faulty: dict[int, set[str]] = {}
         self._positions = positions
         self._file = file
         self._strict = strict
         self._keep_alive: list[Model] = []
 
-    def flow(self, tree: Mapping[str, Any]) -> Flow | None:
-        """Return the flow, or None when there are problems."""
-        flow = self._model(Flow, tree, (), "flow")
-        return cast("Flow", flow) if flow is not None and not self.problems else None
+    def flow(self, tree: Mapping[str, Any]) -> Flow:
+        """Return the flow; where there are problems, what is left of it, good for further checks only."""
+        return cast("Flow", self._model(Flow, tree, (), "flow"))
 
-    def _model(self, cls: type[Model], raw: Mapping[str, Any], path: Path, word: str) -> Model | None:
+    def _model(self, cls: type[Model], raw: Mapping[str, Any], path: Path, word: str) -> Model:
         fields = field_names(cls)
         values: dict[str, Any] = {}
         for key, value in raw.items():
@@ -72,7 +73,7 @@ class Builder:
                 values[key] = value
                 continue
             field = cls.model_fields[name]
-            if value is None and not field.is_required() and not _admits_none(field.annotation):
+            if value is None and not field.is_required() and not admits_none(field.annotation):
                 continue  # `errors:` with nothing after it means that there are none
             values[key] = self._value(field.annotation, value, (*path, key), word)
         if issubclass(cls, Input) and isinstance(values.get("type"), str):
@@ -81,31 +82,45 @@ class Builder:
             built = cls.model_validate(values, by_alias=True, by_name=False, extra=None if self._strict else "ignore")
         except ValidationError as error:
             self._report_all(error, cls, path, word)
-            return None
+            return self._remains(cls, values, path, _refused(error))
         except MainstemError as error:  # raised by a model's own validator, with a code of its own
             self._add(error.code, error.message, self._positions.at(path), error.hint)
-            return None
         except Exception as error:  # noqa: BLE001 - a plugin's validator may raise anything, and a commit holds more flows
             self._add(f"{word}.property.invalid", f"{cls.__name__} cannot be read: {error}", self._positions.at(path))
-            return None
+        else:
+            return self._placed(built, path)
+        return self._stand_in(cls, raw, path)
+
+    def _placed(self, built: Model, path: Path, faulty: Iterable[str] = ()) -> Model:
         self.paths[id(built)] = path
         self._keep_alive.append(built)
+        if faulty:
+            self.faulty[id(built)] = set(faulty)
         return built
+
+    def _remains(self, cls: type[Model], values: Mapping[str, Any], path: Path, faulty: set[str]) -> Model:
+        """Return the model without what was refused, so that the rest of it is checked as well."""
+        kept = {key: value for key, value in values.items() if key not in faulty}
+        try:
+            built = tolerant(cls).model_validate(kept, by_alias=True, by_name=False, extra="ignore")
+        except Exception:  # noqa: BLE001 - a validator of the whole model; nothing is left to look at
+            return self._stand_in(cls, values, path)
+        return self._placed(built, path, faulty)
 
     def _typed(self, kind: TypeKind, raw: Any, path: Path) -> Any:
         if not isinstance(raw, dict):
             article = "a map with `id` and `type`" if kind is not TypeKind.CONDITION else "a map with `type`"
             self._add(f"{kind}.property.invalid", f"{article} is expected here", self._positions.at(path))
-            return self._stand_in(registry.BASES[kind], raw)
+            return self._stand_in(registry.BASES[kind], raw, path)
         name = raw.get("type")
         if not isinstance(name, str):
             self._add(f"{kind}.property.missing", f"a {kind} needs a `type`", self._positions.at(path))
-            return self._stand_in(registry.BASES[kind], raw)
+            return self._stand_in(registry.BASES[kind], raw, path)
         try:
             cls = registry.find(kind, name)
         except FlowError as error:
             self._add(error.code, error.message, self._positions.at((*path, "type")), error.hint)
-            return self._stand_in(registry.BASES[kind], raw)
+            return self._stand_in(registry.BASES[kind], raw, path)
         if cls is None:
             self._add(
                 f"{kind}.type.unknown",
@@ -116,41 +131,42 @@ class Builder:
             for branch in _BRANCHES if kind is TypeKind.TASK else ():
                 if isinstance(tasks := raw.get(branch), list):
                     self._value(tuple[Task, ...], tasks, (*path, branch), "task")
-            return self._stand_in(registry.BASES[kind], raw)
-        return self._model(cls, raw, path, kind.value) or self._stand_in(cls, raw)
+            return self._stand_in(registry.BASES[kind], raw, path)
+        return self._model(cls, raw, path, kind.value)
 
-    def _stand_in(self, cls: type[Model], raw: Any) -> Model:
-        given = raw if isinstance(raw, dict) else {}
-        return cls.model_construct(**{key: given.get(key, "") for key in ("id", "type") if key in cls.model_fields})
+    def _stand_in(self, cls: type[Model], raw: Any, path: Path) -> Model:
+        given = raw if isinstance(raw, Mapping) else {}
+        named = {key: given[key] for key in ("id", "type") if isinstance(given.get(key), str)}
+        return self._placed(stand_in(cls, named), path, {"type"})
 
     def _value(self, annotation: Any, raw: Any, path: Path, word: str) -> Any:  # noqa: PLR0911 - one line a shape
-        arms = _arms(annotation)
+        alternatives = arms(annotation)
         if isinstance(raw, dict):
-            models = [arm for arm in arms if isinstance(arm, type) and issubclass(arm, Model)]
+            models = [arm for arm in alternatives if isinstance(arm, type) and issubclass(arm, Model)]
             if len(models) == 1:
                 return self._map(models[0], raw, path, word)
-            maps = [arm for arm in arms if get_origin(arm) is dict]
+            maps = [arm for arm in alternatives if get_origin(arm) is dict]
             if maps:
                 inner = get_args(maps[0])[1]
                 return {key: self._value(inner, value, (*path, key), word) for key, value in raw.items()}
             return raw
         if isinstance(raw, list):
-            lists = [get_args(arm)[0] for arm in arms if get_origin(arm) in {tuple, list} and get_args(arm)]
+            lists = [get_args(arm)[0] for arm in alternatives if get_origin(arm) in {tuple, list} and get_args(arm)]
             if lists:
                 return [self._value(lists[0], value, (*path, index), word) for index, value in enumerate(raw)]
             return raw
-        polymorphic = [arm for arm in arms if isinstance(arm, type) and arm in _KINDS]
+        polymorphic = [arm for arm in alternatives if isinstance(arm, type) and arm in _KINDS]
         if polymorphic and raw is not None:
             return self._typed(_KINDS[polymorphic[0]], raw, path)
-        if isinstance(raw, str) and dt.timedelta in arms and "{" not in raw:
+        if isinstance(raw, str) and dt.timedelta in alternatives and "{" not in raw:
             return self._duration(raw, path, word)
-        return _scalar(arms, raw)
+        return _scalar(alternatives, raw)
 
     def _map(self, cls: type[Model], raw: dict[str, Any], path: Path, word: str) -> Any:
         if cls in _KINDS:
             return self._typed(_KINDS[cls], raw, path)
         inner_word = _WORDS.get(cls, word)
-        return self._model(cls, raw, path, inner_word) or self._stand_in(cls, raw)
+        return self._model(cls, raw, path, inner_word)
 
     def _input_type(self, name: str, path: Path) -> str:
         from runner.flows.casts import INPUT_TYPES
@@ -207,6 +223,11 @@ class Builder:
         self.problems.append(Problem(code, message, file=self._file, line=mark.line, column=mark.column, hint=hint))
 
 
+def _refused(error: ValidationError) -> set[str]:
+    """Return the names of the properties that an error is about."""
+    return {str(detail["loc"][0]) for detail in error.errors(include_url=False) if detail["loc"]}
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a map"
@@ -243,7 +264,7 @@ def task_fields(cls: type[Model]) -> frozenset[str]:
 
 
 def _holds_task(annotation: Any) -> bool:
-    for arm in _arms(annotation):
+    for arm in arms(annotation):
         inner = (
             [part for part in get_args(arm) if part is not Ellipsis] if get_origin(arm) in {tuple, list, dict} else []
         )
@@ -258,39 +279,21 @@ def _aliases(cls: type[Model]) -> list[str]:
     return [name for name, field in field_names(cls).items() if name == (cls.model_fields[field].alias or name)]
 
 
-@functools.lru_cache(maxsize=4096)
-def _arms(annotation: Any) -> tuple[Any, ...]:
-    """Return the alternatives of an annotation, without `Annotated` around them."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _arms(get_args(annotation)[0])
-    if isinstance(annotation, typing.TypeAliasType if hasattr(typing, "TypeAliasType") else ()):
-        return _arms(annotation.__value__)
-    if origin in {Union, types.UnionType}:
-        return tuple(arm for member in get_args(annotation) for arm in _arms(member))
-    return (annotation,)
-
-
-def _admits_none(annotation: Any) -> bool:
-    arms = _arms(annotation)
-    return type(None) in arms or Any in arms
-
-
-def _scalar(arms: tuple[Any, ...], raw: Any) -> Any:
+def _scalar(admitted: tuple[Any, ...], raw: Any) -> Any:
     """Turn a scalar into what the field takes, where Jackson would: numbers and booleans to text, enum case."""
-    if raw is None or Any in arms:
+    if raw is None or Any in admitted:
         return raw
     if isinstance(raw, str):
-        return _known_word(arms, raw)
+        return _known_word(admitted, raw)
     if isinstance(raw, bool):
-        return raw if bool in arms or str not in arms else str(raw).lower()
-    if isinstance(raw, int | float) and str in arms and not {int, float, dt.timedelta}.intersection(arms):
+        return raw if bool in admitted or str not in admitted else str(raw).lower()
+    if isinstance(raw, int | float) and str in admitted and not {int, float, dt.timedelta}.intersection(admitted):
         return str(raw)
     return raw
 
 
-def _known_word(arms: tuple[Any, ...], raw: str) -> Any:
-    for arm in arms:
+def _known_word(admitted: tuple[Any, ...], raw: str) -> Any:
+    for arm in admitted:
         words: list[Any] = []
         if get_origin(arm) is Literal:
             words = list(get_args(arm))

@@ -143,7 +143,8 @@ def _items(type_name: str, value: Any, item_type: str) -> list[Any]:
 
 
 def _integer(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+    is_number = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"{as_text(value)} is not a whole number")
     number = int(value) if not isinstance(value, str) else _decimal(value)
     if not -_INTEGER_LIMIT <= number < _INTEGER_LIMIT:
@@ -160,6 +161,8 @@ def _decimal(text: str) -> int:
 def _float(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError("a boolean is not a number")  # noqa: TRY004 - `cast` turns ValueError into its own error
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{as_text(value)} is not a number")  # noqa: TRY004 - same
     if isinstance(value, str) and "_" in value:
         raise ValueError(f'For input string: "{value}"')
     number = float(value)

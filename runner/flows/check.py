@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runner.durations import format_duration
@@ -13,7 +14,7 @@ from runner.flows.between import LocatedFlow, check_flows
 from runner.flows.build import field_names
 from runner.flows.check_inputs import input_problems
 from runner.flows.finding import Finding, find_cycle
-from runner.flows.models import Flow, Model, Retry, Task, TaskKind, walk
+from runner.flows.models import Flow, Model, Retry, Task, TaskKind, Trigger, walk
 from runner.flows.positions import Path, Positions
 from runner.flows.registry import TypeKind
 from runner.flows.spelling import did_you_mean, nearest
@@ -21,7 +22,7 @@ from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirecto
 from task_runners.errors import TaskRunnerError
 from task_runners.registry import canonical_name, runner_class, runner_names
 
-__all__ = ["RESERVED_IDS", "LocatedFlow", "check_flow", "check_flows"]
+__all__ = ["RESERVED_IDS", "LocatedFlow", "Places", "check_flow", "check_flows"]
 
 RESERVED_IDS = frozenset(
     {"pause", "resume", "force-run", "change-status", "kill", "executions", "search", "source", "disable", "enable"}
@@ -29,14 +30,33 @@ RESERVED_IDS = frozenset(
 """Flow ids that Kestra refuses since 1.0, because they read like a verb in an API route; older flows have them."""
 
 
-def check_flow(flow: Flow, paths: Mapping[int, Path], positions: Positions, file: str | None) -> list[Problem]:
-    """Return what is wrong with a flow whose models are valid.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the models of a flow stand in its file, and which of them are known to be wrong.
 
-    Args:
-        flow: the flow.
-        paths: where each model instance stands, by `id()`.
-        positions: the places of all paths.
-        file: the name for problems.
+    `paths` has the path of each model instance by `id()`; `faulty` the properties that were refused and left out of
+    an instance, by its `id()`; `file` is the name for problems.
+    """
+
+    positions: Positions
+    paths: Mapping[int, Path]
+    faulty: Mapping[int, Collection[str]]
+    file: str | None = None
+
+    def problem(self, finding: Finding) -> Problem | None:
+        """Return a finding as a problem with its place; None for one that only follows from a fault told before."""
+        known = self.faulty.get(id(finding.about), ())
+        if known and (not finding.within or finding.within[0] in known):
+            return None
+        base = self.paths.get(id(finding.about), ()) if finding.about is not None else ()
+        mark = self.positions.at((*base, *finding.within))
+        return Problem(finding.code, finding.message, finding.severity, self.file, mark.line, mark.column, finding.hint)
+
+
+def check_flow(flow: Flow, places: Places) -> list[Problem]:
+    """Return what is wrong with a flow beyond the shape of its models.
+
+    A flow that was refused is looked at as well, as far as it could be built, so that all is said at once.
     """
     checks: tuple[Callable[[Flow], Iterable[Finding]], ...] = (
         _flow_id,
@@ -48,15 +68,8 @@ def check_flow(flow: Flow, paths: Mapping[int, Path], positions: Positions, file
         _triggers,
         _plugin_defaults,
     )
-    problems = []
-    for check in checks:
-        for finding in check(flow):
-            base = paths.get(id(finding.about), ()) if finding.about is not None else ()
-            mark = positions.at((*base, *finding.within))
-            problems.append(
-                Problem(finding.code, finding.message, finding.severity, file, mark.line, mark.column, finding.hint)
-            )
-    return problems
+    found = (places.problem(finding) for check in checks for finding in check(flow))
+    return [problem for problem in found if problem is not None]
 
 
 def _flow_id(flow: Flow) -> Iterator[Finding]:
@@ -73,7 +86,7 @@ def _unique_ids(flow: Flow) -> Iterator[Finding]:
         ("trigger.id.duplicate", flow.triggers, "Duplicate trigger id with name [{}]"),
         ("output.id.duplicate", flow.outputs, "Duplicate output with name [{}]"),
     ):
-        counts = Counter(thing.id for thing in things)
+        counts = Counter(thing.id for thing in things if thing.id)  # a refused one may have none
         for name, count in counts.items():
             if count > 1:
                 again = [thing for thing in things if thing.id == name][1]
@@ -194,7 +207,9 @@ def _retry(retry: Retry) -> Iterator[Finding]:
         "maxInterval": retry.max_interval,
         "maxDuration": retry.max_duration,
     }
-    needed = _RETRY_NEEDS[retry.type]
+    needed = _RETRY_NEEDS.get(retry.type)
+    if needed is None:
+        return  # refused already
     for name in needed:
         if times[name] is None:
             message = f"a retry of type {retry.type!r} needs `{name}`"
@@ -209,20 +224,27 @@ def _retry(retry: Retry) -> Iterator[Finding]:
 
 def _triggers(flow: Flow) -> Iterator[Finding]:
     for trigger in flow.triggers:
-        cron, timezone = getattr(trigger, "cron", None), getattr(trigger, "timezone", None)
-        try:
-            if isinstance(cron, str):
-                from runner.triggers.cron import check_cron
+        for within, check in (("cron", _check_cron), ("timezone", _check_zone)):
+            try:
+                check(trigger)
+            except MainstemError as error:
+                yield Finding(error.code, error.message, trigger, (within,), error.hint)
 
-                within = "cron"
-                check_cron(cron, with_seconds=bool(getattr(trigger, "with_seconds", False)))
-            if isinstance(timezone, str) and "{" not in timezone:
-                from runner.triggers.dates import parse_zone
 
-                within = "timezone"
-                parse_zone(timezone)
-        except MainstemError as error:
-            yield Finding(error.code, error.message, trigger, (within,), error.hint)
+def _check_cron(trigger: Trigger) -> None:
+    from runner.triggers.cron import check_cron
+
+    cron = getattr(trigger, "cron", None)
+    if isinstance(cron, str):
+        check_cron(cron, with_seconds=bool(getattr(trigger, "with_seconds", False)))
+
+
+def _check_zone(trigger: Trigger) -> None:
+    from runner.triggers.dates import parse_zone
+
+    timezone = getattr(trigger, "timezone", None)
+    if isinstance(timezone, str) and "{" not in timezone:
+        parse_zone(timezone)
 
 
 def _plugin_defaults(flow: Flow) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Problems as people and machines read them: blocks with the source line, JSON, annotations of GitHub."""
+"""Problems as people and machines read them: blocks with the source line, JSON, what CI systems annotate with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from runner.errors import Problem, Severity
+from runner.flows.fingerprints import fingerprints
+from runner.junit import Case, Suite, document
 
 _WIDEST_LINE = 160
 _KEY = re.compile(r"[\w.-]+(?=:(?:\s|$))")
@@ -21,7 +23,7 @@ def block(problem: Problem, source: str | None = None) -> str:
     place = problem.file or "(flow)"
     if problem.line is not None:
         place += f":{problem.line}:{problem.column}"
-    sentence = _visible(_sentence(problem))
+    sentence = _visible(problem.sentence)
     kind = "" if problem.severity is Severity.ERROR else f" {problem.severity.value}"
     head = f"{_visible(place)}  {problem.code}{kind}"
     frame = _frame(problem, source)
@@ -60,11 +62,46 @@ def github(problem: Problem) -> str:
         "title": problem.code,
     }
     written = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in fields.items() if value is not None)
-    return f"::{level} {written}::{_escaped(_sentence(problem))}"
+    return f"::{level} {written}::{_escaped(problem.sentence)}"
 
 
-def _sentence(problem: Problem) -> str:
-    return f"{problem.message}; {problem.hint}" if problem.hint else problem.message
+def gitlab(problems: Sequence[Problem]) -> str:
+    """Return the code quality report of GitLab: a JSON list that a job keeps as `artifacts:reports:codequality`."""
+    levels = {Severity.ERROR: "major", Severity.WARNING: "minor", Severity.INFO: "info"}
+    report = [
+        {
+            "description": problem.sentence,
+            "check_name": problem.code,
+            "fingerprint": fingerprint,
+            "severity": levels[problem.severity],
+            "location": {"path": problem.file or "", "lines": {"begin": problem.line or 1}},
+        }
+        for problem, fingerprint in zip(problems, fingerprints(problems), strict=True)
+    ]
+    return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def junit(problems: Sequence[Problem], sources: Mapping[str, str]) -> str:
+    """Return JUnit XML with a case for each file of `sources`: it fails by its errors, warnings are its output."""
+    found: dict[str, list[Problem]] = {name: [] for name in sources}
+    for problem in problems:
+        found.setdefault(problem.file or "(flow)", []).append(problem)
+    cases = [_case(name, about, sources.get(name)) for name, about in found.items()]
+    return document("mainstem validate", [Suite("flows", cases)])
+
+
+def _case(name: str, problems: Sequence[Problem], source: str | None) -> Case:
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    others = [problem for problem in problems if problem.severity is not Severity.ERROR]
+    return Case(
+        name,
+        "flows",
+        failure=f"{_count(len(errors), 'problem')}: {errors[0].sentence}" if errors else None,
+        detail="\n".join(block(problem, source) for problem in errors),
+        output="\n".join(block(problem, source) for problem in others),
+        file=name,
+        line=errors[0].line if errors else None,
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -52,7 +52,24 @@ def load(source: str | bytes, *, file: str | None = None) -> Document:
     Raises:
         FlowError: `yaml.*`, with every problem that was found and its place.
     """
-    documents = load_all(source, file=file)
+    return _only(load_all(source, file=file), file)
+
+
+def examine(source: str | bytes, *, file: str | None = None) -> tuple[Document, list[Problem]]:
+    """Return the one document of `source` with the problems that still let it be read (keys that stand twice, tags).
+
+    Whoever looks for all problems of a file goes on with the document; to use it, call `load`.
+
+    Raises:
+        FlowError: as `load`, when the problems leave no document.
+    """
+    documents, problems = _read(source, file)
+    if problems and not documents:
+        raise _gathered(problems)
+    return _only(documents, file), problems
+
+
+def _only(documents: list[Document], file: str | None) -> Document:
     if not documents:
         raise _error("yaml.document.empty", "the file holds no YAML document", Mark(1, 1), file)
     if len(documents) > 1:
@@ -72,6 +89,13 @@ def load_all(source: str | bytes, *, file: str | None = None) -> list[Document]:
     Raises:
         FlowError: `yaml.*`, with every problem that was found and its place.
     """
+    documents, problems = _read(source, file)
+    if problems:
+        raise _gathered(problems)
+    return documents
+
+
+def _read(source: str | bytes, file: str | None) -> tuple[list[Document], list[Problem]]:
     text = _text(source, file)
     _count_brackets(text, file)
     reader = _Reader(file)
@@ -82,10 +106,12 @@ def load_all(source: str | bytes, *, file: str | None = None) -> list[Document]:
     except yaml.YAMLError as error:
         reader.problems.append(_syntax_problem(error, text, file))
         documents = []
-    if reader.problems:
-        first = reader.problems[0]
-        raise FlowError(first.code, first.message, hint=first.hint, problems=reader.problems)
-    return documents
+    return documents, reader.problems
+
+
+def _gathered(problems: list[Problem]) -> FlowError:
+    first = problems[0]
+    return FlowError(first.code, first.message, hint=first.hint, problems=problems)
 
 
 def scalar(text: str) -> Any:
@@ -330,9 +356,10 @@ class _Reader:
         return (*frame.path, frame.key if isinstance(frame.value, dict) else len(frame.value))  # type: ignore[arg-type]  # a value in a map comes after its key
 
     def _mark(self, path: Path, mark: Mark) -> None:
-        self._positions.values[path] = mark
+        # Of a key that stands twice the first value is kept, and so is its place.
+        self._positions.values.setdefault(path, mark)
         if self._stack and self._stack[-1].key_mark is not None:
-            self._positions.keys[path] = self._stack[-1].key_mark
+            self._positions.keys.setdefault(path, self._stack[-1].key_mark)
 
     def _put(self, value: Any, mark: Mark | None, height: int = 0) -> None:
         if mark is not None:

@@ -9,8 +9,8 @@ from typing import Any
 from runner.errors import FlowError, Problem, Severity
 from runner.flows import dialect, plugin_defaults, registry
 from runner.flows.build import Builder, field_names
-from runner.flows.check import check_flow
-from runner.flows.loader import load
+from runner.flows.check import Places, check_flow
+from runner.flows.loader import examine
 from runner.flows.models import Flow
 from runner.flows.plugin_defaults import Default
 from runner.flows.registry import TypeKind
@@ -52,13 +52,14 @@ def parse_flow(
         defaults: plugin defaults from outside the file, nearest namespace first.
     """
     try:
-        document = load(source, file=file)
+        document, problems = examine(source, file=file)
     except FlowError as error:
         return Parsed(None, error.problems)
     if not isinstance(document.value, dict):
         mark = document.positions.at(())
         message = "a flow is a map with `id`, `namespace` and `tasks`"
-        return Parsed(None, (Problem("flow.document.invalid", message, file=file, line=mark.line, column=mark.column),))
+        problems.append(Problem("flow.document.invalid", message, file=file, line=mark.line, column=mark.column))
+        return Parsed(None, _sorted(problems))
     positions = document.positions
     tree, moved = dialect.rewrite(document.value)
     positions.moves.append(moved)
@@ -68,12 +69,11 @@ def parse_flow(
     positions.moves.append(moved)
     builder = Builder(positions, file=file, strict=strict)
     flow = builder.flow(tree)
-    problems = list(builder.problems)
+    problems += builder.problems
     if strict:
         text = source.decode() if isinstance(source, bytes) else source
         problems += TemplateCheck(text, positions, file).problems(tree)
-        if flow is not None:
-            problems += check_flow(flow, builder.paths, positions, file)
+        problems += check_flow(flow, Places(positions, builder.paths, builder.faulty, file))
     is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
     return Parsed(flow if is_valid else None, _sorted(problems))
 

@@ -70,12 +70,10 @@ class TemplateCheck:
 
         known = Known(frozenset(_task_ids(tree)), frozenset(_input_ids(tree)))
         for path, text in _strings(tree):
-            found = check_template(text)
-            for finding in found:
+            for finding in check_template(text):
                 mark = self.place(path, text, finding.line, _name_column(text, finding.line, finding.column))
                 yield self._problem(finding.code, finding.message, mark, finding.hint, Severity.ERROR)
-            if not found:
-                yield from self._references(path, text, known)
+            yield from self._references(path, text, known)
 
     def place(self, path: Path, text: str, line: int, column: int) -> Mark:
         """Return the place in the file of a line and column (from 1) inside the string at `path`."""

@@ -85,6 +85,86 @@ def test_flows_are_checked_together(flows: Path) -> None:
     assert f"::error file={flows}/other.yaml,title=flow.id.duplicate::" in result.output
 
 
+FIVE = """\
+id: five
+namespace: company
+tasks:
+  - id: fetch
+    type: core.http.Requst
+    uri: https://example.com
+  - id: say
+    type: core.log.Log
+    message: "{{ outputs.fetch.body | uper }}"
+    timeuot: PT5M
+  - id: say
+    type: core.log.Log
+    message: done
+triggers:
+  - id: daily
+    type: core.trigger.Schedule
+    cron: "0 25 * * *"
+"""
+
+
+def test_five_mistakes_of_one_file_are_named_at_once_each_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "five.yaml"
+    file.write_text(FIVE)
+
+    result = _run(file, "--json")
+
+    told = [(problem["line"], problem["code"], problem["hint"]) for problem in json.loads(result.output)]
+    assert told == [
+        (5, "task.type.unknown", "did you mean 'core.http.Request'?"),
+        (9, "expression.filter.unknown", "did you mean `upper`?"),
+        (10, "task.property.unknown", "did you mean 'timeout'?"),
+        (11, "task.id.duplicate", "ids are unique in a flow"),
+        (17, "cron.invalid", "write minute, hour, day of month, month and day of week, such as `0 9 * * 1-5`"),
+    ]
+
+
+@pytest.mark.parametrize("style", ["text", "json", "sarif", "github", "gitlab", "junit"])
+def test_every_form_tells_every_problem_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    (tmp_path / "five.yaml").write_text(FIVE)
+    monkeypatch.chdir(tmp_path)
+
+    result = _run("five.yaml", "--format", style)
+
+    assert result.exit_code == 1
+    for code in ("task.type.unknown", "task.property.unknown", "task.id.duplicate", "cron.invalid"):
+        assert code in result.output
+    place = {
+        "text": "five.yaml:17:11",
+        "json": '"line": 17',
+        "sarif": '"startLine": 17',
+        "github": "line=17,",
+        "gitlab": '"begin": 17',
+        "junit": "five.yaml:17:11",
+    }
+    assert place[style] in result.output
+
+
+def test_machines_get_paths_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my flows").mkdir()
+    (tmp_path / "my flows" / "five.yaml").write_text(FIVE)
+    monkeypatch.chdir(tmp_path)
+
+    sarif = json.loads(_run(tmp_path / "my flows", "--format", "sarif").output)
+    quality = json.loads(_run("./my flows/../my flows", "--format", "gitlab").output)
+
+    place = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place == {"uri": "my%20flows/five.yaml", "uriBaseId": "%SRCROOT%"}
+    assert quality[0]["location"]["path"] == "my flows/five.yaml"
+
+
+def test_the_problems_can_go_to_a_file(flows: Path, tmp_path: Path) -> None:
+    result = _run(flows, "--format", "junit", "--output", tmp_path / "report.xml")
+
+    assert (result.exit_code, result.output) == (0, "")
+    assert (tmp_path / "report.xml").read_text().startswith('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites')
+
+
 def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
     assert _run(tmp_path / "nothing").exit_code == 2
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from runner.errors import Problem, Severity
-from runner.flows.diagnostics import as_json, block, github, summary
+from runner.flows.diagnostics import as_json, block, github, gitlab, junit, summary
 
 SOURCE = 'id: a\ntasks:\n  - id: one\n    type: core.log.Lgo\n    message: "hi there"\n'
 
@@ -100,3 +101,41 @@ def test_github_annotations_escape_what_ends_a_command() -> None:
     problem = Problem("a.b", "50%\nnext", Severity.WARNING, "x,y:z.yaml", 3, 4, "hint")
 
     assert github(problem) == "::warning file=x%2Cy%3Az.yaml,line=3,col=4,title=a.b::50%25%0Anext; hint"
+
+
+def test_gitlab_gets_a_fingerprint_that_outlives_a_move_of_the_line() -> None:
+    here, twice, moved = (Problem("a.b", "m in line 3", file="f.yaml", line=line) for line in (3, 5, 30))
+
+    before, after = json.loads(gitlab([here, twice])), json.loads(gitlab([moved]))
+
+    assert before[0]["fingerprint"] == after[0]["fingerprint"]
+    assert before[0]["fingerprint"] != before[1]["fingerprint"]
+    assert before[0]["location"] == {"path": "f.yaml", "lines": {"begin": 3}}
+    assert (before[0]["check_name"], before[0]["severity"]) == ("a.b", "major")
+
+
+def test_gitlab_gets_a_line_for_a_problem_of_the_whole_file() -> None:
+    report = json.loads(gitlab([Problem("a.b", "m", Severity.WARNING, "f.yaml", hint="do x")]))
+
+    assert report[0]["location"]["lines"] == {"begin": 1}
+    assert (report[0]["severity"], report[0]["description"]) == ("minor", "m; do x")
+
+
+def test_junit_has_a_case_for_each_file_and_fails_those_with_errors() -> None:
+    problems = [
+        Problem("a.b", "bad \x00<&>", file="x.yaml", line=1, column=1),
+        Problem("a.c", "worse", file="x.yaml", line=2, column=1),
+        Problem("a.d", "mind this", Severity.WARNING, "y.yaml", 1, 1),
+    ]
+
+    root = ET.fromstring(junit(problems, {"x.yaml": "id: a\n", "y.yaml": "id: b\n", "z.yaml": ""}))
+
+    assert root.attrib == {
+        "name": "mainstem validate", "tests": "3", "failures": "1", "errors": "0", "skipped": "0", "time": "0.000",
+    }  # fmt: skip
+    failed, warned, clean = root.iter("testcase")
+    assert failed.find("failure") is not None
+    assert failed.find("failure").attrib == {"message": "2 problems: bad \\u0000<&>"}  # type: ignore[union-attr] # seen above
+    assert "x.yaml:2:1  a.c" in (failed.findtext("failure") or "")
+    assert (warned.find("failure"), "mind this" in (warned.findtext("system-out") or "")) == (None, True)
+    assert list(clean) == []

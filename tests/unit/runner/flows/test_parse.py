@@ -170,12 +170,48 @@ def test_a_document_that_is_no_map_is_no_flow(source: str) -> None:
 
 
 def test_yaml_problems_come_back_as_problems() -> None:
-    parsed = parse_flow("id: a\nid: b\n", file="x.yaml")
+    parsed = parse_flow("id: 'a\n", file="x.yaml")
 
     assert parsed.flow is None
     assert [(problem.code, problem.line, problem.file) for problem in parsed.problems] == [
-        ("yaml.key.duplicate", 2, "x.yaml")
+        ("yaml.syntax.invalid", 2, "x.yaml")
     ]
+
+
+def test_a_key_that_stands_twice_hides_no_other_problem() -> None:
+    assert _problems("id: a\nid: b\nnamespace: x\ntasks:\n  - {id: one, type: core.log.Log, mesage: hi}\n") == [
+        (2, 1, "yaml.key.duplicate"),
+        (5, 5, "task.property.missing"),
+        (5, 35, "task.property.unknown"),
+    ]
+
+
+def test_the_first_value_of_a_key_that_stands_twice_is_the_one_that_is_looked_at() -> None:
+    source = HEAD + SLEEP + "    description: '{{ inputs.x }}'\n    runIf: '{{ 1 | uper }}'\n    runIf: 'true'\n"
+
+    assert _problems(source) == [(8, 20, "expression.filter.unknown"), (9, 5, "yaml.key.duplicate")]
+
+
+def test_a_refused_task_is_still_looked_at_beside_the_others() -> None:
+    source = HEAD + "tasks:\n  - {id: one, type: core.log.Lgo}\n  - {id: one, type: core.log.Log, mesage: hi}\n"
+
+    codes = [problem.code for problem in parse_flow(source).problems]
+
+    assert codes == ["task.type.unknown", "task.property.missing", "task.id.duplicate", "task.property.unknown"]
+
+
+def test_what_follows_from_a_refused_property_is_not_told_as_well() -> None:
+    source = HEAD + "tasks:\n  - {id: one, type: core.flow.Switch, value: x, cases: 5}\n"
+
+    assert [problem.code for problem in parse_flow(source).problems] == ["task.property.invalid"]
+
+
+def test_a_bad_cron_does_not_hide_a_bad_time_zone() -> None:
+    source = (
+        HEAD + SLEEP + "triggers:\n  - {id: t, type: core.trigger.Schedule, cron: '61 * * * *', timezone: Mars/One}\n"
+    )
+
+    assert [problem.code for problem in parse_flow(source).problems] == ["cron.invalid", "zone.unknown"]
 
 
 def test_require_raises_with_all_problems() -> None:
