@@ -208,6 +208,7 @@ class TaskContext:
         values = {"type": self.host.settings.default_task_runner} if spec is None else self.render_deep(dict(spec))
         name = str(values.get("type", ""))
         try:
+            self._demand_one_owner(canonical_name(name))
             return runner_class(name).model_validate({**values, "type": canonical_name(name)})
         except TaskRunnerError as error:
             raise TaskError(error.code, error.message, hint=error.hint) from None
@@ -215,6 +216,18 @@ class TaskContext:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise TaskError("runner.property.invalid", f"taskRunner.{where}: {first['msg']}") from None
+
+    def _demand_one_owner(self, name: str) -> None:
+        """Refuse the process runner where flows of several repositories could read one another's files and secrets."""
+        from task_runners.errors import TaskRunnerError
+
+        if name != "core.runner.Process" or self.host.settings.process_runner.shared or self.host.repositories() < 2:
+            return
+        raise TaskRunnerError(
+            "runner.process.shared",
+            "flows of several repositories run here, and the process runner does not keep them apart",
+            hint="use the Docker runner, or set processRunner.shared if their authors may see one another's work",
+        )
 
     def run_command(self, runner: TaskRunner, **spec: Any) -> TaskResult:
         """Run a command through a task runner with this attempt's directory, logs and cancellation.

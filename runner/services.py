@@ -66,6 +66,8 @@ class Host:
     runs_of: Callable[[str], Sequence[TaskRun]] = lambda _id: ()
     error_logs_of: Callable[[str], Sequence[LogEntry]] = lambda _id: ()
     uid_of: Callable[[str], int | None] = lambda _namespace: None
+    repositories: Callable[[], int] = lambda: 1
+    """How many repositories have flows here."""
     store: Store | None = None
 
     @classmethod

@@ -30,79 +30,125 @@ class ProcessRunnerSettings(_Part):
     """The process runner: it isolates failures, not people (see `docs/security.md`)."""
 
     shared: bool = False
+    """Whether it may serve flows of several repositories, whose authors then see one another's work."""
     uid_base: int = 200_000
+    """When the server is root, tasks run as users from this number on: one for each namespace."""
 
 
 class ReportSettings(_Part):
     """What is committed back, and for how long it stays."""
 
     enabled: bool = True
+    """Whether ended executions are reported."""
     branch: str = "mainstem-reports"
+    """The branch that reports are committed to."""
     interval_s: float = 10.0
+    """Seconds between two commits, at the least."""
     retention_days: int = 30
+    """Days after which a run leaves the branch."""
     max_pages: int = 2_000
+    """Pages of single runs that are kept; the oldest leave first."""
     max_rows_per_hour: int = 10_000
+    """Runs an hour that get a row of their own; beyond, exact counts for each flow."""
     include: Literal["default", "all"] = "default"
+    """Which runs get a page: `default` (failed, warning, changed and recent ones) or `all`."""
 
 
 class RepositorySettings(_Part):
     """A repository declared in the settings file; credentials may name variables as `${NAME}`."""
 
     name: str
+    """How environments, URLs and commands call it: letters, digits, `-` and `_`."""
     url: str
+    """Where it is: `https://`, `http://`, `ssh://`, `user@host:path` or `file://`."""
     kind: str = "generic"
+    """The forge behind the URL; it decides the user name that goes with a token, and how webhooks are read."""
     username: str | None = None
+    """User name for HTTP; without it the one that the kind of forge expects beside a token."""
     password: str | None = None
+    """Password or token for HTTP."""
     ssh_key: str | None = None
+    """A private key, or the path of its file."""
     webhook_secret: str | None = None
+    """Secret that signs the deliveries of the forge."""
     previous_webhook_secret: str | None = None
+    """Secret that is still accepted while a new one is brought in."""
     interval_s: int = 60
+    """Seconds between two looks at the remote, whether or not a webhook came."""
 
 
 class EnvironmentSettings(_Part):
     """An environment declared in the settings file."""
 
     name: str
+    """How commands, reports and URLs call it."""
     repository: str
+    """The name of a repository; `hosted` is the one that `mainstem up` serves."""
     ref: str = "refs/heads/main"
+    """The branch or tag that it follows."""
     path: str = "flows"
+    """The folder of the flows."""
     namespaces: tuple[str, ...] = ("*",)
+    """Namespaces that its flows may have, each with all below it; `*` is all."""
     writes: Literal["commit", "propose", "refuse"] = "commit"
+    """What the API does with a write: `commit`, or `refuse`."""
     reject_invalid: bool = False
+    """Whether the hosted repository refuses a push that is not valid, instead of keeping it inactive."""
     reports: bool = True
+    """Whether its runs are reported."""
 
 
 class Settings(_Part):
-    """Everything that can be set; every field has a heading in `docs/reference/settings.md`."""
+    """Everything that can be set; `docs/reference/settings.md` is made from the texts below."""
 
     home: Path = Path(".mainstem")
+    """The folder with everything the server keeps: database, hosted repository, mirrors, storage, token, key."""
     work: Path | None = None
+    """The folder for working directories of tasks; without it one in the temporary folder, named by the home."""
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = DEFAULT_PORT
+    """The port to listen on; 0 takes a free one."""
     url: str | None = None
-    internal_url: str | None = None
+    """The public address, which links in answers and reports begin with; without it host and port."""
     insecure: bool = False
+    """Whether `host` may be an address that other machines reach. Put TLS in front."""
     database: str | None = None
+    """The URL of the database; without it SQLite in the home. `postgresql://…` needs the extra `postgres`."""
     broker: str | None = None
+    """The URL of a Redis or Valkey, 7.0 or newer, for servers of several processes; `mainstem up` has its own."""
     storage: str | None = None
+    """Where files of executions are: a path, `file://`, or the URL of an installed storage; else in the home."""
     default_task_runner: str = "process"
+    """The task runner of script tasks that name none."""
     workers: int = Field(default=8, ge=1, le=256)
+    """How many tasks run at the same time in one process, 1 to 256."""
     zone: str = "UTC"
-    poll_interval_s: int = 60
+    """The time zone of schedules and dates that name none."""
     max_backlog: int = 20_000
+    """How many executions may wait; beyond, new ones are answered 503 with a time to come back."""
     recover_missed_schedules: Literal["ALL", "LAST", "NONE"] = "ALL"
+    """Which missed dates of a schedule that does not say it are made up for at the start: `ALL`, `LAST` or `NONE`."""
     grace_period_s: float = 30.0
+    """Seconds that a server which stops waits for running tasks before it hands them back."""
     globals: dict[str, Any] = Field(default_factory=dict)
+    """Values that expressions find under `globals`."""
     environment_name: str | None = None
-    trusted_proxies: tuple[str, ...] = ()
+    """The name that expressions find as `kestra.environment`, and the API shows."""
     allow_private_addresses: bool = True
+    """Whether HTTP tasks may reach private and loopback addresses; link-local ones they never may."""
     docker_volumes: bool = False
+    """Whether containers of tasks may mount folders of the host."""
     docker_privileged: bool = False
+    """Whether containers of tasks may be privileged."""
     process_runner: ProcessRunnerSettings = ProcessRunnerSettings()
+    """The process runner."""
     reports: ReportSettings = ReportSettings()
+    """The branch of reports."""
     repositories: tuple[RepositorySettings, ...] = ()
+    """Repositories to follow."""
     environments: tuple[EnvironmentSettings, ...] = ()
-    test_faults: str | None = None
+    """What is active from which repository. Without any: `default`, which follows `main` of the hosted repository."""
 
     @property
     def database_url(self) -> str:

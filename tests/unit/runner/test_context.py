@@ -326,3 +326,16 @@ def test_a_body_sees_the_variables_that_name_it(host: Host, logs: list[LogEntry]
         )
 
     assert "0 32 mine" in [entry.message for entry in logs]
+
+
+def test_the_process_runner_refuses_to_serve_flows_of_several_repositories(host: Host) -> None:
+    shared = Settings(home=host.settings.home, work=host.settings.work, process_runner={"shared": True})
+    several = replace(host, repositories=lambda: 2)
+
+    with pytest.raises(TaskError) as refused:
+        context(several).task_runner(None)
+    allowed = context(replace(several, settings=shared)).task_runner(None)
+    container = context(several).task_runner({"type": "docker"})
+
+    assert refused.value.code == "runner.process.shared"
+    assert (allowed.type, container.type) == ("core.runner.Process", "scripts.runner.docker.Docker")

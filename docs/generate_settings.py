@@ -1,0 +1,112 @@
+"""Writes `docs/reference/settings.md` from the settings: `python docs/generate_settings.py`."""  # noqa: INP001 - a program, no package
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+import runner.settings
+from runner.settings import Settings
+
+PAGE = Path(__file__).parent / "reference" / "settings.md"
+
+_INTRODUCTION = """# Settings
+
+Each of these overrules the one before: the defaults below, a file, the environment, options of the command line. The
+file is `mainstem.yaml` in the current folder, or what `MAINSTEM_SETTINGS` or `--settings` names. An unknown name in it
+is an error, `settings.invalid`.
+
+```yaml
+# mainstem.yaml
+url: https://flows.example.org
+workers: 16
+reports:
+  retentionDays: 90
+```
+
+A variable whose text begins with `{` or `[` is read as YAML: `MAINSTEM_REPORTS={retentionDays: 90}`.
+"""
+
+_OTHERS = """
+## Other variables
+
+| variable | meaning |
+|---|---|
+| `MAINSTEM_SETTINGS` | the settings file |
+| `MAINSTEM_URL`, `MAINSTEM_TOKEN` | the server that the command line talks to, and the token for it |
+| `SECRET_<KEY>` | a secret of all namespaces in base64, for `secret('KEY')` |
+| `ENV_<NAME>`, `KESTRA_<NAME>` | what expressions find as `envs.name` |
+
+`secrets.yaml` in the home holds secrets by namespace: a map of namespaces, each a map of keys and texts. Other users
+must not be able to read it.
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    texts = _docstrings()
+    parts = [_INTRODUCTION, "\n## Settings of a server\n", _table(Settings, texts, variable=True)]
+    for name, field in Settings.model_fields.items():
+        part = _part(field)
+        if part is not None:
+            key = Settings.model_fields[name].alias or name
+            title = f"`{key}`, a list" if _is_list(field) else f"`{key}`"
+            parts.append(f"\n## {title}\n\n{inspect.getdoc(part)}\n")
+            parts.append(_table(part, texts, variable=False))
+    return "".join([*parts, _OTHERS])
+
+
+def _docstrings() -> dict[tuple[str, str], str]:
+    """Return the text below each field by class and field. Read from the source, so that it costs no time at start."""
+    found = {}
+    for cls in ast.parse(inspect.getsource(runner.settings)).body:
+        body = cls.body if isinstance(cls, ast.ClassDef) else []
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[cls.name, ast.unparse(field.target)] = str(text.value.value)
+    return found
+
+
+def _table(model: type[BaseModel], texts: dict[tuple[str, str], str], *, variable: bool) -> str:
+    head = ["name", *(["variable"] if variable else []), "default", "meaning"]
+    rows = [
+        [
+            f"`{field.alias or name}`",
+            *([f"`MAINSTEM_{name.upper()}`"] if variable else []),
+            _default(field),
+            texts[model.__name__, name],
+        ]
+        for name, field in model.model_fields.items()
+    ]
+    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rows])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "see below"
+    if value is None or value in ((), {}):
+        return ""
+    return f"`{value if isinstance(value, str | Path) else json.dumps(value)}`"
+
+
+def _part(field: FieldInfo) -> type[BaseModel] | None:
+    candidates: tuple[Any, ...] = (field.annotation, *get_args(field.annotation))
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return field.get_default(call_default_factory=True) == ()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
