@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,23 +16,27 @@ from tests.conformance.matching import mismatch
 from tests.conformance.result import CaseResult
 from tests.conformance.services import scope_of
 
+AREA = "rendering"
 _ZONE = ZoneInfo("UTC")
 
 
-def run(suite: Path) -> list[CaseResult]:
-    """Return what became of each case of `suite/expressions.json`, in its order; nothing if there is no such file."""
+def run(suite: Path, is_wanted: Callable[[str], bool] = lambda _name: True) -> Iterator[CaseResult]:
+    """Yield what became of each wanted case of `suite/expressions.json`, in its order; nothing without such a file."""
     path = suite / "expressions.json"
-    if not path.is_file():
-        return []
-    return [run_case(case) for case in json.loads(path.read_text(encoding="utf-8"))]
+    if path.is_file():
+        cases = json.loads(path.read_text(encoding="utf-8"))
+        yield from (run_case(case) for case in cases if is_wanted(case["id"]))
 
 
 def run_case(case: dict[str, Any]) -> CaseResult:
     """Return what became of one case."""
-    result = CaseResult(case["id"], "expression", "passed")
+    result = CaseResult(case["id"], AREA, "passed")
     if case.get("unsupported"):
         return replace(result, outcome="skipped", detail=str(case["unsupported"]))
-    problem = _problem(case)
+    try:
+        problem = _problem(case)
+    except Exception as error:  # noqa: BLE001 - one case must not end the run
+        problem = f"the runner failed: {type(error).__name__}: {error}"
     if case.get("optional"):
         return replace(result, outcome="optional", detail=problem or "passed")
     return result if problem is None else replace(result, outcome="failed", detail=problem)
