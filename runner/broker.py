@@ -8,6 +8,7 @@ and its acknowledgements, delays, retries and dead letters would repeat what the
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -21,6 +22,13 @@ from dramatiq.message import Message
 NAMESPACE = "mainstem"
 MOST_WAITING = 100_000  # messages kept in one queue; older ones are dropped, since the store rings again
 _TIMEOUT_MS = 1_000
+_ANSWER_S = 10.0  # the longest wait for a server that hangs or cannot be reached any more
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a client that gives up after ten seconds on a server that does not answer."""
+    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return redis.Redis.from_url(url, socket_timeout=_ANSWER_S, socket_connect_timeout=5, **options)
 
 
 class DoorbellBroker(Broker):
@@ -29,8 +37,9 @@ class DoorbellBroker(Broker):
     def __init__(self, url: str) -> None:
         # No default middleware: the store keeps time limits, retries and results.
         super().__init__(middleware=[])
-        self.client = redis.Redis.from_url(url, socket_timeout=None, socket_connect_timeout=5)
+        self.client = connect(url)
         self.queues: set[str] = set()
+        self.is_quiet = False
 
     def key(self, queue_name: str) -> str:
         """Return the Redis key of a queue."""
@@ -85,6 +94,10 @@ class DoorbellBroker(Broker):
         """Return how many messages wait in a queue."""
         return int(self.client.llen(self.key(queue_name)))
 
+    def quiet(self) -> None:
+        """Let the consumers of this process take no further messages: others are to have them."""
+        self.is_quiet = True
+
     def close(self) -> None:
         """Let go of the connections."""
         self.client.close()
@@ -109,7 +122,9 @@ class _DoorbellConsumer(Consumer):
     nack = ack
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Forget prefetched messages of a worker that stops: the store rings for them again."""
+        """Put back the messages that a worker which stops has not begun with, for others to take."""
+        with contextlib.suppress(redis.RedisError):  # the store rings for them again
+            self._broker.enqueue_many([proxy._message for proxy in messages])  # noqa: SLF001 - it has no other door
 
     def __next__(self) -> MessageProxy | None:
         if not self._fetched:
@@ -125,6 +140,9 @@ class _DoorbellConsumer(Consumer):
             if self._outstanding >= self._prefetch and not self._room.wait_for(
                 lambda: self._outstanding < self._prefetch, self._timeout_s
             ):
+                return []
+            if self._broker.is_quiet:
+                self._room.wait(self._timeout_s / 10)
                 return []
             room = self._prefetch - self._outstanding
         try:

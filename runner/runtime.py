@@ -15,15 +15,18 @@ from typing import Any
 import dramatiq
 
 from runner.broker import DoorbellBroker, make_worker
+from runner.errors import MainstemError
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
+from runner.executions.models import OUTBOX_ADVANCE
 from runner.flows.catalogue import Catalogue
+from runner.news import CHANGED, STOP, TIMERS, News
 from runner.ringer import Ringer
 from runner.scheduler import Scheduler
 from runner.services import Host
 from runner.settings import Settings
 from runner.store import Store
-from runner.sweeper import Sweeper
+from runner.sweeper import LOST_AFTER_S, Sweeper
 from runner.worker import HEARTBEAT_S, Worker
 
 log = logging.getLogger(__name__)
@@ -32,15 +35,18 @@ EXECUTIONS_QUEUE = "executions"
 TASKS_QUEUE = "tasks"
 
 _ENGINE_THREADS = 2
+_FENCE_EVERY_S = 0.5
 _MESSAGES_OUT = 3  # of executions at a time; see runner.ringer
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What a process takes part in; the embedded server does all of it."""
+    """What a process takes part in; the embedded server does all of it, and nobody else does (`is_alone`)."""
 
+    serves: bool = True
     works: bool = True
     schedules: bool = True
+    syncs: bool = True
     is_alone: bool = True
 
 
@@ -60,16 +66,29 @@ class Runtime:
         self.engine = Engine(store, catalogue, host, self, max_backlog=settings.max_backlog)
         self.worker = Worker(self.engine)
         self.effects = Effects(self.engine)
-        self.sweeper = Sweeper(self.engine, self.effects, own_worker=self.worker.id)
+        self.sweeper = Sweeper(self.engine, self.effects, own_worker=lambda: self.worker.id)
         cap = _MESSAGES_OUT if roles.is_alone else None
         self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
         self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
         self.scheduler = Scheduler(self.engine, store, catalogue, settings, host.clock) if roles.schedules else None
+        self.news = None if roles.is_alone else self._make_news(broker_url)
         self._dramatiq: list[dramatiq.Worker] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self.engine.backlog = lambda: self._ring_executions.waiting
+        self._backlog = 0
+        self.engine.backlog = lambda: max(self._ring_executions.waiting, self._backlog)
+
+    def _make_news(self, broker_url: str) -> News:
+        news = News(broker_url)
+        self.engine.changes.relay = lambda execution_id: news.tell(CHANGED, [execution_id])
+        if self.roles.serves:
+            news.on(CHANGED, self._heard_changes)
+        if self.roles.works:
+            news.on(STOP, self.worker.stop_runs)
+        if self.scheduler is not None:
+            news.on(TIMERS, lambda _texts: self.ring_timers())
+        return news
 
     # ---------------------------------------------------------------- life
 
@@ -89,6 +108,12 @@ class Runtime:
             self._spawn("effects", self._follow_up)
             self._spawn("sweeper", self._sweep)
             self.sweeper.recover(alone=self.roles.is_alone)
+            if not self.roles.is_alone:
+                self._spawn("fence", self._fence)
+        if self.roles.serves and not self.roles.is_alone:
+            self._spawn("backlog", self._count_backlog)
+        if self.news is not None:
+            self.news.start()
         if self.scheduler is not None:
             self.scheduler.start()
 
@@ -97,6 +122,7 @@ class Runtime:
         if self.scheduler is not None:
             self.scheduler.stop()
         if self.roles.works:
+            self._tasks.quiet()
             self.worker.drain(grace_s)
         self._stopping.set()
         self._wake.set()
@@ -106,6 +132,8 @@ class Runtime:
             each.stop(timeout=5_000)
         for thread in self._threads:
             thread.join(timeout=5)
+        if self.news is not None:
+            self.news.stop()
         self._executions.close()
         self._tasks.close()
         self.store.flush()
@@ -127,11 +155,20 @@ class Runtime:
         """Return what keeps this process from working, one sentence each."""
         import redis
 
+        found = []
         try:
             self._executions.client.ping()
         except redis.RedisError as error:
-            return [f"the broker does not answer: {error}"]
-        return []
+            found.append(f"the broker does not answer: {error}")
+        try:
+            self.store.read(lambda db: db.flows.generation())
+        except MainstemError as error:
+            found.append(error.message)
+        if self.roles.works and self.worker.silent_s > LOST_AFTER_S:
+            found.append(f"no heartbeat has reached the store for {self.worker.silent_s:.0f} s")
+        if self.worker.is_draining:
+            found.append("the process is draining")
+        return found
 
     # ---------------------------------------------------------------- the doorbell
 
@@ -151,10 +188,15 @@ class Runtime:
         """Have the due times looked at again."""
         if self.scheduler is not None:
             self.scheduler.wake()
+        elif self.news is not None:
+            self.news.tell(TIMERS, ["changed"])
 
     def stop_runs(self, task_run_ids: Iterable[str]) -> None:
-        """Stop the bodies of these runs; workers elsewhere learn it with their next heartbeat."""
-        self.worker.stop_runs(task_run_ids)
+        """Stop the bodies of these runs; workers elsewhere learn it with their next heartbeat at the latest."""
+        ids = list(task_run_ids)
+        self.worker.stop_runs(ids)
+        if self.news is not None:
+            self.news.tell(STOP, ids)
 
     def kill_children(self, execution_id: str) -> None:
         """Kill the open executions that this one's subflow tasks wait for."""
@@ -192,6 +234,24 @@ class Runtime:
                 self.worker.beat()
             except Exception:  # a store that is away for a moment must not end the heartbeat
                 log.exception("a heartbeat failed")
+
+    def _fence(self) -> None:
+        # Beside the heartbeat, which waits for the store when that is out of reach.
+        while not self._stopping.wait(_FENCE_EVERY_S):
+            self.worker.fence()
+
+    def _count_backlog(self) -> None:
+        while not self._stopping.wait(1.0):
+            try:
+                self._backlog = self.store.read(lambda db: db.outbox.counts()).get(OUTBOX_ADVANCE, (0, None))[0]
+            except Exception:  # without a count everything is let in, as before the first one
+                log.exception("the backlog cannot be counted")
+
+    def _heard_changes(self, execution_ids: list[str]) -> None:
+        followed = self.engine.changes.followed(execution_ids)
+        if followed:
+            for execution in self.store.read(lambda db: db.executions.get_many(followed)).values():
+                self.engine.changes.deliver(execution)
 
     def _follow_up(self) -> None:
         while not self._stopping.is_set():

@@ -36,7 +36,12 @@ class Sweeper:
     """Rings again, and takes back what lost workers held. `run_once` belongs to one thread."""
 
     def __init__(
-        self, engine: Engine, effects: Effects, *, own_worker: str, monotonic: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        effects: Effects,
+        *,
+        own_worker: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._store = engine.store
@@ -67,12 +72,14 @@ class Sweeper:
     def watch_workers(self) -> None:
         """Take back the runs of workers whose heartbeat count stands still."""
         now_s = self._monotonic()
-        known = {worker.id: worker.beats for worker in self._store.read(lambda db: db.workers.all())}
+        known = self._store.read(_holders) | {
+            worker.id: worker.beats for worker in self._store.read(lambda db: db.workers.all())
+        }
         for worker_id, beats in known.items():
             seen = self._seen.get(worker_id)
             if seen is None or seen.beats != beats:
                 self._seen[worker_id] = _Seen(beats, now_s)
-            elif now_s - seen.at_s > LOST_AFTER_S and worker_id != self._own:
+            elif now_s - seen.at_s > LOST_AFTER_S and worker_id != self._own():
                 self.take_back(worker_id, "the worker stopped answering")
         for worker_id in [worker_id for worker_id in self._seen if worker_id not in known]:
             del self._seen[worker_id]
@@ -95,11 +102,16 @@ class Sweeper:
         With `alone` this process is the only server (it holds the lock of the home), so every other worker is dead.
         """
         if alone:
-            for worker in self._store.read(lambda db: db.workers.all()):
-                if worker.id != self._own:
-                    self.take_back(worker.id, "the server was restarted")
+            known = {worker.id for worker in self._store.read(lambda db: db.workers.all())}
+            for worker_id in (known | self._store.read(_holders).keys()) - {self._own()}:
+                self.take_back(worker_id, "the server was restarted")
         self._engine.ring(self._store.read(lambda db: db.executions.open_ids()))
         self.ring_again(0)
+
+
+def _holders(db: Session) -> dict[str, int]:
+    """Return workers that hold runs, with a count that never moves: one that is not known any more cannot beat."""
+    return dict.fromkeys(db.claims.holders(), -1)
 
 
 def _release(db: Session, run: TaskRun, now: datetime, reason: str) -> bool:

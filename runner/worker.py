@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,11 @@ from task_runners.spec import JobHandle
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
+FENCE_S = 5.0  # bodies are told to end so long after the last heartbeat: they are gone before others may take over
 MAX_LOSSES = 3  # a body that took its worker down this often is not started again
+DRAINED = "worker drained"
+_LOST = frozenset({"LOST", "runner.supervisor.lost"})  # nobody saw how the body ended, or whether it began
+_END_S = 10.0  # bodies have five seconds between SIGTERM and SIGKILL
 
 
 @dataclass(slots=True)
@@ -47,16 +51,20 @@ class Claim:
     cancelled: threading.Event = field(default_factory=threading.Event)
     is_current: bool = True  # False once the claim is known to be over: nothing more may be written
     timed_out: bool = False
+    given_up: str | None = None  # why the run is handed back once its body has ended
 
 
 class Worker:
     """Carries out task runs on the threads that call `work`. Safe for any number of them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.id = new_id()
         self.engine = engine
         self._store = engine.store
+        self._monotonic = monotonic
         self._claims: dict[str, Claim] = {}
+        self._unclaimed: set[tuple[str, int]] = set()
+        self._beaten_at = monotonic()
         self._lock = threading.Lock()
         self._draining = False
         self._hurried = False
@@ -67,20 +75,68 @@ class Worker:
         """Make this worker known; its heartbeat begins with the first `beat`."""
         row = WorkerRow(self.id, socket.gethostname(), os.getpid(), self.engine.host.clock())
         self._store.write(lambda db: db.workers.register(row))
+        self._beaten_at = self._monotonic()
 
     def beat(self) -> None:
-        """Count one heartbeat, and give up claims that others have taken over."""
-        known = self._store.write(lambda db: db.workers.beat(self.id))
+        """Count one heartbeat; stop what was killed, give up what others have taken over, give back what got lost."""
+        begun = self._monotonic()
+        if not self._store.write(lambda db: db.workers.beat(self.id)):
+            self._begin_anew()
+            return
+        self._beaten_at = begun
         with self._lock:
             claims = list(self._claims.values())
-        if not claims:
-            return
-        current = {run.id: run for run in self._store.read(lambda db: db.claims.owned_by(self.id))} if known else {}
+        owned, killed = self._store.read(lambda db: (db.claims.owned_by(self.id), db.claims.killed(self.id)))
+        current = {run.id: run.epoch for run in owned}
         for claim in claims:
-            held = current.get(claim.run.id)
-            if held is None or held.epoch != claim.run.epoch:
-                claim.is_current = False
+            if current.get(claim.run.id) != claim.run.epoch:
+                self._give_up(claim, "another worker has it")
+            elif claim.run.id in killed:
                 claim.cancelled.set()
+        self._return_unclaimed(owned)
+
+    def _begin_anew(self) -> None:
+        """Go on under another name: others believed this worker dead and took its runs."""
+        log.warning("others took this worker for lost; it goes on as a new one", extra={"worker": self.id})
+        with self._lock:
+            claims = list(self._claims.values())
+        for claim in claims:
+            self._give_up(claim, "the worker was taken for lost")
+        self.id = new_id()
+        self.register()
+
+    def _return_unclaimed(self, owned: Sequence[TaskRun]) -> None:
+        """Give back runs that the store says are ours and nobody here carries out: a write about them got lost.
+
+        Seen at two heartbeats in a row, since a claim may be on its way from the store to its thread.
+        """
+        unclaimed = {(run.id, run.epoch) for run in owned if run.id not in self._claims}
+        for run in owned:
+            if (run.id, run.epoch) in unclaimed & self._unclaimed:
+                log.warning("a task run was lost by its worker", extra={"task_run": run.id, "worker": self.id})
+                self._release(run, "the worker could not write its result")
+        self._unclaimed = unclaimed
+
+    def fence(self) -> None:
+        """Stop all bodies when no heartbeat has reached the store for `FENCE_S`: others may soon start them anew."""
+        if self._monotonic() - self._beaten_at < FENCE_S:
+            return
+        with self._lock:
+            claims = list(self._claims.values())
+        for claim in claims:
+            if claim.given_up is None:
+                log.warning("the store is out of reach: a body is stopped", extra={"task_run": claim.run.id})
+                self._give_up(claim, "the worker did not reach the store")
+
+    @property
+    def silent_s(self) -> float:
+        """Return the seconds since the last heartbeat that reached the store."""
+        return self._monotonic() - self._beaten_at
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no more runs are claimed."""
+        return self._draining
 
     @property
     def busy(self) -> int:
@@ -88,27 +144,37 @@ class Worker:
         return len(self._claims)
 
     def drain(self, grace_s: float) -> None:
-        """Claim nothing more, let what runs finish for `grace_s` seconds, then hand it back for others to run."""
+        """Claim nothing more, let what runs finish for `grace_s` seconds, then end it and hand it back for others."""
         self._draining = True
-        deadline = time.monotonic() + grace_s
-        while self._claims and time.monotonic() < deadline and not self._hurried:
-            time.sleep(0.02)
-        for claim in list(self._claims.values()):
-            claim.is_current = False
-            claim.cancelled.set()
-            self._release(claim.run, "worker drained")
-        give_up = time.monotonic() + 5
-        while self._claims and time.monotonic() < give_up:
-            time.sleep(0.02)
+        self._wait_for_claims(grace_s, unless_hurried=True)
+        with self._lock:
+            claims = list(self._claims.values())
+        for claim in claims:
+            self._give_up(claim, DRAINED)
+        self._wait_for_claims(_END_S)
+        for claim in list(self._claims.values()):  # what cannot be ended must not keep others from going on
+            self._release(claim.run, DRAINED)
         self._store.write(lambda db: db.workers.remove(self.id))
+
+    def _wait_for_claims(self, seconds: float, *, unless_hurried: bool = False) -> None:
+        deadline = time.monotonic() + seconds
+        while self._claims and time.monotonic() < deadline and not (unless_hurried and self._hurried):
+            time.sleep(0.02)
 
     def hurry(self) -> None:
         """Let a drain wait no longer."""
         self._hurried = True
 
-    def _release(self, run: TaskRun, reason: str) -> bool:
+    def _give_up(self, claim: Claim, reason: str) -> None:
+        """Have a body ended; nothing of it counts any more, and its run is handed back when it is gone."""
+        claim.is_current = False
+        claim.given_up = claim.given_up or reason
+        claim.cancelled.set()
+
+    def _release(self, run: TaskRun, reason: str) -> None:
         now = self.engine.host.clock()
-        return self._store.write(lambda db: db.claims.release(run.id, run.epoch, now, reason))
+        if self._store.write(lambda db: db.claims.release(run.id, run.epoch, now, reason)):
+            self.engine.doorbell.ring_runs([(run.id, run.epoch, run.queue)])
 
     def stop_runs(self, task_run_ids: Iterable[str]) -> None:
         """Stop the bodies of these runs, as far as they run here."""
@@ -123,7 +189,7 @@ class Worker:
     def work(self, task_run_id: str, epoch: int) -> None:
         """Claim a submitted run and carry it out; nothing happens when somebody else has it or it is gone."""
         if self._draining:
-            return
+            return  # the row in the outbox stays, and rings again
         now = self.engine.host.clock()
         run = self._store.write(lambda db: db.claims.claim(task_run_id, epoch, self.id, now))
         if run is None:
@@ -136,6 +202,8 @@ class Worker:
         finally:
             with self._lock:
                 self._claims.pop(run.id, None)
+            if claim.given_up is not None:
+                self._release(run, claim.given_up)
         self.engine.advancer.advance([run.execution_id])
 
     def _carry_out(self, claim: Claim) -> None:
@@ -144,13 +212,22 @@ class Worker:
             return
         if loaded.execution.state is State.KILLING:
             claim.cancelled.set()
-        if claim.run.losses >= MAX_LOSSES:
+        if claim.run.losses >= MAX_LOSSES and self._is_poison(claim.run):
             message = f"the worker was lost {claim.run.losses} times while it ran this task"
             self._record(claim, Outcome({}, State.FAILED, message, failure_reason="POISON"))
             return
         outcome = self._outcome(claim, loaded)
         if claim.is_current:
+            if not self.engine.host.settings.is_embedded:
+                # Other processes read the log of a run as soon as they see its result.
+                self._store.logs.flush()
             self._record(claim, outcome)
+
+    def _is_poison(self, run: TaskRun) -> bool:
+        """Return whether a body took down its workers; those that were drained in good order do not count."""
+        attempts = self._store.read(lambda db: db.executions.attempts(run.execution_id))
+        lost = [each for each in attempts if each.task_run_id == run.id and each.state is State.KILLED]
+        return sum(each.failure_reason not in {None, DRAINED, "CANCELLED"} for each in lost) >= MAX_LOSSES
 
     def _outcome(self, claim: Claim, loaded: Loaded) -> Outcome:
         """Run the body; whatever it raises becomes a failed outcome."""
@@ -226,6 +303,8 @@ class Worker:
             message = f"the task ran longer than its timeout of {context.deadline_s:g} s"
             context.log("ERROR", message)
             return replace(outcome, state=State.FAILED, error=message, failure_reason="TIMEOUT")
+        if outcome.failure_reason in _LOST and not claim.cancelled.is_set():
+            self._give_up(claim, "its body was lost")
         if claim.cancelled.is_set():
             return replace(outcome, state=State.KILLED, error="the task was killed", failure_reason="CANCELLED")
         return outcome
@@ -255,8 +334,7 @@ class Worker:
         value = handle.as_json()
         run = claim.run
         if not self._store.write(lambda db: db.claims.save_handle(run.id, run.epoch, value)):
-            claim.is_current = False
-            claim.cancelled.set()
+            self._give_up(claim, "another worker has it")
 
     def _record(self, claim: Claim, outcome: Outcome) -> None:
         run = claim.run

@@ -19,6 +19,7 @@ from runner.store.statements import Statement
 
 _r: Final = schema.task_runs.c
 _a: Final = schema.attempts.c
+_x: Final = schema.executions.c
 _RUN: Final[Any] = sa.bindparam("run")
 _EPOCH: Final = sa.bindparam("the_epoch", type_=sa.BigInteger())
 _HELD: Final = (_r.id == _RUN, _r.epoch == _EPOCH, _r.state == State.RUNNING.value, _r.result.is_(None))
@@ -95,6 +96,24 @@ _OWNED: Final = Statement(
     .join(schema.attempts, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
     .where(_a.worker_id == sa.bindparam("worker"), _a.ended_at.is_(None))
     .order_by(_r.id)
+)
+_KILLED: Final = Statement(
+    sa.select(_r.id)
+    .join(schema.attempts, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
+    .join(schema.executions, _x.id == _r.execution_id)
+    .where(
+        _a.worker_id == sa.bindparam("worker"),
+        _a.ended_at.is_(None),
+        _r.state == State.RUNNING.value,
+        _r.result.is_(None),
+        _x.state == State.KILLING.value,
+    )
+)
+_HOLDERS: Final = Statement(
+    sa.select(_a.worker_id)
+    .distinct()
+    .join(schema.task_runs, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
+    .where(_a.ended_at.is_(None), _a.worker_id.is_not(None), _r.state == State.RUNNING.value, _r.result.is_(None))
 )
 _HANDLES: Final = Statement(
     ATTEMPTS.select(_a.worker_id == sa.bindparam("worker"), _a.ended_at.is_(None)).order_by(_a.task_run_id)
@@ -181,6 +200,14 @@ class Claims:
     def owned_by(self, worker_id: str) -> list[TaskRun]:
         """Return the runs that a worker has claimed and not ended."""
         return [RUNS.decode(row) for row in self._db.all(_OWNED, worker=worker_id)]
+
+    def killed(self, worker_id: str) -> set[str]:
+        """Return the ids of the runs of a worker whose executions are being killed."""
+        return {row[0] for row in self._db.all(_KILLED, worker=worker_id)}
+
+    def holders(self) -> set[str]:
+        """Return the ids of all workers that hold a run, those that are not known any more too."""
+        return {row[0] for row in self._db.all(_HOLDERS)}
 
     def attempts_of(self, worker_id: str) -> list[Attempt]:
         """Return the attempts of a worker that have not ended, with their handles."""

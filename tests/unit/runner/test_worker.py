@@ -1,0 +1,256 @@
+"""Workers that are killed, cut off, drained and taken for lost: the run goes on, and never twice at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.executions.creation import NewExecution
+from runner.executions.effects import Effects
+from runner.executions.models import Execution, TaskRun
+from runner.key_values import MemoryKeyValues
+from runner.local import LocalEngine
+from runner.services import Host
+from runner.settings import Settings
+from runner.states import State
+from runner.store import Session, Store
+from runner.store.records import FlowDraft
+from runner.sweeper import LOST_AFTER_S, Sweeper
+from runner.worker import DRAINED, FENCE_S, MAX_LOSSES
+from task_runners.supervisor import shared_supervisor
+
+FLOW = """\
+id: {id}
+namespace: team
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    commands:
+      - {command}
+"""
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+@dataclass
+class Place:
+    """Engines that share one store, each as if it were a process of its own."""
+
+    store: Store
+    host: Host
+    folder: Path
+    opened: list[LocalEngine]
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger"
+
+    def engine(self) -> LocalEngine:
+        local = LocalEngine(self.store, self.host)
+        self.opened.append(local)
+        return local
+
+    def flow(self, command: str, flow_id: str = "work") -> str:
+        source = FLOW.format(id=flow_id, command=command)
+        blob = hashlib.sha1(source.encode()).hexdigest()
+        draft = FlowDraft("team", flow_id, blob, source, datetime.now(UTC), "default", "c" * 40, "flows/x.yaml")
+        self.store.write(lambda db: db.flows.put(draft))
+        return flow_id
+
+    def says(self, word: str) -> str:
+        return f'echo "$MAINSTEM_EPOCH {word}" >> {self.ledger}'
+
+    def said(self) -> list[str]:
+        return self.ledger.read_text().splitlines() if self.ledger.exists() else []
+
+    def run_of(self, execution: Execution) -> TaskRun:
+        (run,) = self.store.read(lambda db: db.executions.runs(execution.id))
+        return run
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
+    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="normal")
+    host = Host.open(settings, MemoryKeyValues(), environment={"PATH": os.environ["PATH"]})
+    opened: list[LocalEngine] = []
+    yield Place(store, host, tmp_path, opened)
+    for local in opened:
+        if local._threads[0].is_alive():
+            local.close()
+    assert store.check() == []
+    store.close()
+
+
+def test_a_kill_that_another_process_decided_stops_the_body_with_the_next_heartbeat(place: Place) -> None:
+    flow_id = place.flow(f"{place.says('begin')}; sleep 60")
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+
+        place.engine().engine.kill(execution.id)
+        worker.worker.beat()
+
+        ended = worker.engine.wait(execution.id, 20)
+    assert ended is not None
+    assert ended.state is State.KILLED
+
+
+def test_a_run_whose_result_could_not_be_written_is_run_again(place: Place) -> None:
+    flow_id = place.flow(place.says("done"))
+    other = place.engine()
+    execution = other.engine.create(NewExecution("team", flow_id))
+    other.engine.advancer.advance([execution.id])
+    with place.engine() as worker:
+        run, now = place.run_of(execution), place.host.clock()
+        place.store.write(lambda db: db.claims.claim(run.id, run.epoch, worker.worker.id, now))
+
+        worker.worker.beat()
+        worker.worker.beat()
+
+        ended = worker.engine.wait(execution.id, 20)
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert place.said() == ["2 done"]
+
+
+def test_a_worker_that_was_taken_for_lost_goes_on_under_another_name(place: Place) -> None:
+    flow_id = place.flow(f"{place.says('begin')}; sleep 1; {place.says('end')}")
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+        before = worker.worker.id
+        place.store.write(lambda db: db.workers.remove(before))
+
+        worker.worker.beat()
+
+        ended = worker.engine.wait(execution.id, 20)
+        known = [row.id for row in place.store.read(lambda db: db.workers.all())]
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert worker.worker.id != before
+    assert known == [worker.worker.id]
+    assert place.said() == ["1 begin", "2 begin", "2 end"]
+
+
+def test_a_worker_that_cannot_reach_the_store_ends_its_bodies(place: Place) -> None:
+    flow_id = place.flow(f"{place.says('begin')}; sleep 1; {place.says('end')}")
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+
+        worker.worker._beaten_at -= FENCE_S
+        worker.worker.fence()
+
+        ended = worker.engine.wait(execution.id, 20)
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert place.said() == ["1 begin", "2 begin", "2 end"]
+
+
+def test_a_heartbeat_that_arrived_keeps_bodies_running(place: Place) -> None:
+    flow_id = place.flow(f"{place.says('begin')}; sleep 0.3; {place.says('end')}")
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+
+        worker.worker._beaten_at -= FENCE_S
+        worker.worker.beat()
+        worker.worker.fence()
+
+        worker.engine.wait(execution.id, 20)
+    assert place.said() == ["1 begin", "1 end"]
+
+
+def test_a_run_is_handed_back_only_when_its_body_is_gone(place: Place) -> None:
+    stubborn = f'trap "" TERM; {place.says("begin")}; sleep 0.5; sleep 0.5; sleep 0.5; {place.says("end")}'
+    flow_id = place.flow(f"'{stubborn}'")
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+
+        worker.worker.drain(0)
+
+        run = place.run_of(execution)
+    assert place.said() == ["1 begin", "1 end"]
+    assert (run.state, run.result, run.epoch) == (State.SUBMITTED, None, 1)
+    assert run.histories[-1][1].timestamp() >= place.ledger.stat().st_mtime
+
+
+def test_a_body_whose_supervisor_was_killed_runs_again(place: Place) -> None:
+    flow_id = place.flow(f"{place.says('begin')}; sleep 1; {place.says('end')}")
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+
+        supervisor = shared_supervisor().pid
+        assert supervisor is not None
+        os.kill(supervisor, signal.SIGKILL)
+
+        ended = worker.engine.wait(execution.id, 30)
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert place.said() == ["1 begin", "2 begin", "2 end"]
+
+
+def _lose(place: Place, execution: Execution, reason: str) -> None:
+    """Claim the run of an execution and give it back, as a worker of before did."""
+    run, now = place.run_of(execution), place.host.clock()
+
+    def write(db: Session) -> bool:
+        claimed = db.claims.claim(run.id, run.epoch, "of before", now)
+        return claimed is not None and db.claims.release(run.id, claimed.epoch, now, reason)
+
+    assert place.store.write(write)
+
+
+@pytest.mark.parametrize(("reason", "state"), [(DRAINED, State.SUCCESS), ("the worker was lost", State.FAILED)])
+def test_workers_that_were_lost_make_a_body_poison_and_drained_ones_do_not(
+    place: Place, reason: str, state: State
+) -> None:
+    other = place.engine()
+    execution = other.engine.create(NewExecution("team", place.flow(place.says("done"))))
+    other.engine.advancer.advance([execution.id])
+    for _ in range(MAX_LOSSES):
+        _lose(place, execution, reason)
+
+    with place.engine() as worker:
+        run = place.run_of(execution)
+        worker.ring_runs([(run.id, run.epoch, run.queue)])
+        ended = worker.engine.wait(execution.id, 20)
+
+    assert ended is not None
+    assert ended.state is state
+
+
+def test_what_a_worker_holds_that_nobody_knows_is_taken_back(place: Place) -> None:
+    now_s = 100.0
+    local = place.engine()
+    sweeper = Sweeper(local.engine, Effects(local.engine), own_worker=lambda: "mine", monotonic=lambda: now_s)
+    execution = local.engine.create(NewExecution("team", place.flow(place.says("done"))))
+    local.engine.advancer.advance([execution.id])
+    run, now = place.run_of(execution), place.host.clock()
+    place.store.write(lambda db: db.claims.claim(run.id, run.epoch, "nobody", now))
+
+    sweeper.watch_workers()
+    before = place.run_of(execution).state
+    now_s += LOST_AFTER_S + 1
+    sweeper.watch_workers()
+
+    assert before is State.RUNNING
+    assert place.run_of(execution).state is State.SUBMITTED
