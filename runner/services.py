@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import socket
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,8 @@ class Host:
     `runs_of` and `error_logs_of` read the store for one execution id. `environment` is the outer environment:
     expressions see its `ENV_*` and `KESTRA_*`, local bodies an allow-list of it. `uid_of` gives the user under which
     bodies of a namespace run (None: the user of this process). `store` is for the tasks that look after executions,
-    logs and triggers.
+    logs and triggers. Time and chance come from `clock`, `monotonic` (seconds), `new_id` and `fraction` (in [0, 1)), so
+    that a simulation can repeat what happened.
     """
 
     settings: Settings
@@ -60,6 +62,9 @@ class Host:
     files: NamespaceFiles = field(default_factory=NoNamespaceFiles)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     clock: Callable[[], datetime] = _utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    new_id: Callable[[], str] = new_id
+    fraction: Callable[[], float] = _RANDOM.random
     encryption: Encryption | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     execution_of: Callable[[str], Execution | None] = lambda _id: None

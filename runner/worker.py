@@ -24,7 +24,6 @@ from runner.executions.engine import Engine
 from runner.executions.models import Loaded, TaskRun
 from runner.executions.tree import Node, Tree
 from runner.expressions import render
-from runner.ids import new_id
 from runner.plugin import Outcome, Task
 from runner.states import State
 from runner.store import Session
@@ -58,7 +57,7 @@ class Worker:
     """Carries out task runs on the threads that call `work`. Safe for any number of them."""
 
     def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.id = new_id()
+        self.id = engine.host.new_id()
         self.engine = engine
         self._store = engine.store
         self._monotonic = monotonic
@@ -102,7 +101,7 @@ class Worker:
             claims = list(self._claims.values())
         for claim in claims:
             self._give_up(claim, "the worker was taken for lost")
-        self.id = new_id()
+        self.id = self.engine.host.new_id()
         self.register()
 
     def _return_unclaimed(self, owned: Sequence[TaskRun]) -> None:

@@ -17,7 +17,6 @@ from runner.executions.models import Attempt, Commit, Loaded, TaskRun
 from runner.executions.retries import next_try
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
-from runner.ids import new_id
 from runner.plugin import Outcome
 from runner.states import State
 from runner.tasks.flow import WorkingDirectory
@@ -85,7 +84,7 @@ class _Job:
             if self.claim.cancelled.is_set():
                 return State.KILLED, "the task was killed"
             now = self._now()
-            child = self.tree.create(self.node, task, new_id(), now, branch="tasks")
+            child = self.tree.create(self.node, task, self.worker.engine.host.new_id(), now, branch="tasks")
             ended = self._run_child(child)
             if ended.state in {State.FAILED, State.KILLED}:
                 return ended.state, ended.error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +14,6 @@ from runner.executions.tree import Node, Tree
 from runner.executions.variables import LazyVariables, OutputsView, build_variables
 from runner.expressions import Scope, render, render_deep, render_typed
 from runner.flows.inputs import cast_outputs
-from runner.ids import new_id
 from runner.plugin import InstantTask, Outcome
 from runner.services import Host
 from runner.settings import expression_variables
@@ -47,19 +44,19 @@ class BurstActions:
         self._start_subflow = start_subflow
         self._services = host.expression_services(tree.flow, tree.execution)
         self._collecting: Host | None = None
-        self._deadline = time.monotonic() + BUDGET_S
+        self._deadline = host.monotonic() + BUDGET_S
 
     def new_id(self) -> str:
         """Return a fresh id."""
-        return new_id()
+        return self.host.new_id()
 
     def fraction(self) -> float:
         """Return a random number in [0, 1)."""
-        return random.random()  # noqa: S311 - spreads retries, protects nothing
+        return self.host.fraction()
 
     def is_over_budget(self) -> bool:
         """Return whether the burst has taken its time."""
-        return time.monotonic() > self._deadline
+        return self.host.monotonic() > self._deadline
 
     def variables(self, node: Node | None) -> LazyVariables:
         """Return what the expressions of a run see."""

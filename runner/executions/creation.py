@@ -14,7 +14,6 @@ from runner.executions.variables import LazyVariables, nested_labels
 from runner.expressions import Scope, is_truthy, render, render_typed
 from runner.flows.inputs import FileInput, resolve_inputs
 from runner.flows.models import Flow
-from runner.ids import new_id
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
@@ -77,7 +76,7 @@ def make_execution(
             f"{flow.namespace}.{flow.id} would run {new.depth} levels below the execution that began it",
             hint="a flow seems to start itself through others",
         )
-    execution_id = new.id or new_id()
+    execution_id = new.id or host.new_id()
     labels = labels_of(flow, new, execution_id)
     execution = Execution(
         id=execution_id,

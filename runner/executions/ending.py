@@ -22,6 +22,11 @@ def needs_worker(node: Node) -> bool:
     return node.task is None or node.task.kind is TaskKind.RUNNABLE or isinstance(node.task, WorkingDirectory)
 
 
+def is_written_by_job(node: Node) -> bool:
+    """Return whether the job of a WorkingDirectory writes this run, and not the engine while the job goes on."""
+    return node.row.branch == "tasks" and node.parent is not None and isinstance(node.parent.task, WorkingDirectory)
+
+
 def fail_to_start(tree: Tree, node: Node, actions: Actions, error: MainstemError) -> None:
     """Fail a run whose own properties do not render, before it began."""
     tree.log("ERROR", error.message, actions.now, node)
@@ -59,6 +64,7 @@ def end_attempt(tree: Tree, node: Node, actions: Actions, state: State, error: s
     run, task = node.row, node.task
     if isinstance(task, WorkingDirectory):
         memory = {**run.memory, "jobDone": state.value}
+        _close_job(tree, node, state, actions.now)
         tree.update(node, replace(run, result=None, error=error, memory=memory))
         node.failed = node.failed or state is State.FAILED
         tree.mark(node)
@@ -66,12 +72,12 @@ def end_attempt(tree: Tree, node: Node, actions: Actions, state: State, error: s
     retry = tree.index.retry_of(task) if task else None
     if state is State.FAILED and retry and tree.execution.state is not State.KILLING:
         if retry.behavior == "CREATE_NEW_EXECUTION":
-            if _retry_as_new_execution(tree, node, actions):
+            if not tree.execution.state.is_terminal and _retry_as_new_execution(tree, node, actions):
                 return
         else:
             at = next_try(
                 retry,
-                max(run.attempts, 1),
+                max(run.attempts - run.losses, 1),
                 first_started=run.started_at or actions.now,
                 ended=actions.now,
                 fraction=actions.fraction(),
@@ -85,6 +91,13 @@ def end_attempt(tree: Tree, node: Node, actions: Actions, state: State, error: s
     if state is State.SUCCESS and retry and retry.warning_on_retry and run.attempts > 1:
         state = State.WARNING
     finish(tree, node, actions, state, error)
+
+
+def _close_job(tree: Tree, node: Node, state: State, now: datetime) -> None:
+    """End what a job left open, because it lost its claim or its store in the middle of a task."""
+    for child in node.children.get("tasks", ()):
+        if not child.row.state.is_terminal:
+            tree.update(child, child.row.enter(state if state.is_failed else State.FAILED, now))
 
 
 def _record_instant_attempt(tree: Tree, node: Node, state: State, error: str | None, now: datetime) -> None:

@@ -38,15 +38,18 @@ def is_waiting_leaf(node: Node) -> bool:
     task = node.task
     if task is None or task.kind is not TaskKind.FLOWABLE:
         return True
-    return isinstance(task, WorkingDirectory) and node.row.result is None and "jobDone" not in node.row.memory
+    is_open = not node.row.state.is_terminal and node.row.result is None
+    return isinstance(task, WorkingDirectory) and is_open and "jobDone" not in node.row.memory
 
 
 def _settle(tree: Tree, node: Node, actions: Actions) -> None:
+    if is_waiting_leaf(node):
+        return
     if node.row.state is State.KILLING or tree.execution.state is State.KILLING:
         if node.open == 0:
             finish(tree, node, actions, State.KILLED)
         return
-    if node.row.due_at is not None or is_waiting_leaf(node):
+    if node.row.due_at is not None:
         return
     if _advance_branches(tree, node, actions):
         return

@@ -82,7 +82,7 @@ def _run_instant(tree: Tree, node: Node, actions: Actions) -> None:
     if outcome.outputs:
         tree.outputs[run.id] = dict(outcome.outputs)
     apply_to_execution(tree, outcome)
-    if outcome.exit_state is not None:
+    if outcome.exit_state is not None and not tree.execution.state.is_terminal:
         tree.update(node, node.row.enter(State.SUCCESS, actions.now))
         exit_execution(tree, outcome.exit_state, actions.now)
         return

@@ -1,9 +1,9 @@
 """The heart: from the stored state of one execution to what happens next.
 
 `step` is level-triggered: it looks at the rows, never at what rang, so running it again changes nothing. The rules
-stand in the order in which they are applied: results that workers recorded, timers, a kill in progress, the start,
-then each container that something happened in until nothing changes, and the end. No I/O and no clock: what a task
-says comes through `Actions`.
+stand in the order in which they are applied: results that workers recorded, a kill in progress or else the timers, the
+start, then each container that something happened in until nothing changes, and the end. No I/O and no clock: what a
+task says comes through `Actions`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from runner.executions.ending import end_attempt, finish, needs_worker
+from runner.executions.ending import end_attempt, finish, is_written_by_job, needs_worker
 from runner.executions.flowables import Actions
 from runner.executions.settling import is_waiting_leaf, settle_all
 from runner.executions.starting import dispatch
@@ -22,15 +22,12 @@ from runner.tasks.flow import LoopUntil, Pause, Sleep, Subflow
 
 def step(tree: Tree, actions: Actions) -> None:
     """Decide everything that follows from the state of `tree`, until it waits for something or the budget is used."""
-    if not tree.execution.state.is_terminal:
-        _apply_results(tree, actions)
-        if _fire_timers(tree, actions):
-            _refresh_state(tree, actions.now)
-        if tree.execution.state is State.KILLING:
-            _kill_open(tree, actions)
-        _start(tree, actions)
-    else:
-        _apply_results(tree, actions)
+    _apply_results(tree, actions)
+    if tree.execution.state is State.KILLING:
+        _kill_open(tree, actions)
+    elif _fire_timers(tree, actions):
+        _refresh_state(tree, actions.now)
+    _start(tree, actions)
     _mark_open(tree)
     settle_all(tree, actions)
     _refresh_state(tree, actions.now)
@@ -52,7 +49,8 @@ def _fire_timers(tree: Tree, actions: Actions) -> bool:
         fired = True
         if run.state is State.RETRYING:
             tree.update(node, replace(run.enter(State.CREATED, actions.now), due_at=None, result=None, error=None))
-            dispatch(tree, node, actions)
+            if not tree.is_held:
+                dispatch(tree, node, actions)
         elif isinstance(node.task, Pause | Sleep):
             _end_wait(tree, node, actions)
         elif isinstance(node.task, LoopUntil):
@@ -77,7 +75,10 @@ def _kill_open(tree: Tree, actions: Actions) -> None:
         run, task = node.row, node.task
         if run.state.is_terminal or run.result is not None:
             continue
-        if isinstance(task, Subflow) and run.state is State.RUNNING and task.wait:
+        if is_written_by_job(node):
+            if not is_waiting_leaf(node.container):
+                tree.update(node, replace(run.enter(State.KILLED, actions.now), due_at=None))
+        elif isinstance(task, Subflow) and run.state is State.RUNNING and task.wait:
             tree.kill_children.append(run.id)
         elif run.state is State.RUNNING and needs_worker(node):
             tree.stop_runs.append(run.id)
@@ -91,6 +92,8 @@ def _kill_open(tree: Tree, actions: Actions) -> None:
 def _start(tree: Tree, actions: Actions) -> None:
     if tree.execution.state in {State.CREATED, State.RESTARTED, State.QUEUED}:
         tree.set_execution(replace(tree.execution.enter(State.RUNNING, actions.now), due_at=None))
+    if tree.is_held:
+        return
     for node in list(tree.nodes.values()):
         if node.row.state in {State.CREATED, State.RESTARTED}:
             dispatch(tree, node, actions)

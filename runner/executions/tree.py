@@ -97,6 +97,12 @@ class Node:
         return self.run
 
     @property
+    def container(self) -> Node:
+        """Return the node around this one; an error for the root."""
+        assert self.parent is not None, "the root has no container"
+        return self.parent
+
+    @property
     def owner(self) -> str | None:
         """Return the id of the task that holds the children, None for the flow."""
         return self.task.id if self.task else None
@@ -200,6 +206,8 @@ class Tree:
     def update(self, node: Node, run: TaskRun) -> None:
         """Replace the run of `node`, keep its parent's counts, and have the parent settled when the run ended."""
         before = node.row
+        if run == before:
+            return
         node.run = run
         if run.id not in self.new:
             self.changed[run.id] = node
