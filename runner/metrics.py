@@ -47,22 +47,29 @@ def render(families: Iterable[Family]) -> str:
 
 
 def collect(
-    store: Store, now: datetime, started_at: datetime, extra: Mapping[str, float] | None = None
+    store: Store,
+    now: datetime,
+    started_at: datetime,
+    extra: Mapping[str, float] | None = None,
+    received: Mapping[str, int] | None = None,
 ) -> list[Family]:
-    """Return the figures of this moment; `extra` are counters of the process by name."""
+    """Return the figures of this moment.
+
+    `extra` are counters of the process by name, `received` the webhook deliveries that came to it, by result.
+    """
 
     def read(db: Session) -> list[Family]:
         return [
             _executions(db),
             *_queues(db, now),
             *_environments(db.environments.all(), now),
-            _deliveries(db),
+            _logged(db),
             *_workers(db),
         ]
 
     up = Family("mainstem_uptime_seconds", "gauge", "Seconds since this process started.")
     up.add((now - started_at).total_seconds())
-    return [up, *store.read(read), *_process({**store.metrics_snapshot(), **(extra or {})})]
+    return [up, *store.read(read), _received(received or {}), *_process({**store.metrics_snapshot(), **(extra or {})})]
 
 
 def _executions(db: Session) -> Family:
@@ -97,9 +104,17 @@ def _environments(environments: Iterable[Environment], now: datetime) -> list[Fa
     return [age, failing]
 
 
-def _deliveries(db: Session) -> Family:
-    family = Family("mainstem_deliveries_total", "counter", "Webhook deliveries of forges by what became of them.")
+def _logged(db: Session) -> Family:
+    family = Family("mainstem_deliveries_logged", "gauge", "Webhook deliveries that the log holds, by result.")
     for result, count in sorted(db.deliveries.counts().items()):
+        family.add(count, result=result)
+    return family
+
+
+def _received(received: Mapping[str, int]) -> Family:
+    # The log cannot tell: repetitions have no row of their own there, refusals share one, and old rows go.
+    family = Family("mainstem_deliveries_total", "counter", "Webhook deliveries since this process started, by result.")
+    for result, count in sorted(received.items()):
         family.add(count, result=result)
     return family
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +21,8 @@ from pydantic.alias_generators import to_camel
 from runner.errors import InvalidError
 
 DEFAULT_PORT = 8420
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
+_CREDENTIALS: Final = ("username", "password", "ssh_key", "webhook_secret", "previous_webhook_secret")
 
 
 class _Part(BaseModel):
@@ -55,12 +58,15 @@ class ReportSettings(_Part):
 
 
 class RepositorySettings(_Part):
-    """A repository declared in the settings file; credentials may name variables as `${NAME}`."""
+    """A repository declared in the settings file; credentials may name variables as `${NAME}`.
+
+    One of kind `hosted` must bear the name `hosted`; it has no `url`, and only its webhook secrets count.
+    """
 
     name: str
     """How environments, URLs and commands call it: letters, digits, `-` and `_`."""
-    url: str
-    """Where it is: `https://`, `http://`, `ssh://`, `user@host:path` or `file://`."""
+    url: str = ""
+    """Where it is: `https://`, `http://`, `ssh://`, `user@host:path` or `file://`; nothing for `hosted`."""
     kind: str = "generic"
     """The forge behind the URL; it decides the user name that goes with a token, and how webhooks are read."""
     username: str | None = None
@@ -186,6 +192,7 @@ class Settings(_Part):
             values.update(_read_file(file))
         values.update(_from_environment(cls, environ))
         values.update({key: value for key, value in overrides.items() if value is not None})
+        values = _with_variables(values, environ)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -213,6 +220,28 @@ def _from_environment(cls: type[Settings], environ: Mapping[str, str]) -> dict[s
             continue
         values[name] = yaml.safe_load(text) if text[0] in "{[" else text
     return values
+
+
+def _with_variables(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings with the credentials of repositories that are written `${NAME}` taken from the variables."""
+    declared = values.get("repositories")
+    if not isinstance(declared, list | tuple):
+        return values
+    names = {to_camel(name) for name in _CREDENTIALS} | set(_CREDENTIALS)
+
+    def filled(key: str, given: Any) -> Any:
+        named = _VARIABLE.match(given) if key in names and isinstance(given, str) else None
+        if named is None:
+            return given
+        if named[1] not in environ:
+            raise InvalidError("settings.invalid", f"repositories: {key} names {given}, which is not set")
+        return environ[named[1]] or None
+
+    repositories = [
+        {key: filled(key, given) for key, given in each.items()} if isinstance(each, dict) else each
+        for each in declared
+    ]
+    return {**values, "repositories": repositories}
 
 
 def secrets_from_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Origins:
         Raises:
             InvalidError: `repository.url.invalid`, `repository.ref.invalid`, `environment.repository.unknown`.
         """
-        repositories = [_repository(declared) for declared in self._settings.repositories]
+        repositories = [_repository(declared) for declared in self._settings.repositories if not _is_hosted(declared)]
         environments = list(self._settings.environments)
         if self._settings.is_embedded:
             repositories.append(Repository(HOSTED, f"{self._settings.public_url}/git/flows.git", kind=HOSTED))
@@ -86,11 +86,14 @@ class Origins:
             NotFoundError: `repository.missing`.
         """
         declared = self._declared.get(name)
-        if declared is not None:
+        if declared is not None and not _is_hosted(declared):
             return Repository(**declared.model_dump())
         stored = self._store.read(lambda db: db.repositories.get(name))
         if stored is None:
             raise NotFoundError("repository.missing", f"there is no repository {name!r}")
+        if declared is not None:
+            secrets = (declared.webhook_secret, declared.previous_webhook_secret)
+            return replace(stored, webhook_secret=secrets[0], previous_webhook_secret=secrets[1])
         sealed = {name: value for name in _SECRETS if (value := getattr(stored, name))}
         if not sealed:
             return stored
@@ -149,6 +152,22 @@ class Origins:
         path.touch(mode=0o600)
         path.write_text(repository.ssh_key.rstrip("\n") + "\n", encoding="utf-8")
         return path
+
+
+def _is_hosted(declared: RepositorySettings) -> bool:
+    """Whether the settings speak of the hosted repository, to which they may add webhook secrets and nothing else.
+
+    Raises:
+        InvalidError: `repository.name.invalid`, when only the name or only the kind is that of the hosted one.
+    """
+    named, kind = declared.name == HOSTED, declared.kind == HOSTED
+    if named is not kind or (named and declared.url):
+        raise InvalidError(
+            "repository.name.invalid",
+            f"repository {declared.name!r} of kind {declared.kind!r}: `hosted` is the server's own",
+            hint="give it another name and kind, or declare name and kind `hosted` without a url",
+        )
+    return named
 
 
 def _repository(declared: RepositorySettings) -> Repository:

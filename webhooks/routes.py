@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """An application of another module below a path. It proves its callers itself, and says so by its permission."""
+    """An application of another module below a path. It proves its callers itself, and says so by its permission.
+
+    `deliveries` counts the webhook deliveries that it received, by result.
+    """
 
     path: str
     app: ASGIApp
     permission: Permission | None
+    deliveries: Callable[[], Mapping[str, int]] = dict
 
 
 class UndeclaredRouteError(TypeError):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_HOOKS = 5
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -210,9 +211,9 @@ class EmbeddedServer:
         return 0
 
     def _mounted(self) -> tuple[Any, ...]:
-        from webhooks.mounts import hosted_git
+        from webhooks.mounts import hosted_git, receivers
 
-        return (hosted_git(self.parts),)
+        return (hosted_git(self.parts), receivers(self.parts, self._poller.request))
 
     def banner(self, seconds: float) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""
@@ -234,9 +235,21 @@ def _banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: b
     yield f"  web      {url}          token in {home}/token (admin)"
     yield f"  git      git remote add mainstem {url}/git/flows.git"
     yield f"           git config --global credential.{url}.helper '!mainstem git-credential'"
-    public = "" if settings.url else "            (set MAINSTEM_URL to the public address)"
-    yield f"  webhook  {url}/hooks/hosted{public}"
+    yield from _hook_lines(settings)
     yield f"  runner   {settings.default_task_runner} (default)"
     if not has_flows:
         yield "Nothing is deployed yet: push a branch main that holds a folder flows/."
     yield "Ctrl-C drains and stops."
+
+
+def _hook_lines(settings: Settings) -> Iterator[str]:
+    """Tell where forges deliver to. The hosted repository has none: its pushes are answered as they come."""
+    public = "" if settings.url else "            (set MAINSTEM_URL to the public address)"
+    named = [each.name for each in settings.repositories if each.webhook_secret]
+    for name in named[:_MOST_HOOKS]:
+        yield f"  webhook  {settings.public_url}/hooks/{name}{public}"
+        public = ""
+    if not named:
+        yield f"  webhook  {settings.public_url}/hooks/NAME            (for repositories elsewhere: docs/webhooks.md)"
+    if len(named) > _MOST_HOOKS:
+        yield f"           and {len(named) - _MOST_HOOKS} more repositories"

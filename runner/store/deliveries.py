@@ -23,14 +23,39 @@ _i: Final = schema.idempotency.c
 _ADD: Final = Statement.upsert(
     schema.deliveries, [name for name in _ROWS.names if name != "id"], ("repository", "delivery_id"), keep=True
 )
+_PUT: Final = Statement.upsert(
+    schema.deliveries, [name for name in _ROWS.names if name != "id"], ("repository", "delivery_id")
+)
 _GET: Final = Statement(_ROWS.select(_d.id == sa.bindparam("number")))
 _FIND: Final = Statement(_ROWS.select(_d.repository == sa.bindparam("repo"), _d.delivery_id == sa.bindparam("given")))
+_LAST_OF_REF: Final = Statement(
+    sa.select(_d.after)
+    .where(
+        _d.received_at >= sa.bindparam("since"),
+        _d.repository == sa.bindparam("repo"),
+        _d.ref == sa.bindparam("the_ref"),
+        _d.result == "ACCEPTED",
+    )
+    .order_by(_d.received_at.desc(), _d.id.desc())
+    .limit(1)
+)
 _SET_RESULT: Final = Statement(
     sa.update(schema.deliveries)
     .where(_d.id == sa.bindparam("number"))
     .values(result=sa.bindparam("new_result"), reason=sa.bindparam("new_reason"))
 )
 _PRUNE: Final = Statement(sa.delete(schema.deliveries).where(_d.received_at < sa.bindparam("before")))
+_OLDEST_KEPT: Final = (
+    sa.select(_d.id)
+    .where(_d.repository == sa.bindparam("repo"))
+    .order_by(_d.id.desc())
+    .limit(1)
+    .offset(sa.bindparam("most"))
+    .scalar_subquery()
+)
+_TRIM: Final = Statement(
+    sa.delete(schema.deliveries).where(_d.repository == sa.bindparam("repo"), _d.id <= _OLDEST_KEPT)
+)
 _COUNT: Final = Statement(sa.select(_d.result, sa.func.count()).group_by(_d.result))
 _ANSWER: Final = Statement(sa.select(_i.digest, _i.response).where(_i.key == sa.bindparam("the_key")))
 _KEEP: Final = Statement.upsert(schema.idempotency, ("key", "digest", "response", "at"), ("key",), keep=True)
@@ -47,6 +72,10 @@ class Deliveries:
         """Write a delivery; False when this repository has had its id before."""
         return self._db.insert(_ADD, _ROWS.encode(delivery)) == 1
 
+    def put(self, delivery: Delivery) -> None:
+        """Write a delivery in place of the one with the same id of the same repository, if there is one."""
+        self._db.insert(_PUT, _ROWS.encode(delivery))
+
     def get(self, number: int) -> Delivery | None:
         """Return the delivery with a number of ours."""
         found = self._db.one(_GET, number=number)
@@ -56,6 +85,11 @@ class Deliveries:
         """Return the delivery with the forge's id."""
         found = self._db.one(_FIND, repo=repository, given=delivery_id)
         return _ROWS.decode(found) if found else None
+
+    def last_after(self, repository: str, ref: str, since: datetime) -> str | None:
+        """Return the commit that the latest accepted delivery about a ref named; None without one since a moment."""
+        found = self._db.one(_LAST_OF_REF, repo=repository, the_ref=ref, since=to_micros(since))
+        return found[0] if found else None
 
     def list(self, repository: str | None = None, limit: int = 50, result: str | None = None) -> list[Delivery]:
         """Return the latest deliveries, the newest first."""
@@ -77,6 +111,10 @@ class Deliveries:
     def prune(self, before: datetime) -> int:
         """Remove what was received before a moment; give how many."""
         return self._db.run(_PRUNE, before=to_micros(before))
+
+    def trim(self, repository: str, most: int) -> int:
+        """Remove all but the newest `most` deliveries of a repository; give how many."""
+        return self._db.run(_TRIM, repo=repository, most=most)
 
 
 @dataclass(frozen=True, slots=True)

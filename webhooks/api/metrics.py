@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 
 from starlette.responses import Response
@@ -15,7 +16,10 @@ from webhooks.routes import Endpoint
 def metrics(call: Call) -> Response:
     """Answer with the figures of this moment; needs a token like everything else."""
     services = call.services
-    families = collect(services.store, datetime.now(UTC), services.started_at, services.figures())
+    received: Counter[str] = Counter()
+    for item in services.mounted:
+        received.update(item.deliveries())
+    families = collect(services.store, datetime.now(UTC), services.started_at, services.figures(), received)
     return Response(render(families), headers={"content-type": CONTENT_TYPE})
 
 

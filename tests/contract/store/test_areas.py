@@ -137,6 +137,37 @@ def test_a_delivery_comes_once_for_each_repository(store: Store, rows: Any, at_o
     assert store.write(lambda session: session.deliveries.prune(rows.now + timedelta(seconds=1))) == 2
 
 
+def test_the_newest_deliveries_of_a_repository_are_kept_and_the_newest_of_a_ref_is_known(
+    store: Store, rows: Any
+) -> None:
+    def receive(number: int, repository: str = "one", **fields: Any) -> None:
+        at = rows.now + timedelta(seconds=number)
+        delivery = Delivery(repository, f"d-{number}", "push", at, "ACCEPTED", ref="r", after=f"c{number}")
+        store.write(lambda session: session.deliveries.put(replace(delivery, **fields)))
+
+    receive(0, "two")
+    for number in range(1, 6):
+        receive(number)
+    receive(6, ref="other")
+    receive(7, result="IGNORED")
+    receive(5, after="c5 again")
+
+    def last(ref: str, seconds: int = 0) -> str | None:
+        since = rows.now + timedelta(seconds=seconds)
+        return store.read(lambda session: session.deliveries.last_after("one", ref, since))
+
+    assert (last("r"), last("other"), last("r", 6), last("none")) == ("c5 again", "c6", None, None)
+    assert store.write(lambda session: session.deliveries.trim("one", 3)) == 4
+    kept = store.read(lambda session: session.deliveries.list())
+    assert [(row.repository, row.delivery_id) for row in kept] == [
+        ("one", "d-7"),
+        ("one", "d-6"),
+        ("one", "d-5"),
+        ("two", "d-0"),
+    ]
+    assert store.write(lambda session: session.deliveries.trim("one", 3)) == 0
+
+
 def test_an_answer_is_kept_under_the_first_request(store: Store) -> None:
     first = store.write(lambda session: session.idempotency.put("key", "digest", {"id": "e1"}))
     second = store.write(lambda session: session.idempotency.put("key", "other", {"id": "e2"}))

@@ -1,0 +1,1 @@
+"""Forges: how each signs its webhook deliveries, and what those say about refs."""

@@ -1,0 +1,101 @@
+"""Payloads as models: what is not of the documented type is refused, what we do not use is not looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import parse_qs
+
+import orjson
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from sync.forges.base import Headers, PayloadError, RefDeleted, RefMoved
+
+_FORM: Final = "application/x-www-form-urlencoded"
+
+Ref = Annotated[str, StringConstraints(pattern=r"^refs/[^\x00-\x20\x7f~^:?*\[\\]{1,1000}$")]
+ShortRef = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f~^:?*\[\\]{1,1000}$")]
+Sha = Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")]
+
+
+class Payload(BaseModel):
+    """A part of a payload. Types are taken literally: the number 1 is no text and no truth value."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+M = TypeVar("M", bound=Payload)
+
+
+class Named(Payload):
+    """A repository by its full name."""
+
+    full_name: str | None = None
+
+
+class Account(Payload):
+    """Who caused an event, as the forge knows the account."""
+
+    login: str | None = None
+
+
+class Push(Payload):
+    """What all forges but Bitbucket tell about a push of one ref."""
+
+    ref: Ref
+    before: Sha | None = None
+    after: Sha | None = None
+    deleted: bool | None = None
+    forced: bool | None = None
+
+    @property
+    def event(self) -> RefMoved | RefDeleted:
+        """Return what happened to the ref. Forty zeros stand for "nothing there"."""
+        before, after = something(self.before), something(self.after)
+        if self.deleted or (self.after is not None and after is None):
+            return RefDeleted(self.ref, before)
+        return RefMoved(self.ref, before, after, self.forced)
+
+
+def something(sha: str | None) -> str | None:
+    """Return an object id, None for the zeros that stand for no object."""
+    return sha if sha is not None and sha.strip("0") else None
+
+
+def document(headers: Headers, raw: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body: the body itself, or the field `payload` of a form.
+
+    Raises:
+        PayloadError: another media type, no JSON, or no object.
+    """
+    content_type = (headers.one("content-type") or "application/json").partition(";")[0].strip().lower()
+    if content_type == _FORM:
+        raw = _field(raw)
+    elif content_type != "application/json":
+        raise PayloadError(f"bodies of type {content_type[:100]!r} are not read, only JSON and forms with `payload`")
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise PayloadError(f"the body is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise PayloadError("the body is no JSON object")
+    return content
+
+
+def read(model: type[M], content: Any) -> M:
+    """Return `content` as a model. Raises `PayloadError`, naming the first field that is wrong."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PayloadError(f"{where or 'the body'}: {first['msg']}") from None
+
+
+def _field(raw: bytes) -> bytes:
+    try:
+        values = parse_qs(raw.decode("ascii"), strict_parsing=True, max_num_fields=8).get("payload", [])
+    except ValueError:
+        raise PayloadError("the form cannot be read") from None
+    if len(values) != 1:
+        raise PayloadError(f"the form has {len(values)} fields `payload` instead of one")
+    return values[0].encode("utf-8", "replace")

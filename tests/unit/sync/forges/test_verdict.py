@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from sync.forges.base import Event, Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved
+from sync.forges.verdict import Verdict, is_named, judge
+
+URL = "https://git.example.org/acme/flows.git"
+MAIN, OLD = "refs/heads/main", "refs/heads/old"
+FOLLOWS = frozenset({MAIN})
+AFTER = "a" * 40
+
+
+def verdict(*events: Event, repository: str | None = "acme/flows", names_repository: bool = True) -> Verdict:
+    return judge(Notice(events, repository), URL, FOLLOWS, names_repository=names_repository)
+
+
+def test_a_move_of_a_ref_that_an_environment_follows_is_accepted() -> None:
+    found = verdict(RefMoved(MAIN, None, AFTER))
+
+    assert found == Verdict("ACCEPTED", None, MAIN, None, AFTER)
+
+
+def test_the_followed_ref_counts_among_several() -> None:
+    found = verdict(RefMoved("refs/heads/topic", None, AFTER), RefDeleted(OLD), RefMoved(MAIN, None, AFTER))
+
+    assert (found.result, found.ref) == ("ACCEPTED", MAIN)
+
+
+def test_the_end_of_a_followed_ref_is_worth_a_look() -> None:
+    assert verdict(RefDeleted(MAIN, AFTER)).result == "ACCEPTED"
+
+
+def test_a_ref_that_nobody_follows_is_ignored_such_as_the_reports() -> None:
+    found = verdict(RefMoved("refs/heads/mainstem-reports", None, AFTER))
+
+    assert (found.result, found.reason) == ("IGNORED", "no environment follows refs/heads/mainstem-reports")
+
+
+def test_a_push_to_another_repository_is_ignored_whatever_its_ref() -> None:
+    found = verdict(RefMoved(MAIN, None, AFTER), repository="acme/other")
+
+    assert (found.result, found.reason) == ("IGNORED", "it is about the repository acme/other")
+
+
+def test_a_ping_and_other_events_say_why_nothing_is_done() -> None:
+    assert verdict(Ping(), repository=None) == Verdict("IGNORED", "ping")
+    assert verdict(Ignored("nothing is done for 'star'")).reason == "nothing is done for 'star'"
+
+
+def test_a_push_without_a_name_is_malformed_where_the_forge_always_gives_one() -> None:
+    with pytest.raises(PayloadError):
+        verdict(RefMoved(MAIN), repository=None)
+
+    assert verdict(RefMoved(MAIN), repository=None, names_repository=False).result == "ACCEPTED"
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "is_same"),
+    [
+        (URL, "acme/flows", True),
+        (URL, "Acme/Flows", True),
+        (URL, "acme/flows.git", True),
+        ("git@git.example.org:acme/flows.git", "acme/flows", True),
+        ("https://example.org/gitlab/group/sub/flows.git", "group/sub/flows", True),
+        ("https://example.org/gitlab/group/sub/flows.git", "sub/flows", True),
+        ("file:///srv/flows.git", "acme/anything", True),
+        (URL, "flows", False),
+        (URL, "evil/acme/flows", False),
+        (URL, "/flows", False),
+        (URL, "", False),
+        (URL, "e/flows", False),
+    ],
+)
+def test_a_repository_is_known_by_the_last_segments_of_its_address(url: str, name: str, *, is_same: bool) -> None:
+    assert is_named(url, name) is is_same

@@ -1,0 +1,248 @@
+"""The receivers as a forge meets them: behind the guard, on a real socket, over a real store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from runner.flows.catalogue import Catalogue
+from runner.settings import EnvironmentSettings, RepositorySettings, Settings
+from runner.store import Store
+from runner.store.records import Delivery
+from sync.service import SyncService
+from webhooks.guard import Guard
+from webhooks.receivers import Receivers
+
+OLD, NEW = "an old secret", "a new secret"
+
+
+@dataclass
+class Hooks:
+    """A server with receivers for one repository, and what came of its deliveries."""
+
+    url: str
+    store: Store
+    receivers: Receivers
+    now: list[datetime]
+    looks: list[tuple[str, str]] = field(default_factory=list)
+
+    def post(self, sent: Any, name: str = "team", **headers: str) -> httpx.Response:
+        return httpx.post(f"{self.url}/hooks/{name}", content=sent.body, headers={**sent.headers, **headers})
+
+    @property
+    def rows(self) -> list[Delivery]:
+        self.store.flush()
+        return self.store.read(lambda db: db.deliveries.list())
+
+
+@pytest.fixture
+def start(tmp_path: Path, serving: Callable[[ASGIApp], int]) -> Iterator[Callable[..., Hooks]]:
+    closes: list[Callable[[], None]] = []
+
+    def begin(kind: str, secret: str | None, previous: str | None = None, *, floor_s: float = 0.0) -> Hooks:
+        url = "" if kind == "hosted" else "https://git.example.org/acme/flows.git"
+        name = "hosted" if kind == "hosted" else "team"
+        repository = RepositorySettings(
+            name=name, url=url, kind=kind, webhook_secret=secret, previous_webhook_secret=previous
+        )
+        settings = Settings(
+            home=tmp_path,
+            repositories=(repository,),
+            environments=(EnvironmentSettings(name="production", repository=name),),
+        )
+        store = Store.open(settings.database_url)
+        service = SyncService(store, Catalogue(store), settings)
+        service.ensure_declared()
+        now = [datetime.now(UTC)]
+        looks: list[tuple[str, str]] = []
+        receivers = Receivers(
+            store,
+            service.credentials,
+            lambda repository, actor: looks.append((repository, actor)),
+            clock=lambda: now[0],
+            floor_s=floor_s,
+        )
+        app = Starlette(routes=[Mount("/hooks", app=receivers)], middleware=[Middleware(Guard)])
+        closes.extend([receivers.close, service.close, store.close])
+        return Hooks(f"http://127.0.0.1:{serving(app)}", store, receivers, now, looks)
+
+    yield begin
+    for close in closes:
+        close()
+
+
+@pytest.fixture
+def github(start: Callable[..., Hooks], forges: Any) -> Hooks:
+    return start("github", forges.SECRET)
+
+
+def test_a_push_is_written_down_answered_with_202_and_looked_at(start: Any, sender: Any, forges: Any) -> None:
+    hooks = start(sender.kind, sender.secret)
+
+    answer = hooks.post(sender.send(delivery="d-1"))
+
+    assert (answer.status_code, answer.json()["result"]) == (202, "ACCEPTED")
+    assert hooks.looks == [("team", "ann")]
+    [row] = hooks.rows
+    assert (row.delivery_id, row.result, row.ref, row.after) == ("d-1", "ACCEPTED", "refs/heads/main", forges.AFTER)
+    assert (row.id, row.actor) == (answer.json()["delivery"], "ann")
+    assert row.body.startswith(b"{")
+
+
+def test_what_proves_a_delivery_is_not_kept(start: Any, sender: Any) -> None:
+    hooks, sent = start(sender.kind, sender.secret), sender.send()
+    proofs = [text for name, text in sent.headers.items() if "signature" in name or "token" in name]
+
+    hooks.post(sent, cookie="c=1", authorization="Bearer x")
+
+    [row] = hooks.rows
+    assert proofs
+    assert not set(proofs) & set(row.headers.values())
+    assert not {"cookie", "authorization"} & set(row.headers)
+    assert row.headers["content-type"] == "application/json"
+
+
+def test_what_is_authentic_and_of_no_interest_is_answered_with_success(start: Any, sender: Any) -> None:
+    hooks = start(sender.kind, sender.secret)
+
+    answers = [hooks.post(sender.send(shape)) for shape in sender.shapes if shape in {"ping", "uninteresting", "tag"}]
+
+    assert {(answer.status_code, answer.json()["result"]) for answer in answers} == {(200, "IGNORED")}
+    assert all(answer.json()["reason"] for answer in answers)
+    assert hooks.looks == []
+
+
+def test_a_delivery_that_comes_a_thousand_times_is_looked_at_once(github: Hooks, forges: Any) -> None:
+    sent = forges.SENDERS["github"].send(delivery="d-1")
+
+    with httpx.Client() as client:
+        answers = [
+            client.post(f"{github.url}/hooks/team", content=sent.body, headers=sent.headers) for _ in range(1000)
+        ]
+
+    assert [answer.status_code for answer in answers] == [202] + [200] * 999
+    assert {answer.json()["result"] for answer in answers[1:]} == {"DUPLICATE"}
+    assert github.looks == [("team", "ann")]
+    assert len(github.rows) == 1
+
+
+def test_two_secrets_count_while_one_is_replaced_and_one_afterwards(start: Any, forges: Any) -> None:
+    sender = forges.SENDERS["github"]
+    rotating = start("github", NEW, OLD)
+
+    codes = [
+        rotating.post(sender.send(secret=secret, after=after * 40)).status_code
+        for secret, after in ((OLD, "a"), (NEW, "b"), ("another", "c"))
+    ]
+
+    assert codes == [202, 202, 401]
+
+
+def test_without_a_secret_everything_is_refused(start: Any, forges: Any) -> None:
+    hooks = start("github", "  ")
+
+    answers = [hooks.post(forges.SENDERS["github"].send(secret=secret)) for secret in ("  ", "x", "None")]
+
+    assert {answer.status_code for answer in answers} == {401}
+    assert "no webhook secret" in (hooks.rows[0].reason or "")
+
+
+def test_an_unknown_repository_and_a_wrong_signature_cannot_be_told_apart(start: Any, forges: Any) -> None:
+    hooks = start("github", forges.SECRET, floor_s=0.05)
+    sent = forges.SENDERS["github"].send(secret="wrong")
+    seconds: dict[str, list[float]] = {"team": [], "unknown": [], "un/known": [], "%7e": [], "": []}
+    answers = set()
+
+    for _ in range(5):
+        for name, taken in seconds.items():
+            begun = time.perf_counter()
+            answer = hooks.post(sent, name)
+            taken.append(time.perf_counter() - begun)
+            kept = {key: text for key, text in answer.headers.items() if key != "date"}
+            answers.add((answer.status_code, answer.text, str(sorted(kept.items()))))
+
+    assert len(answers) == 1
+    assert next(iter(answers))[0] == 401
+    assert min(min(taken) for taken in seconds.values()) >= 0.05
+    medians = [sorted(taken)[2] for taken in seconds.values()]
+    assert max(medians) - min(medians) < 0.05
+
+
+def test_refused_deliveries_are_visible_and_counted(github: Hooks, forges: Any) -> None:
+    for _ in range(3):
+        github.post(forges.SENDERS["github"].send(secret="wrong"))
+    github.post(forges.SENDERS["github"].send(), "unknown")
+
+    [row] = github.rows
+    assert (row.repository, row.result) == ("team", "REFUSED")
+    assert "fits no secret" in (row.reason or "")
+    assert row.body == b""
+    assert github.receivers.counts()["REFUSED"] == 4
+
+
+def test_a_malformed_payload_is_told_to_the_forge_and_kept_for_us(github: Hooks, forges: Any) -> None:
+    sent = forges.SENDERS["github"].send(body=b'{"ref": 7}')
+
+    answers = [github.post(sent), github.post(sent)]
+
+    assert [answer.status_code for answer in answers] == [422, 422]
+    assert answers[0].json()["code"] == "hook.payload.invalid"
+    [row] = github.rows
+    assert (row.result, row.body) == ("REFUSED", b'{"ref": 7}')
+    assert "ref" in (row.reason or "")
+
+
+def test_our_own_signed_form_works_for_a_repository_of_any_kind(start: Any, forges: Any, sender: Any) -> None:
+    hooks = start(sender.kind, sender.secret)
+
+    answer = hooks.post(forges.SENDERS["generic"].send(secret=sender.secret))
+
+    assert (answer.status_code, hooks.looks) == (202, [("team", "ann")])
+    assert hooks.rows[0].event == "push"
+
+
+def test_the_hosted_repository_takes_our_own_form_once_it_has_a_secret(start: Any, forges: Any) -> None:
+    hooks = start("hosted", forges.SECRET)
+    body = b'{"type": "push", "ref": "refs/heads/main"}'
+
+    codes = [
+        hooks.post(forges.SENDERS["generic"].send(secret=secret, body=body), "hosted").status_code
+        for secret in (forges.SECRET, "wrong")
+    ]
+
+    assert (codes, hooks.looks) == ([202, 401], [("hosted", "webhook")])
+
+
+def test_a_signed_delivery_of_ten_minutes_ago_is_refused(start: Any, forges: Any) -> None:
+    hooks, sender = start("generic", forges.SIGNING_SECRET), forges.SENDERS["generic"]
+    sent = sender.send(at=hooks.now[0])
+    hooks.now[0] += timedelta(minutes=10)
+
+    assert hooks.post(sent).status_code == 401
+
+
+def test_only_post_delivers(github: Hooks) -> None:
+    answers = [httpx.request(method, f"{github.url}/hooks/team") for method in ("GET", "PUT", "DELETE")]
+
+    assert {(answer.status_code, answer.headers["allow"]) for answer in answers} == {(405, "POST")}
+
+
+def test_a_large_delivery_is_kept_in_part(github: Hooks, forges: Any) -> None:
+    sender = forges.SENDERS["github"]
+    body = b'{"commits": "' + b"x" * 3_000_000 + b'", ' + sender.send().body[1:]
+
+    answer = github.post(sender.send(body=body))
+
+    assert answer.status_code == 202
+    assert len(github.rows[0].body) == 64 * 1024
