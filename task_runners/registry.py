@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from task_runners.base import TaskRunner
 from task_runners.errors import TaskRunnerError
 
-__all__ = ["ENTRY_POINTS", "canonical_name", "runner_class", "runner_names"]
+__all__ = ["ENTRY_POINTS", "canonical_name", "runner_class", "runner_names", "spellings"]
 
 ENTRY_POINTS = "mainstem.task_runners"
 _PREFIX = "io.kestra.plugin."
@@ -33,6 +33,18 @@ def canonical_name(name: str) -> str:
     """Return the short form of a type name (`core.runner.Process`); aliases and Kestra's prefix are resolved."""
     short = name.removeprefix(_PREFIX)
     return _ALIASES.get(name) or _ALIASES.get(short) or short
+
+
+def spellings(name: str) -> list[str]:
+    """Return every accepted spelling of the task runner `name`: the short form, the full one, then the older ones."""
+    short = canonical_name(name)
+    older = [alias for alias, target in _ALIASES.items() if target == short]
+    return [
+        short,
+        _PREFIX + short,
+        *older,
+        *(_PREFIX + alias for alias in older if "." in alias and not alias.startswith("io.")),
+    ]
 
 
 def runner_names() -> Iterator[str]:

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scheduler": ("webhooks.distributed:scheduler", "Fire schedules in a deployment of several processes."),
     "sync-agent": ("webhooks.distributed:sync_agent", "Mirror repositories in a deployment of several processes."),
     "validate": ("runner.cli.validate:command", "Check flow files; no server needed."),
+    "schema": ("runner.cli.schema:command", "Print the JSON Schema of flows, for editors."),
     "plan": ("sync.cli:plan", "Show what a commit would change."),
     "run": ("runner.cli.run:command", "Run a flow file here and now; no server needed."),
     "eval": ("runner.cli.eval:command", "Render an expression; no server needed."),

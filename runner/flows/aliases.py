@@ -54,3 +54,15 @@ def canonical(name: str) -> str:
             spelled = "core.condition." + word.removesuffix("Condition")
     spelled = _RENAMED.get(spelled, spelled)
     return spelled if f"{spelled}.".startswith("io.kestra.") else PREFIX + spelled
+
+
+def spellings(name: str) -> list[str]:
+    """Return every accepted spelling of the type `name`: the short form, the full one, then the older ones."""
+    full = canonical(name)
+    short = full.removeprefix(PREFIX)
+    words = [short, *(old for old, new in _RENAMED.items() if new == short)]
+    words += [f"{word}Condition" for word in words if word.startswith("core.condition.") and word[-9:] != "Condition"]
+    found = [short, full, *words, *(PREFIX + word for word in words)]
+    for old, new in _OLD_PACKAGES.items():
+        found += [old + word.removeprefix(new) for word in words if word.startswith(new)]
+    return [word for word in dict.fromkeys(found) if canonical(word) == full]

@@ -1,0 +1,28 @@
+"""`mainstem schema`: the JSON Schema of flows, for editors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("schema")
+@click.option("--type", "type_name", metavar="TYPE", help="Only this task, trigger, condition or task runner.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to this file.")
+def command(type_name: str | None, output: Path | None) -> None:
+    """Print the JSON Schema of flow files, with every type that is installed here.
+
+    Give it to an editor that has yaml-language-server: names and values are completed, mistakes underlined.
+    Exit code 3 when there is no type of that name.
+    """
+    import json
+
+    from runner.flows.schema import flow_schema, type_schema
+
+    schema = flow_schema() if type_name is None else type_schema(type_name)
+    text = json.dumps(schema, indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(f"{text}\n", encoding="utf-8")
