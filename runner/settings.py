@@ -56,6 +56,11 @@ class ReportSettings(_Part):
     include: Literal["default", "all"] = "default"
     """Which runs get a page: `default` (failed, warning, changed and recent ones) or `all`."""
 
+    @property
+    def ref(self) -> str:
+        """Return the full name of the branch."""
+        return f"refs/heads/{self.branch}"
+
 
 class RepositorySettings(_Part):
     """A repository declared in the settings file; credentials may name variables as `${NAME}`.

@@ -31,7 +31,7 @@ from runner.errors import InvalidError, MainstemError, Problem
 from runner.flows.diagnostics import block
 from runner.store.records import Environment
 from sync.activation import Outcome
-from sync.names import REPORTS_REF, is_ref
+from sync.names import is_ref
 from sync.packs import check_pack
 from sync.plan import Plan
 from sync.plan_text import branch, plan_lines, problem_lines, short
@@ -192,7 +192,7 @@ class HostedRepository:
         """Return why a ref must stay as it is, or None."""
         if not command.ref.startswith(_PUSHABLE) or not is_ref(command.ref):
             return "funny refname"
-        if command.ref == REPORTS_REF:
+        if command.ref == self.service.reports_ref:
             return "only the server writes this branch"
         if self.repository.raw_head(command.ref) != command.old:
             return "fetch first"

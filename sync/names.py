@@ -18,7 +18,6 @@ MAX_FLOW_BYTES: Final = 1 << 20
 MAX_FILE_BYTES: Final = 10 << 20
 MAX_FILES: Final = 50_000
 MAX_DEPTH: Final = 64
-REPORTS_REF: Final = "refs/heads/mainstem-reports"
 MAIN: Final = "refs/heads/main"
 
 _SYMLINK: Final = 0o120000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from runner.store.records import Environment, Repository
 from runner.store.session import Session
-from sync.names import MAIN, REPORTS_REF, check_ref
+from sync.names import MAIN, check_ref
 from sync.remote import Credentials, parse_address
 from sync.repository import GitRepository
 from sync.sources import LocalSource, Source
 
 HOSTED: Final = "hosted"
 DEFAULT: Final = "default"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")  # it is a folder on the reports branch
 _SECRETS: Final = ("password", "ssh_key", "webhook_secret", "previous_webhook_secret")
 
 
@@ -45,7 +47,8 @@ class Origins:
         The embedded server has a repository `hosted`, and an environment `default` when no other is declared.
 
         Raises:
-            InvalidError: `repository.url.invalid`, `repository.ref.invalid`, `environment.repository.unknown`.
+            InvalidError: `repository.url.invalid`, `repository.ref.invalid`, `environment.repository.unknown`,
+                `environment.name.invalid`.
         """
         repositories = [_repository(declared) for declared in self._settings.repositories if not _is_hosted(declared)]
         environments = list(self._settings.environments)
@@ -54,7 +57,7 @@ class Origins:
             environments = environments or [EnvironmentSettings(name=DEFAULT, repository=HOSTED)]
         known = {repository.name for repository in repositories}
         for environment in environments:
-            _check(environment, known)
+            _check(environment, known, self._settings.reports.ref)
 
         def write(db: Session) -> None:
             for repository in repositories:
@@ -183,14 +186,19 @@ def _repository(declared: RepositorySettings) -> Repository:
     )
 
 
-def _check(environment: EnvironmentSettings, repositories: set[str]) -> None:
+def _check(environment: EnvironmentSettings, repositories: set[str], reports_ref: str) -> None:
+    if not _NAME.match(environment.name):
+        raise InvalidError("environment.name.invalid", f"{environment.name!r} is no name: use letters, digits, - and _")
     if environment.repository not in repositories:
         raise InvalidError(
             "environment.repository.unknown",
             f"environment {environment.name} names repository {environment.repository!r}, which is not declared",
         )
-    if check_ref(_full_ref(environment.ref)) == REPORTS_REF:
-        raise InvalidError("repository.ref.invalid", f"environment {environment.name} may not follow {REPORTS_REF}")
+    if check_ref(_full_ref(environment.ref)) == check_ref(reports_ref):
+        raise InvalidError(
+            "repository.ref.invalid",
+            f"environment {environment.name} may not follow {reports_ref}: reports are written there",
+        )
 
 
 def _full_ref(ref: str) -> str:

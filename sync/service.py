@@ -84,6 +84,11 @@ class SyncService:
         """Return a repository with its secrets in the clear. Raises `NotFoundError`."""
         return self._origins.credentials(name)
 
+    @property
+    def reports_ref(self) -> str:
+        """Return the branch of every repository that only the report writer moves."""
+        return self._settings.reports.ref
+
     def environment(self, name: str) -> Environment:
         """Return an environment. Raises `NotFoundError` `environment.missing`."""
         found = self._store.read(lambda db: db.environments.get(name))

@@ -10,10 +10,11 @@ from typing import Final
 from runner.reports.record import LAST_RUNS, SQUARE_DAYS, Counts, FlowRecord
 from runner.reports.rows import RunRow
 from runner.reports.run_page import table
-from runner.reports.text import MARKS, code, inline, moment, seconds
+from runner.reports.text import MARKS, code, day_and_time, inline, moment, seconds, unbroken
 from runner.states import State
 
 MOST_ROWS: Final = 400  # of a board: forges do not render files beyond half a megabyte
+_MOST_DAY_ROWS: Final = 1_000
 _BAD_FIRST: Final = {State.FAILED: 0, State.KILLED: 0, State.WARNING: 1}
 
 
@@ -75,21 +76,21 @@ def board(environment: BoardEnvironment, now: datetime, pages: Collection[str]) 
     head = ("flow", "state", "last run", f"last {SQUARE_DAYS} days", "success", "p50 / p95", "next run")
     active = f" at {code(environment.active[:7])}" if environment.active else ""
     text = f"# {inline(environment.name)}{active}\n\n"
-    text += table(head, [_board_row(flow, now.date(), pages) for flow in shown])
+    text += table(head, [_board_row(flow, now, pages) for flow in shown])
     if left_out > 0:
         text += f"\n\n{left_out} more flows have pages below `flows/`."
-    return f"{text}\n\nWritten by Mainstem at {moment(now)} · [all environments](../README.md)\n"
+    return f"{text}\n\nTimes are UTC. Written by Mainstem at {moment(now)} · [all environments](../README.md)\n"
 
 
 def flow_page(record: FlowRecord, now: datetime, pages: Collection[str], next_at: datetime | None) -> str:
     """Return the page of a flow: its badge, its figures, its last 20 runs."""
     up = "../../../"
-    rows = [_run_row(row, up, pages) for row in record.recent]
-    facts = [
-        f"success {_percent(record.success_rate(now.date()))}",
-        f"p50 {seconds(record.percentile(0.5)) or '-'}",
-        f"p95 {seconds(record.percentile(0.95)) or '-'}",
-    ]
+    rows = [_run_row(row, now, up, pages) for row in record.recent]
+    facts = [f"success in {SQUARE_DAYS} days {_percent(record.success_rate(now.date())) or 'unknown'}"]
+    if record.seconds:
+        facts.append(f"p50 {seconds(record.percentile(0.5))} · p95 {seconds(record.percentile(0.95))}")
+    else:
+        facts.append("no good run yet")
     if next_at is not None:
         facts.append(f"next run {moment(next_at)}")
     last_failure = next((row for row in record.recent if row.state in {State.FAILED, State.KILLED}), None)
@@ -99,7 +100,7 @@ def flow_page(record: FlowRecord, now: datetime, pages: Collection[str], next_at
         f"# {code(f'{record.namespace}.{record.flow}')}\n\n![state of the last run](badge.svg)\n\n"
         f"{record.squares(now.date())}\n\n{' · '.join(facts)}\n\n## Last {LAST_RUNS} runs\n\n"
         + table(("run", "state", "trigger", "revision", "commit", "duration", "error"), rows)
-        + "\n"
+        + f"\n\nTimes are UTC. [All environments]({up}README.md)\n"
     )
 
 
@@ -112,9 +113,11 @@ def day_page(day: date, counts: Mapping[tuple[str, str], Counts]) -> str:
             *(str(counts[key].get(state.value, "")) for state in states),
             str(sum(counts[key].values())),
         )
-        for key in sorted(counts)
+        for key in sorted(counts)[:_MOST_DAY_ROWS]
     ]
-    return f"# {day:%Y-%m-%d} (UTC)\n\n{table(('flow', *(state.value for state in states), 'all'), rows)}\n"
+    left_out = len(counts) - len(rows)
+    rest = f"\n{left_out} more flows ran; their runs stand in the files of rows.\n" if left_out else ""
+    return f"# {day:%Y-%m-%d} (UTC)\n\n{table(('flow', *(state.value for state in states), 'all'), rows)}\n{rest}"
 
 
 def _urgency(flow: BoardFlow) -> tuple[int, str, str]:
@@ -122,33 +125,48 @@ def _urgency(flow: BoardFlow) -> tuple[int, str, str]:
     return (_BAD_FIRST.get(last.state, 2) if last else 3, flow.namespace, flow.flow)
 
 
-def _board_row(flow: BoardFlow, today: date, pages: Collection[str]) -> tuple[str, ...]:
+def _board_row(flow: BoardFlow, now: datetime, pages: Collection[str]) -> tuple[str, ...]:
     name = f"{flow.namespace}.{flow.flow}"
     record = flow.record
     last = record.last if record else None
+    next_run = day_and_time(flow.next_at, now)
     if record is None or last is None:
-        return (code(name), "never ran", "", "", "", "", moment(flow.next_at))
+        return (code(name), unbroken("never ran"), "", "", "", "", next_run)
     return (
         f"[{code(name)}](../{flow.link})",
-        f"{MARKS.get(last.state, '·')} {last.state.value}",
-        _linked(last, moment(last.end), "../", pages),
-        record.squares(today),
-        _percent(record.success_rate(today)),
-        f"{seconds(record.percentile(0.5)) or '-'} / {seconds(record.percentile(0.95)) or '-'}",
-        moment(flow.next_at),
+        _state(last),
+        _linked(last, day_and_time(last.end, now), "../", pages),
+        record.squares(now.date()),
+        unbroken(_percent(record.success_rate(now.date()))),
+        _usual(record),
+        next_run,
     )
 
 
-def _run_row(row: RunRow, up: str, pages: Collection[str]) -> tuple[str, ...]:
+def _run_row(row: RunRow, now: datetime, up: str, pages: Collection[str]) -> tuple[str, ...]:
     return (
-        _linked(row, moment(row.end), up, pages),
-        f"{MARKS.get(row.state, '·')} {row.state.value}",
+        _linked(row, day_and_time(row.end, now), up, pages),
+        _state(row),
         code(row.trigger or ""),
         str(row.revision),
         code(row.commit[:7]) if row.commit else "",
-        seconds(row.seconds),
+        unbroken(seconds(row.seconds)),
         inline(row.error or "", 120),
     )
+
+
+def _state(row: RunRow) -> str:
+    return unbroken(f"{MARKS.get(row.state, '·')} {row.state.value}")
+
+
+def _usual(record: FlowRecord) -> str:
+    """Return the middle and the slow end of the durations; empty as long as no run was good."""
+    if not record.seconds:
+        return ""
+    middle, slow = (seconds(record.percentile(share)) for share in (0.5, 0.95))
+    unit = slow.rpartition(" ")[2]
+    is_short = middle.count(" ") == slow.count(" ") == 1 and middle.endswith(f" {unit}")
+    return unbroken(f"{middle.removesuffix(f' {unit}')} / {slow}" if is_short else f"{middle} / {slow}")
 
 
 def _linked(row: RunRow, text: str, up: str, pages: Collection[str]) -> str:
@@ -156,7 +174,7 @@ def _linked(row: RunRow, text: str, up: str, pages: Collection[str]) -> str:
 
 
 def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{rate * 100:.0f} %" if rate in {0, 1} else f"{min(rate * 100, 99.9):.1f} %"
+    return "" if rate is None else f"{rate * 100:.0f} %" if rate in {0, 1} else f"{min(rate * 100, 99.9):.1f} %"
 
 
 def _totals(flows: Iterable[BoardFlow], today: date) -> Counts:

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.executions.models import Attempt, Execution, LogEntry, TaskRun
-from runner.reports.rows import RunRow
-from runner.states import State
+from runner.reports.rows import RunRow, failed_leaves
 
 LAST_LINES = 30
 """How many of the last lines of log a failed task shows."""
+
+
+ACTOR = "system.username"
+"""The label of an execution that names who started it by the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,22 @@ class CommitNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a flow and the files of its namespace come from: a repository, and what of it. `url` has no secrets."""
+
+    repository: str
+    url: str
+    ref: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunDetails:
     """One ended run. `outputs` and `logs` are by task run id; `changes` are those since the last good run.
 
     `median_s` is the median duration of the flow's last 20 good runs before this one; `secret_inputs` are the names of
-    inputs of type SECRET; `source` is the YAML of the flow as it ran.
+    inputs of type SECRET; `source` is the YAML of the flow as it ran. `compare_url` shows the commits since the last
+    good run; `origin` is where the commit is from.
     """
 
     row: RunRow
@@ -55,6 +69,8 @@ class RunDetails:
     median_s: float | None = None
     good: RunRow | None = None
     changes: tuple[str, ...] = ()
+    compare_url: str | None = None
+    origin: Origin | None = None
     is_first_of_revision: bool = False
 
     @property
@@ -62,13 +78,11 @@ class RunDetails:
         """Return the task runs in which something went wrong themselves, not those that hold such a one."""
         return failed_leaves(self.runs)
 
+    def runner_of(self, run: TaskRun) -> str | None:
+        """Return the type of the task runner that carried out the last attempt of a task run, if one did."""
+        handle = next((each.handle for each in reversed(self.attempts_of(run)) if each.handle), None)
+        return run.runner or (str(handle["runner"]) if handle and handle.get("runner") else None)
+
     def attempts_of(self, run: TaskRun) -> tuple[Attempt, ...]:
         """Return the attempts of a task run, by number."""
         return tuple(each for each in self.attempts if each.task_run_id == run.id)
-
-
-def failed_leaves(runs: tuple[TaskRun, ...]) -> tuple[TaskRun, ...]:
-    """Return the failed task runs without failed runs inside them."""
-    failed = [run for run in runs if run.state in {State.FAILED, State.KILLED}]
-    holders = {run.parent_id for run in failed}
-    return tuple(run for run in failed if run.id not in holders)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from statistics import median
 from typing import Any, Final, Self
 
 from runner.reports.rows import RunRow
+from runner.reports.text import joined
 from runner.states import State
 
 LAST_RUNS: Final = 20
 _DAYS: Final = 31
 _SAMPLES: Final = 100
 SQUARE_DAYS: Final = 14
-SQUARES: Final = {"good": "🟩", "mixed": "🟨", "bad": "🟥", "none": "⬜"}
+SQUARES: Final = {"good": "🟩", "mixed": "🟨", "bad": "🟥", "none": "▫️"}
 
 Counts = dict[str, int]
 
@@ -69,7 +70,7 @@ class FlowRecord:
 
     def squares(self, today: date) -> str:
         """Return a square for each of the last 14 days, today last."""
-        return "".join(SQUARES[_quality(self.days.get(day, {}))] for day in _last_days(today))
+        return joined(SQUARES[_quality(self.days.get(day, {}))] for day in _last_days(today))
 
     def as_json(self) -> dict[str, Any]:
         """Return what the store keeps."""
@@ -111,11 +112,11 @@ def folded(record: FlowRecord, rows: Iterable[RunRow]) -> tuple[FlowRecord, froz
     for row in sorted(rows, key=lambda each: (each.end, each.id)):
         if (row.id, row.end) in known:
             continue
-        counts = days.setdefault(row.end.date().isoformat(), {})
+        counts = days.setdefault(row.end.astimezone(UTC).date().isoformat(), {})
         counts[row.state.value] = counts.get(row.state.value, 0) + 1
         recent.append(row)
         if row.is_good:
-            good = row
+            good = row if good is None or row.end >= good.end else good
             if row.seconds is not None:
                 seconds.append(row.seconds)
         # An execution of an older revision that ends late is no change.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-from runner.executions.models import Execution
-from runner.reports.text import cut, path_name, plain
-from runner.reports.values import Mask
+from runner.executions.models import Execution, TaskRun
+from runner.reports.text import cut, path_name
+from runner.reports.values import Mask, clean
 from runner.states import State
 
 _MOST_ERROR: Final = 200
@@ -78,11 +78,11 @@ class RunRow:
         )
 
 
-def row_of(execution: Execution, mask: Mask) -> RunRow:
-    """Return the row of an ended execution."""
+def row_of(execution: Execution, mask: Mask, failed: Sequence[TaskRun] = ()) -> RunRow:
+    """Return the row of an ended execution; `failed` are its task runs that failed, the first of which is its error."""
     end = execution.ended_at or execution.created_at
     start = execution.started_at
-    error = cut(" ".join(plain(mask(execution.error)).split()), _MOST_ERROR) if execution.error else None
+    error = execution.error or _first_error(failed)
     return RunRow(
         id=execution.id,
         namespace=execution.namespace,
@@ -95,8 +95,20 @@ def row_of(execution: Execution, mask: Mask) -> RunRow:
         trigger=execution.trigger.id if execution.trigger else None,
         start=start,
         seconds=round(max((end - start).total_seconds(), 0.0), 6) if start else None,
-        error=error,
+        error=cut(" ".join(clean(error, mask).split()), _MOST_ERROR) if error else None,
     )
+
+
+def failed_leaves(runs: Sequence[TaskRun]) -> tuple[TaskRun, ...]:
+    """Return the task runs in which something went wrong themselves, not those that hold such a one."""
+    failed = [run for run in runs if run.state in {State.FAILED, State.KILLED}]
+    holders = {run.parent_id for run in failed}
+    return tuple(run for run in failed if run.id not in holders)
+
+
+def _first_error(failed: Sequence[TaskRun]) -> str | None:
+    first = next(iter(failed_leaves(failed)), None)
+    return f"{first.task_id}: {first.error or first.state.value.lower()}" if first else None
 
 
 def _text(at: datetime | None) -> str | None:

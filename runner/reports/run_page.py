@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from runner.executions.models import TaskRun
-from runner.reports.details import LAST_LINES, RunDetails
+from runner.executions.models import Attempt, TaskRun
+from runner.reports.details import ACTOR, LAST_LINES, RunDetails
 from runner.reports.gantt import MOST_BARS, gantt
 from runner.reports.text import (
     MARKS,
@@ -20,42 +20,62 @@ from runner.reports.text import (
     inline,
     moment,
     path_name,
-    plain,
     seconds,
     size,
+    unbroken,
 )
-from runner.reports.values import Mask, masked, shown, without_secrets
+from runner.reports.values import Mask, clean, masked, shown, without_secrets
 
 _MOST_FAILURES: Final = 10
 _MOST_TASKS: Final = 200
 _MOST_CHANGES: Final = 20
 _LONGEST_LINE: Final = 500
-_ESCAPED_BAR: Final = r"\\|"
-_BAR: Final = re.compile(r"(?<!\\)\|")
+_MOST_BYTES: Final = 450_000  # forges do not render files beyond half a megabyte
+_MOST_VALUES_CHARS: Final = 20_000
+_EMPTY: Final[tuple[Any, ...]] = (None, "", {}, [])
+_SYSTEM_LABEL: Final = "system."
+_APP_EXIT: Final = "APP_EXIT"  # says no more than that there is an exit code
+_TIMES_AS_LONG: Final = 3
+# Bars that an even number of backslashes stands before, none in most cases: these would end a cell.
+_BAR: Final = re.compile(r"(?<!\\)((?:\\\\)*)\|")
+_ESCAPED_BAR: Final = r"\1\\|"
 
 
 def run_page(details: RunDetails, mask: Mask) -> str:
-    """Return the Markdown of a run. Everything in it is masked, and text of others is only text."""
+    """Return the Markdown of a run, in less than half a megabyte. All is masked, and text of others is only text."""
+    labels = {name: text for name, text in details.execution.labels.items() if not name.startswith(_SYSTEM_LABEL)}
     blocks = [
         f"# {code(f'{details.row.namespace}.{details.row.flow}')}",
         _headline(details, mask),
+        _links(details),
         *_failures(details, mask),
         _footnotes(details, mask),
-        *_diagram(details),
-        *_tasks(details),
+        *_diagram(details, mask),
+        *_tasks(details, mask),
         *_values("Inputs", without_secrets(details.execution.inputs, details.secret_inputs, mask)),
         *_values("Outputs", masked(details.execution.outputs, mask)),
+        *_values("Labels", masked(labels, mask)),
         *_task_outputs(details, mask),
         *_artifacts(details, mask),
-        _links(details),
     ]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+    return "\n\n".join(_fitting(block for block in blocks if block)) + "\n"
+
+
+def _fitting(blocks: Iterable[str]) -> Iterator[str]:
+    """Yield blocks as long as there is room for them, then where the rest stands."""
+    left = _MOST_BYTES
+    for block in blocks:
+        left -= len(block.encode("utf-8", "replace")) + 2
+        if left < 0:
+            yield "The page would be too long for a forge: the rest stands in the JSON."
+            return
+        yield block
 
 
 def _links(details: RunDetails) -> str:
     row = details.row
     flow = f"{'../' * row.stem.count('/')}flows/{row.namespace}/{row.flow}/README.md"
-    return f"[{inline(row.flow)}]({flow}) · [as JSON]({path_name(row.id)}.json) · run {code(row.id)}"
+    return f"Run {code(row.id)} · [all runs of the flow]({flow}) · [as JSON]({path_name(row.id)}.json)"
 
 
 def _headline(details: RunDetails, mask: Mask) -> str:
@@ -77,19 +97,27 @@ def _took(details: RunDetails) -> str:
     if took is None:
         return ""
     text = f" in {seconds(took)}"
-    if usual:
-        percent = round((took / usual - 1) * 100)
-        comparison = "as long as" if percent == 0 else f"{abs(percent)} % {'slower' if percent > 0 else 'faster'} than"
-        text += f" ({comparison} its last 20, {seconds(usual)} in the middle)"
-    return text
+    return f"{text} ({_compared(took / usual)} its last 20, {seconds(usual)} in the middle)" if usual else text
+
+
+def _compared(ratio: float) -> str:
+    percent = round((ratio - 1) * 100)
+    if percent == 0:
+        return "as long as"
+    if ratio >= _TIMES_AS_LONG:
+        return f"{ratio:.3g} times as long as"
+    return f"{abs(percent)} % {'slower' if percent > 0 else 'faster'} than"
 
 
 def _trigger(details: RunDetails) -> str:
-    trigger = details.execution.trigger
+    execution = details.execution
+    trigger = execution.trigger
     if trigger is None:
-        return "started by hand or by the API"
-    kind = trigger.type.rpartition(".")[2].lower()
-    return f"{inline(kind)} {code(trigger.id)}"
+        return f"started by {inline(execution.labels.get(ACTOR) or 'hand or by the API', 60)}"
+    kind = inline(trigger.type.rpartition(".")[2].lower())
+    return f"{kind} {code(trigger.id)}" + (
+        f" of {moment(execution.schedule_date)}" if execution.schedule_date is not None else ""
+    )
 
 
 def _revision(details: RunDetails, mask: Mask) -> str:
@@ -99,20 +127,20 @@ def _revision(details: RunDetails, mask: Mask) -> str:
     sha = code(note.id[:7])
     text = f"revision {details.row.revision}, commit " + (f"[{sha}]({note.url})" if note.url else sha)
     if note.subject:
-        text += f" “{inline(mask(note.subject), 100)}”"
-    return text + (f" by {inline(mask(note.author), 60)}" if note.author else "")
+        text += f" “{inline(clean(note.subject, mask), 100)}”"
+    return text + (f" by {inline(clean(note.author, mask), 60)}" if note.author else "")
 
 
 def _failures(details: RunDetails, mask: Mask) -> Iterator[str]:
     failed = details.failed_runs
     if details.execution.error and not failed:
-        yield f"The run ended with: {inline(mask(details.execution.error))}"
+        yield f"The run ended with: {inline(clean(details.execution.error, mask))}"
     for run in failed[:_MOST_FAILURES]:
         yield _failure(details, run, mask)
         lines = details.logs.get(run.id, ())[-LAST_LINES:]
         if lines:
             text = "\n".join(
-                f"{entry.timestamp:%H:%M:%S} {entry.level:<5} {cut(plain(mask(entry.message)), _LONGEST_LINE)}"
+                f"{entry.timestamp:%H:%M:%S} {entry.level:<5} {cut(clean(entry.message, mask), _LONGEST_LINE)}"
                 for entry in lines
             )
             yield fenced(text)
@@ -125,20 +153,26 @@ def _failure(details: RunDetails, run: TaskRun, mask: Mask) -> str:
     last = attempts[-1] if attempts else None
     count = max(run.attempts, len(attempts), 1)
     text = f"**{_task_name(run, mask)}** failed after {count} attempt{'s' if count > 1 else ''}"
-    causes = []
-    if last is not None and last.exit_code is not None:
-        causes.append(f"exit code {last.exit_code}")
-    if last is not None and last.failure_reason:
-        causes.append(inline(last.failure_reason))
-    if run.error or (last and last.message):
-        causes.append(inline(mask(run.error or (last.message if last else "") or "")))
-    if run.runner:
-        causes.append(f"{inline(run.runner)} runner")
+    causes = list(_causes(run, last, mask))
+    runner = details.runner_of(run)
+    if runner:
+        causes.append(f"{inline(runner)} runner")
     return text + (f": {', '.join(causes)}" if causes else "")
 
 
+def _causes(run: TaskRun, last: Attempt | None, mask: Mask) -> Iterator[str]:
+    exit_code = last.exit_code if last else None
+    if exit_code is not None:
+        yield f"exit code {exit_code}"
+    if last and last.failure_reason and not (exit_code is not None and last.failure_reason == _APP_EXIT):
+        yield inline(last.failure_reason)
+    message = run.error or (last.message if last else None)
+    if message and not (exit_code is not None and message.endswith(f"exit code {exit_code}")):
+        yield inline(clean(message, mask))
+
+
 def _task_name(run: TaskRun, mask: Mask) -> str:
-    return inline(run.task_id) + (f" \\[{inline(mask(run.value), 60)}\\]" if run.value else "")
+    return inline(run.task_id) + (f" \\[{inline(clean(run.value, mask), 60)}\\]" if run.value else "")
 
 
 def _footnotes(details: RunDetails, mask: Mask) -> str:
@@ -159,44 +193,45 @@ def _since(details: RunDetails, mask: Mask) -> str:
     good = details.good
     if good is None:
         return ""
-    parts = [code(mask(change), 120) for change in details.changes[:_MOST_CHANGES]]
+    parts = [code(clean(change, mask), 120) for change in details.changes[:_MOST_CHANGES]]
     if len(details.changes) > _MOST_CHANGES:
         parts.append(f"{len(details.changes) - _MOST_CHANGES} more")
     if good.commit and details.row.commit and good.commit != details.row.commit:
-        parts.append(f"commits {code(f'{good.commit[:7]}..{details.row.commit[:7]}')}")
+        span = code(f"{good.commit[:7]}..{details.row.commit[:7]}")
+        parts.append(f"commits [{span}]({details.compare_url})" if details.compare_url else f"commits {span}")
     return f"changed since: {', '.join(parts)}" if parts else "nothing of the flow changed since"
 
 
-def _diagram(details: RunDetails) -> Iterator[str]:
-    text, left_out = gantt(details.runs, details.row.end)
+def _diagram(details: RunDetails, mask: Mask) -> Iterator[str]:
+    text, left_out = gantt(details.runs, details.row.end, mask)
     if text:
-        yield "## Time line"
+        yield "## Timeline"
         yield f"```mermaid\n{text}\n```"
     if left_out:
         yield f"The {MOST_BARS} longest task runs of {left_out + MOST_BARS}."
 
 
-def _tasks(details: RunDetails) -> Iterator[str]:
+def _tasks(details: RunDetails, mask: Mask) -> Iterator[str]:
     if not details.runs:
         return
-    rows = [_task_row(details, run) for run in details.runs[:_MOST_TASKS]]
+    rows = [_task_row(details, run, mask) for run in details.runs[:_MOST_TASKS]]
     yield "## Tasks"
     yield table(("task", "state", "attempts", "runner", "start", "duration", "exit code"), rows)
     if len(details.runs) > _MOST_TASKS:
         yield f"{len(details.runs) - _MOST_TASKS} more task runs stand in the JSON."
 
 
-def _task_row(details: RunDetails, run: TaskRun) -> tuple[str, ...]:
+def _task_row(details: RunDetails, run: TaskRun, mask: Mask) -> tuple[str, ...]:
     attempts = details.attempts_of(run)
     exit_code = attempts[-1].exit_code if attempts else None
     took = (run.ended_at - run.started_at).total_seconds() if run.ended_at and run.started_at else None
     return (
-        code(run.task_id) + (f" {code(run.value, 60)}" if run.value else ""),
-        f"{MARKS.get(run.state, '·')} {run.state.value}",
+        code(run.task_id) + (f" {code(clean(run.value, mask), 60)}" if run.value else ""),
+        unbroken(f"{MARKS.get(run.state, '·')} {run.state.value}"),
         str(max(run.attempts, len(attempts)) or ""),
-        inline(run.runner or ""),
+        inline(details.runner_of(run) or ""),
         _clock(run.started_at),
-        seconds(took),
+        unbroken(seconds(took)),
         "" if exit_code is None else str(exit_code),
     )
 
@@ -206,34 +241,40 @@ def _clock(at: datetime | None) -> str:
 
 
 def _values(title: str, values: Mapping[str, Any]) -> Iterator[str]:
-    if not values:
-        return
-    yield f"## {title}"
-    for name, value in values.items():
+    """Yield the values under a heading, all together no longer than many values of the greatest length."""
+    left = _MOST_VALUES_CHARS
+    for number, (name, value) in enumerate(values.items()):
+        if number == 0:
+            yield f"## {title}"
         text = shown(value)
+        left -= len(text) + len(name)
+        if left < 0:
+            yield f"{len(values) - number} more stand in the JSON."
+            return
         is_short = len(text) <= 100 and "\n" not in text
         yield f"{code(name)}: {code(text)}" if is_short else f"{code(name)}:\n\n{fenced(text)}"
 
 
 def _task_outputs(details: RunDetails, mask: Mask) -> Iterator[str]:
-    """Yield the outputs of the tasks, all together no longer than one value may be."""
+    """Yield the outputs of the tasks, all together no longer than one value may be; what is empty is left out."""
     left = MOST_VALUE_CHARS
     lines = []
     for run in details.runs:
-        outputs = details.outputs.get(run.id)
+        outputs = {key: value for key, value in details.outputs.get(run.id, {}).items() if value not in _EMPTY}
         if outputs and left > 0:
-            text = cut(f"{run.task_id}{f'[{run.value}]' if run.value else ''}: {shown(masked(outputs, mask))}", left)
+            name = f"{run.task_id}{f'[{run.value}]' if run.value else ''}"
+            text = cut(clean(f"{name}: {shown(masked(outputs, mask))}", mask), left)
             left -= len(text)
             lines.append(text)
     if lines:
         yield "## Outputs of tasks"
-        yield fenced(mask("\n".join(lines)))
+        yield fenced("\n".join(lines))
 
 
 def _artifacts(details: RunDetails, mask: Mask) -> Iterator[str]:
     if details.artifacts:
         rows = [
-            (code(each.task), code(mask(each.name)), size(each.size), code(each.sha256 or "not read: too large"))
+            (code(each.task), code(clean(each.name, mask)), size(each.size), code(each.sha256 or "not read: too large"))
             for each in details.artifacts
         ]
         yield "## Artifacts"

@@ -7,7 +7,8 @@ renders the pages with the trust of its own address.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from runner.states import State
@@ -16,14 +17,21 @@ MOST_VALUE_CHARS: Final = 2_000
 _MOST_INLINE: Final = 300
 _MOST_LABEL: Final = 40
 _GAP: Final = "\u200b"  # of no width: what stands on both sides of it is no mention and no address any more
-# Colours of terminals, then all other control characters, then those that turn the direction of writing.
+_JOINER: Final = "\u2060"  # of no width: no line is broken beside it
+# Colours of terminals; then all other control characters, those that turn the direction of writing or cannot be seen,
+# and halves of characters, which no file could hold.
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
 _CONTROLS: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
+# What forges make links of wherever it stands in the text of a page: mentions, issues, merge requests, snippets,
+# labels, milestones, epics, addresses.
+_REFERENCES: Final = re.compile(r"([@#!$~%&])(?=[\w\"\'])|(?<=:)(?=//)|(?i:(?<=www)(?=\.)|(?<=\bGH)(?=-\d))")
+
 _MARKUP: Final = re.compile(r"([\\`*_\[\](){}|~!$])")
 _RUNS_OF_BACKTICKS: Final = re.compile(r"`+")
 _NO_LABEL: Final = re.compile(r"[^\w .\-/]")
+_SHOWS_YEAR: Final = timedelta(days=180)
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 MARKS: Final = {
@@ -53,10 +61,9 @@ def plain(text: str) -> str:
 def inline(text: str, limit: int = _MOST_INLINE) -> str:
     """Return `text` as it is to be read, on one line, with nothing in it that Markdown or a forge acts on."""
     line = cut(" ".join(plain(text).split()), limit)
+    line = _REFERENCES.sub(lambda found: f"{found[0]}{_GAP}", line)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = _MARKUP.sub(r"\\\1", line)
-    line = re.sub(r"([@#])", rf"\1{_GAP}", line)
-    return re.sub(r"(?i)(://|www\.)", lambda found: f"{found[0][0]}{_GAP}{found[0][1:]}", line)
+    return _MARKUP.sub(r"\\\1", line)
 
 
 def code(text: str, limit: int = _MOST_INLINE) -> str:
@@ -95,9 +102,11 @@ def seconds(value: float | None) -> str:
     """Return a duration as people write it: `320 ms`, `4.2 s`, `1 m 42 s`, `3 h 5 m`."""
     if value is None:
         return ""
-    if value < 1:
-        return f"{max(value, 0) * 1000:.0f} ms"
-    if value < 60:
+    if value < 0.0005:
+        return "< 1 ms"
+    if value < 0.9995:
+        return f"{value * 1000:.0f} ms"
+    if value < 59.95:
         return f"{value:.1f} s"
     whole = round(value)
     if whole < 3600:
@@ -118,6 +127,26 @@ def size(count: int) -> str:
 def moment(at: datetime | None) -> str:
     """Return a time in UTC to the second."""
     return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def day_and_time(at: datetime | None, now: datetime) -> str:
+    """Return a time in UTC to the minute for a narrow column; only the day when it is half a year away or more."""
+    if at is None:
+        return ""
+    there = at.astimezone(UTC)
+    if abs(there - now) > _SHOWS_YEAR:
+        return f"{there:%Y-%m-%d}"
+    return f"{unbroken(f'{there:%b} {there.day}')} {there:%H:%M}"
+
+
+def unbroken(text: str) -> str:
+    """Return a few words that stay on one line in a narrow column."""
+    return text.replace(" ", "\u00a0")
+
+
+def joined(signs: Iterable[str]) -> str:
+    """Return signs side by side that stay on one line."""
+    return _JOINER.join(signs)
 
 
 def _longest_run(text: str) -> int:

@@ -6,11 +6,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from runner.reports.text import MOST_VALUE_CHARS, cut
+from runner.reports.text import MOST_VALUE_CHARS, cut, plain
 
 Mask = Callable[[str], str]
 HIDDEN: Final = "******"
 _MOST_DEPTH: Final = 50
+
+
+def clean(text: str, mask: Mask) -> str:
+    """Return text of others masked and without control characters, also where these stood inside a secret."""
+    return mask(plain(mask(text)))
 
 
 def masked(value: Any, mask: Mask, depth: int = 0) -> Any:

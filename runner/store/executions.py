@@ -21,6 +21,7 @@ from runner.executions.models import (
     OutboxRow,
     TaskRun,
 )
+from runner.states import State
 from runner.store import outbox as outboxes
 from runner.store import schema
 from runner.store.columns import dump
@@ -44,6 +45,11 @@ _SELECT: Final = Statement(EXECUTIONS.select(_e.id == _ID))
 _SELECT_MANY: Final = Statement(EXECUTIONS.select(one_of(_e.id, _IDS)))
 _RUNS: Final = Statement(RUNS.select(_r.execution_id == _ID).order_by(_r.seq))
 _RUNS_MANY: Final = Statement(RUNS.select(one_of(_r.execution_id, _IDS)).order_by(_r.execution_id, _r.seq))
+_FAILED_MANY: Final = Statement(
+    RUNS.select(
+        one_of(_r.execution_id, _IDS), sa.or_(_r.state == State.FAILED.value, _r.state == State.KILLED.value)
+    ).order_by(_r.execution_id, _r.seq)
+)
 _RUN: Final = Statement(RUNS.select(_r.id == sa.bindparam("run")))
 _ATTEMPTS: Final = Statement(
     ATTEMPTS.select(schema.attempts.c.execution_id == _ID).order_by(
@@ -158,6 +164,13 @@ class ExecutionRows:
     def get_many(self, ids: Collection[str]) -> dict[str, Execution]:
         """Return many executions without their runs, by id; those that do not exist are left out."""
         return {row[0]: EXECUTIONS.decode(row) for row in self._db.all(_SELECT_MANY, executions=listed(ids))}
+
+    def failed_runs(self, ids: Collection[str]) -> dict[str, list[TaskRun]]:
+        """Return the task runs of many executions that failed or were killed, by execution, in order of creation."""
+        found: dict[str, list[TaskRun]] = {}
+        for row in self._db.all(_FAILED_MANY, executions=listed(ids)):
+            found.setdefault(row[1], []).append(RUNS.decode(row))
+        return found
 
     def commit(self, commit: Commit) -> bool:
         """Write what one advance decided, as a whole; False, with nothing written, when it is out of date.

@@ -35,6 +35,9 @@ _SELECT_LAST: Final = Statement(FLOWS.select(*_FLOW).order_by(_f.revision.desc()
 _REVISIONS: Final = Statement(FLOWS.select(*_FLOW).order_by(_f.revision))
 _LIST: Final = Statement(FLOWS.select(_ACTIVE).order_by(*_BY_NAME))
 _OF_ENVIRONMENT: Final = Statement(FLOWS.select(_ACTIVE, _f.environment == sa.bindparam("env")).order_by(*_BY_NAME))
+_KEYS_OF_ENVIRONMENT: Final = Statement(
+    sa.select(_f.namespace, _f.flow_id).where(_ACTIVE, _f.environment == sa.bindparam("env"))
+)
 _NAMESPACES: Final = Statement(sa.select(_f.namespace).where(_ACTIVE).distinct().order_by(_f.namespace))
 _RETIRE: Final = Statement(sa.update(schema.flows).where(*_FLOW, _ACTIVE).values(active=0))
 _MOVE: Final = Statement(
@@ -85,6 +88,10 @@ class Flows:
     def of_environment(self, environment: str) -> list[FlowVersion]:
         """Return the active flows that an environment brought."""
         return [FLOWS.decode(row) for row in self._db.all(_OF_ENVIRONMENT, env=environment)]
+
+    def keys_of_environment(self, environment: str) -> list[tuple[str, str]]:
+        """Return the namespaces and ids of the active flows that an environment brought, in order."""
+        return sorted((row[0], row[1]) for row in self._db.all(_KEYS_OF_ENVIRONMENT, env=environment))
 
     def search(
         self,

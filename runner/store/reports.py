@@ -40,6 +40,6 @@ class ReportState:
         """Remove a value; False when there was none."""
         return self._db.run(_DELETE, env=environment, wanted=key) == 1
 
-    def all(self, environment: str) -> dict[str, Any]:
-        """Return all values of an environment."""
-        return {key: orjson.loads(value) for key, value in self._db.all(_ALL, env=environment)}
+    def texts(self, environment: str) -> list[tuple[str, str]]:
+        """Return all keys of an environment with their values as JSON text."""
+        return [(key, value) for key, value in self._db.all(_ALL, env=environment)]

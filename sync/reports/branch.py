@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,11 +17,15 @@ log = logging.getLogger(__name__)
 
 AUTHOR: Final = Author("Mainstem", "mainstem@localhost")
 MOST_TRIES: Final = 20
+MARKER: Final = ".mainstem-reports"
+MARK: Final = b"Written by Mainstem. A branch without this file is not touched.\n"
 _LONGEST_PAUSE_S: Final = 1.0
 
 
 class ReportBranch:
     """One orphan branch of one repository. Nobody but servers writes it, and no environment may follow it.
+
+    A file marks the branch as one of reports; a branch of this name without it belongs to somebody else.
 
     Args:
         source: the repository.
@@ -34,12 +38,14 @@ class ReportBranch:
         self._ref = ref
         self._pause = pause
 
-    def has(self, path: str) -> bool:
-        """Return whether there is a file `path` on the branch now. Raises `FetchError`."""
+    def look(self, paths: Iterable[str]) -> frozenset[str] | None:
+        """Return which of the files are on the branch now, None when there is no branch. Raises `FetchError`."""
         repository = self._source.repository
         with repository.lock:
             head = self._head()
-            return head is not None and repository.find(head, path) is not None
+            if head is None:
+                return None
+            return frozenset(path for path in paths if repository.find(head, path) is not None)
 
     def commit(self, changes: Mapping[str, bytes | None], *, message: str, at: datetime, restart: bool = False) -> str:
         """Write files (None removes a file or a whole folder) as one commit, and return its id.
@@ -49,26 +55,30 @@ class ReportBranch:
         the history before it can be thrown away; where the server refuses that, it gets one all the same.
 
         Raises:
-            ConflictError: `report.branch.busy` after 20 tries.
-            FetchError: the repository cannot be reached.
+            ConflictError: `report.branch.busy` after 20 tries; `report.branch.foreign` when the branch holds something
+                else than reports.
+            FetchError: the repository cannot be reached, or refuses the commit.
         """
         repository = self._source.repository
         for number in range(MOST_TRIES):
             with repository.lock:
                 head = self._head()
-                commit = repository.commit_changes(head, changes, author=AUTHOR, message=message, at=at)
+                if head is not None and repository.find(head, MARKER) is None:
+                    raise self._foreign()
+                commit = repository.commit_changes(
+                    head, {**changes, MARKER: MARK}, author=AUTHOR, message=message, at=at
+                )
                 if head is not None and repository.commit(commit).tree == repository.commit(head).tree:
                     return head
-                # A server may refuse to forget history: then the second half of the tries keeps it.
-                if restart and head is not None and number < MOST_TRIES // 2:
-                    commit = _without_parents(repository, commit)
-                if self._move(head, commit):
+                if restart and head is not None and self._restarted(head, commit):
+                    return _without_parents(repository, commit)
+                if self._source.push(self._ref, head, commit):
                     return commit
             self._pause(random.uniform(0, min(0.05 * 2**number, _LONGEST_PAUSE_S)))  # noqa: S311 - spreads writers
         raise ConflictError(
             "report.branch.busy",
-            f"{self._ref} was moved by others {MOST_TRIES} times in a row, or the server refuses to move it",
-            hint="is the branch protected, or does another server write to it all the time?",
+            f"{self._ref} was moved by others {MOST_TRIES} times in a row",
+            hint="does another server write to it all the time? give each one a branch of its own",
         )
 
     def _head(self) -> str | None:
@@ -77,14 +87,22 @@ class ReportBranch:
             self._source.fetch(self._ref, head)
         return head
 
-    def _move(self, head: str | None, commit: str) -> bool:
+    def _restarted(self, head: str, commit: str) -> bool:
+        """Move the branch to what `commit` holds without its history; False when the server keeps histories."""
         try:
-            return self._source.push(self._ref, head, commit)
+            return self._source.push(self._ref, head, _without_parents(self._source.repository, commit))
         except FetchError as error:
-            if error.code == "repository.push.refused":
-                log.info("the reports branch was not moved", extra={"ref": self._ref, "reason": str(error)})
-                return False
-            raise
+            if error.code != "repository.push.refused":
+                raise
+            log.info("the history of the reports stays", extra={"ref": self._ref, "reason": str(error)})
+            return False
+
+    def _foreign(self) -> ConflictError:
+        return ConflictError(
+            "report.branch.foreign",
+            f"{self._ref} holds something else than reports, and stays as it is",
+            hint="name another branch in `reports.branch`, or rename this one",
+        )
 
 
 def _without_parents(repository: GitRepository, commit: str) -> str:

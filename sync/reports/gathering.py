@@ -13,9 +13,9 @@ from runner.executions.models import Execution, LogEntry, TaskRun
 from runner.flows.catalogue import Catalogue
 from runner.flows.diff import diff_flows
 from runner.plugin import Storage
-from runner.reports.details import LAST_LINES, Artifact, CommitNote, RunDetails, failed_leaves
+from runner.reports.details import LAST_LINES, Artifact, CommitNote, RunDetails
 from runner.reports.record import FlowRecord
-from runner.reports.rows import RunRow
+from runner.reports.rows import RunRow, failed_leaves
 from runner.storage.uris import is_uri
 from runner.store import LogQuery, Store
 from runner.store.records import Repository
@@ -25,9 +25,16 @@ log = logging.getLogger(__name__)
 
 _MOST_FAILED: Final = 10
 _MOST_ARTIFACTS: Final = 20
-_MOST_READ: Final = 16 << 20
+_MOST_READ: Final = 16 << 20  # of one run: reading competes with the engine for the processor
 _PIECE: Final = 1 << 20
+# How forges show one commit, and those after one up to another.
 _COMMIT_PATHS: Final = {"github": "/commit/", "gitea": "/commit/", "gitlab": "/-/commit/", "bitbucket": "/commits/"}
+_COMPARE_PATHS: Final = {
+    "github": "/compare/{old}...{new}",
+    "gitea": "/compare/{old}...{new}",
+    "gitlab": "/-/compare/{old}...{new}",
+    "bitbucket": "/branches/compare/{new}..{old}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +50,11 @@ class Gathering:
         row: RunRow,
         execution: Execution,
         record: FlowRecord | None,
+        good: RunRow | None,
         *,
-        note: CommitNote | None,
         is_first_of_revision: bool,
     ) -> RunDetails:
-        """Return everything about a run. `record` is what was known of its flow before it ended."""
+        """Return everything about a run. `record` is what was known of its flow, `good` its last good run."""
         loaded = self.store.read(
             lambda db: (
                 tuple(db.executions.runs(row.id)),
@@ -56,7 +63,6 @@ class Gathering:
             )
         )
         runs, attempts, outputs = loaded
-        good = record.good if record else None
         return RunDetails(
             row=row,
             execution=execution,
@@ -67,7 +73,6 @@ class Gathering:
             artifacts=tuple(self._artifacts(runs, outputs)),
             source=self._source(row),
             secret_inputs=self._secret_inputs(row),
-            commit=note,
             median_s=record.median_s if record else None,
             good=good,
             changes=self._changes(row, good),
@@ -83,20 +88,22 @@ class Gathering:
 
     def _artifacts(self, runs: tuple[TaskRun, ...], outputs: Mapping[str, Any]) -> Iterator[Artifact]:
         seen: set[str] = set()
+        left = _MOST_READ
         for run in runs:
             for uri in _uris(outputs.get(run.id)):
                 if uri in seen or len(seen) >= _MOST_ARTIFACTS:
                     continue
                 seen.add(uri)
-                artifact = self._artifact(run.task_id, uri)
+                artifact = self._artifact(run.task_id, uri, left)
                 if artifact is not None:
+                    left -= artifact.size if artifact.sha256 else 0
                     yield artifact
 
-    def _artifact(self, task: str, uri: str) -> Artifact | None:
+    def _artifact(self, task: str, uri: str, most: int) -> Artifact | None:
         name = uri.rpartition("/")[2]
         try:
             size = self.storage.size(uri)
-            if size > _MOST_READ:
+            if size > most:
                 return Artifact(task, name, size)
             digest = hashlib.sha256()
             with self.storage.open(uri) as file:
@@ -137,13 +144,23 @@ def commit_note(commit: str | None, repository: GitRepository, declared: Reposit
     if commit is None:
         return None
     path = _COMMIT_PATHS.get(declared.kind)
-    is_web = declared.url.startswith(("https://", "http://"))
-    url = f"{declared.url.removesuffix('/').removesuffix('.git')}{path}{commit}" if path and is_web else None
+    url = f"{web}{path}{commit}" if path and (web := _web_address(declared)) else None
     try:
         found = repository.commit(commit)
     except MainstemError:
         return CommitNote(commit, url=url)
     return CommitNote(commit, found.subject, found.author, url)
+
+
+def compare_url(old: str | None, new: str | None, declared: Repository) -> str | None:
+    """Return where the forge shows what came after commit `old` up to `new`, None when it is not known."""
+    path, web = _COMPARE_PATHS.get(declared.kind), _web_address(declared)
+    return f"{web}{path.format(old=old, new=new)}" if path and web and old and new and old != new else None
+
+
+def _web_address(declared: Repository) -> str | None:
+    is_web = declared.url.startswith(("https://", "http://"))
+    return declared.url.removesuffix("/").removesuffix(".git") if is_web else None
 
 
 def _uris(value: Any) -> Iterator[str]:

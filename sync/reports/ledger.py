@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
+import orjson
+
 from runner.reports.record import FlowRecord
 from runner.settings import ReportSettings
 from runner.store.session import Session
+from sync.reports.batch import FlowKey
 
 _BRANCH: Final = "branch"
 _PAGES: Final = "pages"
 _PENDING: Final = "pending"
 _FLOW: Final = "flow:"
-FlowKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,29 +77,76 @@ class Ledger:
             self.hour, self.rows = _hour(now), 0
         self.rows += lines
 
-    def outdated(self, records: Mapping[FlowKey, FlowRecord], settings: ReportSettings, now: datetime) -> list[str]:
+    def add_days(self, days: Iterable[str]) -> None:
+        """Remember folders of days."""
+        self.days += [day for day in dict.fromkeys(days) if day not in self.days]
+
+    def forget_branch(self) -> None:
+        """Forget which pages and folders there are, since the branch is not there."""
+        self.pages.clear()
+        self.days.clear()
+        self.month = ""
+
+    def outdated(self, ran: Collection[FlowRecord], settings: ReportSettings, now: datetime) -> list[str]:
         """Forget, and return, the pages and folders that go: the old, the too many, those of runs long past.
 
-        `records` are the flows whose last runs changed. Folders of days go as a whole, with the pages in them.
+        `ran` are the flows whose last runs changed. Folders of days go as a whole, with the pages in them.
         """
         first = _day(now - timedelta(days=settings.retention_days))
         gone = [day for day in self.days if day < first]
         self.days = [day for day in self.days if day >= first]
         for stem in [stem for stem in self.pages if _day_of(stem) < first]:
             del self.pages[stem]
-        stems = [
-            *self._past(records),
-            *list(self.pages)[: max(len(self.pages) - settings.max_pages, 0)],
+        past = self._past(ran)
+        for stem in past:
+            del self.pages[stem]
+        many = list(self.pages)[: max(len(self.pages) - settings.max_pages, 0)]
+        for stem in many:
+            del self.pages[stem]
+        return [f"runs/{day}" for day in gone] + [
+            f"{stem}{ending}" for stem in (*past, *many) for ending in (".md", ".json")
         ]
-        for stem in stems:
-            self.pages.pop(stem, None)
-        return [f"runs/{day}" for day in gone] + [f"{stem}{ending}" for stem in stems for ending in (".md", ".json")]
 
-    def _past(self, records: Mapping[FlowKey, FlowRecord]) -> list[str]:
-        recent = {row.stem for record in records.values() for row in record.recent}
+    def _past(self, ran: Collection[FlowRecord]) -> list[str]:
+        recent = {row.stem for record in ran for row in record.recent}
+        flows = {(record.namespace, record.flow) for record in ran}
         return [
-            stem for stem, stays in self.pages.items() if not stays and stem not in recent and _flow_of(stem) in records
+            stem for stem, stays in self.pages.items() if not stays and stem not in recent and _flow_of(stem) in flows
         ]
+
+
+class RecordShelf:
+    """What is remembered of all flows, read from the store. Records that did not change are not decoded again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[int, FlowRecord]] = {}
+
+    def read(self, db: Session, environments: Iterable[str]) -> dict[str, dict[FlowKey, FlowRecord]]:
+        """Return the records of environments."""
+        found: dict[str, dict[FlowKey, FlowRecord]] = {}
+        for environment in environments:
+            texts = [(key, text) for key, text in db.reports.texts(environment) if key.startswith(_FLOW)]
+            records = [self._decoded(environment, key, text) for key, text in texts]
+            found[environment] = {(record.namespace, record.flow): record for record in records}
+        return found
+
+    def _decoded(self, environment: str, key: str, text: str) -> FlowRecord:
+        place, digest = (environment, key), hash(text)
+        known = self._known.get(place)
+        if known is None or known[0] != digest:
+            known = self._known[place] = (digest, FlowRecord.from_json(orjson.loads(text)))
+        return known[1]
+
+    def write(self, db: Session, records: Iterable[tuple[str, FlowRecord]]) -> None:
+        """Write records with the environments they belong to."""
+        for environment, record in records:
+            db.reports.put(environment, _key(record.namespace, record.flow), record.as_json())
+
+    def forget(self, db: Session, flows: Iterable[tuple[str, FlowKey]]) -> None:
+        """Remove the records of flows."""
+        for environment, (namespace, flow) in flows:
+            db.reports.delete(environment, _key(namespace, flow))
+            self._known.pop((environment, _key(namespace, flow)), None)
 
 
 def write_pending(db: Session, repository: str, writer: str, pending: Pending | None) -> None:
@@ -109,20 +158,8 @@ def write_pending(db: Session, repository: str, writer: str, pending: Pending | 
         db.reports.put(_place(repository), key, {"path": pending.path, "rows": pending.rows, "pages": pending.pages})
 
 
-def read_records(db: Session, environments: Iterable[str]) -> dict[str, dict[FlowKey, FlowRecord]]:
-    """Return what is remembered of all flows, by environment."""
-    found: dict[str, dict[FlowKey, FlowRecord]] = {}
-    for environment in environments:
-        values = db.reports.all(environment)
-        records = [FlowRecord.from_json(value) for key, value in values.items() if key.startswith(_FLOW)]
-        found[environment] = {(record.namespace, record.flow): record for record in records}
-    return found
-
-
-def write_records(db: Session, environment: str, records: Collection[FlowRecord]) -> None:
-    """Remember flows."""
-    for record in records:
-        db.reports.put(environment, f"{_FLOW}{record.namespace}/{record.flow}", record.as_json())
+def _key(namespace: str, flow: str) -> str:
+    return f"{_FLOW}{namespace}/{flow}"
 
 
 def _place(repository: str) -> str:

@@ -22,7 +22,9 @@ from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment
 from sync.reports.branch import ReportBranch
+from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
+from sync.reports.ledger import RecordShelf
 from sync.reports.publication import Publication
 from sync.service import SyncService
 
@@ -69,6 +71,7 @@ class ReportWriter:
         self._sync = sync
         self._host = host
         self._gathering = Gathering(store, catalogue, host.storage)
+        self._shelf = RecordShelf()
         self._name = writer
         self._branches: dict[str, ReportBranch] = {}
         self._running = threading.Lock()
@@ -93,8 +96,8 @@ class ReportWriter:
     def flush(self, timeout_s: float = _FLUSH_S) -> bool:
         """Write what the outbox holds now, without waiting for the interval; False when not all of it was written."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self.run_once() == 0:
+        while (left_s := deadline - time.monotonic()) > 0:
+            if self.run_once(left_s) == 0:
                 return self.backlog() == 0
         return False
 
@@ -106,15 +109,22 @@ class ReportWriter:
         """Return counters: commits made, and commits that failed and are tried again."""
         return {"report_commits": float(self._commits), "report_commits_failed": float(self._commits_failed)}
 
-    def run_once(self) -> int:
-        """Write the reports that are due, one commit for each repository; give how many rows left the outbox."""
-        with self._running:
+    def run_once(self, wait_s: float = -1) -> int:
+        """Write the reports that are due, one commit for each repository; give how many rows left the outbox.
+
+        Only one at a time does; whoever has waited `wait_s` (negative: without end) for it has nothing to do.
+        """
+        if not self._running.acquire(timeout=wait_s):
+            return 0
+        try:
             now = self._host.clock()
             rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
             if not rows:
                 return 0
             self._store.logs.flush()
             return sum(self._publish(name, found, now) for name, found in self._by_repository(rows).items())
+        finally:
+            self._running.release()
 
     def _by_repository(self, rows: Sequence[OutboxRow]) -> dict[str | None, list[OutboxRow]]:
         """Return rows by the repository of their environment; under None those that nobody wants."""
@@ -147,19 +157,23 @@ class ReportWriter:
     def _publication(self, repository: str) -> Publication:
         branch = self._branches.get(repository)
         if branch is None:
-            ref = f"refs/heads/{self._settings.branch}"
-            branch = self._branches[repository] = ReportBranch(self._sync.repository(repository), ref)
-        return Publication(
-            repository=repository,
-            writer=self._writer(),
+            branch = self._branches[repository] = ReportBranch(self._sync.repository(repository), self._settings.ref)
+        bindery = Bindery(
             environments=[each for each in self._sync.status() if _reports_to(each, repository)],
             declared=self._sync.credentials(repository),
             git=self._sync.repository(repository).repository,
+            store=self._store,
+            gathering=self._gathering,
+            mask=self._host.masker.mask,
+        )
+        return Publication(
+            repository=repository,
+            writer=self._writer(),
             settings=self._settings,
             store=self._store,
             branch=branch,
-            gathering=self._gathering,
-            mask=self._host.masker.mask,
+            bindery=bindery,
+            shelf=self._shelf,
         )
 
     def _writer(self) -> str:

@@ -264,7 +264,7 @@ def test_the_report_writer_has_a_memory(store: Store) -> None:
     store.write(lambda session: session.reports.put("prod", "head", {"sha": "b"}))
 
     assert store.read(lambda session: session.reports.get("prod", "head")) == {"sha": "b"}
-    assert store.read(lambda session: session.reports.all("prod")) == {"head": {"sha": "b"}}
+    assert store.read(lambda session: session.reports.texts("prod")) == [("head", '{"sha":"b"}')]
     assert store.read(lambda session: session.reports.get("prod", "none")) is None
     assert store.write(lambda session: session.reports.delete("prod", "head"))
 

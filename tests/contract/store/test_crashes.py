@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -102,7 +103,7 @@ def test_a_full_disk_refuses_writes_and_heals(sqlite_url: str) -> None:
     store.write(lambda session: session.reports.put("e", "large", "x" * 100_000))
 
     assert caught.value.code == "store.disk.full"
-    found = store.read(lambda session: session.reports.all("e"))
+    found = {key: json.loads(text) for key, text in store.read(lambda session: session.reports.texts("e"))}
     assert found["large"] == "x" * 100_000
     # Who was told that it is written finds it, who was refused does not.
     assert [name not in found for name in ("small", "after")] == [refused[0], refused[2]]

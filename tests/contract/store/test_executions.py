@@ -366,3 +366,17 @@ def test_the_last_of_a_flow_come_newest_first(store: Store, rows: Any) -> None:
     found = store.read(lambda session: session.executions.last_of_flow("team.data", "etl", 2))
 
     assert [execution.id for execution in found] == ["3", "2"]
+
+
+def test_the_failed_runs_of_many_executions_are_read_at_once(store: Store, rows: Any) -> None:
+    bad, good = rows.started(store), rows.started(store)
+    runs = [
+        rows.run(bad, task_id=name, state=state, seq=number)
+        for number, (name, state) in enumerate([("a", State.SUCCESS), ("b", State.KILLED), ("c", State.FAILED)])
+    ]
+    rows.commit(store, Commit(replace(bad, version=2), 1, new_runs=tuple(runs)))
+    rows.commit(store, Commit(replace(good, version=2), 1, new_runs=(rows.run(good, state=State.SUCCESS),)))
+
+    found = store.read(lambda session: session.executions.failed_runs([good.id, bad.id]))
+
+    assert {key: [run.task_id for run in found[key]] for key in found} == {bad.id: ["b", "c"]}

@@ -42,6 +42,16 @@ def test_the_revision_rises_with_the_content_only(store: Store) -> None:
     assert [(version.revision, version.active) for version in revisions] == [(1, False), (2, False), (3, True)]
 
 
+def test_the_keys_of_an_environments_active_flows_are_read_without_them(store: Store) -> None:
+    for flow_id, environment in [("etl", "prod"), ("gone", "prod"), ("a.b", "prod"), ("other", "staging")]:
+        _put(store, replace(DRAFT, flow_id=flow_id, environment=environment))
+    store.write(lambda session: session.flows.remove("team.data", "gone", DRAFT.at, "c2"))
+
+    keys = store.read(lambda session: session.flows.keys_of_environment("prod"))
+
+    assert keys == [("team.data", "a.b"), ("team.data", "etl")]
+
+
 def test_a_removed_flow_has_a_tombstone_and_may_come_back(store: Store) -> None:
     _put(store, DRAFT)
 

@@ -1,0 +1,131 @@
+"""The files of one commit of reports: the pages of runs, flows, days and environments, and the file of rows."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.reports.badge import badge_json, badge_svg
+from runner.reports.board import BoardEnvironment, BoardFlow, board, day_page, flow_page, root_page
+from runner.reports.details import Origin, RunDetails
+from runner.reports.document import run_document
+from runner.reports.record import FlowRecord
+from runner.reports.rows import RunRow
+from runner.reports.run_page import run_page
+from runner.reports.values import Mask
+from runner.store import Store
+from runner.store.records import Environment, Repository
+from sync.reports.batch import Batch, FlowKey
+from sync.reports.gathering import Gathering, commit_note, compare_url
+from sync.repository import GitRepository
+
+log = logging.getLogger(__name__)
+
+Files = dict[str, bytes | None]
+"""Contents by path; None removes a file or a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bindery:
+    """Makes the files of reports for the environments of one repository."""
+
+    environments: Sequence[Environment]
+    declared: Repository
+    git: GitRepository
+    store: Store
+    gathering: Gathering
+    mask: Mask
+
+    def run_pages(self, batch: Batch, stems: Collection[str]) -> Files:
+        """Return the page and the JSON of each run of the batch that is to have them."""
+        files: Files = {}
+        for row in batch.rows:
+            if row.stem in stems:
+                try:
+                    files.update(self._run_files(batch, row))
+                except Exception:  # one run must not keep the reports of all others from being written
+                    log.exception("a run gets no page", extra={"execution": row.id})
+        return files
+
+    def _run_files(self, batch: Batch, row: RunRow) -> Files:
+        details = self._details(batch, row)
+        page, document = run_page(details, self.mask), run_document(details, self.mask)
+        return {f"{row.stem}.md": _bytes(page), f"{row.stem}.json": _json(document, indent=1)}
+
+    def _details(self, batch: Batch, row: RunRow) -> RunDetails:
+        execution, good = batch.executions[row.id], batch.good_before(row)
+        details = self.gathering.details(
+            row, execution, batch.record_before(row), good, is_first_of_revision=row.id in batch.first
+        )
+        return replace(
+            details,
+            commit=commit_note(row.commit, self.git, self.declared),
+            compare_url=compare_url(good.commit if good else None, row.commit, self.declared),
+            origin=self._origin(row.environment),
+        )
+
+    def _origin(self, name: str) -> Origin:
+        environment = next(each for each in self.environments if each.name == name)
+        return Origin(self.declared.name, self.declared.url, environment.ref, environment.path)
+
+    def boards(self, batch: Batch, pages: Collection[str], now: datetime, *, whole: bool = False) -> Files:
+        """Return the boards, and the pages and badges of the flows that ran; with `whole` those of all flows."""
+        next_at = self._next_fires()
+        boards = [self._board(environment, batch, next_at) for environment in self.environments]
+        files: Files = {"README.md": _bytes(root_page(boards, now))}
+        for each in boards:
+            files[f"{each.name}/README.md"] = _bytes(board(each, now, pages))
+        for record in _all_records(batch) if whole else batch.touched_records:
+            files.update(_flow_files(record, now, pages, next_at.get((record.namespace, record.flow))))
+        return files
+
+    def _board(self, environment: Environment, batch: Batch, next_at: Mapping[FlowKey, datetime]) -> BoardEnvironment:
+        records = batch.after[environment.name]
+        keys = self.store.read(lambda db: db.flows.keys_of_environment(environment.name))
+        flows = [BoardFlow(*key, records.get(key), next_at.get(key)) for key in keys]
+        return BoardEnvironment(environment.name, environment.ref, environment.active, environment.state, flows)
+
+    def _next_fires(self) -> dict[FlowKey, datetime]:
+        found: dict[FlowKey, datetime] = {}
+        for trigger in self.store.read(lambda db: db.triggers.all()):
+            key = (trigger.namespace, trigger.flow_id)
+            if trigger.next_at is not None and not trigger.disabled:
+                found[key] = min(found.get(key, trigger.next_at), trigger.next_at)
+        return found
+
+
+def day_files(batch: Batch) -> Files:
+    """Return the README of each day on which a run of the batch ended."""
+    days = sorted({row.end.astimezone(UTC).date() for row in batch.rows})
+    return {f"runs/{day:%Y/%m/%d}/README.md": _bytes(day_page(day, batch.counts(day))) for day in days}
+
+
+def row_file(lines: Sequence[Mapping[str, object]]) -> bytes:
+    """Return lines of JSON."""
+    return b"".join(_json(line) for line in lines)
+
+
+def _flow_files(record: FlowRecord, now: datetime, pages: Collection[str], next_at: datetime | None) -> Files:
+    folder = f"flows/{record.namespace}/{record.flow}"
+    return {
+        f"{folder}/README.md": _bytes(flow_page(record, now, pages, next_at)),
+        f"{folder}/badge.svg": _bytes(badge_svg(record.flow, record.last)),
+        f"{folder}/badge.json": _json(badge_json(record.flow, record.last)),
+    }
+
+
+def _all_records(batch: Batch) -> Iterator[FlowRecord]:
+    for records in batch.after.values():
+        yield from records.values()
+
+
+def _json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return _bytes(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")  # half a character, which JSON can name, is no reason to be without a page
