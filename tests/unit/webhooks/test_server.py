@@ -77,6 +77,15 @@ def test_connections_are_taken_as_soon_as_the_socket_is_bound() -> None:
         assert connection.getpeername() == address_of(listener)
 
 
+def test_an_answer_in_two_pieces_does_not_wait_for_an_acknowledgement() -> None:
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(address_of(listener), timeout=1):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_one_connection_serves_many_requests_also_pipelined(serving: Callable[[ASGIApp], int]) -> None:
     port = serving(APP)
     request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.errors import InvalidError
+from runner.settings import Settings
+
+FILE = """\
+repositories:
+  - name: team
+    url: https://git.example.org/acme/flows.git
+    password: ${TEAM_TOKEN}
+    webhookSecret: "${TEAM_HOOK}"
+    previousWebhookSecret: ${OLD_HOOK}
+    username: literal-${TEAM_TOKEN}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mainstem.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def test_credentials_of_repositories_may_stand_in_variables(file: Path) -> None:
+    settings = Settings.load(file, {"TEAM_TOKEN": "t0ken", "TEAM_HOOK": "s3cret", "OLD_HOOK": ""})
+
+    [repository] = settings.repositories
+    assert (repository.password, repository.webhook_secret) == ("t0ken", "s3cret")
+    assert repository.previous_webhook_secret is None
+    assert repository.username == "literal-${TEAM_TOKEN}"
+
+
+def test_a_variable_that_is_not_set_is_named(file: Path) -> None:
+    with pytest.raises(InvalidError, match=r"webhookSecret names \$\{TEAM_HOOK\}, which is not set"):
+        Settings.load(file, {"TEAM_TOKEN": "t0ken", "OLD_HOOK": ""})
+
+
+def test_repositories_given_by_the_environment_are_filled_too(tmp_path: Path) -> None:
+    environ = {"MAINSTEM_REPOSITORIES": "[{name: a, url: /srv/a.git, webhook_secret: '${A}'}]", "A": "s3cret"}
+
+    [repository] = Settings.load(tmp_path / "none", environ).repositories
+
+    assert repository.webhook_secret == "s3cret"
