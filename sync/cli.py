@@ -1,4 +1,4 @@
-"""`mainstem plan` and `mainstem sync`: what a commit would change, and where the environments stand."""
+"""`mainstem plan` and `mainstem sync`: what a commit would change, where environments stand, what webhooks came."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FINDING: Final = 1
 _CHANGES: Final = 5
 _SIGNS: Final = {"added": "+", "changed": "~", "moved": "~", "removed": "-"}
+_RESULTS: Final = ("ACCEPTED", "IGNORED", "DUPLICATE", "REFUSED")
 _BAD: Final = frozenset({"INVALID", "HELD", "FAILED"})
 
 
@@ -113,7 +114,7 @@ def _plan_rows(found: Mapping[str, Any]) -> list[str]:
 
 @click.group("sync")
 def command() -> None:
-    """Look at repositories now, and show where the environments stand."""
+    """Look at repositories now; show where the environments stand and which webhooks came."""
 
 
 @command.command("run")
@@ -209,6 +210,74 @@ def history(client: Client, environment: str, count: int, *, as_json: bool) -> N
         for row in rows
     ]
     _table([heads, *cells])
+
+
+@command.command("deliveries")
+@click.argument("repository", required=False)
+@click.option("--result", type=click.Choice(_RESULTS, case_sensitive=False), help="Only those that came to this.")
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many deliveries.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@options
+def deliveries(client: Client, repository: str | None, result: str | None, count: int, *, as_json: bool) -> None:
+    """Show the latest webhook deliveries of REPOSITORY, or of all, the newest first."""
+    params = {"repository": repository, "result": result, "limit": count}
+    given = {key: value for key, value in params.items() if value is not None}
+    rows = client.get("/deliveries", params=given)["results"]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    heads = ("ID", "RECEIVED", "RESULT", "REPOSITORY", "EVENT", "REF", "COMMIT", "ACTOR", "REASON")
+    _table([heads, *(_delivery_cells(row) for row in rows)])
+
+
+def _delivery_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(row["id"]),
+        row["receivedAt"],
+        row["result"],
+        row["repository"],
+        row["event"] or "-",
+        (row["ref"] or "-").removeprefix("refs/heads/"),
+        (row["after"] or "-")[:7],
+        row["actor"] or "-",
+        row["reason"] or "",
+    )
+
+
+@command.command("delivery")
+@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options
+def delivery(client: Client, number: int, *, as_json: bool) -> None:
+    """Show one webhook delivery as it came: its headers, and the first 64 KiB of its body."""
+    found = client.get(f"/deliveries/{number}")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name in ("repository", "receivedAt", "deliveryId", "event", "result", "reason", "ref", "before", "after"):
+        click.echo(f"{name + ':':<13}{found[name] or '-'}")
+    click.echo("\n".join(f"{name}: {text}" for name, text in found["headers"].items()))
+    click.echo(f"\n{_printable(found['body'])}")
+
+
+def _printable(text: str) -> str:
+    # The body is somebody else's: it must not drive the terminal.
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+
+
+@command.command("replay")
+@click.argument("number", metavar="ID", type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options
+def replay(client: Client, number: int, *, as_json: bool) -> int:
+    """Do again what the webhook delivery ID asked for: look at its repository now.
+
+    Exit code 1 when a revision is invalid, held, or the repository cannot be read.
+    """
+    found = client.post(f"/deliveries/{number}/replay")
+    results = found["results"]
+    click.echo(json.dumps(found) if as_json else "\n".join(line for each in results for line in _result(each)))
+    return _FINDING if any(result["result"] in _BAD for result in results) else 0
 
 
 def _table(lines: Sequence[Sequence[str]]) -> None:

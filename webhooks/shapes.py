@@ -314,7 +314,7 @@ def revision_json(revision: Revision) -> dict[str, Any]:
 
 
 def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    """Return a webhook delivery without its body and headers, which hold signatures."""
+    """Return a webhook delivery without its body and headers."""
     return {
         "id": delivery.id,
         "repository": delivery.repository,

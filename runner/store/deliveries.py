@@ -20,6 +20,7 @@ _ROWS: Final = Rows(Delivery, schema.deliveries, generated="id")
 _d: Final = schema.deliveries.c
 _i: Final = schema.idempotency.c
 
+_WITHOUT_BODY: Final = [sa.literal(b"") if column is _d.body else column for column in _ROWS.columns]
 _ADD: Final = Statement.upsert(
     schema.deliveries, [name for name in _ROWS.names if name != "id"], ("repository", "delivery_id"), keep=True
 )
@@ -92,13 +93,14 @@ class Deliveries:
         return found[0] if found else None
 
     def list(self, repository: str | None = None, limit: int = 50, result: str | None = None) -> list[Delivery]:
-        """Return the latest deliveries, the newest first."""
+        """Return the latest deliveries, the newest first, without their bodies, which are large."""
         where = []
         if repository is not None:
             where.append(_d.repository == repository)
         if result is not None:
             where.append(_d.result == result)
-        return [_ROWS.decode(row) for row in self._db.query(_ROWS.select(*where).order_by(_d.id.desc()).limit(limit))]
+        rows = self._db.query(sa.select(*_WITHOUT_BODY).where(*where).order_by(_d.id.desc()).limit(limit))
+        return [_ROWS.decode(row) for row in rows]
 
     def set_result(self, number: int, result: str, reason: str | None = None) -> bool:
         """Say what became of a delivery."""

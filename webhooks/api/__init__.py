@@ -9,6 +9,7 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of all resources."""
     from webhooks.api import (
         audit,
+        deliveries,
         environments,
         executions,
         files,
@@ -37,6 +38,7 @@ def endpoints() -> list[Endpoint]:
         triggers,
         kv,
         environments,
+        deliveries,
         tokens,
         audit,
     )

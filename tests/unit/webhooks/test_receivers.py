@@ -43,7 +43,8 @@ class Hooks:
     @property
     def rows(self) -> list[Delivery]:
         self.store.flush()
-        return self.store.read(lambda db: db.deliveries.list())
+        found = self.store.read(lambda db: [db.deliveries.get(row.id) for row in db.deliveries.list()])
+        return [row for row in found if row is not None]
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_a_repository_is_shown_without_its_secrets(api: Any) -> None:
         api.get("/api/v1/main/environments"),
         api.get("/api/v1/main/environments/prod"),
         api.get("/api/v1/main/environments/prod/revisions"),
-        api.get("/api/v1/main/repositories/flows/deliveries"),
+        api.get("/api/v1/main/deliveries?repository=flows"),
     ]
 
     assert [answer.status_code for answer in answers] == [200] * 5
@@ -148,7 +148,7 @@ def test_a_repository_is_shown_without_its_secrets(api: Any) -> None:
     assert answers[0].json()["results"][0]["url"] == "https://git.example/flows.git"
     assert answers[4].json()["results"][0]["deliveryId"] == "d1"
     assert api.get("/api/v1/main/environments/unknown").status_code == 404
-    assert api.get("/api/v1/main/repositories/unknown/deliveries").status_code == 404
+    assert api.get("/api/v1/main/deliveries?repository=unknown").status_code == 404
 
 
 def test_readiness_names_what_is_missing(api: Any) -> None:

@@ -1,0 +1,80 @@
+"""The log of webhook deliveries: what came, what became of it, and doing it again."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+from runner.access import Permission
+from runner.errors import ConflictError, InvalidError, NotFoundError
+from runner.store.records import Delivery
+from webhooks.api.environments import sync_of
+from webhooks.call import Call, page_of
+from webhooks.routes import Endpoint
+from webhooks.shapes import delivery_json
+
+_BASE: Final = "/api/v1/{tenant}"
+_RESULTS: Final = frozenset({"ACCEPTED", "IGNORED", "DUPLICATE", "REFUSED"})
+_MOST: Final = 1_000
+_LONGEST_NUMBER: Final = 18
+
+
+def deliveries(call: Call) -> dict[str, Any]:
+    """Answer with the latest deliveries, the newest first, of one repository or of all."""
+    name, limit, result = call.query("repository"), call.number("limit", 50, least=1) or 50, call.query("result")
+    if limit > _MOST:
+        raise InvalidError("request.page.invalid", f"limit={limit} is more than {_MOST}")
+    if result is not None and result not in _RESULTS:
+        raise InvalidError("delivery.result.unknown", f"no result {result!r}", hint=", ".join(sorted(_RESULTS)))
+    store = call.services.store
+    if name is not None and store.read(lambda db: db.repositories.get(name)) is None:
+        raise NotFoundError("repository.missing", f"no repository named {name!r}")
+    rows = store.read(lambda db: db.deliveries.list(name, limit, result))
+    return page_of((delivery_json(row) for row in rows), len(rows))
+
+
+def delivery(call: Call) -> dict[str, Any]:
+    """Answer with one delivery, its headers (without those that prove it), and the first 64 KiB of its body."""
+    found = _delivery(call)
+    try:
+        body, encoding = found.body.decode(), "text"
+    except UnicodeDecodeError:
+        body, encoding = base64.b64encode(found.body).decode(), "base64"
+    return {**delivery_json(found), "headers": found.headers, "body": body, "bodyEncoding": encoding}
+
+
+def replay(call: Call) -> dict[str, Any]:
+    """Do again what a delivery asked for: payloads are hints, so that is to look at the repository now."""
+    found, store = _delivery(call), call.services.store
+    if found.result == "REFUSED":
+        raise ConflictError(
+            "delivery.refused",
+            f"delivery {found.id} was refused: {found.reason}",
+            hint="mend that and let the forge send it again; mainstem sync run looks at the repository in any case",
+        )
+    call.note(found.repository, verb="replay", delivery=found.id)
+    reason = f"replay of delivery {found.delivery_id}"
+    results = sync_of(call).reconcile_repository(found.repository, actor=call.actor, reason=reason)
+    store.write(lambda db: db.deliveries.set_result(found.id, "ACCEPTED", f"replayed by {call.actor}"))
+    call.services.catalogue.invalidate()
+    return {"delivery": delivery_json(_delivery(call)), "results": [item.as_json() for item in results]}
+
+
+def _delivery(call: Call) -> Delivery:
+    text = call.path("id")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0
+    found: Delivery | None = call.services.store.read(lambda db: db.deliveries.get(number))
+    if found is None:
+        raise NotFoundError("delivery.missing", f"no delivery {text[:50]}", hint="mainstem sync deliveries")
+    return found
+
+
+def endpoints() -> list[Endpoint]:
+    """Return the routes of this file."""
+    read, again, tag = Permission.DELIVERY_READ, Permission.DELIVERY_REPLAY, "sync"
+    all_of_them = _BASE + "/deliveries"
+    return [
+        Endpoint("GET", all_of_them, read, deliveries, "Webhook deliveries, the newest first", tag),
+        Endpoint("GET", all_of_them + "/{id}", read, delivery, "One delivery with its body", tag),
+        Endpoint("POST", all_of_them + "/{id}/replay", again, replay, "Do a delivery again", tag),
+    ]
