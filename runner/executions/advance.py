@@ -14,14 +14,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from runner.errors import MainstemError
+from runner.errors import MainstemError, StoreError
 from runner.executions.burst import BurstActions, StartSubflow
 from runner.executions.changes import Changes
+from runner.executions.following import history_between, rows_after
 from runner.executions.models import (
     OUTBOX_ADVANCE,
     OUTBOX_CHILD_ENDED,
     OUTBOX_FLOW_EVENT,
-    OUTBOX_REPORT,
     OUTBOX_RUN,
     Commit,
     Execution,
@@ -89,22 +89,51 @@ class Advancer:
         loaded = self._store.read(lambda db: db.executions.load_many(execution_ids))
         waiting: list[tuple[_Decided, Future[Commit | None]]] = []
         idle: list[int] = []
+        ended: list[Execution] = []
         for each in loaded:
-            decided = self._decide(each)
-            if decided is None:
-                idle.extend(each.doorbells)
-            else:
+            try:
+                decided = self._decide(each)
+            except StoreError as error:
+                _left(each.execution.id, error)
+                continue
+            if decided is not None:
                 waiting.append((decided, self._store.submit(partial(_write, decided))))
-        if idle:
-            self._store.submit(lambda db: db.outbox.delete(idle))
-        lost = []
-        for decided, future in waiting:
-            written = future.result()
-            if written is None:
-                lost.append(decided.admitted.execution.id)
-            else:
-                self._after(decided, written)
+                continue
+            idle.extend(each.doorbells)
+            if each.execution.state.is_terminal:
+                ended.append(each.execution)
+        answered = self._store.submit(lambda db: _answer(db, idle, self._places_after(ended))) if idle else None
+        lost = [execution_id for decided, future in waiting if (execution_id := self._finish(decided, future))]
+        if answered is not None and ended:
+            self._doorbell.ring_executions(answered.result())
         return lost
+
+    def _finish(self, decided: _Decided, future: Future[Commit | None]) -> str | None:
+        """Wait for a commit and do what follows it; return the execution when the commit lost against another one."""
+        execution_id = decided.admitted.execution.id
+        try:
+            written = future.result()
+        except StoreError as error:
+            _left(execution_id, error)
+            return None
+        if written is None:
+            return execution_id
+        self._after(decided, written)
+        return None
+
+    def _places_after(self, ended: Sequence[Execution]) -> dict[tuple[str, str], int | None]:
+        """Return the limits of the flows whose executions have ended; None where the flow cannot be read any more."""
+        found: dict[tuple[str, str], int | None] = {}
+        for execution in ended:
+            key = (execution.namespace, execution.flow_id)
+            try:
+                limit = self._catalogue.index(*key, execution.flow_revision).flow.concurrency
+            except MainstemError:
+                found[key] = None
+            else:
+                if limit is not None:
+                    found[key] = limit.limit
+        return found
 
     def _decide(self, loaded: Loaded) -> _Decided | None:
         now = self._host.clock()
@@ -113,19 +142,27 @@ class Advancer:
             return None
         try:
             index = self._catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
+        except StoreError:
+            raise
         except MainstemError as error:
-            return _without_flow(loaded, error, now)
+            return self._without_flow(loaded, error.message, now)
         tree = Tree(index, loaded)
-        step(tree, BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow))
+        try:
+            step(tree, BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow))
+        except StoreError:
+            raise
+        except Exception as error:  # one execution that cannot be decided must not keep the others of its burst waiting
+            log.exception("an execution cannot be decided", extra={"execution": execution.id})
+            return self._without_flow(loaded, f"internal error: {type(error).__name__}: {error}", now)
         if not tree.is_changed:
             self._stop_bodies(execution.id, tree.stop_runs, kills_children=bool(tree.kill_children))
             return None
-        self._add_effects(tree, execution)
         limit = index.flow.concurrency
+        self._add_effects(tree, execution, limited=limit is not None)
         waits = limit is not None and execution.state in {State.CREATED, State.QUEUED}
         return _Decided(
             admitted=tree.commit(),
-            refused=_refusal(loaded, limit, now) if limit and waits else None,
+            refused=self._refusal(loaded, limit, now) if limit and waits else None,
             limit=limit.limit if limit else 0,
             logs=tuple(tree.logs),
             stop_runs=tuple(tree.stop_runs),
@@ -135,16 +172,56 @@ class Advancer:
     def _outputs(self, execution_id: str) -> Mapping[str, dict[str, Any]]:
         return self._store.read(lambda db: db.executions.outputs(execution_id))
 
-    def _add_effects(self, tree: Tree, before: Execution) -> None:
-        """Add what must follow the commit: the report, the waiting parent, flows that listen to this one."""
-        entered = tree.execution.histories[len(before.histories) :]
-        ended = tree.execution.state.is_terminal and not before.state.is_terminal
-        if ended:
-            tree.outbox.extend(rows_at_end(tree.execution, reports=self._host.settings.reports.enabled))
-        if entered and self._catalogue.triggers(FlowTrigger):
-            tree.outbox.extend(
-                OutboxRow(OUTBOX_FLOW_EVENT, tree.execution.id, {"state": state.value}) for state, _ in entered
-            )
+    def _add_effects(self, tree: Tree, before: Execution, *, limited: bool) -> None:
+        """Add what must follow the commit: reports, waiting parents, flows that listen, who waits for this place."""
+        tree.outbox.extend(self.rows_after(before, tree.execution))
+        if limited and tree.execution.state.is_terminal and not before.state.is_terminal:
+            tree.outbox.append(OutboxRow(OUTBOX_ADVANCE, tree.execution.id))
+        for child in tree.started_children:
+            if child.state.is_terminal:  # refused by a check of its flow
+                tree.outbox.extend(self.rows_after(None, child))
+
+    def rows_after(self, before: Execution | None, after: Execution) -> list[OutboxRow]:
+        """Return the outbox rows that go with a commit which makes `after` of `before`; None: it was created."""
+        if before is not None and len(before.histories) == len(after.histories):
+            return []
+        listened = bool(self._catalogue.triggers(FlowTrigger))
+        return rows_after(before, after, reports=self._host.settings.reports.enabled, listened=listened)
+
+    def _refusal(self, loaded: Loaded, concurrency: Concurrency, now: datetime) -> Commit:
+        """Return what is written when the flow's limit is reached: QUEUED, CANCELLED or FAILED."""
+        execution = loaded.execution
+        state = {"QUEUE": State.QUEUED, "CANCEL": State.CANCELLED, "FAIL": State.FAILED}[concurrency.behavior]
+        refused = execution.enter(state, now)
+        if state is State.FAILED:
+            refused = replace(refused, error=f"the flow already runs {concurrency.limit} executions, its limit")
+        return Commit(
+            execution=replace(refused, version=execution.version + 1),
+            expected_version=execution.version,
+            history=history_between(execution, refused),
+            outbox=tuple(self.rows_after(execution, refused)),
+            answered=loaded.doorbells,
+        )
+
+    def _without_flow(self, loaded: Loaded, reason: str, now: datetime) -> _Decided | None:
+        """Fail an execution whose flow cannot be used (any more): it must end, and must not stop the others."""
+        execution = loaded.execution
+        if execution.state.is_terminal:
+            return None
+        log.warning("an execution has no usable flow", extra={"execution": execution.id, "error": reason})
+        failed = replace(execution.enter(State.FAILED, now), error=reason, version=execution.version + 1)
+        open_runs = [run for run in loaded.runs if not run.state.is_terminal]
+        return _Decided(
+            Commit(
+                execution=failed,
+                expected_version=execution.version,
+                changed_runs=tuple(replace(run.enter(State.FAILED, now), due_at=None) for run in open_runs),
+                history=history_between(execution, failed),
+                outbox=(*self.rows_after(execution, failed), OutboxRow(OUTBOX_ADVANCE, execution.id)),
+                answered=loaded.doorbells,
+            ),
+            stop_runs=tuple(run.id for run in open_runs if run.state is State.RUNNING),
+        )
 
     def _after(self, decided: _Decided, written: Commit) -> None:
         """Do what follows a durable commit. Whatever is lost here by a crash, the sweeper does later."""
@@ -155,9 +232,6 @@ class Advancer:
         self._changes.publish(execution)
         self._ring(written)
         self._stop_bodies(execution.id, decided.stop_runs, kills_children=decided.kills_children)
-        if decided.limit and execution.state.is_terminal:
-            queued = self._store.read(lambda db: db.executions.queued(execution.namespace, execution.flow_id))
-            self._doorbell.ring_executions(queued[:1])
 
     def _ring(self, written: Commit) -> None:
         runs = [
@@ -184,16 +258,6 @@ class Advancer:
             self._doorbell.kill_children(execution_id)
 
 
-def rows_at_end(execution: Execution, *, reports: bool) -> list[OutboxRow]:
-    """Return what follows the end of any execution: its report, and the result for a parent that waits."""
-    rows = []
-    if execution.environment is not None and reports:
-        rows.append(OutboxRow(OUTBOX_REPORT, execution.id, {"environment": execution.environment}))
-    if execution.parent_task_run_id is not None and execution.state is not State.RETRIED:
-        rows.append(OutboxRow(OUTBOX_CHILD_ENDED, execution.id))
-    return rows
-
-
 def _write(decided: _Decided, db: Session) -> Commit | None:
     """Write a decision, or its refusal when the flow is full; None when it is out of date."""
     commit, execution = decided.admitted, decided.admitted.execution
@@ -207,40 +271,25 @@ def _has_place(db: Session, execution: Execution, limit: int) -> bool:
     namespace, flow_id = execution.namespace, execution.flow_id
     if not db.executions.admit(execution.id, namespace, flow_id, limit):
         return False
-    queued = db.executions.queued(namespace, flow_id)
-    return not queued or execution.id in queued[: limit - db.executions.running_count(namespace, flow_id)]
+    room = limit - db.executions.running_count(namespace, flow_id)
+    queued = db.executions.queued(namespace, flow_id, room)
+    return not queued or execution.id in queued
 
 
-def _refusal(loaded: Loaded, concurrency: Concurrency, now: datetime) -> Commit:
-    """Return what is written when the flow's limit is reached: QUEUED, CANCELLED or FAILED."""
-    execution = loaded.execution
-    state = {"QUEUE": State.QUEUED, "CANCEL": State.CANCELLED, "FAIL": State.FAILED}[concurrency.behavior]
-    refused = execution.enter(state, now)
-    if state is State.FAILED:
-        refused = replace(refused, error=f"the flow already runs {concurrency.limit} executions, its limit")
-    return Commit(
-        execution=replace(refused, version=execution.version + 1),
-        expected_version=execution.version,
-        outbox=tuple(rows_at_end(refused, reports=True)) if state.is_terminal else (),
-        answered=loaded.doorbells,
-    )
+def _answer(db: Session, doorbells: Sequence[int], places: Mapping[tuple[str, str], int | None]) -> list[str]:
+    """Answer the doorbells of executions that need nothing, and ring for those that may take the places of ended ones.
+
+    A flow that cannot be read any more has no known limit: the first that waits is rung for, and finds out.
+    """
+    db.outbox.delete(doorbells)
+    next_ones = []
+    for (namespace, flow_id), limit in places.items():
+        room = 1 if limit is None else limit - db.executions.running_count(namespace, flow_id)
+        next_ones += db.executions.queued(namespace, flow_id, room)
+    db.outbox.add(OutboxRow(OUTBOX_ADVANCE, execution_id) for execution_id in next_ones)
+    return next_ones
 
 
-def _without_flow(loaded: Loaded, error: MainstemError, now: datetime) -> _Decided | None:
-    """Fail an execution whose flow cannot be read (any more): it must end, and must not stop the others."""
-    execution = loaded.execution
-    if execution.state.is_terminal:
-        return None
-    log.warning("an execution has no usable flow", extra={"execution": execution.id, "error": error.message})
-    failed = replace(execution.enter(State.FAILED, now), error=error.message, version=execution.version + 1)
-    open_runs = [run for run in loaded.runs if not run.state.is_terminal]
-    return _Decided(
-        Commit(
-            execution=failed,
-            expected_version=execution.version,
-            changed_runs=tuple(replace(run.enter(State.FAILED, now), due_at=None) for run in open_runs),
-            outbox=tuple(rows_at_end(failed, reports=True)),
-            answered=loaded.doorbells,
-        ),
-        stop_runs=tuple(run.id for run in open_runs if run.state is State.RUNNING),
-    )
+def _left(execution_id: str, error: StoreError) -> None:
+    # Its doorbell stands in the store and rings again.
+    log.warning("an execution is left for later", extra={"execution": execution_id, "error": error.message})

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from runner.errors import MainstemError
+from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
 from runner.executions.engine import Engine
 from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT, OutboxRow
-from runner.executions.subflows import subflow_result
+from runner.executions.subflows import subflow_result, waits_for
 from runner.states import State
 from runner.store import Session
 from runner.tasks.flow import Subflow
@@ -40,9 +40,14 @@ class Effects:
         for row in rows:
             try:
                 self._handlers[row.kind](row)
+            except StoreError:
+                raise  # the store is away: the row stays and is taken again
             except MainstemError as error:
                 # What cannot be done now will not be possible later either: say so and go on with the others.
                 log.warning("a follow-up failed", extra={"kind": row.kind, "key": row.key, "error": error.message})
+                self._drop(row)
+            except Exception:  # one row that nobody expected must not keep all others waiting behind it for ever
+                log.exception("a follow-up failed", extra={"kind": row.kind, "key": row.key})
                 self._drop(row)
         return len(rows)
 
@@ -53,12 +58,16 @@ class Effects:
         child = self._store.read(lambda db: db.executions.get(row.key))
         run_id = child.parent_task_run_id if child else None
         run = self._store.read(lambda db: db.executions.run(run_id)) if run_id else None
-        if child is None or run is None:
+        if child is None or run is None or not waits_for(run, child):
             self._drop(row)
             return
         parent = self._engine.get(run.execution_id)
-        flow = self._engine.catalogue.index(parent.namespace, parent.flow_id, parent.flow_revision)
-        task = flow.tasks.get(run.task_id)
+        try:
+            flow = self._engine.catalogue.index(parent.namespace, parent.flow_id, parent.flow_revision)
+        except (FlowError, NotFoundError):
+            task = None  # the parent has no usable flow any more, and learns that when it hears of its child
+        else:
+            task = flow.tasks.get(run.task_id)
         state, outputs = subflow_result(task if isinstance(task, Subflow) else None, child)
 
         def record(db: Session) -> bool:

@@ -19,6 +19,7 @@ from runner.executions.advance import Advancer
 from runner.executions.burst import BurstActions
 from runner.executions.changes import Changes
 from runner.executions.creation import NewExecution, make_execution
+from runner.executions.following import history_between
 from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow
 from runner.executions.ports import Doorbell
 from runner.executions.subflows import subflow_request
@@ -91,10 +92,11 @@ class Engine:
         return make_execution(new, version, index, self.host, self.host.clock(), self._store_input)
 
     def _insert(self, db: Session, execution: Execution) -> Execution:
+        after = self.advancer.rows_after(None, execution) if execution.state.is_terminal else []
         db.executions.insert(
             execution,
-            history=[HistoryRow(execution.id, 0, execution.state.value, execution.created_at)],
-            outbox=[OutboxRow(OUTBOX_ADVANCE, execution.id)],
+            history=[HistoryRow(execution.id, 0, state.value, at) for state, at in execution.histories],
+            outbox=[OutboxRow(OUTBOX_ADVANCE, execution.id), *after],
         )
         return execution
 
@@ -294,10 +296,13 @@ class Engine:
             commit = decide(loaded, self.host.clock())
             if commit is None:
                 return loaded.execution
-            if self._commit(commit):
+            after = self.advancer.rows_after(loaded.execution, commit.execution)
+            if self._commit(replace(commit, outbox=(*commit.outbox, *after))):
                 self.changes.publish(commit.execution)
                 if ring:
                     self.doorbell.ring_executions([execution_id])
+                if after:
+                    self.doorbell.ring_effects()
                 return commit.execution
         raise MainstemError("execution.busy", f"the execution {execution_id} changes too fast to be acted on")
 
@@ -320,14 +325,10 @@ class _Deadline:
 
 def _commit(loaded: Loaded, execution: Execution, *, ring: bool = True, **fields: Any) -> Commit:
     before = loaded.execution
-    history = [
-        HistoryRow(execution.id, before.version, state.value, at)
-        for state, at in execution.histories[len(before.histories) :]
-    ]
     return Commit(
         execution=replace(execution, version=before.version + 1),
         expected_version=before.version,
-        history=tuple(history),
+        history=history_between(before, execution),
         outbox=(OutboxRow(OUTBOX_ADVANCE, execution.id),) if ring else (),
         **fields,
     )

@@ -188,10 +188,14 @@ def _follow_end(tree: Tree, actions: Actions) -> None:
         done = tree.root.children.get(branch, [])
         if not tasks or (done and done[-1].row.state.is_failed):
             continue
-        if (
-            branch.startswith(LISTENERS)
-            and not done
-            and not actions.listener_holds(int(branch.removeprefix(LISTENERS)))
-        ):
+        if branch.startswith(LISTENERS) and not done and not _listens(tree, branch, actions):
             continue
         _begin(tree, tree.root, actions, next_of_branch(tree, tree.root, branch))
+
+
+def _listens(tree: Tree, branch: str, actions: Actions) -> bool:
+    try:
+        return actions.listener_holds(int(branch.removeprefix(LISTENERS)))
+    except MainstemError as error:
+        tree.log("ERROR", f"Failed to evaluate the conditions of a listener: {error.message}", actions.now)
+        return False

@@ -9,7 +9,7 @@ from typing import Any
 from runner.errors import InvalidError
 from runner.executions.burst import BurstActions
 from runner.executions.creation import CORRELATION, NewExecution
-from runner.executions.models import Execution, TriggerInfo
+from runner.executions.models import Execution, TaskRun, TriggerInfo
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy, render_typed
 from runner.states import State
@@ -89,6 +89,14 @@ def labels_from(value: Any) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def waits_for(run: TaskRun, child: Execution) -> bool:
+    """Return whether a Subflow task still waits for `child`: after a retry it waits for the one that it started then.
+
+    A child whose flow retries it as a new execution is known by the id of its first one.
+    """
+    return run.memory.get("executionId") in {None, child.id, child.original_id}
 
 
 def subflow_result(task: Subflow | None, child: Execution) -> tuple[State, dict[str, Any]]:

@@ -52,6 +52,13 @@ _CLAIM: Final = Statement(
     )
     .returning(*RUNS.columns)
 )
+_FORGET: Final = Statement(
+    sa.delete(schema.outbox).where(
+        schema.outbox.c.key == _RUN,
+        schema.outbox.c.kind == sa.literal_column(f"'{OUTBOX_RUN}'"),
+        ~sa.exists().where(_r.id == _RUN, _r.state == State.SUBMITTED.value),
+    )
+)
 _RECORD: Final = Statement(
     sa.update(schema.task_runs)
     .where(*_HELD)
@@ -135,6 +142,8 @@ class Claims:
         entry = _entry(State.RUNNING, now)
         found = self._db.one(_CLAIM, run=task_run_id, the_epoch=epoch, now=to_micros(now), entry=entry)
         if found is None:
+            # Killed or ended before anybody came: nobody will claim it, so its rows must not ring for ever.
+            self._db.run(_FORGET, run=task_run_id)
             return None
         run = RUNS.decode(found)
         attempt = Attempt(

@@ -70,7 +70,10 @@ _RUNNING_FLOWS: Final = Statement(
     sa.select(_e.namespace, _e.flow_id, sa.func.count()).where(*_STARTED).group_by(_e.namespace, _e.flow_id)
 )
 _QUEUED: Final = Statement(
-    sa.select(_e.id).where(*_FLOW, _OPEN, _e.state == State.QUEUED.value).order_by(_e.created_at, _e.id)
+    sa.select(_e.id)
+    .where(*_FLOW, _OPEN, _e.state == State.QUEUED.value)
+    .order_by(_e.created_at, _e.id)
+    .limit(sa.bindparam("count", type_=sa.Integer()))
 )
 _CHILDREN: Final = Statement(
     EXECUTIONS.select(_e.parent_execution_id == sa.bindparam("parent")).order_by(_e.created_at, _e.id)
@@ -133,9 +136,9 @@ class ExecutionSearch:
         """Return the running count of each flow that has one, by (namespace, flow id)."""
         return {(namespace, flow_id): count for namespace, flow_id, count in self._db.all(_RUNNING_FLOWS)}
 
-    def queued(self, namespace: str, flow_id: str) -> list[str]:
-        """Return the executions of a flow that wait for a place, first come first."""
-        return [row[0] for row in self._db.all(_QUEUED, namespace=namespace, flow=flow_id)]
+    def queued(self, namespace: str, flow_id: str, count: int = 1_000_000) -> list[str]:
+        """Return the executions of a flow that wait for a place, first come first, at most `count` of them."""
+        return [row[0] for row in self._db.all(_QUEUED, namespace=namespace, flow=flow_id, count=max(count, 0))]
 
     def lock_flow(self, namespace: str, flow_id: str) -> None:
         """Exclude others that count or admit executions of this flow, until this transaction ends."""

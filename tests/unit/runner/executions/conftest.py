@@ -1,9 +1,13 @@
-"""One execution at a time under the real `step`, with its rows kept in memory and a clock that is moved by hand."""
+"""A `Play` is one execution under the real `step`, its rows in memory; a `Hand` is an engine over a real store.
+
+Both have a clock that is moved by hand, and nothing happens by itself.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +18,22 @@ import pytest
 from runner.errors import NotFoundError
 from runner.executions.burst import BurstActions
 from runner.executions.creation import NewExecution, make_execution
-from runner.executions.models import OUTBOX_RUN, Commit, Execution, Loaded, LogEntry, OutboxRow, TaskRun
+from runner.executions.effects import Effects
+from runner.executions.engine import Engine
+from runner.executions.models import (
+    OUTBOX_FLOW_EVENT,
+    OUTBOX_RUN,
+    Commit,
+    Execution,
+    Loaded,
+    LogEntry,
+    OutboxRow,
+    TaskRun,
+)
 from runner.executions.step import step
 from runner.executions.subflows import subflow_request, subflow_result
 from runner.executions.tree import FlowIndex, Node, Tree
+from runner.flows.catalogue import Catalogue
 from runner.flows.parse import parse_flow
 from runner.key_values import MemoryKeyValues
 from runner.secrets.base import Secrets
@@ -25,8 +41,10 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
 from runner.storage.local import LocalStorage
-from runner.store.records import FlowVersion
+from runner.store import Store
+from runner.store.records import FlowDraft, FlowVersion
 from runner.tasks.flow import Subflow
+from runner.worker import Worker
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAMESPACE = "company.team"
@@ -229,6 +247,80 @@ def create(flows: Mapping[str, FlowIndex], host: Host, new: NewExecution, now: d
     return make_execution(new, version, index, host, now, lambda _execution, name, _file: f"kestra:///{name}")
 
 
+class Deaf:
+    """A doorbell that nobody hears: all that happens comes from the store."""
+
+    def ring_executions(self, execution_ids: Iterable[str]) -> None:
+        list(execution_ids)
+
+    def ring_runs(self, runs: Sequence[tuple[str, int, str]]) -> None: ...
+
+    def ring_effects(self) -> None: ...
+
+    def ring_timers(self) -> None: ...
+
+    def stop_runs(self, task_run_ids: Iterable[str]) -> None: ...
+
+    def kill_children(self, execution_id: str) -> None: ...
+
+
+@dataclass
+class Hand:
+    """One process whose parts are turned by hand."""
+
+    store: Store
+    engine: Engine
+    effects: Effects
+    worker: Worker
+    now: datetime = NOW
+
+    def deploy(self, source: str, flow_id: str = "flow") -> None:
+        text = f"id: {flow_id}\nnamespace: {NAMESPACE}\n{source}"
+        draft = FlowDraft(
+            NAMESPACE, flow_id, hashlib.sha1(text.encode()).hexdigest(), text, self.now, environment="default"
+        )
+        self.store.write(lambda db: db.flows.put(draft))
+
+    def create(self, flow_id: str = "flow", **fields: Any) -> Execution:
+        self.now += timedelta(milliseconds=1)
+        return self.engine.create(NewExecution(NAMESPACE, flow_id, **fields))
+
+    def get(self, execution: Execution) -> Execution:
+        return self.engine.get(execution.id)
+
+    def states(self, *executions: Execution) -> str:
+        return " ".join(self.get(each).state.value for each in executions)
+
+    def runs(self, execution: Execution) -> list[TaskRun]:
+        return self.store.read(lambda db: db.executions.runs(execution.id))
+
+    def children(self, execution: Execution) -> list[Execution]:
+        return self.store.read(lambda db: db.executions.children(execution.id))
+
+    def rows(self, *kinds: str) -> list[OutboxRow]:
+        wanted = kinds or ("advance", "run", "child_ended", OUTBOX_FLOW_EVENT)
+        return self.store.read(lambda db: db.outbox.take(wanted, 1000, self.now + timedelta(days=1)))
+
+    def turn(self) -> None:
+        """Answer every doorbell of the store, in bursts, until none is left; claim no task runs."""
+        for _ in range(200):
+            rung = list(dict.fromkeys(row.key for row in self.rows("advance")))
+            if rung:
+                self.engine.advancer.advance(rung)
+            if not self.effects.run_once() and not rung:
+                return
+        raise AssertionError("the engine does not come to rest")
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass and fire what is due."""
+        self.now += timedelta(seconds=seconds)
+        self.engine.advancer.advance([key for key, _ in self.store.read(lambda db: db.executions.due(self.now))])
+        self.turn()
+
+    def start(self, *executions: Execution) -> None:
+        self.engine.advancer.advance([each.id for each in executions])
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     """A host whose ids count up, whose chance is always one half and whose bursts take no time."""
@@ -264,3 +356,17 @@ def play(host: Host) -> Callable[..., Play]:
         return created.advance() if advance else created
 
     return start
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Iterator[Hand]:
+    settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
+    settings.home.mkdir()
+    store = Store.open(settings.database_url, durability="off", clock=lambda: made.now)
+    host = replace(Host.open(settings, MemoryKeyValues(), environment={}), clock=lambda: made.now)
+    engine = Engine(store, Catalogue(store), host, Deaf())
+    made = Hand(store, engine, Effects(engine), Worker(engine))
+    yield made
+    found = store.check()
+    store.close()
+    assert found == []

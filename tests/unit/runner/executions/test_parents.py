@@ -1,0 +1,114 @@
+"""Executions that wait for others hear of each end once, however it came about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runner.executions.models import OUTBOX_REPORT, OutboxRow
+from runner.states import State
+
+if TYPE_CHECKING:
+    from tests.unit.runner.executions.conftest import Hand
+
+SLEEP = "{id: s, type: core.flow.Sleep, duration: PT10S}"
+NAMESPACE = "company.team"
+
+CALL = f"tasks: [{{id: c, type: core.flow.Subflow, namespace: {NAMESPACE}, flowId: child}}]"
+
+
+def test_killing_the_parent_of_a_queued_child_ends_both(hand: Hand) -> None:
+    hand.deploy(f"concurrency: {{limit: 1}}\ntasks: [{SLEEP}]", "child")
+    hand.deploy(CALL)
+    other, parent = hand.create("child"), hand.create()
+    hand.turn()
+    (child,) = hand.children(parent)
+    assert hand.states(other, parent, child) == "RUNNING RUNNING QUEUED"
+
+    hand.engine.kill(parent.id)
+    hand.turn()
+
+    assert hand.states(parent, child) == "KILLED KILLED"
+
+
+def test_a_child_that_is_killed_alone_tells_its_parent(hand: Hand) -> None:
+    hand.deploy(f"concurrency: {{limit: 1}}\ntasks: [{SLEEP}]", "child")
+    hand.deploy(CALL)
+    hand.create("child")
+    hand.turn()
+    parent = hand.create()
+    hand.turn()
+
+    hand.engine.kill(hand.children(parent)[0].id)
+    hand.turn()
+
+    assert hand.states(parent) == "KILLED"
+
+
+@pytest.mark.parametrize("behavior", ["FAIL", "CANCEL"])
+def test_a_child_that_finds_no_place_tells_its_parent(hand: Hand, behavior: str) -> None:
+    hand.deploy(f"concurrency: {{limit: 1, behavior: {behavior}}}\ntasks: [{SLEEP}]", "child")
+    hand.deploy(CALL)
+    hand.create("child")
+    hand.turn()
+
+    parent = hand.create()
+    hand.turn()
+
+    assert hand.states(parent) == "FAILED"
+
+
+def test_a_child_that_a_check_fails_tells_its_parent(hand: Hand) -> None:
+    hand.deploy(f"checks: [{{when: 'false', message: no, behavior: FAIL_EXECUTION}}]\ntasks: [{SLEEP}]", "child")
+    hand.deploy(CALL)
+    parent = hand.create()
+
+    hand.turn()
+
+    assert hand.states(parent, *hand.children(parent)) == "FAILED FAILED"
+    assert {row.key for row in hand.rows(OUTBOX_REPORT)} == {parent.id, hand.children(parent)[0].id}
+
+
+def test_a_parent_is_not_ended_by_a_child_of_an_earlier_attempt(hand: Hand) -> None:
+    hand.deploy(f"tasks: [{SLEEP}]", "child")
+    hand.deploy(CALL.replace("}]", ", retry: {type: constant, interval: PT1S, maxAttempts: 2}}]"))
+    parent = hand.create()
+    hand.turn()
+    (first,) = hand.children(parent)
+    hand.engine.kill(first.id)
+    hand.turn()
+    assert hand.states(parent) == "KILLED"  # a killed child is no failure, and not tried again
+
+
+def test_a_late_word_of_an_earlier_child_is_ignored(hand: Hand) -> None:
+    hand.deploy("tasks: [{id: f, type: core.execution.Fail}]", "child")
+    hand.deploy(CALL.replace("}]", ", retry: {type: constant, interval: PT60S, maxAttempts: 2}}]"))
+    parent = hand.create()
+    hand.turn()
+    (first,) = hand.children(parent)
+    hand.deploy(f"tasks: [{SLEEP}]", "child")
+    hand.wait(60)
+    assert hand.states(parent, *hand.children(parent)) == "RUNNING FAILED RUNNING"
+
+    hand.store.write(lambda db: db.outbox.add([OutboxRow("child_ended", first.id)]))
+    hand.turn()
+
+    assert hand.states(parent) == "RUNNING"
+    hand.wait(10)
+    assert hand.states(parent) == "SUCCESS"
+
+
+def test_a_cycle_of_flows_ends(hand: Hand) -> None:
+    hand.deploy(CALL.replace("child", "flow"), "child")
+    hand.deploy(CALL)
+    first = hand.create()
+
+    hand.turn()
+
+    counts = hand.store.read(lambda db: db.executions.count_by_state())
+    assert counts == {State.FAILED: 21}
+    assert "levels below" in str(
+        hand.runs(hand.store.read(lambda db: db.executions.last_of_flow(NAMESPACE, "flow", 1))[0])[0].error
+    )
+    assert hand.states(first) == "FAILED"
