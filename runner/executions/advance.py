@@ -81,7 +81,9 @@ class Advancer:
         for _ in range(_MOST_TRIES):
             if not pending:
                 return
-            pending = self._burst(pending)
+            # Lines are appended after their commit: who sees the commit and flushes the log gets them.
+            with self._store.logs.announced():
+                pending = self._burst(pending)
         log.warning("executions kept losing their commits", extra={"executions": len(pending)})
 
     def _burst(self, execution_ids: list[str]) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -73,6 +74,7 @@ class LogStore:
         self._pending: list[tuple[Any, ...]] = []
         self._changed = threading.Condition()
         self._asked = self._written = self._accepted = 0
+        self._announced: dict[object, int] = {}
         self._closing = False
         self._days: set[int] = set()
         self.dropped = 0
@@ -91,9 +93,28 @@ class LogStore:
             if len(self._pending) >= _BATCH_ROWS or len(self._pending) == len(rows):
                 self._changed.notify_all()
 
-    def flush(self) -> None:
-        """Wait until everything that was appended before is written."""
+    @contextmanager
+    def announced(self) -> Iterator[None]:
+        """Make `flush` of other threads wait for what this block appends.
+
+        For whoever commits a state first and appends its lines then: who reads that state must not miss them.
+        """
+        ticket = object()
         with self._changed:
+            self._announced[ticket] = threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._announced[ticket]
+                self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until everything that was appended or announced before is written."""
+        with self._changed:
+            own = threading.get_ident()
+            awaited = [ticket for ticket, thread in self._announced.items() if thread != own]
+            self._changed.wait_for(lambda: not any(ticket in self._announced for ticket in awaited))
             wanted = self._accepted
             self._asked = max(self._asked, wanted)
             self._changed.notify_all()

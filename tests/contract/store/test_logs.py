@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -108,3 +109,24 @@ def test_closing_writes_what_is_pending(store_url: str, rows: Any) -> None:
     again = Store.open(store_url)
     assert again.logs.search(LogQuery()).total == 1
     again.close()
+
+
+def test_a_flush_waits_for_what_is_announced_by_others_and_not_by_itself(store: Store, rows: Any) -> None:
+    announced, may_append = threading.Event(), threading.Event()
+
+    def append_late() -> None:
+        with store.logs.announced():
+            announced.set()
+            assert may_append.wait(10)
+            store.logs.flush()
+            store.logs.append([_entry(rows, "late")])
+
+    thread = threading.Thread(target=append_late)
+    thread.start()
+    assert announced.wait(10)
+    threading.Timer(0.1, may_append.set).start()
+
+    store.logs.flush()
+
+    assert [entry.message for entry in store.logs.search(LogQuery()).items] == ["late"]
+    thread.join(10)
