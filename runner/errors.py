@@ -103,7 +103,10 @@ class FlowError(MainstemError):
 
 
 class ExpressionError(FlowError):
-    """An expression cannot be compiled or rendered."""
+    """An expression cannot be compiled or rendered. `line` and `column` count inside it, from 1, where known."""
+
+    line: int | None = None
+    column: int | None = None
 
 
 class UndefinedError(ExpressionError):

@@ -220,6 +220,20 @@ class Client:
         kind = response.headers.get("content-type", "")
         return response.json() if "json" in kind else response.text
 
+    def download(self, path: str, target: Path, **options: Any) -> None:
+        """Write the body of an answer to the file `target`, piece by piece."""
+        import httpx
+
+        try:
+            with self._http.stream("GET", self._path(path), **options) as response, target.open("wb") as file:
+                if response.is_error:
+                    response.read()
+                    raise _error_of(response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
     @contextmanager
     def events(self, path: str, **options: Any) -> Iterator[Iterator[tuple[str, Any]]]:
         """Give the (id, JSON) frames of a stream of server-sent events until the server ends it."""

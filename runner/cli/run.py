@@ -1,6 +1,6 @@
 """`mainstem run FLOW.yaml`: run a flow here and now, without a server.
 
-The same engine, in memory of this process: a throw-away database in a temporary home. The other flows below the
+The same engine, in memory of this process: a throw-away database in a temporary folder. The other flows below the
 folder of the file are deployed too, so that subflows find what they call.
 """
 
@@ -12,22 +12,22 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.errors import InvalidError, MainstemError, NotFoundError, Severity
+from runner.errors import InvalidError, NotFoundError, Severity
 
 if TYPE_CHECKING:
-    from runner.executions.models import Execution
+    from runner.cli.ending import Ending
+    from runner.cli.origin import EarlierRun
+    from runner.cli.waiting import Waiting
     from runner.flows.models import Flow
     from runner.local import LocalEngine
     from runner.store import Store
-
-_TIMEOUT_EXIT = 124
-_INTERRUPT_EXIT = 130
 
 
 @click.command("run")
@@ -36,96 +36,127 @@ _INTERRUPT_EXIT = 130
 @click.option("-l", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the execution.")
 @click.option("--from-execution", "origin", metavar="ID|REPORT.json", help="Repeat a run with its inputs.")
 @click.option("--until", metavar="TASK", help="Stop after the task at the top of the flow that holds TASK.")
+@click.option("--resume", "resumes", is_flag=True, help="Go on at every Pause without asking.")
 @click.option("--timeout", type=float, default=3600.0, show_default=True, metavar="SECONDS", help="Give up after this.")
 @click.option("--runner", "task_runner", help="Default task runner (process).")
 @click.option("--json", "as_json", is_flag=True, help="Print the execution as the API shows it.")
+@click.option("--url", help="With --from-execution ID: address of the server (MAINSTEM_URL).")
+@click.option("--token", help="With --from-execution ID: token of the server (MAINSTEM_TOKEN).")
+@click.option("--context", help="With --from-execution ID: name of a server in the context file.")
 def command(file: Path | None, **options: Any) -> int:
-    """Run a flow file without a server, or repeat a run from its report.
+    """Run a flow file without a server, or repeat a run.
 
-    Exit code 0 when it ended SUCCESS or WARNING, 1 when it failed, 124 when the time is over.
+    --from-execution takes the file of a report (its JSON on the reports branch), the id of a run that failed on this
+    machine, or the id of an execution of a server. In a clone that has the commit of the run, its flows and namespace
+    files are those of that commit.
+
+    Exit code 0 when it ended SUCCESS or WARNING, 1 when it failed, 124 when the time is over, 130 after Ctrl-C.
     """
+    from runner.cli.waiting import Terminated, terminable
+
     logging.basicConfig(level="ERROR")
     if (file is None) == (options["origin"] is None):
         raise click.UsageError("name a flow file, or a run with --from-execution")
+    _demand_runner(options["task_runner"])
     room = Path(tempfile.mkdtemp(prefix="mainstem-run-"))
     try:
-        repeated = _Repeated(options["origin"], room) if options["origin"] else None
-        target = repeated.file if repeated else file
-        assert target is not None
-        inputs = {**(repeated.inputs if repeated else {}), **_pairs(options["inputs"], "input")}
-        return _Run(target, room, options).run(inputs, _pairs(options["labels"], "label"))
+        with terminable(), ExitStack() as files:
+            given = _with_files(_pairs(options["inputs"], "--input"), files)
+            repeated = _earlier(options) if options["origin"] else None
+            return _Run(file, repeated, room, options).run(given, _pairs(options["labels"], "--label"), files)
+    except Terminated:
+        return 143
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def _pairs(texts: tuple[str, ...], what: str) -> dict[str, str]:
+def _demand_runner(name: str | None) -> None:
+    from task_runners.errors import TaskRunnerError
+    from task_runners.registry import runner_class
+
+    try:
+        if name is not None:
+            runner_class(name)
+    except TaskRunnerError as error:
+        raise InvalidError(error.code, error.message, hint=error.hint) from None
+
+
+def _earlier(options: Mapping[str, Any]) -> EarlierRun:
+    from runner.cli.client import Client, resolve
+    from runner.cli.origin import find_run
+
+    named = {key: options[key] for key in ("url", "token", "context")}
+    client = Client(resolve(os.environ, **named)) if any(named.values()) else None
+    return find_run(options["origin"], os.environ, client)
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise click.UsageError(f"an {what} is written NAME=VALUE, got {text!r}")
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
         found[name] = value
     return found
 
 
-class _Repeated:
-    """A run that is repeated: its flow's source and its inputs, from a report or from a server."""
-
-    def __init__(self, origin: str, room: Path) -> None:
-        document = self._from_report(Path(origin)) if origin.endswith(".json") else self._from_server(origin)
-        self.inputs: dict[str, Any] = document.get("inputs") or {}
-        source = document.get("flow", {}).get("source")
-        if not source:
-            raise InvalidError(
-                "report.flow.missing",
-                f"{origin} does not hold the source of its flow",
-                hint="it was written by an older version; check the commit out and run the file",
-            )
-        self.file = room / f"{document['namespace']}.{document['flowId']}.yaml"
-        self.file.write_text(source, encoding="utf-8")
-
-    def _from_report(self, path: Path) -> dict[str, Any]:
-        try:
-            document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise NotFoundError("report.missing", f"there is no report {path}") from None
-        except ValueError as error:
-            raise InvalidError("report.invalid", f"{path} is no report: {error}") from None
-        return document
-
-    def _from_server(self, execution_id: str) -> dict[str, Any]:
-        from runner.cli.client import Client, resolve
-
-        with Client(resolve(os.environ)) as client:
-            execution: dict[str, Any] = client.get(f"/executions/{execution_id}")
-            place = f"/flows/{execution['namespace']}/{execution['flowId']}"
-            execution["flow"] = client.get(place, params={"revision": execution["flowRevision"], "source": "true"})
-        return execution
-
-
 class _Run:
-    """One run of one file."""
+    """One run of one flow: of a file, or of an earlier run."""
 
-    def __init__(self, file: Path, room: Path, options: Mapping[str, Any]) -> None:
-        self.file = file
+    def __init__(self, file: Path | None, repeated: EarlierRun | None, room: Path, options: Mapping[str, Any]) -> None:
+        self.repeated = repeated
         self.room = room
         self.options = options
-        self.root = file.absolute().parent
+        if repeated is None:
+            assert file is not None
+            self.file, self.source = file, file.read_bytes()
+        else:
+            self.file, self.source = self._file_of(repeated), repeated.source.encode()
+        self.root = self.file.absolute().parent
 
-    def run(self, inputs: Mapping[str, Any], labels: Mapping[str, str]) -> int:
+    def _file_of(self, run: EarlierRun) -> Path:
+        """Return where the flow of an earlier run lies: in its commit, in its old place, else alone in the room."""
+        from runner.cli.checkout import check_out, file_of
+
+        if run.flow_file is not None and run.flow_file.is_file():
+            return run.flow_file
+        tree = self.room / "commit"
+        places = tuple(place for place in (Path.cwd(), run.place) if place)
+        if run.commit and check_out(run.commit, places, tree):
+            found = file_of(run.source, tree)
+            if found is not None:
+                return found
+        if run.commit:
+            click.echo(
+                f"commit {run.commit[:7]} is in no repository here: subflows and namespace files are missing\n"
+                "  hint: call this inside a clone of the flows",
+                err=True,
+            )
+        alone = self.room / "flow" / f"{run.flow_name}.yaml"
+        alone.parent.mkdir()
+        alone.write_text(run.source, encoding="utf-8")
+        return alone
+
+    def run(self, given: Mapping[str, Any], labels: Mapping[str, str], files: ExitStack) -> int:
         """Deploy the flow, start it, show it, print how it ended."""
+        from runner.cli.local_host import open_host
         from runner.executions.creation import NewExecution
         from runner.local import LocalEngine
 
         flow = self._checked_flow()
+        inputs = dict(given)
+        if self.repeated is not None:
+            inputs = _opened(self.repeated.inputs(given, self.room / "inputs"), files)
         _demand_known(inputs, flow)
         self.root = flow_root(self.file.absolute(), flow.namespace)
         store = self._store(flow)
         try:
-            with LocalEngine(store, self._host(store)) as local:
-                request = NewExecution(flow.namespace, flow.id, inputs=_with_files(inputs), labels=labels)
+            runner = self.options["task_runner"]
+            host = open_host(self.room, os.environ, files=self.root, store=store, task_runner=runner)
+            with LocalEngine(store, host) as local:
+                request = NewExecution(flow.namespace, flow.id, inputs=inputs, labels=labels)
                 execution = local.engine.create(request)
-                return self._follow(local, execution.id)
+                return self._follow(local, execution.id, flow, _paths(inputs))
         finally:
             store.close()
 
@@ -135,13 +166,13 @@ class _Run:
         from runner.flows import diagnostics
         from runner.flows.parse import parse_flow
 
-        content = self.file.read_bytes()
-        parsed = parse_flow(content, file=str(self.file))
+        parsed = parse_flow(self.source, file=str(self.file))
         errors = [problem for problem in parsed.problems if problem.severity is Severity.ERROR]
         for problem in errors:
-            click.echo(diagnostics.block(problem, content.decode("utf-8", "replace")), err=True)
+            click.echo(diagnostics.block(problem, self.source.decode("utf-8", "replace")), err=True)
         if parsed.flow is None or errors:
-            raise InvalidError("flow.invalid", f"{self.file} is no valid flow: {len(errors)} problems")
+            count = f"{len(errors)} problem{'' if len(errors) == 1 else 's'}"
+            raise InvalidError("flow.invalid", f"{self.file} is no valid flow: {count}")
         return _until(parsed.flow, self.options["until"])
 
     def _store(self, flow: Flow) -> Store:
@@ -150,78 +181,80 @@ class _Run:
         store = Store.open(f"sqlite:///{self.room / 'state.db'}", durability="off")
         for other in self._neighbours():
             _deploy(store, *other)
-        source = self.file.read_text(encoding="utf-8")
+        source = self.source.decode("utf-8")
         if self.options["until"]:
             source = flow.model_dump_json(by_alias=True, exclude_defaults=True)
         _deploy(store, flow, source, str(self.file))
         return store
 
-    def _neighbours(self) -> list[tuple[Flow, str, str]]:
+    def _neighbours(self) -> Iterator[tuple[Flow, str, str]]:
         from runner.cli.validate import flow_files
         from runner.flows.parse import parse_flow
 
-        found = []
         for path, namespace in flow_files((self.root,)):
             if path.samefile(self.file) or path.stat().st_size > 1 << 20:
                 continue
             content = path.read_bytes()
             parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False)
             if parsed.flow is not None:
-                found.append((parsed.flow, content.decode(), str(path)))
-        return found
-
-    def _host(self, store: Store) -> Any:
-        from runner.key_values import MemoryKeyValues
-        from runner.namespace_files import DirectoryNamespaceFiles
-        from runner.services import Host
-        from runner.settings import Settings
-        from runner.store import LogQuery
-
-        settings = Settings.load(default_task_runner=self.options["task_runner"])
-        secrets = settings.home / "secrets.yaml"
-        if secrets.exists():
-            shutil.copy2(secrets, self.room / "secrets.yaml")
-        settings = settings.model_copy(update={"home": self.room, "work": self.room / "work"})
-
-        def error_logs(execution_id: str) -> list[Any]:
-            store.logs.flush()
-            return store.logs.last(LogQuery(execution_id=execution_id, min_level="ERROR"), 100)
-
-        return Host.open(
-            settings,
-            MemoryKeyValues(),
-            environment=os.environ,
-            log=lambda entry: store.logs.append([entry]),
-            files=DirectoryNamespaceFiles(self.root),
-            execution_of=lambda execution_id: store.read(lambda db: db.executions.get(execution_id)),
-            runs_of=lambda execution_id: store.read(lambda db: db.executions.runs(execution_id)),
-            error_logs_of=error_logs,
-            store=store,
-        )
+                yield parsed.flow, content.decode(), str(path)
 
     # ---------------------------------------------------------------- showing
 
-    def _follow(self, local: LocalEngine, execution_id: str) -> int:
-        from runner.cli.tree import LiveTree
+    def _follow(self, local: LocalEngine, execution_id: str, flow: Flow, paths: Mapping[str, str]) -> int:
+        from runner.cli.ending import Ending
+        from runner.cli.waiting import End, Waiting
 
-        try:
-            if self.options["as_json"]:
-                execution = local.engine.wait(execution_id, self.options["timeout"])
-            else:
-                with LiveTree(local, execution_id, interactive=sys.stdout.isatty()):
-                    execution = local.engine.wait(execution_id, self.options["timeout"])
-        except KeyboardInterrupt:
-            local.engine.kill(execution_id)
-            local.engine.wait(execution_id, 10)
-            return _INTERRUPT_EXIT
-        if execution is None:
-            click.echo(f"the run has not ended after {self.options['timeout']:g} s and is stopped", err=True)
-            local.engine.kill(execution_id)
-            local.engine.wait(execution_id, 10)
-            return _TIMEOUT_EXIT
+        timeout, resumes = self.options["timeout"], self.options["resumes"]
+        execution, end = self._shown(local, Waiting(local, execution_id, timeout_s=timeout, resumes=resumes))
+        ending = Ending.load(local.engine.store, execution)
         if self.options["as_json"]:
-            click.echo(_as_json(local, execution))
-        return 1 if execution.state.is_failed else 0
+            click.echo(_as_json(ending))
+        else:
+            from runner.cli.tree import open_console
+
+            ending.show(open_console())
+        if end is End.TIMEOUT:
+            click.echo(f"the run had not ended after {timeout:g} s and was stopped", err=True)
+        if end is not End.ITSELF:
+            return int(end.value or 0)
+        if not execution.state.is_failed:
+            return 0
+        if self._keep(local, ending, flow, paths):
+            click.echo(ending.repeat_line(flow), err=self.options["as_json"])
+        return 1
+
+    def _shown(self, local: LocalEngine, waiting: Waiting) -> Any:
+        from runner.cli.tree import LiveTree, open_console
+        from runner.cli.waiting import NoScreen
+
+        if self.options["as_json"]:
+            return waiting.wait(NoScreen())
+        with LiveTree(local, waiting.execution_id, open_console()) as tree:
+            return waiting.wait(tree)
+
+    def _keep(self, local: LocalEngine, ending: Ending, flow: Flow, paths: Mapping[str, str]) -> bool:
+        """Keep the run, so that its id can be given to --from-execution."""
+        from runner.cli.origin import keep_run
+        from runner.reports.details import RunDetails
+        from runner.reports.document import run_document
+        from runner.reports.rows import row_of
+
+        mask = local.engine.host.masker.mask
+        details = RunDetails(
+            row=row_of(ending.execution, mask),
+            execution=ending.execution,
+            runs=ending.runs,
+            attempts=ending.attempts,
+            outputs=ending.outputs,
+            source=self.source.decode("utf-8"),
+            secret_inputs=frozenset(each.id for each in flow.inputs if each.type == "SECRET"),
+        )
+        inside = self.file.is_relative_to(self.room)
+        document = run_document(details, mask) | {"inputFiles": dict(paths)}
+        document |= {"file": None if inside else str(self.file.absolute())}
+        document |= {"commit": self.repeated.commit if self.repeated else None}
+        return keep_run(document, os.environ)
 
 
 def _demand_known(inputs: Mapping[str, Any], flow: Flow) -> None:
@@ -246,16 +279,13 @@ def flow_root(file: Path, namespace: str) -> Path:
     return file.parent
 
 
-def _as_json(local: LocalEngine, execution: Execution) -> str:
+def _as_json(ending: Ending) -> str:
     """Return the execution in the API's shape; that shape stands in a package above this one, named by text."""
     import importlib
 
     shape: Callable[..., dict[str, Any]] = importlib.import_module("webhooks.shapes").execution_json
-    store = local.engine.store
-    runs = store.read(lambda db: db.executions.runs(execution.id))
-    attempts = store.read(lambda db: db.executions.attempts(execution.id))
-    outputs = store.read(lambda db: db.executions.outputs(execution.id))
-    return json.dumps(shape(execution, runs, attempts=attempts, outputs=outputs), default=str)
+    body = shape(ending.execution, ending.runs, attempts=ending.attempts, outputs=ending.outputs)
+    return json.dumps(body, default=str, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
 
 
 def _deploy(store: Store, flow: Flow, source: str, path: str) -> None:
@@ -272,25 +302,42 @@ def _deploy(store: Store, flow: Flow, source: str, path: str) -> None:
 def _until(flow: Flow, task_id: str | None) -> Flow:
     """Return the flow cut after the top-level task that is or holds `task_id`."""
     from runner.flows.models import walk
+    from runner.flows.spelling import did_you_mean
 
     if task_id is None:
         return flow
+    known = []
     for number, task in enumerate(flow.tasks):
-        if any(inner.id == task_id for inner in walk(task)):
+        inside = [inner.id for inner in walk(task)]
+        if task_id in inside:
             return flow.model_copy(update={"tasks": flow.tasks[: number + 1], "outputs": ()})
-    raise NotFoundError("task.missing", f"the flow has no task {task_id!r} among its tasks")
+        known += inside
+    hint = did_you_mean(task_id, known) or f"its tasks: {', '.join(known)}"
+    raise NotFoundError("task.missing", f"the flow has no task {task_id!r} among its tasks", hint=hint)
 
 
-def _with_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _with_files(inputs: Mapping[str, str], files: ExitStack) -> dict[str, Any]:
+    """Return inputs with the files of `NAME=@path` opened."""
+    return _opened({name: Path(value[1:]) if value.startswith("@") else value for name, value in inputs.items()}, files)
+
+
+def _opened(inputs: Mapping[str, Any], files: ExitStack) -> dict[str, Any]:
     from runner.flows.inputs import FileInput
 
     found: dict[str, Any] = {}
     for name, value in inputs.items():
-        if isinstance(value, str) and value.startswith("@"):
-            path = Path(value[1:])
-            if not path.is_file():
-                raise MainstemError("input.file.missing", f"the input {name} names the file {path}, which is not there")
-            found[name] = FileInput(path.name, path.open("rb"))
-        else:
-            found[name] = value
+        found[name] = value
+        if isinstance(value, Path):
+            if not value.is_file():
+                raise InvalidError("input.file.missing", f"the input {name} names the file {value}, which is not there")
+            found[name] = FileInput(value.name, files.enter_context(value.open("rb")))
     return found
+
+
+def _paths(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the files among the inputs lie."""
+    from runner.flows.inputs import FileInput
+
+    return {
+        name: str(Path(value.source.name).absolute()) for name, value in inputs.items() if isinstance(value, FileInput)
+    }

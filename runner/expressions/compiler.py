@@ -129,17 +129,19 @@ class Compiler:
     def undefined(self, node: Node, name: Any, known: Any) -> UndefinedError:
         """Return the error for `name`, which is none of `known`."""
         shown = self.source if len(self.source) <= _SHOWN_SOURCE else self.source[:_SHOWN_SOURCE] + "…"
-        line, _ = position_of(self.source, node.position)
+        line, column = position_of(self.source, node.position)
         text = to_text(name)
         hyphens = _HYPHENS.match(self.source, node.position)
         hint = nearest(text, known) if isinstance(known, Mapping) else None
         if hyphens is not None:
             hint = f"a name with hyphens needs brackets: ['{hyphens[1]}']"
-        return UndefinedError(
+        error = UndefinedError(
             "expression.undefined",
             f"Unable to find `{text}` used in the expression `{shown}` at line {line}",
             hint=hint or "give a default with `??`, or test it with `is defined`",
         )
+        error.line, error.column = line, column
+        return error
 
     # -- names and paths
 
