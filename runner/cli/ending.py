@@ -102,7 +102,7 @@ _PLAIN: Final[Any] = {"markup": False, "soft_wrap": True}
 
 
 def _first_failed(runs: tuple[TaskRun, ...]) -> TaskRun | None:
-    from runner.reports.details import failed_leaves
+    from runner.reports.rows import failed_leaves
     from runner.states import State
 
     failed = [run for run in failed_leaves(runs) if run.state is State.FAILED]

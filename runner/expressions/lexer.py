@@ -70,6 +70,9 @@ def syntax_error(source: str, offset: int, message: str, hint: str | None = None
 class TemplateSyntaxError(ExpressionError):
     """A template that cannot be compiled, with the place where reading stopped."""
 
+    line: int
+    column: int
+
     def __init__(self, line: int, column: int, message: str, hint: str | None = None) -> None:
         super().__init__("expression.syntax", f"{message} (line {line}, column {column})", hint=hint)
         self.line = line
