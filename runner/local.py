@@ -5,31 +5,42 @@ The rings that a deployment sends through the broker go to a few threads here; e
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Self
 
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
 from runner.flows.catalogue import Catalogue
+from runner.flows.models import Flow
 from runner.services import Host
 from runner.store import Store
+from runner.store.records import FlowDraft
 from runner.worker import HEARTBEAT_S, Worker
 
 log = logging.getLogger(__name__)
 
 
+def deploy(store: Store, flow: Flow, source: str, path: str) -> None:
+    """Make a flow active in a store of its own."""
+    blob = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    draft = FlowDraft(flow.namespace, flow.id, blob, source, datetime.now(UTC), path=path)
+    store.write(lambda db: db.flows.put(draft))
+
+
 class LocalEngine:
     """An `Engine` with its worker and timers on threads of this process. Use it in a `with` statement."""
 
-    def __init__(self, store: Store, host: Host, *, threads: int = 4) -> None:
+    def __init__(self, store: Store, host: Host, *, threads: int = 4, catalogue: Catalogue | None = None) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._timer = threading.Condition()
         self._timers_changed = False
         self._stopping = False
-        self.engine = Engine(store, Catalogue(store), host, self)
+        self.engine = Engine(store, catalogue or Catalogue(store), host, self)
         self.worker = Worker(self.engine)
         self.effects = Effects(self.engine)
         names = [f"engine-{number}" for number in range(2)] + [f"worker-{number}" for number in range(threads)]

@@ -8,7 +8,7 @@ Three ways to lay a repository out are understood, together:
 - Kestra's `<namespace>/flows/` and `<namespace>/files/` (its namespace synchronisation).
 
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
-to the root. A folder `tests` holds tests of flows and is left alone.
+to the root. A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _is_beside(folders: list[str]) -> bool:
     return (
         "_files" in folders
         or "files" in folders[1:]
-        or _TESTS in folders[:1]
+        or _TESTS in folders
         or any(name.startswith(".") for name in folders)
     )
 
@@ -153,15 +153,17 @@ def _file_places(path: str, layout: Layout, homes: Mapping[str, set[str]]) -> It
     if layout.files is not None:
         if is_below(path, layout.files):
             yield from _first_folder(path[len(layout.files) + 1 :] if layout.files else path)
-    elif folders[:1] != [_TESTS]:
-        marked = next((i for i, part in enumerate(folders) if part == "_files" or (part == "files" and i)), None)
-        if marked is not None:
-            above = "/".join(part for part in (layout.root, *folders[:marked]) if part)
-            inner = "/".join([*folders[marked + 1 :], name])
-            spaces = homes.get(above) or ({".".join(folders[:marked])} if marked else set())
-            yield from ((space, inner) for space in sorted(spaces)) if spaces else _first_folder(inner)
-        else:
-            yield from _nearest_home(folders, name, layout.root, homes)
+        return
+    marked = next((i for i, part in enumerate(folders) if part == "_files" or (part == "files" and i)), None)
+    if _TESTS in folders[:marked]:
+        return
+    if marked is not None:
+        above = "/".join(part for part in (layout.root, *folders[:marked]) if part)
+        inner = "/".join([*folders[marked + 1 :], name])
+        spaces = homes.get(above) or ({".".join(folders[:marked])} if marked else set())
+        yield from ((space, inner) for space in sorted(spaces)) if spaces else _first_folder(inner)
+    else:
+        yield from _nearest_home(folders, name, layout.root, homes)
 
 
 def _nearest_home(folders: list[str], name: str, root: str, homes: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:

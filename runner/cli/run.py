@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,7 @@ class _Run:
         from runner.cli.local_host import open_host
         from runner.executions.creation import NewExecution
         from runner.local import LocalEngine
+        from runner.working_copy import flow_root
 
         flow = self._checked_flow()
         inputs = dict(given)
@@ -176,28 +177,18 @@ class _Run:
         return _until(parsed.flow, self.options["until"])
 
     def _store(self, flow: Flow) -> Store:
+        from runner.local import deploy
         from runner.store import Store
+        from runner.working_copy import flows_below
 
         store = Store.open(f"sqlite:///{self.room / 'state.db'}", durability="off")
-        for other in self._neighbours():
-            _deploy(store, *other)
+        for other in flows_below(self.root, self.file):
+            deploy(store, *other)
         source = self.source.decode("utf-8")
         if self.options["until"]:
             source = flow.model_dump_json(by_alias=True, exclude_defaults=True)
-        _deploy(store, flow, source, str(self.file))
+        deploy(store, flow, source, str(self.file))
         return store
-
-    def _neighbours(self) -> Iterator[tuple[Flow, str, str]]:
-        from runner.cli.validate import flow_files
-        from runner.flows.parse import parse_flow
-
-        for path, namespace in flow_files((self.root,)):
-            if path.samefile(self.file) or path.stat().st_size > 1 << 20:
-                continue
-            content = path.read_bytes()
-            parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False)
-            if parsed.flow is not None:
-                yield parsed.flow, content.decode(), str(path)
 
     # ---------------------------------------------------------------- showing
 
@@ -268,17 +259,6 @@ def _demand_known(inputs: Mapping[str, Any], flow: Flow) -> None:
             raise InvalidError("input.unknown", f"{flow.namespace}.{flow.id} has no input {name!r}", hint=hint)
 
 
-def flow_root(file: Path, namespace: str) -> Path:
-    """Return the folder of the namespaces: above `a.b/` or `a/b/` when the file of `a.b` lies in there."""
-    for parts in ((namespace,), tuple(namespace.split("."))):
-        folder = file.parent
-        while folder.name in {"flows", "_flows"}:
-            folder = folder.parent
-        if folder.parts[-len(parts) :] == parts:
-            return folder.parents[len(parts) - 1]
-    return file.parent
-
-
 def _as_json(ending: Ending) -> str:
     """Return the execution in the API's shape; that shape stands in a package above this one, named by text."""
     import importlib
@@ -286,17 +266,6 @@ def _as_json(ending: Ending) -> str:
     shape: Callable[..., dict[str, Any]] = importlib.import_module("webhooks.shapes").execution_json
     body = shape(ending.execution, ending.runs, attempts=ending.attempts, outputs=ending.outputs)
     return json.dumps(body, default=str, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None)
-
-
-def _deploy(store: Store, flow: Flow, source: str, path: str) -> None:
-    import hashlib
-    from datetime import UTC, datetime
-
-    from runner.store.records import FlowDraft
-
-    blob = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    draft = FlowDraft(flow.namespace, flow.id, blob, source, datetime.now(UTC), path=path)
-    store.write(lambda db: db.flows.put(draft))
 
 
 def _until(flow: Flow, task_id: str | None) -> Flow:

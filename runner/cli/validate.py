@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from runner.errors import Problem, Severity
+from runner.working_copy import flow_files
 
-SUFFIXES = (".yaml", ".yml")
 _MOST_BYTES = 4 << 20  # more than the loader takes, so that it reports the size, and no more than fits into memory
-_MARKERS = frozenset({"_flows", "flows"})
-_OTHER_FILES = frozenset({"_files", "files", "tests"})
-
-
-def flow_files(paths: tuple[Path, ...]) -> Iterator[tuple[Path, str | None]]:
-    """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
-
-    Hidden folders, folders of namespace files (`_files`, `files`) and of flow tests (`tests`) are left out.
-    """
-    for path in paths:
-        if not path.is_dir():
-            yield path, None
-            continue
-        for folder, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _OTHER_FILES)
-            parts = [part for part in Path(folder).relative_to(path).parts if part not in _MARKERS]
-            for name in sorted(names):
-                found = Path(folder, name)
-                if name.endswith(SUFFIXES) and not name.startswith(".") and found.is_file():
-                    yield found, ".".join(parts) or None
 
 
 def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]:

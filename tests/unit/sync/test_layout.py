@@ -40,6 +40,8 @@ def test_the_folders_of_a_flow_name_its_namespace(path: str, root: str, namespac
         "flows/team/files/data.yaml",
         "flows/team/_files/data.yaml",
         "flows/tests/report.yaml",
+        "flows/company.team/tests/report.yaml",
+        "flows/company/team/tests/nightly/report.yaml",
         "flows/.github/ci.yaml",
         "flows/team/script.py",
     ],
@@ -82,6 +84,8 @@ def test_the_namespace_that_the_flows_state_wins_over_the_folder() -> None:
         (["flows/_flows/a/b.yaml", "flows/_files/a/x.csv"], {"a": {"x.csv": "flows/_files/a/x.csv"}}),
         (["flows/team/_files/x.yaml"], {"team": {"x.yaml": "flows/team/_files/x.yaml"}}),
         (["flows/team/x.csv", "flows/top.csv"], {"team": {"x.csv": "flows/team/x.csv"}}),
+        (["flows/team/a.yaml", "flows/team/tests/a.yaml", "flows/team/tests/x.csv"], {}),
+        (["flows/team/_files/tests/x.csv"], {"team": {"tests/x.csv": "flows/team/_files/tests/x.csv"}}),
     ],
 )
 def test_the_layouts_of_kestra_are_detected(paths: list[str], expected: dict[str, dict[str, str]]) -> None:

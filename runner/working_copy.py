@@ -1,0 +1,77 @@
+"""The flows of a folder on disk: where its flow files, and the tests of flows, stand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runner.flows.models import Flow
+
+SUFFIXES = (".yaml", ".yml")
+TESTS = "tests"
+_MARKERS = frozenset({"_flows", "flows"})
+_OTHER_FILES = frozenset({"_files", "files", TESTS})
+_MOST_BYTES = 1 << 20
+
+
+def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
+
+    Hidden folders, folders of namespace files (`_files`, `files`) and of flow tests (`tests`) are left out.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path, None
+            continue
+        for folder, files in _walk(path, skip=_OTHER_FILES):
+            parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
+            for found in files:
+                yield found, ".".join(parts) or None
+
+
+def suite_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the YAML files in folders `tests` at or below `paths`, and the files that `paths` name themselves."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        is_inside = TESTS in path.absolute().parts
+        for folder, files in _walk(path, skip=_OTHER_FILES - {TESTS}):
+            if is_inside or TESTS in folder.relative_to(path).parts:
+                yield from files
+
+
+def _walk(root: Path, *, skip: frozenset[str]) -> Iterator[tuple[Path, list[Path]]]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skip)
+        found = (Path(folder, name) for name in sorted(names) if name.endswith(SUFFIXES) and not name.startswith("."))
+        yield Path(folder), [path for path in found if path.is_file()]
+
+
+def flow_root(file: Path, namespace: str) -> Path:
+    """Return the folder of the namespaces: above `a.b/` or `a/b/` when the file of `a.b` lies in there."""
+    for parts in ((namespace,), tuple(namespace.split("."))):
+        folder = file.parent
+        while folder.name in _MARKERS:
+            folder = folder.parent
+        if folder.parts[-len(parts) :] == parts:
+            return folder.parents[len(parts) - 1]
+    return file.parent
+
+
+def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, str]]:
+    """Return the flows below a folder that can be run, each with its text and path; the file `but` is left out."""
+    from runner.flows.parse import parse_flow
+
+    found = []
+    for path, namespace in flow_files((root,)):
+        if (but is not None and path.samefile(but)) or path.stat().st_size > _MOST_BYTES:
+            continue
+        content = path.read_bytes()
+        parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False)
+        if parsed.flow is not None:
+            found.append((parsed.flow, content.decode(), str(path)))
+    return found

@@ -1,0 +1,64 @@
+"""The files of a folder: which are flows, which are tests of flows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.working_copy import flow_files, flow_root, flows_below, suite_files
+
+FLOW = "id: a\ntasks:\n  - {id: one, type: core.log.Log, message: hi}\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in (
+        "top.yaml", "team/a.yaml", "team/flows/b.yml", "team/tests/a.yaml", "team/tests/deep/b.yml", "tests/c.yaml",
+        "team/_files/tests/d.yaml", ".hidden/tests/e.yaml", "team/tests/data.csv",
+    ):  # fmt: skip
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(FLOW)
+    return tmp_path
+
+
+def _names(root: Path, paths: list[Path]) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in paths)
+
+
+def test_flows_stand_outside_of_tests_and_files(root: Path) -> None:
+    found = dict(flow_files([root]))
+
+    assert _names(root, list(found)) == ["team/a.yaml", "team/flows/b.yml", "top.yaml"]
+    assert found[root / "team" / "flows" / "b.yml"] == "team"
+
+
+def test_tests_stand_in_folders_of_that_name(root: Path) -> None:
+    everything = list(suite_files([root]))
+    inside = list(suite_files([root / "team" / "tests"]))
+
+    assert _names(root, everything) == ["team/tests/a.yaml", "team/tests/deep/b.yml", "tests/c.yaml"]
+    assert _names(root, inside) == ["team/tests/a.yaml", "team/tests/deep/b.yml"]
+    assert list(suite_files([root / "team" / "a.yaml"])) == [root / "team" / "a.yaml"]
+
+
+def test_the_flows_that_can_run_are_read(root: Path) -> None:
+    (root / "team" / "bad.yaml").write_text("id: bad\n")
+
+    flows = flows_below(root, but=root / "top.yaml")
+
+    assert [(flow.namespace, flow.id) for flow, _, _ in flows] == [("team", "a"), ("team", "a")]
+
+
+@pytest.mark.parametrize(
+    ("file", "namespace", "root"),
+    [
+        ("/r/flows/a.b/x.yaml", "a.b", "/r/flows"),
+        ("/r/flows/a/b/x.yaml", "a.b", "/r/flows"),
+        ("/r/a.b/flows/x.yaml", "a.b", "/r"),
+        ("/r/other/x.yaml", "a.b", "/r/other"),
+    ],
+)
+def test_the_root_is_above_the_folders_of_the_namespace(file: str, namespace: str, root: str) -> None:
+    assert flow_root(Path(file), namespace) == Path(root)
