@@ -1,0 +1,190 @@
+"""Looks up what a page names: links and anchors, commands and their options, variables, settings, flows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import click
+import yaml
+from pydantic import BaseModel
+
+from runner.cli import group
+from runner.errors import MainstemError, Severity
+from runner.flows.parse import parse_flow
+from runner.settings import Settings
+from tests.documentation.pages import Block, Page
+
+ROOT: Final = Path(__file__).parents[2]
+_VARIABLE: Final = re.compile(r"MAINSTEM_[A-Z][A-Z_]*[A-Z]")
+_KEY: Final = re.compile(r"^([a-z][A-Za-z]+)\.([a-z][A-Za-z]+)$")
+_CONSOLE: Final = re.compile(r"^(?:\$ (?:.*[|;&(] ?)?)?(mainstem [a-z-].*)$")
+_TOP: Final = frozenset({"tasks", "triggers", "inputs", "outputs", "errors", "finally", "pluginDefaults", "variables"})
+
+
+def faults(page: Page) -> list[str]:
+    """Return what a page claims and is not so, each with its line."""
+    checks = (links, commands, variables, settings, yaml_blocks)
+    return [f"line {line}: {fault}" for check in checks for line, fault in check(page)]
+
+
+# ---------------------------------------------------------------- links
+
+
+def links(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield relative links that lead nowhere."""
+    for line, target in page.links:
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.path.parent / name).resolve() if name else page.path
+        if not path.exists():
+            yield line, f"the link {target} leads nowhere"
+        elif anchor and path.suffix == ".md" and anchor not in Page.read(path).anchors:
+            yield line, f"the link {target} names no heading"
+
+
+# ---------------------------------------------------------------- commands
+
+
+def commands(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield commands and options that the command line does not have."""
+    for line, text in _named_commands(page):
+        fault = _command_fault(text)
+        if fault is not None:
+            yield line, fault
+
+
+def _named_commands(page: Page) -> Iterator[tuple[int, str]]:
+    for line, code in page.codes:
+        if code.startswith("mainstem "):
+            yield line, code
+    for block in page.blocks:
+        lines = enumerate(block.text.splitlines(), block.line + 1)
+        yield from ((number, found[1]) for number, line in lines if (found := _CONSOLE.match(line)))
+
+
+def _command_fault(text: str) -> str | None:
+    words = re.split(r"[|;&>]", text.replace("[", " ").replace("]", " "))[0]
+    try:
+        parts = shlex.split(words, comments=True)[1:]
+    except ValueError:
+        parts = words.split()[1:]
+    command: click.Command = group
+    context = click.Context(group)
+    for part in parts:
+        if part.startswith("-"):
+            if part.partition("=")[0] not in _options(command, context):
+                return f"`{text}`: {command.name or 'mainstem'} has no option {part}"
+        elif isinstance(command, click.Group) and re.fullmatch(r"[a-z][a-z-]*", part):
+            try:
+                found = command.get_command(context, part)
+            except ModuleNotFoundError:
+                return None
+            if found is None:
+                return f"`{text}`: there is no command {part}"
+            command = found
+    return None
+
+
+def _options(command: click.Command, context: click.Context) -> set[str]:
+    return {
+        name for parameter in command.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)
+    } | {"-h", "--help"}
+
+
+# ---------------------------------------------------------------- variables and settings
+
+
+def variables(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield `MAINSTEM_…` variables that nothing reads."""
+    for line, text in enumerate(page.text.splitlines(), 1):
+        for name in _VARIABLE.findall(text):
+            if name not in _known_variables():
+                yield line, f"nothing reads the variable {name}"
+
+
+@cache
+def _known_variables() -> frozenset[str]:
+    product = _read(ROOT / folder for folder in ("runner", "sync", "webhooks", "task_runners"))
+    tests = {name for name in _read([ROOT / "tests"]) if name.startswith("MAINSTEM_TEST_")}
+    return frozenset(product | tests | {f"MAINSTEM_{name.upper()}" for name in Settings.model_fields})
+
+
+def _read(folders: Iterable[Path]) -> set[str]:
+    files = (path for folder in folders for path in folder.rglob("*.py"))
+    return {name for path in files for name in _VARIABLE.findall(path.read_text(encoding="utf-8"))}
+
+
+def settings(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield settings such as `reports.include` that do not exist."""
+    parts = {field.alias or name: _model(field.annotation) for name, field in Settings.model_fields.items()}
+    for line, code in page.codes:
+        found = _KEY.match(code)
+        model = parts.get(found[1]) if found else None
+        if found and model and found[2] not in {field.alias or name for name, field in model.model_fields.items()}:
+            yield line, f"there is no setting {code}"
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    kinds = (annotation, *get_args(annotation))
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+# ---------------------------------------------------------------- YAML
+
+
+def yaml_blocks(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield YAML blocks that are no settings, flow or part of a flow."""
+    for block in page.blocks:
+        if block.language == "yaml":
+            for fault in _settings_faults(block) if "# mainstem.yaml" in block.text else _flow_faults(block):
+                yield block.line, fault
+
+
+def _settings_faults(block: Block) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mainstem.yaml"
+        path.write_text(block.text, encoding="utf-8")
+        # A credential may name a variable of the reader's server.
+        environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "x")
+        try:
+            Settings.load(path, environ)
+        except MainstemError as error:
+            yield str(error)
+
+
+def _flow_faults(block: Block) -> Iterator[str]:
+    try:
+        content = yaml.safe_load(block.text)
+    except yaml.YAMLError as error:
+        yield f"no YAML: {error}"
+        return
+    source = _completed(content)
+    if source is not None:
+        text = block.text if source is content else yaml.safe_dump(source, sort_keys=False)
+        for problem in parse_flow(text.encode()).problems:
+            if problem.severity is Severity.ERROR:
+                yield f"{problem.code}: {problem.message}"
+
+
+def _completed(content: Any) -> dict[str, Any] | None:
+    """Return a flow around a part of one; None for YAML of another kind."""
+    if isinstance(content, list) and all(isinstance(each, dict) and "type" in each for each in content):
+        kind = "triggers" if all(".trigger." in str(each["type"]) for each in content) else "tasks"
+        content = {kind: content}
+    if not isinstance(content, dict) or not _TOP.intersection(content):
+        return None
+    if {"id", "namespace", "tasks"} <= content.keys():
+        return content
+    return {
+        "id": "page",
+        "namespace": "docs",
+        "tasks": [{"id": "the_task_of_the_page", "type": "core.debug.Return", "format": "x"}],
+        **content,
+    }
