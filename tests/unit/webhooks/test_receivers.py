@@ -3,88 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.routing import Mount
-from starlette.types import ASGIApp
-
-from runner.flows.catalogue import Catalogue
-from runner.settings import EnvironmentSettings, RepositorySettings, Settings
-from runner.store import Store
-from runner.store.records import Delivery
-from sync.service import SyncService
-from webhooks.guard import Guard
-from webhooks.receivers import Receivers
 
 OLD, NEW = "an old secret", "a new secret"
 
 
-@dataclass
-class Hooks:
-    """A server with receivers for one repository, and what came of its deliveries."""
-
-    url: str
-    store: Store
-    receivers: Receivers
-    now: list[datetime]
-    looks: list[tuple[str, str]] = field(default_factory=list)
-
-    def post(self, sent: Any, name: str = "team", **headers: str) -> httpx.Response:
-        return httpx.post(f"{self.url}/hooks/{name}", content=sent.body, headers={**sent.headers, **headers})
-
-    @property
-    def rows(self) -> list[Delivery]:
-        self.store.flush()
-        found = self.store.read(lambda db: [db.deliveries.get(row.id) for row in db.deliveries.list()])
-        return [row for row in found if row is not None]
+@pytest.fixture
+def start(hooks_for: Any) -> Any:
+    return hooks_for
 
 
 @pytest.fixture
-def start(tmp_path: Path, serving: Callable[[ASGIApp], int]) -> Iterator[Callable[..., Hooks]]:
-    closes: list[Callable[[], None]] = []
-
-    def begin(kind: str, secret: str | None, previous: str | None = None, *, floor_s: float = 0.0) -> Hooks:
-        url = "" if kind == "hosted" else "https://git.example.org/acme/flows.git"
-        name = "hosted" if kind == "hosted" else "team"
-        repository = RepositorySettings(
-            name=name, url=url, kind=kind, webhook_secret=secret, previous_webhook_secret=previous
-        )
-        settings = Settings(
-            home=tmp_path,
-            repositories=(repository,),
-            environments=(EnvironmentSettings(name="production", repository=name),),
-        )
-        store = Store.open(settings.database_url)
-        service = SyncService(store, Catalogue(store), settings)
-        service.ensure_declared()
-        now = [datetime.now(UTC)]
-        looks: list[tuple[str, str]] = []
-        receivers = Receivers(
-            store,
-            service.credentials,
-            lambda repository, actor: looks.append((repository, actor)),
-            clock=lambda: now[0],
-            floor_s=floor_s,
-        )
-        app = Starlette(routes=[Mount("/hooks", app=receivers)], middleware=[Middleware(Guard)])
-        closes.extend([receivers.close, service.close, store.close])
-        return Hooks(f"http://127.0.0.1:{serving(app)}", store, receivers, now, looks)
-
-    yield begin
-    for close in closes:
-        close()
-
-
-@pytest.fixture
-def github(start: Callable[..., Hooks], forges: Any) -> Hooks:
+def github(start: Any, forges: Any) -> Any:
     return start("github", forges.SECRET)
 
 
@@ -124,7 +58,7 @@ def test_what_is_authentic_and_of_no_interest_is_answered_with_success(start: An
     assert hooks.looks == []
 
 
-def test_a_delivery_that_comes_a_thousand_times_is_looked_at_once(github: Hooks, forges: Any) -> None:
+def test_a_delivery_that_comes_a_thousand_times_is_looked_at_once(github: Any, forges: Any) -> None:
     sent = forges.SENDERS["github"].send(delivery="d-1")
 
     with httpx.Client() as client:
@@ -180,7 +114,7 @@ def test_an_unknown_repository_and_a_wrong_signature_cannot_be_told_apart(start:
     assert max(medians) - min(medians) < 0.05
 
 
-def test_refused_deliveries_are_visible_and_counted(github: Hooks, forges: Any) -> None:
+def test_refused_deliveries_are_visible_and_counted(github: Any, forges: Any) -> None:
     for _ in range(3):
         github.post(forges.SENDERS["github"].send(secret="wrong"))
     github.post(forges.SENDERS["github"].send(), "unknown")
@@ -192,7 +126,7 @@ def test_refused_deliveries_are_visible_and_counted(github: Hooks, forges: Any) 
     assert github.receivers.counts()["REFUSED"] == 4
 
 
-def test_a_malformed_payload_is_told_to_the_forge_and_kept_for_us(github: Hooks, forges: Any) -> None:
+def test_a_malformed_payload_is_told_to_the_forge_and_kept_for_us(github: Any, forges: Any) -> None:
     sent = forges.SENDERS["github"].send(body=b'{"ref": 7}')
 
     answers = [github.post(sent), github.post(sent)]
@@ -233,13 +167,13 @@ def test_a_signed_delivery_of_ten_minutes_ago_is_refused(start: Any, forges: Any
     assert hooks.post(sent).status_code == 401
 
 
-def test_only_post_delivers(github: Hooks) -> None:
+def test_only_post_delivers(github: Any) -> None:
     answers = [httpx.request(method, f"{github.url}/hooks/team") for method in ("GET", "PUT", "DELETE")]
 
     assert {(answer.status_code, answer.headers["allow"]) for answer in answers} == {(405, "POST")}
 
 
-def test_a_large_delivery_is_kept_in_part(github: Hooks, forges: Any) -> None:
+def test_a_large_delivery_is_kept_in_part(github: Any, forges: Any) -> None:
     sender = forges.SENDERS["github"]
     body = b'{"commits": "' + b"x" * 3_000_000 + b'", ' + sender.send().body[1:]
 

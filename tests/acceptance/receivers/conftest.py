@@ -1,0 +1,166 @@
+"""A repository at a git server, and a Mainstem that follows it and hears of pushes by webhooks only."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+_MAINSTEM = Path(sys.executable).with_name("mainstem")
+_START_S = 40.0
+_SETTINGS = """\
+repositories:
+  - name: team
+    url: {url}
+    kind: gitea
+    webhookSecret: ${{TEAM_HOOK}}
+    previousWebhookSecret: ${{OLD_HOOK}}
+    intervalS: 3600
+environments:
+  - name: production
+    repository: team
+    namespaces: [company]
+"""
+FLOW = """\
+id: {name}
+namespace: company.team
+tasks:
+  - id: say
+    type: core.log.Log
+    message: {message}
+"""
+
+
+def _git_fixtures() -> ModuleType:
+    """The git server of the tests of sync, which stand in another folder."""
+    path = Path(__file__).parents[2] / "unit" / "sync" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("git_server_fixtures", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    return module
+
+
+_module = _git_fixtures()
+git_server = _module.git_server
+work_tree = _module.work_tree
+
+
+@dataclass
+class Followed:
+    """The running server, the repository that it follows, and a clone of that."""
+
+    folder: Path
+    url: str
+    banner: str
+    bare: Path
+    work_tree: Any
+    git: Any
+
+    def push(self, name: str, message: str = "hello") -> str:
+        """Push a flow to the repository, without telling anybody; return the commit."""
+        commit: str = self.work_tree.write({f"flows/{name}.yaml": FLOW.format(name=name, message=message)})
+        self.work_tree.push(self.bare)
+        return commit
+
+    def deliver(self, sent: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}/hooks/team", content=sent.body, headers=sent.headers, timeout=30)
+
+    def get(self, path: str) -> Any:
+        token = (self.folder / ".mainstem/token").read_text().strip()
+        answer = httpx.get(f"{self.url}{path}", headers={"authorization": f"Bearer {token}"})
+        return answer.json() if "json" in answer.headers["content-type"] else answer.text
+
+    @property
+    def active(self) -> str | None:
+        commit: str | None = self.get("/api/v1/main/environments/production")["active"]
+        return commit
+
+    def wait_until_active(self, commit: str, seconds: float = 20.0) -> float:
+        """Return how many seconds it took."""
+        begun = time.monotonic()
+        while self.active != commit:
+            assert time.monotonic() - begun < seconds, self.get("/api/v1/main/environments/production")
+            time.sleep(0.01)
+        return time.monotonic() - begun
+
+    def looks(self) -> int:
+        """Return how often the repository was asked what its refs name."""
+        return sum(b"command=ls-refs" in body for _, _, body in self.git.requests)
+
+    def mainstem(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [_MAINSTEM, *arguments],
+            cwd=self.folder,
+            env=_environ(self.folder),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def mainstem_json(self, *arguments: str) -> Any:
+        done = self.mainstem(*arguments, "--json")
+        assert done.returncode == 0, done
+        return json.loads(done.stdout)
+
+
+def _environ(folder: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MAINSTEM_")}
+    return kept | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+
+
+@pytest.fixture
+def followed(tmp_path: Path, git_server: Any, work_tree: Any, forges: Any) -> Iterator[Followed]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (git_server.root / "acme").mkdir()
+    bare = git_server.repository("acme/flows.git")
+    (folder / "mainstem.yaml").write_text(_SETTINGS.format(url=f"{git_server.url}/acme/flows.git"))
+    environ = _environ(folder) | {"TEAM_HOOK": forges.SECRET, "OLD_HOOK": "the secret before"}
+    log = (folder / "log").open("w+")
+    process = subprocess.Popen(
+        [_MAINSTEM, "up", "--port", "0"], cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT
+    )
+    try:
+        banner = _banner(process, folder / "log")
+        url = next(line.split()[1] for line in banner.splitlines() if line.split()[:1] == ["web"])
+        server = Followed(folder, url, banner, bare, work_tree, git_server)
+        first = server.push("first")
+        _run(server.mainstem, "sync", "run", "production")
+        assert server.active == first
+        git_server.requests.clear()
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(30)
+        log.close()
+    assert code == 0, (folder / "log").read_text()
+
+
+def _run(call: Callable[..., subprocess.CompletedProcess[str]], *arguments: str) -> None:
+    done = call(*arguments)
+    assert done.returncode == 0, done
+
+
+def _banner(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + _START_S
+    while "Ctrl-C" not in (text := log.read_text()):
+        assert process.poll() is None, text
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)
+    return text

@@ -1,0 +1,90 @@
+"""A push to a repository elsewhere, its webhook, and the flow that is active soon after."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+def test_a_pushed_flow_is_active_as_soon_as_its_webhook_came(followed: Any, forges: Any) -> None:
+    commit = followed.push("second")
+    assert followed.active != commit  # nobody has told the server, and it looks by itself once an hour
+
+    answer = followed.deliver(forges.SENDERS["gitea"].send(after=commit))
+
+    assert (answer.status_code, answer.json()["result"]) == (202, "ACCEPTED")
+    assert followed.wait_until_active(commit) < 10
+    revision = followed.get("/api/v1/main/environments/production/revisions")["results"][0]
+    assert (revision["commit"], revision["actor"]) == (commit, "ann")
+    assert {flow["id"] for flow in followed.get("/api/v1/main/flows/company.team")} == {"first", "second"}
+
+
+def test_twenty_deliveries_at_once_are_few_looks_and_the_newest_commit(followed: Any, forges: Any) -> None:
+    commits = [followed.push(f"flow-{number}") for number in range(20)]
+    sent = [forges.SENDERS["gitea"].send(after=commit) for commit in commits]
+    together = threading.Barrier(len(sent))
+
+    def deliver(one: Any) -> int:
+        together.wait(20)
+        status: int = followed.deliver(one).status_code
+        return status
+
+    with ThreadPoolExecutor(len(sent)) as threads:
+        codes = list(threads.map(deliver, sent))
+
+    assert codes == [202] * 20
+    followed.wait_until_active(commits[-1])
+    assert followed.looks() <= 5
+    assert len(followed.get("/api/v1/main/deliveries?repository=team")["results"]) == 20
+
+
+def test_both_secrets_count_during_a_rotation(followed: Any, forges: Any) -> None:
+    sender = forges.SENDERS["gitea"]
+    before, after = followed.push("before"), followed.push("after")
+
+    codes = [
+        followed.deliver(sender.send(after=commit, secret=secret)).status_code
+        for commit, secret in ((before, "the secret before"), (after, forges.SECRET), (after, "yet another"))
+    ]
+
+    assert codes == [202, 202, 401]
+    followed.wait_until_active(after)
+
+
+def test_deliveries_are_read_and_done_again_from_the_command_line(followed: Any, forges: Any) -> None:
+    sender = forges.SENDERS["gitea"]
+    tag = followed.deliver(sender.send("tag", delivery="d-1")).json()
+    followed.deliver(sender.send(secret="wrong"))
+    missed = followed.push("missed")
+
+    listed = followed.mainstem("sync", "deliveries", "team")
+    refused = followed.mainstem_json("sync", "deliveries", "--result", "refused")
+    shown = followed.mainstem("sync", "delivery", str(tag["delivery"]))
+    again = followed.mainstem("sync", "replay", str(tag["delivery"]))
+    not_again = followed.mainstem("sync", "replay", str(refused[0]["id"]))
+    unknown = followed.mainstem("sync", "replay", "999999")
+
+    assert "no environment follows refs/tags/v1.0.0" in listed.stdout
+    assert "fits no secret" in refused[0]["reason"]
+    assert "x-gitea-delivery: d-1" in shown.stdout
+    assert '"full_name": "acme/flows"' in shown.stdout
+    assert (again.returncode, followed.active) == (0, missed), again
+    assert missed[:7] in again.stdout
+    assert (not_again.returncode, unknown.returncode) == (1, 3)
+    assert "was refused" in not_again.stderr
+    assert followed.mainstem_json("sync", "delivery", str(tag["delivery"]))["reason"] == "replayed by admin"
+
+
+def test_the_server_tells_its_hook_and_counts_what_came(followed: Any, forges: Any) -> None:
+    sender = forges.SENDERS["gitea"]
+    followed.deliver(sender.send("uninteresting"))
+    followed.deliver(sender.send(secret="wrong"))
+
+    figures = followed.get("/metrics")
+
+    assert f"{followed.url}/hooks/team" in followed.banner
+    assert 'mainstem_deliveries_total{result="IGNORED"} 1' in figures
+    assert 'mainstem_deliveries_total{result="REFUSED"} 1' in figures
+    assert 'mainstem_deliveries_total{result="ACCEPTED"} 0' in figures
+    assert 'mainstem_deliveries_logged{result="IGNORED"} 1' in figures
