@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from dulwich.errors import MissingCommitError, NotGitRepository, ObjectFormatException
+from dulwich.file import FileLocked
 from dulwich.graph import can_fast_forward
 from dulwich.object_store import tree_lookup_path
 from dulwich.objects import Blob, Commit, ObjectID, ShaFile, Tag, Tree
@@ -167,9 +168,12 @@ class GitRepository:
     def set_head(self, ref: str, expected: str | None, new: str) -> bool:
         """Move `ref` from `expected` (None: it must not exist) to `new`; False when somebody was faster."""
         name = Ref(ref.encode())
-        if expected is None:
-            return bool(self._repo.refs.add_if_new(name, ObjectID(new.encode())))
-        return bool(self._repo.refs.set_if_equals(name, ObjectID(expected.encode()), ObjectID(new.encode())))
+        try:
+            if expected is None:
+                return bool(self._repo.refs.add_if_new(name, ObjectID(new.encode())))
+            return bool(self._repo.refs.set_if_equals(name, ObjectID(expected.encode()), ObjectID(new.encode())))
+        except FileLocked:  # another process is moving it at this moment
+            return False
 
     def remove_head(self, ref: str, expected: str) -> bool:
         """Delete `ref` if it still names `expected`."""

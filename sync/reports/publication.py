@@ -144,7 +144,10 @@ class Publication:
         files.update({f"flows/{namespace}/{flow}": None for _, (namespace, flow) in forgotten})
         gone = tuple(f"{name}/" for name, content in files.items() if content is None)
         files[path] = row_file(found)
-        files.update(self.bindery.run_pages(batch, pages.keys() & ledger.pages.keys()))
+        wanted = pages.keys() & ledger.pages.keys()
+        files.update(self.bindery.run_pages(batch, wanted))
+        for stem in [stem for stem in wanted if f"{stem}.md" not in files]:  # it could not be made: nothing links to it
+            del pages[stem], ledger.pages[stem]
         files.update(self.bindery.boards(batch, ledger.pages, now, whole=is_new))
         files.update(day_files(batch))
         # What belongs to a day that is too old already is not written into the folder that goes.
