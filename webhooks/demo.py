@@ -38,6 +38,7 @@ _BY_API: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     ("penguins", "flaky_station", {}),
     ("penguins", "ring_audit", {}),
     ("ops", "disk_watch", {}),
+    ("system", "retention", {}),
 )
 _OBSERVATIONS = ({"species": "Gentoo", "mass_g": 5400}, {"species": "Adelie", "mass_g": 3700})
 

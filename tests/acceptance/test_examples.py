@@ -1,0 +1,83 @@
+"""Every example runs: by itself with `mainstem run`, and pushed to a server by the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLOWS = ROOT / "examples" / "flows"
+MAINSTEM = Path(sys.executable).with_name("mainstem")
+INPUTS = {"penguins/size_class": ["-i", "mass_g=4200"]}
+# Without its webhook `observation` has no bird to take, and `ring_audit` fails so that there is a failure to look at.
+FAILS = {
+    "penguins/observation": "no species named '' breeds here",
+    "penguins/ring_audit": "Command failed with exit code 1",
+}
+NAMES = sorted(str(path.relative_to(FLOWS).with_suffix("")) for path in FLOWS.rglob("*.yaml"))
+
+
+def mainstem(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    kept = {key: text for key, text in os.environ.items() if not key.startswith("MAINSTEM_")}
+    return subprocess.run(
+        [MAINSTEM, *arguments],
+        cwd=tmp_path,
+        env=kept | {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_runs_by_itself(name: str, tmp_path: Path) -> None:
+    done = mainstem(tmp_path, "run", str(FLOWS / f"{name}.yaml"), "--json", *INPUTS.get(name, []))
+
+    execution = json.loads(done.stdout)
+    assert execution["state"]["current"] == ("FAILED" if name in FAILS else "SUCCESS"), done.stdout + done.stderr
+    assert FAILS.get(name, "") in json.dumps(execution, ensure_ascii=False)
+
+
+def test_the_survey_draws_a_chart_and_refuses_data_with_gaps(tmp_path: Path) -> None:
+    survey = str(FLOWS / "penguins" / "survey.yaml")
+
+    good = json.loads(mainstem(tmp_path, "run", survey, "--json").stdout)
+    strict = mainstem(tmp_path, "run", survey, "-i", "max_missing=0.001")
+
+    assert good["outputs"]["rows"] == 344
+    assert good["outputs"]["means"] == {"Adelie": 3701, "Chinstrap": 3733, "Gentoo": 5076}
+    assert good["outputs"]["chart"].endswith("/mass.svg")
+    assert strict.returncode == 1
+    assert "too many rows lack a body mass" in strict.stdout + strict.stderr
+
+
+def test_all_examples_are_described(tmp_path: Path) -> None:
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+
+    checked = mainstem(tmp_path, "validate", str(FLOWS))
+
+    assert sorted(re.findall(r"\(flows/(\S+)\.yaml\)", page)) == NAMES
+    assert checked.returncode == 0, checked.stdout
+    assert f"{len(NAMES)} flows, no problems" in checked.stdout + checked.stderr
+
+
+def test_the_demo_pushes_runs_and_reports_them(tmp_path: Path) -> None:
+    done = mainstem(tmp_path, "demo", "--flows", str(FLOWS))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert re.fullmatch(
+        r"demo: push [0-9a-f]{7} -> 10 executions \(9 SUCCESS, 1 FAILED as intended\) "
+        r"-> report [0-9a-f]{7} on mainstem-reports",
+        last,
+    ), done.stdout
+    assert "active in" in done.stdout
+    for name in NAMES:
+        assert f"+ {name.replace('/', '.')} " in done.stdout
