@@ -111,6 +111,45 @@ def parse_filters(pairs: Iterable[tuple[str, str]], operations: Operations) -> G
     return Group(tuple(tops))
 
 
+def older_filters(pairs: Iterable[tuple[str, str]], operations: Operations) -> list[Filter | Group]:
+    """Return the conditions that the query of a 1.x client names by plain parameters, such as `namespace` and `state`.
+
+    Raises:
+        InvalidError: `request.period.invalid` when the period ends before it begins.
+    """
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name in _OLDER and name in operations and value:
+            values.setdefault(name, []).append(value)
+    begin, end = values.get("startDate"), values.get("endDate")
+    if begin and end and instant(begin[-1]) > instant(end[-1]):
+        raise InvalidError("request.period.invalid", "Start date must be before End Date")
+    found: list[Filter | Group] = []
+    for name, given in values.items():
+        if name == "labels":
+            found += [Filter(name, "EQUALS", value, key) for key, _, value in (text.partition(":") for text in given)]
+        else:
+            found.append(Filter(name, _OLDER[name], ",".join(given) if _OLDER[name] == "IN" else given[-1]))
+    return found
+
+
+_OLDER: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "q": "EQUALS",
+        "scope": "EQUALS",
+        "namespace": "PREFIX",
+        "flowId": "EQUALS",
+        "state": "IN",
+        "labels": "EQUALS",
+        "startDate": "GREATER_THAN_OR_EQUAL_TO",
+        "endDate": "LESS_THAN_OR_EQUAL_TO",
+        "timeRange": "EQUALS",
+        "triggerExecutionId": "EQUALS",
+        "childFilter": "EQUALS",
+    }
+)
+
+
 def _nested(rest: str, value: str, operations: Operations) -> Filter | Group | str:
     inner = re.fullmatch(r"\[(and|or)\]\[\d+\](\[.*)", rest)
     return _leaf("filters" + (inner[2] if inner else rest), value, operations)

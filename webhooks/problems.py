@@ -18,6 +18,7 @@ from runner.ids import new_id
 log = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
+_WORDS = {404: "Not Found", 409: "Illegal state", 422: "Illegal argument"}
 
 
 class Json(Response):
@@ -38,8 +39,8 @@ def problem(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]
     """Return the body of an error: `type title status code detail` and what is given and not None."""
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Error"
     body = {"type": "about:blank", "title": phrase, "status": status, "code": code, "detail": detail}
-    # `message` is what clients of the 1.x API show to people.
-    body["message"] = detail
+    # `message` is what clients of the 1.x API show to people, in its words.
+    body["message"] = f"{_WORDS[status]}: {detail}" if status in _WORDS else detail
     body.update({key: value for key, value in extra.items() if value is not None})
     return body
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runner.durations import format_duration
+from runner.executions.ending import attempt_of
 from runner.executions.models import Attempt, Execution, Histories, LogEntry, TaskRun
 from runner.flows.inputs import SECRET_MASK
 from runner.flows.models import Flow
@@ -106,11 +107,16 @@ def execution_json(
         tried.setdefault(attempt.task_run_id, []).append(attempt)
     body = light_execution_json(execution)
     body["taskRunList"] = [
-        task_run_json(execution, run, tried.get(run.id, ()), (outputs or {}).get(run.id, {})) for run in runs
+        task_run_json(execution, run, tried.get(run.id) or told(run), (outputs or {}).get(run.id, {})) for run in runs
     ]
     if url is not None:
         body["url"] = url
     return body
+
+
+def told(run: TaskRun) -> list[Attempt]:
+    """Return the one attempt of a run that no worker carried out; the engine keeps no row for it."""
+    return [attempt_of(run)] if run.attempts else []
 
 
 def task_run_json(

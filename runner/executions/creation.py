@@ -12,8 +12,8 @@ from runner.executions.models import Execution, TriggerInfo
 from runner.executions.tree import FlowIndex
 from runner.executions.variables import LazyVariables, nested_labels
 from runner.expressions import Scope, is_truthy, render, render_typed
-from runner.flows.inputs import FileInput, resolve_inputs
-from runner.flows.models import Flow
+from runner.flows.inputs import FileInput, InputValue, nested, resolve_inputs, validate_inputs
+from runner.flows.models import Check, Flow
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
@@ -130,8 +130,41 @@ def _with_inputs(
     return _checked(execution, flow, scope({"inputs": inputs}))
 
 
+def inspect_inputs(
+    new: NewExecution, version: FlowVersion, flow: Flow, host: Host, now: datetime
+) -> tuple[list[InputValue], list[tuple[Check, str]]]:
+    """Return what would become of each input of a request, and the checks that would not hold with their messages.
+
+    Nothing is stored. Checks are only asked when every input is right.
+    """
+    nobody = Execution(
+        id="",
+        namespace=flow.namespace,
+        flow_id=flow.id,
+        flow_revision=version.revision,
+        state=State.CREATED,
+        created_at=now,
+    )
+    services, known = host.expression_services(flow, nobody), creation_variables(nobody, flow, host)
+    entries = validate_inputs(
+        flow.inputs,
+        new.inputs,
+        render=lambda template, extra: render_typed(template, Scope(known.plus(extra), services)),
+        render_text=lambda template, extra: render(template, Scope(known.plus(extra), services)),
+    )
+    if any(entry.error for entry in entries):
+        return entries, []
+    values = nested({entry.declared.id: entry.value for entry in entries if entry.enabled})
+    scope = Scope(known.plus({"inputs": values}), services)
+    return entries, [(check, render(check.message, scope)) for check in _failing(flow, scope)]
+
+
+def _failing(flow: Flow, scope: Scope) -> list[Check]:
+    return [check for check in flow.checks if not is_truthy(render(check.when, scope))]
+
+
 def _checked(execution: Execution, flow: Flow, scope: Scope) -> Execution:
-    failed = [check for check in flow.checks if not is_truthy(render(check.when, scope))]
+    failed = _failing(flow, scope)
     blocking = next((check for check in failed if check.behavior == "BLOCK_EXECUTION"), None)
     if blocking is not None:
         raise ConflictError("check.failed", render(blocking.message, scope))

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.errors import MainstemError
 from runner.executions.flowables import Actions
-from runner.executions.models import Attempt, TaskRun
+from runner.executions.models import Attempt, Histories, TaskRun
 from runner.executions.retries import next_try
 from runner.executions.tree import Node, Tree
 from runner.flows.models import TaskKind
@@ -102,27 +102,27 @@ def _close_job(tree: Tree, node: Node, state: State, now: datetime) -> None:
 
 def _record_instant_attempt(tree: Tree, node: Node, state: State, error: str | None, now: datetime) -> None:
     """Write the attempt row of a task that no worker ran; a single attempt is told from the run itself."""
-    run = node.row
-    if needs_worker(node):
-        return
-    started = next((at for entered, at in reversed(run.histories) if entered is State.RUNNING), now)
-    histories = ((State.CREATED, started), (State.RUNNING, started), (state, now))
-    tree.attempts.append(
-        Attempt(
-            run.id,
-            run.execution_id,
-            run.attempts,
-            run.epoch,
-            state,
-            None,
-            started,
-            now,
-            None,
-            None,
-            error,
-            None,
-            histories,
-        )
+    if not needs_worker(node):
+        tree.attempts.append(attempt_of(replace(node.row.enter(state, now), error=error)))
+
+
+def attempt_of(run: TaskRun) -> Attempt:
+    """Return the last attempt of a run that no worker carried out, as its states tell it."""
+    ended = run.histories[-1][1] if run.histories else run.created_at
+    started = next((at for state, at in reversed(run.histories) if state is State.RUNNING), ended)
+    histories: Histories = ((State.CREATED, started), (State.RUNNING, started))
+    if run.state is not State.RUNNING:
+        histories = (*histories, (run.state, ended))
+    return Attempt(
+        task_run_id=run.id,
+        execution_id=run.execution_id,
+        number=max(run.attempts, 1),
+        epoch=run.epoch,
+        state=run.state,
+        started_at=started,
+        ended_at=ended if run.state.is_terminal else None,
+        message=run.error,
+        histories=histories,
     )
 
 

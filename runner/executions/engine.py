@@ -68,7 +68,7 @@ class Engine:
     def submit(self, new: NewExecution) -> Future[Execution]:
         """As `create`, without waiting for the commit. The checks happen now and raise now."""
         self._shed()
-        execution = self._make(new)
+        execution = self.make(new)
         done: Future[Execution] = Future()
 
         def committed(future: Future[Execution]) -> None:
@@ -84,9 +84,10 @@ class Engine:
 
     def create_in(self, db: Session, new: NewExecution) -> Execution:
         """As `create`, inside an open write transaction; ring it with `ring` after the commit."""
-        return self._insert(db, self._make(new))
+        return self._insert(db, self.make(new))
 
-    def _make(self, new: NewExecution) -> Execution:
+    def make(self, new: NewExecution) -> Execution:
+        """Return the execution that a request asks for, checked and not stored yet. Raises as `create`."""
         version = self.catalogue.version(new.namespace, new.flow_id, new.revision)
         index = self.catalogue.index_of(version)
         return make_execution(new, version, index, self.host, self.host.clock(), self._store_input)
@@ -123,7 +124,7 @@ class Engine:
 
     def start_subflow(self, tree: Tree, node: Node, actions: BurstActions) -> Execution:
         """Return the execution that a Subflow task creates, not stored yet. Raises as `create`."""
-        return self._make(subflow_request(tree, node, actions))
+        return self.make(subflow_request(tree, node, actions))
 
     # ---------------------------------------------------------------- looking
 
@@ -173,8 +174,10 @@ class Engine:
             if execution.state is State.KILLING:
                 return None
             if execution.state in {State.CREATED, State.QUEUED} and not loaded.runs:
-                return _commit(loaded, replace(execution.enter(State.KILLED, now), due_at=None))
-            return _commit(loaded, replace(execution.enter(State.KILLING, now), due_at=None))
+                return commit_of(loaded, replace(execution.enter(State.KILLED, now), due_at=None))
+            if execution.state is State.PAUSED:
+                execution = execution.enter(State.RESTARTED, now)  # it goes on, in order to be killed
+            return commit_of(loaded, replace(execution.enter(State.KILLING, now), due_at=None))
 
         execution = self.change(execution_id, decide)
         if cascade:
@@ -201,7 +204,7 @@ class Engine:
             execution = loaded.execution
             if execution.state is not State.RUNNING and not (execution.state is State.CREATED and not execution.due_at):
                 raise _state_conflict(execution, "cannot be paused: it is not running")
-            return _commit(loaded, execution.enter(State.PAUSED, now), ring=False)
+            return commit_of(loaded, execution.enter(State.PAUSED, now), ring=False)
 
         return self.change(execution_id, decide, ring=False)
 
@@ -231,7 +234,7 @@ class Engine:
                 resumed = run.enter(State.RUNNING, now)
                 changed.append(replace(resumed, due_at=None, memory={**run.memory, "resumed": True}))
             resumed_execution = execution.enter(State.RESTARTED, now).enter(State.RUNNING, now)
-            return _commit(loaded, resumed_execution, changed_runs=tuple(changed), task_outputs=outputs)
+            return commit_of(loaded, resumed_execution, changed_runs=tuple(changed), task_outputs=outputs)
 
         return self.change(execution_id, decide)
 
@@ -263,7 +266,7 @@ class Engine:
             execution = loaded.execution
             if not execution.state.is_terminal:
                 raise _state_conflict(execution, "cannot be labelled before its end")
-            return _commit(loaded, replace(execution, labels={**execution.labels, **labels}), ring=False)
+            return commit_of(loaded, replace(execution, labels={**execution.labels, **labels}), ring=False)
 
         return self.change(execution_id, decide, ring=False)
 
@@ -323,7 +326,8 @@ class _Deadline:
         return self.left() <= 0
 
 
-def _commit(loaded: Loaded, execution: Execution, *, ring: bool = True, **fields: Any) -> Commit:
+def commit_of(loaded: Loaded, execution: Execution, *, ring: bool = True, **fields: Any) -> Commit:
+    """Return the commit that turns a loaded execution into `execution`; `fields` are those of `Commit`."""
     before = loaded.execution
     return Commit(
         execution=replace(execution, version=before.version + 1),

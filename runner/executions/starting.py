@@ -19,7 +19,7 @@ from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State
-from runner.tasks.flow import Subflow
+from runner.tasks.flow import Sleep, Subflow
 
 
 def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
@@ -63,7 +63,10 @@ def _open(tree: Tree, node: Node, actions: Actions) -> None:
         return
     if opened.outputs:
         tree.outputs[node.row.id] = opened.outputs
-    run = replace(node.row.enter(State.RUNNING, actions.now), memory=opened.memory, due_at=opened.due_at)
+    attempts = node.row.attempts + isinstance(node.task, Sleep)  # a container has none
+    run = replace(
+        node.row.enter(State.RUNNING, actions.now), memory=opened.memory, due_at=opened.due_at, attempts=attempts
+    )
     tree.update(node, run)
     if opened.warning:
         tree.log("WARN", opened.warning, actions.now, node)

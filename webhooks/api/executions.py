@@ -1,10 +1,10 @@
-"""Executions: start, look, stop, pause, resume, delete."""
+"""Executions: start, look, delete."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,7 +21,7 @@ from runner.executions.models import Execution
 from runner.flows.inputs import FileInput
 from runner.store import ExecutionQuery, Page, Session
 from webhooks.call import Call, Paging, RequestError, page_of
-from webhooks.filters import Group, instant, parse_filters
+from webhooks.filters import Group, instant, older_filters, parse_filters
 from webhooks.following import until_terminal
 from webhooks.problems import Json
 from webhooks.routes import Endpoint
@@ -36,19 +36,16 @@ from webhooks.search import (
 from webhooks.shapes import execution_json, execution_url, light_execution_json
 
 BASE: Final = "/api/v1/{tenant}/executions"
-_MULTIPART: Final = "multipart/form-data"
+MULTIPART: Final = "multipart/form-data"
 _MAX_FIELD_BYTES: Final = 10 * 1024 * 1024
 _MAX_FIELDS: Final = 1_000
 _MAX_FILES: Final = 100
 _LONGEST_WAIT_S: Final = 600.0
-_RESERVED: Final = frozenset({"by-ids", "by-query"})  # `/executions/kill/by-ids` and its like must not start a flow
 _KINDS: Final = frozenset({"NORMAL", "TEST", "PLAYGROUND", "LOOP"})
 
 
 async def create(call: Call) -> Response:
     """Start a flow; answers after the durable insert, or with `wait=true` when it has ended."""
-    if call.path("flowId") in _RESERVED:
-        raise NotFoundError("route.missing", "the bulk routes of executions are not here yet")
     inputs = await form_inputs(call)
     new = NewExecution(
         namespace=call.path("namespace"),
@@ -124,9 +121,15 @@ def get(call: Call) -> dict[str, Any]:
 
 def search(call: Call) -> dict[str, Any]:
     """Answer with a page of executions, the newest first unless sorted otherwise."""
-    filters = parse_filters(call.request.query_params.multi_items(), EXECUTION_FIELDS)
-    query, rest = narrow_executions(filters, datetime.now(UTC))
+    query, rest = narrow_executions(filters_of(call), datetime.now(UTC))
     return _page(call, query, rest, call.paging())
+
+
+def filters_of(call: Call) -> Group:
+    """Return what the query says about executions, in the form of 2.0 or that of 1.x."""
+    pairs = call.request.query_params.multi_items()
+    filters = parse_filters(pairs, EXECUTION_FIELDS)
+    return Group((*filters.parts, *older_filters(pairs, EXECUTION_FIELDS)), is_any=filters.is_any)
 
 
 def of_flow(call: Call) -> dict[str, Any]:
@@ -136,6 +139,12 @@ def of_flow(call: Call) -> dict[str, Any]:
 
 
 def _page(call: Call, query: ExecutionQuery, rest: Group, paging: Paging) -> dict[str, Any]:
+    rows, total = found(call, query, rest, paging)
+    return page_of((light_execution_json(row) for row in rows), total)
+
+
+def found(call: Call, query: ExecutionQuery, rest: Group, paging: Paging) -> tuple[Sequence[Execution], int]:
+    """Return a page of the executions that the caller sees and that match, and how many there are."""
     visible = call.namespaces()
     namespace, must_judge = restrict(query.namespace, visible)
     sort = tuple(f"{field}:{'asc' if ascending else 'desc'}" for field, ascending in paging.sort)
@@ -147,41 +156,9 @@ def _page(call: Call, query: ExecutionQuery, rest: Group, paging: Paging) -> dic
 
     if must_judge or rest.parts:
         is_wanted = judge(rest, visible, execution_value, datetime.now(UTC))
-        rows, total = look_through(ask, is_wanted, paging)
-    else:
-        page = ask(paging.page, paging.size)
-        rows, total = page.items, page.total
-    return page_of((light_execution_json(row) for row in rows), total)
-
-
-def kill(call: Call) -> dict[str, Any]:
-    """Stop an execution, and what it started unless `isOnKillCascade=false`."""
-    cascade = call.flag("isOnKillCascade", default=True)
-    execution = visible_execution(call, call.path("id"))
-    call.services.engine.kill(execution.id, cascade=cascade)
-    call.note(execution.id, verb="kill")
-    return full(call, execution.id)
-
-
-def pause(call: Call) -> dict[str, Any]:
-    """Start nothing more of an execution until it is resumed."""
-    execution = visible_execution(call, call.path("id"))
-    call.services.engine.pause(execution.id)
-    call.note(execution.id, verb="pause")
-    return full(call, execution.id)
-
-
-async def resume(call: Call) -> dict[str, Any]:
-    """Go on with a paused execution, with the inputs that its pause asks for."""
-    execution = await run_in_threadpool(visible_execution, call, call.path("id"))
-    inputs = await form_inputs(call)
-
-    def go_on() -> dict[str, Any]:
-        call.services.engine.resume(execution.id, inputs, by=call.actor)
-        call.note(execution.id, verb="resume")
-        return full(call, execution.id)
-
-    return await run_in_threadpool(go_on)
+        return look_through(ask, is_wanted, paging)
+    page = ask(paging.page, paging.size)
+    return page.items, page.total
 
 
 def delete(call: Call) -> Response:
@@ -249,10 +226,15 @@ async def form_inputs(call: Call) -> dict[str, Any]:
     if kind == "application/json":
         call.body = await call.request.body()
         return call.json_map() if call.body.strip() else {}
-    if kind not in {_MULTIPART, "application/x-www-form-urlencoded"}:
+    if kind not in {MULTIPART, "application/x-www-form-urlencoded"}:
         return {}
     form = await call.request.form(max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
-    return {name: _part(value) for name, value in form.multi_items()}
+    inputs = {name: _part(value) for name, value in form.multi_items()}
+    for name, value in form.multi_items():
+        # Clients of 1.x name every file part `files` and say by its file name which input it is.
+        if name == "files" and isinstance(value, UploadFile) and value.filename:
+            inputs.setdefault(value.filename, _part(value))
+    return inputs
 
 
 def _part(value: UploadFile | str) -> Any:
@@ -279,7 +261,7 @@ def _kind(call: Call) -> str:
 
 
 def endpoints() -> list[Endpoint]:
-    """Return the routes of this file; each verb also under its 1.x path without `/actions/`."""
+    """Return the routes of this file."""
     read, run, remove = Permission.EXECUTION_READ, Permission.EXECUTION_RUN, Permission.EXECUTION_DELETE
     one, tag = BASE + "/{id}", "executions"
     routes = [
@@ -290,17 +272,6 @@ def endpoints() -> list[Endpoint]:
     ]
     starts = (BASE + "/{namespace}/{flowId}", BASE + "/trigger/{namespace}/{flowId}")
     routes += [
-        Endpoint("POST", path, run, create, "Start a flow", tag, takes=_MULTIPART, reads_body=False) for path in starts
+        Endpoint("POST", path, run, create, "Start a flow", tag, takes=MULTIPART, reads_body=False) for path in starts
     ]
-    verbs: list[tuple[str, str, Callable[[Call], Any], str]] = [
-        ("DELETE", "kill", kill, "Stop an execution"),
-        ("POST", "pause", pause, "Pause an execution"),
-        ("POST", "resume", resume, "Resume a paused execution"),
-    ]
-    for method, verb, handler, summary in verbs:
-        takes = _MULTIPART if verb == "resume" else None
-        routes += [
-            Endpoint(method, path, run, handler, summary, tag, takes=takes, reads_body=False)
-            for path in (f"{one}/actions/{verb}", f"{one}/{verb}")
-        ]
     return routes

@@ -61,7 +61,7 @@ def _headers(call: Call) -> list[tuple[str, str]]:
 
 def _unknown() -> NotFoundError:
     # One answer for an unknown flow, an unknown key and a trigger that is off: nothing is confirmed to who guesses.
-    return NotFoundError("webhook.missing", "Webhook not found")
+    return NotFoundError("webhook.missing", "Flow not found or Webhook not found")
 
 
 def _answer(settings: Settings, execution: Execution, trigger: Webhook) -> dict[str, Any]:

@@ -214,6 +214,15 @@ class Play:
         self.loaded = replace(self.loaded, execution=replace(execution, version=execution.version + 1))
         return self
 
+    def change(self, verb: Callable[[Tree, datetime], None]) -> Play:
+        """A verb that changes runs and execution at once; nothing advances yet."""
+        tree = Tree(self.index, self.loaded)
+        verb(tree, self.now)
+        commit = tree.commit()
+        self.loaded = apply(self.loaded, commit)
+        self.commits.append(commit)
+        return self
+
     def resume(self) -> Play:
         """What the engine's verb does to the runs that are paused, and to the execution."""
         for run in self.runs:

@@ -70,7 +70,7 @@ def test_an_unknown_flow_and_a_wrong_key_get_the_same_answer(api: Any, path: str
 
     answer = api.post(f"/api/v1/main/executions/webhook/{path}", token=None)
 
-    assert (answer.status_code, answer.json()["detail"]) == (404, "Webhook not found")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "Flow not found or Webhook not found")
 
 
 def test_a_trigger_that_is_switched_off_is_not_there(api: Any) -> None:
