@@ -105,7 +105,7 @@ class Host:
             secrets=Secrets(backends, masker.add),
             kv=kv,
             masker=masker,
-            encryption=Encryption.open(settings.home),
+            encryption=Encryption.of(settings),
             zone=ZoneInfo(settings.zone),
             environment=environment,
             **ports,

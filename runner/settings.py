@@ -130,6 +130,12 @@ class Settings(_Part):
     """The URL of a Redis or Valkey, 7.0 or newer, for servers of several processes; `mainstem up` has its own."""
     storage: str | None = None
     """Where files of executions are: a path, `file://`, or the URL of an installed storage; else in the home."""
+    encryption_key: str | None = None
+    """32 bytes in base64 that encrypt secret inputs and credentials, the same in all processes; or one is made."""
+    admin_token: str | None = None
+    """The secret of the token `admin` of a deployment; without it `mainstem serve` makes the first one in its home."""
+    health_port: int | None = None
+    """Port on which `mainstem worker`, `scheduler` and `sync-agent` answer whether they are well; without it none."""
     default_task_runner: str = "process"
     """The task runner of script tasks that name none."""
     workers: int = Field(default=8, ge=1, le=256)

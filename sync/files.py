@@ -23,10 +23,11 @@ Index = Mapping[str, Mapping[str, str]]
 class GitNamespaceFiles:
     """Reads namespace files of environments; what a commit holds is indexed once.
 
-    `place_of` gives the source and the path of an environment, or None when there is no such environment.
+    `place_of` gives the source, the ref and the path of an environment, or None when there is no such environment. A
+    commit that is not here, in a process that only reads, is fetched.
     """
 
-    def __init__(self, place_of: Callable[[str], tuple[Source, str] | None]) -> None:
+    def __init__(self, place_of: Callable[[str], tuple[Source, str, str] | None]) -> None:
         self._place_of = place_of
         self._lock = threading.Lock()
         self._indexes: OrderedDict[tuple[str, str], tuple[Index, Mapping[str, str]]] = OrderedDict()
@@ -57,10 +58,13 @@ class GitNamespaceFiles:
         place = self._place_of(environment)
         if place is None:
             return None
-        source, path = place
+        source, ref, path = place
         with self._lock:
             known = self._indexes.get((environment, commit))
         if known is None:
+            if commit not in source.repository:
+                with source.repository.lock:
+                    source.fetch(ref, commit)
             known = self._indexed(source, path, commit)
             with self._lock:
                 self._indexes[(environment, commit)] = known
@@ -78,7 +82,8 @@ class GitNamespaceFiles:
         flows = {file: blob for file, blob in files.items() if flow_place(file, layout)}
         if len(flows) == len(files):
             return {}, files
-        source.ensure(flows.values())
+        with source.repository.lock:
+            source.ensure(flows.values())
         contents = {file: source.repository.blob(blob, limit=2 * MAX_FLOW_BYTES) for file, blob in flows.items()}
         stated = {file: name for file, content in contents.items() if (name := stated_namespace(content))}
         return file_index(files, layout, stated), files

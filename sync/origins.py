@@ -63,7 +63,8 @@ class Origins:
             for repository in repositories:
                 db.repositories.put(repository)
             for environment in environments:
-                db.environments.put(_merged(db.environments.get(environment.name), environment))
+                # Another process may activate a commit at this moment: only what is declared is written.
+                db.environments.declare(_declared(environment))
 
         self._store.write(write)
 
@@ -100,7 +101,7 @@ class Origins:
         sealed = {name: value for name in _SECRETS if (value := getattr(stored, name))}
         if not sealed:
             return stored
-        decrypt = Encryption.open(self._home).decrypt
+        decrypt = Encryption.of(self._settings, self._home).decrypt
         opened: dict[str, Any] = {name: decrypt(value) for name, value in sealed.items()}
         return replace(stored, **opened)
 
@@ -205,6 +206,6 @@ def _full_ref(ref: str) -> str:
     return ref if ref.startswith("refs/") else f"refs/heads/{ref or MAIN}"
 
 
-def _merged(stored: Environment | None, declared: EnvironmentSettings) -> Environment:
+def _declared(declared: EnvironmentSettings) -> Environment:
     fields = declared.model_dump() | {"ref": _full_ref(declared.ref), "path": declared.path.strip("/")}
-    return replace(stored, **fields) if stored else Environment(**fields)
+    return Environment(**fields)

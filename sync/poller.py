@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from runner.errors import MainstemError
@@ -78,6 +78,11 @@ class Poller:
         with self._wake:
             self._requested[repository] = actor
             self._wake.notify_all()
+
+    def request_all(self, repositories: Iterable[str]) -> None:
+        """As `request`, for several that other processes named."""
+        for repository in repositories:
+            self.request(repository)
 
     def _run(self) -> None:
         while True:

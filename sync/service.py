@@ -108,9 +108,11 @@ class SyncService:
     def file_reader(self) -> GitNamespaceFiles:
         """Return the reader of namespace files at any commit."""
 
-        def place_of(name: str) -> tuple[Source, str] | None:
+        def place_of(name: str) -> tuple[Source, str, str] | None:
             environment = self._store.read(lambda db: db.environments.get(name))
-            return (self._origins.get(environment.repository), environment.path) if environment else None
+            if environment is None:
+                return None
+            return self._origins.get(environment.repository), environment.ref, environment.path
 
         return GitNamespaceFiles(place_of)
 

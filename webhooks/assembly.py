@@ -14,11 +14,13 @@ from starlette.applications import Starlette
 from runner.access import AccessControl
 from runner.executions.models import LogEntry, Metric, TaskRun
 from runner.flows.catalogue import Catalogue
+from runner.news import REPOSITORIES
 from runner.runtime import Roles, Runtime
 from runner.services import Host
 from runner.settings import Settings
 from runner.store import LogQuery, Store
 from runner.stored_key_values import StoredKeyValues
+from sync.poller import Poller
 from sync.reports.writer import ReportWriter
 from sync.service import SyncService
 from webhooks.app import create_app
@@ -45,6 +47,15 @@ class Parts:
     runtime: Runtime
     access: AccessControl
     reports: ReportWriter
+    poller: Poller
+
+    def look_at(self, repository: str, actor: str) -> None:
+        """Have a repository looked at soon, here or by the processes that do it. Returns at once."""
+        news = self.runtime.news
+        if self.runtime.roles.syncs or news is None:
+            self.poller.request(repository, actor)
+        else:
+            news.tell(REPOSITORIES, [repository])
 
 
 def make_parts(
@@ -60,7 +71,10 @@ def make_parts(
     host = make_host(settings, store, sync, environment)
     runtime = Runtime(settings, store, catalogue, host, broker_url, roles or Roles())
     reports = ReportWriter(settings, store, catalogue, sync, host)
-    return Parts(settings, store, host, catalogue, sync, runtime, AccessControl(store), reports)
+    poller = Poller(sync, store)
+    if runtime.news is not None and runtime.roles.syncs:
+        runtime.news.on(REPOSITORIES, poller.request_all)
+    return Parts(settings, store, host, catalogue, sync, runtime, AccessControl(store), reports, poller)
 
 
 def make_host(settings: Settings, store: Store, sync: SyncService, environment: Mapping[str, str]) -> Host:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from webhooks.assembly import Parts
 
 
+def mounts(parts: Parts) -> tuple[Mounted, ...]:
+    """Return what a server of this kind has beside the API."""
+    hooks = receivers(parts, parts.look_at)
+    return (hosted_git(parts), hooks) if parts.settings.is_embedded else (hooks,)
+
+
 def hosted_git(parts: Parts) -> Mounted:
     """Return the hosted repository at `/git`."""
     hosted = HostedRepository(parts.sync)

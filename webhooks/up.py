@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import os
-import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner import __version__
 from runner.errors import InvalidError
-from runner.home import TOKEN_FILE, HomeLock, admin_token, lock_home, prepare_home
+from runner.home import TOKEN_FILE, admin_token
+from runner.runtime import Roles
 from runner.settings import Settings
+from webhooks.process import LOG_LEVELS, ServerProcess, check_address, write_logs
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from runner.store import Store
-    from task_runners.supervisor import Supervisor
-    from task_runners.valkey import EmbeddedValkey
-    from webhooks.assembly import Parts
 
 log = logging.getLogger(__name__)
 
 _MOST_HOOKS = 5
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @click.command("up")
@@ -38,14 +34,13 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (8420); 0 takes a free one.")
 @click.option("--settings", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
 @click.option("--insecure", is_flag=True, help="Allow an address of other machines without TLS in front.")
-@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-level", default="warning", type=click.Choice(LOG_LEVELS))
 def command(**options: Any) -> int:
     """Start everything in one process: web server, engine, scheduler, workers, hosted git.
 
-    The server drains and stops on Ctrl-C or SIGTERM; a second Ctrl-C stops it at once.
+    The server drains and stops on Ctrl-C or SIGTERM; a second one stops it at once.
     """
-    started = time.monotonic()
-    logging.basicConfig(level=options["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_logs(options["log_level"])
     settings = Settings.load(
         options["file"],
         home=options["home"],
@@ -55,26 +50,12 @@ def command(**options: Any) -> int:
     )
     check_address(settings)
     with EmbeddedServer(settings) as server:
-        click.echo(server.banner(time.monotonic() - started))
-        return server.serve()
+        click.echo(server.banner())
+        return server.run()
 
 
-def check_address(settings: Settings) -> None:
-    """Refuse to listen where other machines can reach an unencrypted server.
-
-    Raises:
-        InvalidError: `server.address.insecure`.
-    """
-    if settings.host not in _LOOPBACK and not settings.insecure:
-        raise InvalidError(
-            "server.address.insecure",
-            f"{settings.host} can be reached from other machines, and tokens would travel unencrypted",
-            hint="put a proxy with TLS in front and start with --insecure",
-        )
-
-
-class EmbeddedServer:
-    """One server on one home, from the lock to the last flush. Enter it to start, leave it to drain and stop."""
+class EmbeddedServer(ServerProcess):
+    """One server on one home, from the lock to the last flush."""
 
     def __init__(self, settings: Settings) -> None:
         if not settings.is_embedded:
@@ -83,56 +64,31 @@ class EmbeddedServer:
                 "`up` keeps its state in SQLite",
                 hint="with a database of your own start `mainstem serve`, `worker`, `scheduler` and `sync-agent`",
             )
-        self.home = prepare_home(settings.home)
-        self.settings = settings.model_copy(update={"home": self.home})
+        super().__init__(settings, Roles())
         self.token = ""
-        self.parts: Parts
-        self._exit = contextlib.ExitStack()
-        self._listener: socket.socket
-        self._lock: HomeLock
-        self._supervisor: Supervisor
-        self._valkey: EmbeddedValkey
-        self._poller: Any = None
 
-    # ---------------------------------------------------------------- life
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._exit.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._exit.close()
-
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start everything, the broker first."""
         from task_runners.supervisor import shared_supervisor
         from task_runners.valkey import EmbeddedValkey
 
-        self._lock = lock_home(self.home)
-        self._exit.callback(self._lock.release)
-        self._supervisor = shared_supervisor()
-        self._valkey = EmbeddedValkey(self.home, self._supervisor)
-        self._valkey.end_leftover()
-        self._valkey.start()
-        self._exit.callback(self._valkey.stop)
-        self._listen()
-        store = self._open_store()
-        self._exit.callback(store.close)
-        self._assemble(store)
+        self.take_home()
+        valkey = EmbeddedValkey(self.home, shared_supervisor())
+        valkey.end_leftover()
+        valkey.start()
+        self._exit.callback(valkey.stop)
+        self._take_address()
+        self.assemble(self._open_store(), valkey.url)
+        self.token = self._adopt_token()
+        self.begin()
 
-    def _listen(self) -> None:
+    def _take_address(self) -> None:
         from runner.cli.client import write_context
-        from webhooks.server import address_of, bind
 
-        self._listener = bind(self.settings.host, self.settings.port)
-        self._exit.callback(self._listener.close)
-        port = address_of(self._listener)[1]
+        port = self.listen(self.settings.host, self.settings.port)
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
-        self._lock.announce(url=self.settings.public_url)
+        self.lock.announce(url=self.settings.public_url)
         write_context(os.environ, "local", self.settings.public_url, self.home / TOKEN_FILE, make_current=False)
 
     def _open_store(self) -> Store:
@@ -150,24 +106,6 @@ class EmbeddedServer:
             log.warning("the database was migrated", extra={"from": found, "copy": str(copy)})
         return Store.open(url)
 
-    def _assemble(self, store: Store) -> None:
-        from sync.poller import Poller
-        from webhooks.assembly import make_parts
-
-        self.parts = make_parts(self.settings, store, self._valkey.url, environment=os.environ)
-        self.token = self._adopt_token()
-        self.parts.sync.ensure_declared()
-        self._exit.callback(self.parts.sync.close)
-        if self.settings.reports.enabled:
-            # Stopped after the runtime, so that the runs which a drain waits for are told too.
-            self.parts.reports.start()
-            self._exit.callback(self.parts.reports.stop)
-        self.parts.runtime.start()
-        self._exit.callback(self.parts.runtime.stop, self.settings.grace_period_s)
-        self._poller = Poller(self.parts.sync, store)
-        self._poller.start()
-        self._exit.callback(self._poller.stop)
-
     def _adopt_token(self) -> str:
         from runner.access import Role
 
@@ -176,49 +114,17 @@ class EmbeddedServer:
             self.parts.access.adopt("admin", secret, Role.ADMIN)
         return secret
 
-    # ---------------------------------------------------------------- serving
-
-    def serve(self) -> int:
-        """Serve until a signal asks to stop; return the exit code."""
-        try:
-            import uvloop
-
-            return uvloop.run(self._serve())
-        except ImportError:
-            return asyncio.run(self._serve())
-
-    async def _serve(self) -> int:
+    def application(self) -> Starlette:
+        """Return the API with the applications that stand beside it."""
         from webhooks.assembly import make_app
-        from webhooks.server import serve
+        from webhooks.mounts import mounts
 
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        signals: list[int] = []
+        return make_app(self.parts, mounted=mounts(self.parts))
 
-        def on_signal(number: int) -> None:
-            signals.append(number)
-            if len(signals) > 1 and number == signal.SIGINT:
-                log.warning("stopping now: bodies that still run are ended")
-                self.parts.runtime.hurry()
-            stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal, number)
-        app = make_app(self.parts, mounted=self._mounted())
-        await serve(app, self.settings.host, self.settings.port, stop, listener=self._listener)
-        # Draining waits for bodies; a second Ctrl-C must still be heard, so it happens on a thread.
-        await asyncio.to_thread(self._exit.close)
-        return 0
-
-    def _mounted(self) -> tuple[Any, ...]:
-        from webhooks.mounts import hosted_git, receivers
-
-        return (hosted_git(self.parts), receivers(self.parts, self._poller.request))
-
-    def banner(self, seconds: float) -> str:
+    def banner(self) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""
         has_flows = bool(self.parts.catalogue.active())
-        return "\n".join(_banner_lines(self.settings, _short(self.home), seconds, has_flows=has_flows))
+        return "\n".join(_banner_lines(self.settings, _short(self.home), self.seconds, has_flows=has_flows))
 
 
 def _short(path: Path) -> str:

@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from runner.errors import InvalidError, MainstemError
+from runner.settings import Settings
 
 SEALED = "io.kestra.datatype:aes_encrypted"
 """The type under which Kestra's API shows an encrypted value."""
@@ -47,6 +48,20 @@ class Encryption:
         except binascii.Error:
             raise InvalidError("encryption.key.invalid", f"{path} is not base64") from None
         return cls(key)
+
+    @classmethod
+    def of(cls, settings: Settings, home: Path | None = None) -> Encryption:
+        """Return the encryption of a server: by the key that is set, which several processes share, or its home's.
+
+        Raises:
+            InvalidError: `encryption.key.invalid`.
+        """
+        if settings.encryption_key is None:
+            return cls.open(home or settings.home)
+        try:
+            return cls(base64.b64decode(settings.encryption_key, validate=True))
+        except binascii.Error:
+            raise InvalidError("encryption.key.invalid", "the encryption key that is set is not base64") from None
 
     def encrypt(self, text: str) -> str:
         """Return `text` encrypted, in base64."""

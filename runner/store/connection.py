@@ -136,6 +136,9 @@ class Engine(Protocol):
     def submit(self, unit: Callable[[Connection], T]) -> Future[T]:
         """Like `write`, without waiting."""
 
+    def exclusive(self, name: str) -> AbstractContextManager[bool]:
+        """Give whether this process alone has `name`, until the block ends."""
+
     def flush(self) -> None:
         """Wait for everything that was submitted before."""
 

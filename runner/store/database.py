@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -94,6 +95,14 @@ class Store:
     def submit(self, unit: Callable[[Session], T]) -> Future[T]:
         """Like `write`, without waiting; the future is done after the commit."""
         return self._engine.submit(lambda connection: unit(_session(connection)))
+
+    def exclusive(self, name: str) -> AbstractContextManager[bool]:
+        """Give whether this process alone has `name` until the block ends, among all that use the database.
+
+        On PostgreSQL the right ends early when the connection that holds it is lost: whoever writes elsewhere under
+        it has to bear that two do.
+        """
+        return self._engine.exclusive(name)
 
     def flush(self) -> None:
         """Wait until everything submitted and every log entry appended so far is written."""

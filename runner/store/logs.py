@@ -213,6 +213,9 @@ class LogStore:
 
     def _insert(self, connection: Connection, batch: list[tuple[Any, ...]]) -> None:
         if connection.dialect == POSTGRESQL:
+            # Ids are given at the insert and seen at the commit. Without taking turns, a follower that reads on from
+            # the last id it saw would pass over the rows of a transaction that was slower than its neighbour.
+            connection.lock("logs")
             for day in {row[_TIMESTAMP] // _DAY for row in batch} - self._days:
                 _make_day(connection, day)
                 self._days.add(day)

@@ -102,6 +102,21 @@ class PostgresEngine:
         future.add_done_callback(self._pending.discard)
         return future
 
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[bool]:
+        """Give whether this process alone has `name`, until the block ends or the connection of the lock is lost."""
+        try:
+            driver = self._connect()
+        except psycopg.Error as error:
+            raise explain(error) from error
+        try:
+            found = driver.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 1))", (name,)).fetchone()
+            yield bool(found[0])
+        except psycopg.Error as error:
+            raise explain(error) from error
+        finally:
+            driver.close()
+
     def flush(self) -> None:
         """Wait for everything that was submitted before."""
         for future in list(self._pending):

@@ -27,6 +27,8 @@ _COUNT: Final = sa.bindparam("count", type_=sa.Integer())
 _OF_REPOSITORY: Final = Statement(
     _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name")).order_by(_e.name)
 )
+_STATE: Final = ("active", "held", "state", "message", "checked_at", "changed_at")
+_DECLARE: Final = Statement.upsert(schema.environments, _ENVIRONMENTS.rows.names, ("name",), kept=_STATE)
 _SWAP: Final = Statement(
     sa.update(schema.environments)
     .where(_e.name == _NAME, sa.func.coalesce(_e.active, "") == sa.bindparam("expected", type_=sa.Text()))
@@ -88,6 +90,10 @@ class Environments(Shelf[Environment]):
     def of_repository(self, repository: str) -> list[Environment]:
         """Return the environments that follow a repository."""
         return self._some(_OF_REPOSITORY, repository_name=repository)
+
+    def declare(self, environment: Environment) -> None:
+        """Write what an environment follows and owns; what is active in one that exists stays as it is."""
+        self._db.insert(_DECLARE, _ENVIRONMENTS.rows.encode(environment))
 
     def swap_active(
         self,

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -148,6 +148,10 @@ class SqliteEngine:
     def flush(self) -> None:
         """Wait for everything that was submitted before."""
         self.write(lambda _: None)
+
+    def exclusive(self, name: str) -> AbstractContextManager[bool]:  # noqa: ARG002 - one process has the whole file
+        """Give True: the file belongs to one process."""
+        return nullcontext(True)
 
     def close(self) -> None:
         """Finish what was submitted, then let go of the file."""

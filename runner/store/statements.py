@@ -64,13 +64,18 @@ class Statement:
         self._compiled: dict[str, Compiled] = {}
 
     @classmethod
-    def upsert(cls, table: sa.Table, names: Iterable[str], keys: Sequence[str], *, keep: bool = False) -> Statement:
-        """Insert a row of `names`; where `keys` exist already, replace it, or leave it alone with `keep`."""
+    def upsert(
+        cls, table: sa.Table, names: Iterable[str], keys: Sequence[str], *, keep: bool = False, kept: Sequence[str] = ()
+    ) -> Statement:
+        """Insert a row of `names`; where `keys` exist already, replace it, or leave it alone with `keep`.
+
+        `kept` are the columns that a row which exists keeps.
+        """
         binds: dict[str, Any] = {name: sa.bindparam(name) for name in names}
         constructs = []
         for insert in (sqlite.insert(table), pg.insert(table)):
             values = insert.values(binds)
-            changed = {name: values.excluded[name] for name in binds if name not in keys}
+            changed = {name: values.excluded[name] for name in binds if name not in {*keys, *kept}}
             if keep or not changed:
                 constructs.append(values.on_conflict_do_nothing(index_elements=list(keys)))
             else:

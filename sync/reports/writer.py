@@ -40,12 +40,13 @@ _TIDY_AT_ONCE: Final = 500
 _MOST_LOOSE: Final = 1_000
 _SERVER: Final = "@"
 _WRITER: Final = "writer"
+_EXCLUSIVE: Final = "reports"
 
 
 class ReportWriter:
     """Writes reports of all environments, at most one commit per interval and repository.
 
-    `start` once, `stop` once; `stop` writes what is left. One writer serves a store.
+    `start` once, `stop` once; `stop` writes what is left. Of several on one store one writes at a time.
 
     Args:
         settings: the branch, the interval, how much is kept.
@@ -112,19 +113,24 @@ class ReportWriter:
     def run_once(self, wait_s: float = -1) -> int:
         """Write the reports that are due, one commit for each repository; give how many rows left the outbox.
 
-        Only one at a time does; whoever has waited `wait_s` (negative: without end) for it has nothing to do.
+        Only one at a time does, here and in other processes; whoever has waited `wait_s` (negative: without end) for
+        one in this process has nothing to do, and neither has anybody while another process is at it.
         """
         if not self._running.acquire(timeout=wait_s):
             return 0
         try:
-            now = self._host.clock()
-            rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
-            if not rows:
-                return 0
-            self._store.logs.flush()
-            return sum(self._publish(name, found, now) for name, found in self._by_repository(rows).items())
+            with self._store.exclusive(_EXCLUSIVE) as is_ours:
+                return self._run_once() if is_ours else 0
         finally:
             self._running.release()
+
+    def _run_once(self) -> int:
+        now = self._host.clock()
+        rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
+        if not rows:
+            return 0
+        self._store.logs.flush()
+        return sum(self._publish(name, found, now) for name, found in self._by_repository(rows).items())
 
     def _by_repository(self, rows: Sequence[OutboxRow]) -> dict[str | None, list[OutboxRow]]:
         """Return rows by the repository of their environment; under None those that nobody wants."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -11,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from runner.access import Permission
-from runner.executions.models import LogEntry
+from runner.executions.models import Execution, LogEntry
 from webhooks.api.executions import BASE, full, visible_execution
 from webhooks.api.logs import execution_query
 from webhooks.call import Call
@@ -22,6 +23,8 @@ from webhooks.shapes import log_json
 _POLL_S: Final = 0.5
 _ALIVE_S: Final = 15.0  # proxies close what is silent for a minute
 _BATCH: Final = 1_000
+_LATE_S: Final = 1.0
+_LONG_AGO: Final = timedelta(seconds=30)  # more than clocks of machines differ
 _HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 _COMMENT: Final = b": alive\n\n"
 
@@ -78,11 +81,16 @@ async def _log_frames(
 
     async with bell_of(call.services, execution_id) as bell:
         position = 0
+        last_look: float | None = None
         quiet_since = _now()
         yield _COMMENT  # so that a client knows the stream is open before the first line is written
         while not call.services.closing.is_set():
             state = await current(call.services, execution_id)
-            is_over = state is None or state.state.is_terminal
+            if state is not None and not state.state.is_terminal:
+                last_look = None
+            elif last_look is None:
+                last_look = _now() + _late_s(call, state)
+            is_over = last_look is not None and _now() >= last_look
             rows = await run_in_threadpool(_lines, call, execution_id, position, min_level)
             for number, entry in rows:
                 position = number
@@ -98,6 +106,14 @@ async def _log_frames(
                 quiet_since = _now()
                 yield _COMMENT
             await bell.wait(_POLL_S)
+
+
+def _late_s(call: Call, execution: Execution | None) -> float:
+    """Return the seconds after the end of an execution in which a worker elsewhere may still write its last lines."""
+    if call.services.settings.is_embedded or execution is None or execution.ended_at is None:
+        return 0.0
+    is_long_ago = datetime.now(UTC) - execution.ended_at > _LONG_AGO
+    return 0.0 if is_long_ago else _LATE_S
 
 
 def _lines(call: Call, execution_id: str, position: int, min_level: str | None) -> list[tuple[int, LogEntry]]:

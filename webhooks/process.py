@@ -1,0 +1,175 @@
+"""One server process of any kind, from its first part to its last flush: what `up` and the distributed roles share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Self
+
+from starlette.types import ASGIApp
+
+from runner.errors import InvalidError
+from runner.home import HomeLock, lock_home, prepare_home
+from runner.runtime import Roles
+from runner.settings import Settings
+
+if TYPE_CHECKING:
+    from runner.store import Store
+    from webhooks.assembly import Parts
+
+log = logging.getLogger(__name__)
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def write_logs(level: str) -> None:
+    """Write what happens to stderr, from `level` (one of `LOG_LEVELS`) up."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def check_address(settings: Settings) -> None:
+    """Refuse to listen where other machines can reach an unencrypted server.
+
+    Raises:
+        InvalidError: `server.address.insecure`.
+    """
+    if settings.host not in _LOOPBACK and not settings.insecure:
+        raise InvalidError(
+            "server.address.insecure",
+            f"{settings.host} can be reached from other machines, and tokens would travel unencrypted",
+            hint="put a proxy with TLS in front and start with --insecure",
+        )
+
+
+class ServerProcess:
+    """Parts that start one after the other and stop in the opposite order. Enter it to start, leave it to drain.
+
+    Subclasses say in `start` what this process consists of, by the methods below it.
+    """
+
+    def __init__(self, settings: Settings, roles: Roles) -> None:
+        self.home = prepare_home(settings.home)
+        self.settings = settings.model_copy(update={"home": self.home})
+        self.roles = roles
+        self.parts: Parts
+        self.lock: HomeLock
+        self.seconds = 0.0
+        """How long the start took."""
+        self._exit = contextlib.ExitStack()
+        self._listener: socket.socket | None = None
+
+    # ---------------------------------------------------------------- life
+
+    def __enter__(self) -> Self:
+        begun = time.monotonic()
+        try:
+            self.start()
+        except BaseException:
+            self._exit.close()
+            raise
+        self.seconds = time.monotonic() - begun
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def start(self) -> None:
+        """Start the parts of this process, in their order."""
+        raise NotImplementedError
+
+    def take_home(self) -> None:
+        """Take the lock of the home, which no other process may use until the end. Raises as `lock_home`."""
+        self.lock = lock_home(self.home)
+        self._exit.callback(self.lock.release)
+
+    def listen(self, host: str, port: int) -> int:
+        """Take an address before anything is promised there; return the port. Raises as `webhooks.server.bind`."""
+        from webhooks.server import address_of, bind
+
+        self._listener = bind(host, port)
+        self._exit.callback(self._listener.close)
+        return address_of(self._listener)[1]
+
+    def assemble(self, store: Store, broker_url: str) -> None:
+        """Make the parts on an open store, which is closed with them."""
+        from webhooks.assembly import make_parts
+
+        self._exit.callback(store.close)
+        self.parts = make_parts(self.settings, store, broker_url, roles=self.roles, environment=os.environ)
+
+    def begin(self) -> None:
+        """Start the threads of the parts that this process takes part in."""
+        parts, roles = self.parts, self.roles
+        self._exit.callback(parts.sync.close)
+        if roles.serves or roles.syncs:
+            parts.sync.ensure_declared()
+        if roles.syncs and self.settings.reports.enabled:
+            # Stopped after the runtime, so that the runs which a drain waits for are told too.
+            parts.reports.start()
+            self._exit.callback(parts.reports.stop)
+        parts.runtime.start()
+        self._exit.callback(parts.runtime.stop, self.settings.grace_period_s)
+        if roles.syncs:
+            parts.poller.start()
+            self._exit.callback(parts.poller.stop)
+
+    # ---------------------------------------------------------------- until a signal
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT, then drain; a second signal hurries. Return the exit code."""
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.run(self._run())
+        return uvloop.run(self._run())
+
+    def application(self) -> ASGIApp | None:
+        """Return what answers on the address that was taken."""
+        raise NotImplementedError
+
+    async def _run(self) -> int:
+        stop = asyncio.Event()
+        self._hear_signals(stop)
+        app = self.application() if self._listener is not None else None
+        if app is None:
+            await stop.wait()
+            await self._drain()
+        elif self.roles.serves:
+            # Requests end before the drain, whose end nobody could answer.
+            await self._serve(app, stop)
+            await self._drain()
+        else:
+            drained = asyncio.Event()
+            answering = asyncio.create_task(self._serve(app, drained))
+            await stop.wait()
+            await self._drain()  # meanwhile those who ask hear that it drains
+            drained.set()
+            await answering
+        return 0
+
+    def _hear_signals(self, stop: asyncio.Event) -> None:
+        def on_signal() -> None:
+            if stop.is_set():
+                log.warning("stopping now: bodies that still run are ended")
+                self.parts.runtime.hurry()
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+
+    def _serve(self, app: ASGIApp, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
+        from webhooks.server import serve
+
+        return serve(app, self.settings.host, self.settings.port, stop, listener=self._listener)
+
+    async def _drain(self) -> None:
+        # On a thread, because it waits for bodies and a second signal must still be heard.
+        await asyncio.to_thread(self._exit.close)
