@@ -5,6 +5,7 @@ They share a PostgreSQL database, which holds the truth, a Redis or Valkey, whic
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -143,7 +144,7 @@ class RoleProcess(ServerProcess):
 
     def __init__(self, name: str, settings: Settings, roles: Roles) -> None:
         check_settings(settings)
-        super().__init__(settings, roles)
+        super().__init__(settings, roles, os.environ)
         self.name = name
         self.port: int | None = None
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from starlette.types import ASGIApp
@@ -54,10 +53,11 @@ class ServerProcess:
     Subclasses say in `start` what this process consists of, by the methods below it.
     """
 
-    def __init__(self, settings: Settings, roles: Roles) -> None:
+    def __init__(self, settings: Settings, roles: Roles, environment: Mapping[str, str]) -> None:
         self.home = prepare_home(settings.home)
         self.settings = settings.model_copy(update={"home": self.home})
         self.roles = roles
+        self.environment = environment
         self.parts: Parts
         self.lock: HomeLock
         self.seconds = 0.0
@@ -102,7 +102,7 @@ class ServerProcess:
         from webhooks.assembly import make_parts
 
         self._exit.callback(store.close)
-        self.parts = make_parts(self.settings, store, broker_url, roles=self.roles, environment=os.environ)
+        self.parts = make_parts(self.settings, store, broker_url, roles=self.roles, environment=self.environment)
 
     def begin(self) -> None:
         """Start the threads of the parts that this process takes part in."""

@@ -64,7 +64,7 @@ class EmbeddedServer(ServerProcess):
                 "`up` keeps its state in SQLite",
                 hint="with a database of your own start `mainstem serve`, `worker`, `scheduler` and `sync-agent`",
             )
-        super().__init__(settings, Roles())
+        super().__init__(settings, Roles(), os.environ)
         self.token = ""
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class EmbeddedServer(ServerProcess):
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
         self.lock.announce(url=self.settings.public_url)
-        write_context(os.environ, "local", self.settings.public_url, self.home / TOKEN_FILE, make_current=False)
+        write_context(self.environment, "local", self.settings.public_url, self.home / TOKEN_FILE, make_current=False)
 
     def _open_store(self) -> Store:
         """Open the database; an older one is copied aside and migrated."""
