@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from runner.errors import ConflictError, InvalidError
-from runner.executions.models import Execution, TriggerInfo
+from runner.executions.models import ACTOR, Execution, TriggerInfo
 from runner.executions.tree import FlowIndex
 from runner.executions.variables import LazyVariables, nested_labels
 from runner.expressions import Scope, is_truthy, render, render_typed
@@ -49,6 +49,7 @@ class NewExecution:
     depth: int = 0
     typed_inputs: bool = False
     inputs_optional: bool = False
+    actor: str | None = None
 
 
 def make_execution(
@@ -201,7 +202,7 @@ def creation_variables(execution: Execution, flow: Flow, host: Host) -> LazyVari
 
 
 def labels_of(flow: Flow, new: NewExecution, execution_id: str) -> dict[str, str]:
-    """Return the labels of a new execution: the flow's, the caller's over them, and the correlation id.
+    """Return the labels of a new execution: the flow's, the caller's over them, the correlation id, and who asked.
 
     Raises:
         InvalidError: `label.reserved` for a label of the caller that starts with `system.`.
@@ -215,4 +216,6 @@ def labels_of(flow: Flow, new: NewExecution, execution_id: str) -> dict[str, str
             )
     labels = {**own, **new.labels}
     labels.setdefault(CORRELATION, new.correlation_id or execution_id)
+    if new.actor is not None:
+        labels[ACTOR] = new.actor
     return labels

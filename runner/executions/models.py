@@ -9,6 +9,8 @@ from typing import Any, Self
 from runner.states import State
 
 Histories = tuple[tuple[State, datetime], ...]
+ACTOR = "system.username"
+"""The label of an execution that names who started it by the API."""
 
 
 @dataclass(frozen=True, slots=True)

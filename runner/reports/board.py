@@ -165,8 +165,11 @@ def _usual(record: FlowRecord) -> str:
         return ""
     middle, slow = (seconds(record.percentile(share)) for share in (0.5, 0.95))
     unit = slow.rpartition(" ")[2]
+    if middle == slow:
+        return unbroken(slow)
     is_short = middle.count(" ") == slow.count(" ") == 1 and middle.endswith(f" {unit}")
-    return unbroken(f"{middle.removesuffix(f' {unit}')} / {slow}" if is_short else f"{middle} / {slow}")
+    # The row may be broken behind the stroke: the board is wide.
+    return f"{unbroken(middle.removesuffix(f' {unit}') if is_short else middle)}\u00a0/ {unbroken(slow)}"
 
 
 def _linked(row: RunRow, text: str, up: str, pages: Collection[str]) -> str:

@@ -13,10 +13,6 @@ LAST_LINES = 30
 """How many of the last lines of log a failed task shows."""
 
 
-ACTOR = "system.username"
-"""The label of an execution that names who started it by the API."""
-
-
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A file that a task gave as output. `sha256` is None when the file was too large to be read for a report."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from runner.executions.models import Attempt, TaskRun
-from runner.reports.details import ACTOR, LAST_LINES, RunDetails
+from runner.executions.models import ACTOR, Attempt, TaskRun
+from runner.reports.details import LAST_LINES, RunDetails
 from runner.reports.gantt import MOST_BARS, gantt
 from runner.reports.text import (
     MARKS,

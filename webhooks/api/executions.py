@@ -56,6 +56,7 @@ async def create(call: Call) -> Response:
         schedule_date=instant(text) if (text := call.query("scheduleDate")) else None,
         kind=_kind(call),
         breakpoints=tuple(item for item in (call.query("breakpoints") or "").split(",") if item),
+        actor=call.actor,
     )
     execution = await _started(call, new)
     call.note(f"{execution.namespace}.{execution.flow_id}", execution=execution.id)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
+import pytest
+
 from runner.reports.board import MOST_ROWS, BoardEnvironment, BoardFlow, board, day_page, flow_page, root_page
 from runner.reports.record import FlowRecord, folded
 from runner.states import State
@@ -41,7 +43,7 @@ def test_a_board_has_a_row_for_each_flow_those_that_failed_first(runs: Any) -> N
         "[Mar 1 12:02](../runs/2026/03/01/weather/report/bad.md)",
         "▫️" * 13 + "🟥",
         "50.0 %",
-        "4.2 / 4.2 s",
+        "4.2 s",
         "",
     ]
     assert _cells(page, "[`weather.ingest`")[1:3] == ["✓ SUCCESS", "Mar 1 12:01"]
@@ -57,6 +59,24 @@ def test_a_flow_that_never_was_good_shows_no_usual_duration(runs: Any) -> None:
 
     assert _cells(page, "[`weather.report`")[4:6] == ["0 %", ""]
     assert "no good run yet" in flow_page(record, runs.now, (), None)
+
+
+@pytest.mark.parametrize(
+    ("durations", "words"),
+    [
+        ((4.2,), "4.2 s"),
+        ((0.1, 0.1, 0.12), "100 / 120 ms"),
+        ((0.1, 0.1, 4.0), "100 ms / 4.0 s"),
+        ((60.0, 60.0, 65.0), "1 m 0 s / 1 m 5 s"),
+        ((0.0, 0.0), "< 1 ms"),
+    ],
+)
+def test_usual_durations_name_a_unit_once(runs: Any, durations: tuple[float, ...], words: str) -> None:
+    record = FlowRecord("weather", "report", recent=(runs.row(),), seconds=durations)
+
+    page = board(_environment(BoardFlow("weather", "report", record)), runs.now, ())
+
+    assert _cells(page, "[`weather.report`")[5] == words
 
 
 def test_nearly_always_good_is_not_always_good(runs: Any) -> None:

@@ -46,6 +46,7 @@ def test_a_started_flow_is_answered_at_once_with_its_address(api: Any) -> None:
     assert (body["namespace"], body["flowId"], body["flowRevision"]) == ("company.team", "hello", 1)
     assert body["url"].endswith(body["id"])
     assert {"key": "run", "value": "one"} in body["labels"]
+    assert {"key": "system.username", "value": "admin"} in body["labels"]
     assert body["originalId"] == body["id"]
 
 
