@@ -69,6 +69,10 @@ tasks:
 # mainstem.yaml
 prot: 1
 ```
+
+```
+mainstem up
+```
 """
 
 
@@ -82,7 +86,15 @@ def test_a_page_that_names_what_is_not_there_is_found_out(tmp_path: Path) -> Non
         "line 3: the link nowhere.md leads nowhere",
         "line 3: the link #missing names no heading",
     ]
-    for word in ("frobnicate", "has no option --nope", "MAINSTEM_NOPE", "reports.nope", "task.type.unknown", "prot"):
+    for word in (
+        "frobnicate",
+        "has no option --nope",
+        "MAINSTEM_NOPE",
+        "reports.nope",
+        "task.type.unknown",
+        "prot",
+        "line 19: commands",
+    ):
         assert word in found
     assert "--json" not in found
     assert "#bad" not in found

@@ -24,12 +24,13 @@ ROOT: Final = Path(__file__).parents[2]
 _VARIABLE: Final = re.compile(r"MAINSTEM_[A-Z][A-Z_]*[A-Z]")
 _KEY: Final = re.compile(r"^([a-z][A-Za-z]+)\.([a-z][A-Za-z]+)$")
 _CONSOLE: Final = re.compile(r"^(?:\$ (?:.*[|;&(] ?)?)?(mainstem [a-z-].*)$")
+_TYPED: Final = re.compile(r"^(\$|mainstem|git|make|curl) ", re.MULTILINE)
 _TOP: Final = frozenset({"tasks", "triggers", "inputs", "outputs", "errors", "finally", "pluginDefaults", "variables"})
 
 
 def faults(page: Page) -> list[str]:
     """Return what a page claims and is not so, each with its line."""
-    checks = (links, commands, variables, settings, yaml_blocks)
+    checks = (links, commands, unmarked_commands, variables, settings, yaml_blocks)
     return [f"line {line}: {fault}" for check in checks for line, fault in check(page)]
 
 
@@ -58,6 +59,13 @@ def commands(page: Page) -> Iterator[tuple[int, str]]:
         fault = _command_fault(text)
         if fault is not None:
             yield line, fault
+
+
+def unmarked_commands(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield blocks with commands that are no `console` blocks, so that nobody would run them."""
+    for block in page.blocks:
+        if block.language in {"", "sh", "bash", "shell"} and _TYPED.search(block.text):
+            yield block.line, "commands stand in `console` blocks, which are run"
 
 
 def _named_commands(page: Page) -> Iterator[tuple[int, str]]:

@@ -125,6 +125,8 @@ class Session:
             "HOME": str(self.room),
             "XDG_CONFIG_HOME": str(self.room / "config"),
             "MAINSTEM_PORT": self._port,
+            # Readers wait ten seconds for the next report; the tests need not.
+            "MAINSTEM_REPORTS": "{intervalS: 1}",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_NOSYSTEM": "1",
             # A reader has told git who they are.
