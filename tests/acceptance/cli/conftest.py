@@ -50,9 +50,14 @@ class Shell:
         return subprocess.Popen(
             [MAINSTEM, *arguments],
             cwd=self.folder,
-            env=self.environ,
             text=True,
-            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+            **{
+                "env": self.environ,
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
         )
 
     def mainstem(self, *arguments: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
@@ -115,8 +120,10 @@ def start_up() -> Iterator[Callable[..., Server]]:
 
     def start(shell: Shell, *arguments: str) -> Server:
         log = shell.folder / f"up-{len(started)}.log"
+        # The bodies of a server that is root run as others, who may not go into a folder of the tests.
+        environ = {key: value for key, value in shell.environ.items() if key != "TMPDIR"}
         with log.open("w") as file:
-            process = shell.start("up", "--port", "0", *arguments, stdout=file, stderr=subprocess.STDOUT)
+            process = shell.start("up", "--port", "0", *arguments, env=environ, stdout=file, stderr=subprocess.STDOUT)
         started.append(process)
         deadline = time.monotonic() + SECONDS
         while "ready in" not in (text := log.read_text()):
