@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 
@@ -88,3 +89,20 @@ def test_the_server_tells_its_hook_and_counts_what_came(followed: Any, forges: A
     assert 'mainstem_deliveries_total{result="REFUSED"} 1' in figures
     assert 'mainstem_deliveries_total{result="ACCEPTED"} 0' in figures
     assert 'mainstem_deliveries_logged{result="IGNORED"} 1' in figures
+
+
+def test_the_documented_hook_of_a_bare_repository_tells_of_a_push_by_itself(followed: Any, forges: Any) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text()
+    script = page.partition("```python\n")[2].partition("```")[0]
+    secret = followed.folder / "hook-secret"
+    secret.write_text(forges.SECRET + "\n")
+    script = script.replace("https://mainstem.example.org/hooks/team", f"{followed.url}/hooks/team")
+    hook = followed.bare / "hooks" / "post-receive"
+    hook.write_text(script.replace("/etc/mainstem/hook-secret", str(secret)))
+    hook.chmod(0o755)
+
+    commit = followed.push("second")
+
+    followed.wait_until_active(commit)
+    [row] = followed.mainstem_json("sync", "deliveries", "team")
+    assert (row["result"], row["event"], row["after"]) == ("ACCEPTED", "push", commit)
