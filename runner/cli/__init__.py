@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("runner.cli.validate:command", "Check flow files; no server needed."),
     "schema": ("runner.cli.schema:command", "Print the JSON Schema of flows, for editors."),
     "plan": ("sync.cli:plan", "Show what a commit would change."),
+    "test": ("runner.cli.test:command", "Run the tests of flows; no server needed."),
     "run": ("runner.cli.run:command", "Run a flow file here and now; no server needed."),
     "eval": ("runner.cli.eval:command", "Render an expression; no server needed."),
     "sync": ("sync.cli:command", "Synchronise repositories, show status and history."),

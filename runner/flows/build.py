@@ -12,7 +12,7 @@ import datetime as dt
 import enum
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -26,6 +26,8 @@ from runner.flows.positions import Mark, Path, Positions
 from runner.flows.registry import TypeKind
 from runner.flows.remains import stand_in, tolerant
 from runner.flows.spelling import did_you_mean
+
+M = TypeVar("M", bound=Model)
 
 _KINDS: Mapping[type[Model], TypeKind] = {
     Task: TypeKind.TASK,
@@ -62,7 +64,11 @@ class Builder:
 
     def flow(self, tree: Mapping[str, Any]) -> Flow:
         """Return the flow; where there are problems, what is left of it, good for further checks only."""
-        return cast("Flow", self._model(Flow, tree, (), "flow"))
+        return self.document(Flow, tree, "flow")
+
+    def document(self, cls: type[M], tree: Mapping[str, Any], word: str) -> M:
+        """Return a document of another kind as its model; `word` begins the codes of its problems."""
+        return cast("M", self._model(cls, tree, (), word))
 
     def _model(self, cls: type[Model], raw: Mapping[str, Any], path: Path, word: str) -> Model:
         fields = field_names(cls)

@@ -22,7 +22,7 @@ from task_runners.registry import canonical_name, runner_names
 from task_runners.registry import spellings as runner_spellings
 
 EXAMPLES = sorted(
-    path for path in (Path(__file__).parents[4] / "examples" / "flows").rglob("*.yaml") if "tests" not in path.parts
+    path for path in (Path(__file__).parents[4] / "examples" / "flows").rglob("*.yaml") if path.parent.name != "tests"
 )
 GOOD: dict[str, Any] = {
     "id": "a",
