@@ -299,7 +299,7 @@ class Worker:
             if timer is not None:
                 timer.cancel()
         if claim.timed_out:
-            message = f"the task ran longer than its timeout of {context.deadline_s:g} s"
+            message = f"Timeout: the task ran longer than {context.deadline_s:g} s"
             context.log("ERROR", message)
             return replace(outcome, state=State.FAILED, error=message, failure_reason="TIMEOUT")
         if outcome.failure_reason in _LOST and not claim.cancelled.is_set():

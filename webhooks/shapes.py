@@ -83,7 +83,7 @@ def light_execution_json(execution: Execution) -> dict[str, Any]:
         "trigger": execution.trigger.as_json() if execution.trigger else None,
         "scheduleDate": instant(execution.schedule_date),
         "metadata": {
-            "originalCreatedDate": instant(execution.created_at),
+            "originalCreatedDate": instant(execution.original_created_at),
             "attemptNumber": execution.attempt_number,
         },
         "breakpoints": [{"id": item} for item in execution.breakpoints],

@@ -42,9 +42,18 @@ class BurstActions:
         self.outputs = OutputsView(tree, load_outputs)
         self.shared = shared_variables(host, tree.execution)
         self._start_subflow = start_subflow
-        self._services = host.expression_services(tree.flow, tree.execution)
+        self._services = self._seeing_host().expression_services(tree.flow, tree.execution)
         self._collecting: Host | None = None
         self._deadline = host.monotonic() + BUDGET_S
+
+    def _seeing_host(self) -> Host:
+        """Return the host as the expressions of this burst see it: with what is decided and not committed yet."""
+        tree, stored = self.tree, self.host.error_logs_of
+        return replace(
+            self.host,
+            runs_of=lambda _id: [node.row for node in tree.nodes.values()],
+            error_logs_of=lambda id_: [*stored(id_), *(entry for entry in tree.logs if entry.level == "ERROR")],
+        )
 
     def new_id(self) -> str:
         """Return a fresh id."""
@@ -69,6 +78,10 @@ class BurstActions:
     def render(self, node: Node, template: Any) -> str:
         """Render a template as the task of `node` sees it."""
         return render(template, self.scope(node)) if isinstance(template, str) else str(template)
+
+    def render_root(self, template: str) -> str:
+        """Render a template as the execution itself sees it."""
+        return render(template, self.scope(None))
 
     def render_typed(self, node: Node | None, template: str) -> Any:
         """Render a template to its native value."""
@@ -101,7 +114,7 @@ class BurstActions:
     def _collecting_host(self) -> Host:
         """Return the host with logs and metrics kept until the commit: a burst that loses its commit leaves none."""
         if self._collecting is None:
-            self._collecting = replace(self.host, log=self.tree.logs.append, metric=self.tree.metrics.append)
+            self._collecting = replace(self._seeing_host(), log=self.tree.logs.append, metric=self.tree.metrics.append)
         return self._collecting
 
     def start_subflow(self, node: Node) -> Execution:

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.errors import MainstemError
 from runner.executions.flowables import Actions
-from runner.executions.models import Attempt, Histories, TaskRun
+from runner.executions.models import ORIGINAL, Attempt, Histories, TaskRun
 from runner.executions.retries import next_try
 from runner.executions.tree import Node, Tree
 from runner.flows.models import TaskKind
@@ -131,10 +131,8 @@ def _retry_as_new_execution(tree: Tree, node: Node, actions: Actions) -> bool:
     execution = tree.execution
     if retry is None:
         return False
-    started = execution.started_at or execution.created_at
-    at = next_try(
-        retry, execution.attempt_number, first_started=started, ended=actions.now, fraction=actions.fraction()
-    )
+    first = execution.original_created_at
+    at = next_try(retry, execution.attempt_number, first_started=first, ended=actions.now, fraction=actions.fraction())
     if at is None:
         return False
     for open_node in [node, *node.ancestors()]:
@@ -156,6 +154,7 @@ def _retry_as_new_execution(tree: Tree, node: Node, actions: Actions) -> bool:
             attempt_number=execution.attempt_number + 1,
             original_id=execution.original_id or execution.id,
             due_at=at,
+            memory={ORIGINAL: first.isoformat()},
         )
     )
     return True

@@ -7,7 +7,7 @@ next task only when its previous one has ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from runner.errors import FlowError
 from runner.executions.models import Execution
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
+from runner.expressions.values import to_text
 from runner.flows.models import Task, Tasks
 from runner.plugin import Outcome
 from runner.states import State
@@ -51,6 +52,9 @@ class Actions(Protocol):
 
     def render(self, node: Node, template: Any) -> str:
         """Render a template as the task of `node` sees it."""
+
+    def render_root(self, template: str) -> str:
+        """Render a template as the execution itself sees it."""
 
     def render_deep(self, node: Node, value: Any) -> Any:
         """Render all strings inside a value."""
@@ -163,8 +167,17 @@ def loop_values(node: Node, actions: Actions, declared: Any) -> list[str]:
         raise FlowError("loop.values.invalid", f"the values of a loop must be an array, got {type(values).__name__}")
     nulls = sum(value is None for value in values)
     if nulls:
-        raise FlowError("loop.values.invalid", f"Found '{nulls}' null values on Each, with values={_as_text(values)}")
+        raise FlowError("loop.values.invalid", f"Found '{nulls}' null values on Each, with values={_java_text(values)}")
     return list(dict.fromkeys(_as_text(value) for value in values))
+
+
+def _java_text(value: Any) -> str:
+    """Return what Java prints for a value, which is what the message has always shown."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}={_java_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_java_text, value)) + "]"
+    return "null" if value is None else to_text(value)
 
 
 def _as_text(value: Any) -> str:
@@ -187,6 +200,9 @@ def _open_pause(node: Node, actions: Actions) -> Opened:
 def _open_sleep(node: Node, actions: Actions) -> Opened:
     assert isinstance(node.task, Sleep)
     length = duration_of(node, actions, node.task.duration) or timedelta(0)
+    limit = duration_of(node, actions, node.task.timeout)
+    if limit is not None and limit < length:
+        return Opened(memory={"atEnd": "TIMEOUT", "timeout": limit.total_seconds()}, due_at=actions.now + limit)
     return Opened(memory={"atEnd": "RESUME"}, due_at=actions.now + length)
 
 

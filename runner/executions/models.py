@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from runner.states import State
 
+ORIGINAL = "originalCreatedDate"
+"""The key of `Execution.memory` for the time at which the first of a series was created."""
 Histories = tuple[tuple[State, datetime], ...]
 ACTOR = "system.username"
 """The label of an execution that names who started it by the API."""
@@ -32,7 +34,8 @@ class Execution:
 
     `version` counts commits of the engine; every change names the version it was decided on. `variables` holds what
     `SetVariables` changed, over the flow's own. `parent_task_run_id` is set for subflows: the run that waits for this
-    execution. `due_at` is the schedule date of an execution that has not started yet.
+    execution. `due_at` is the schedule date of an execution that has not started yet, later the end of its time limit.
+    `memory` is what has been decided once: the promise that was broken, when the first of a series was created.
     """
 
     id: str
@@ -63,6 +66,13 @@ class Execution:
     ended_at: datetime | None = None
     histories: Histories = ()
     breakpoints: tuple[str, ...] = ()
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def original_created_at(self) -> datetime:
+        """Return when the first execution of a series of retries or replays was created."""
+        text = self.memory.get(ORIGINAL)
+        return datetime.fromisoformat(text) if text else self.created_at
 
     def enter(self, state: State, at: datetime) -> Self:
         """Return this execution in `state`, its history extended; the same state twice is ignored."""

@@ -14,7 +14,7 @@ from typing import Any
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.executions.creation import NewExecution
 from runner.executions.engine import Engine, commit_of
-from runner.executions.models import OUTBOX_ADVANCE, Attempt, Commit, Execution, HistoryRow, Loaded, OutboxRow
+from runner.executions.models import ORIGINAL, OUTBOX_ADVANCE, Attempt, Commit, Execution, HistoryRow, Loaded, OutboxRow
 from runner.executions.restarting import REPLAY_LABEL, copied, mark, replay, restart
 from runner.executions.tree import Tree
 from runner.states import State
@@ -221,6 +221,7 @@ class Reruns:
             original_id=execution.original_id or execution.id,
             parent_id=execution.id,
             parent_task_run_id=None,
+            memory={ORIGINAL: execution.original_created_at.isoformat()},
             due_at=None,
             started_at=None,
             ended_at=None,

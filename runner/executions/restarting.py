@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.errors import InvalidError
 from runner.executions.ending import attempt_of
-from runner.executions.models import Attempt, Execution, TaskRun
+from runner.executions.models import ORIGINAL, Attempt, Execution, TaskRun
 from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, Node, Tree
 from runner.flows.models import TaskKind
 from runner.states import State
@@ -241,6 +241,12 @@ def _restarted(tree: Tree, now: datetime, label: str | None) -> None:
     execution = tree.execution
     labels = {**execution.labels, label: "true"} if label else execution.labels
     fresh: Execution = replace(
-        execution, labels=labels, outputs={}, error=None, due_at=None, attempt_number=execution.attempt_number + 1
+        execution,
+        labels=labels,
+        outputs={},
+        error=None,
+        due_at=None,
+        attempt_number=execution.attempt_number + 1,
+        memory={key: value for key, value in execution.memory.items() if key == ORIGINAL},
     )
     tree.set_execution(fresh.enter(State.RESTARTED, now))

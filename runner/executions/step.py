@@ -14,6 +14,7 @@ from datetime import datetime
 from runner.executions.ending import end_attempt, finish, is_written_by_job, needs_worker
 from runner.executions.flowables import Actions
 from runner.executions.settling import is_waiting_leaf, settle_all
+from runner.executions.slas import keep_promises
 from runner.executions.starting import dispatch
 from runner.executions.tree import Node, Tree
 from runner.states import State
@@ -30,6 +31,8 @@ def step(tree: Tree, actions: Actions) -> None:
     _start(tree, actions)
     _mark_open(tree)
     settle_all(tree, actions)
+    if keep_promises(tree, actions):
+        settle_all(tree, actions)
     _refresh_state(tree, actions.now)
 
 
@@ -60,7 +63,11 @@ def _fire_timers(tree: Tree, actions: Actions) -> bool:
 
 def _end_wait(tree: Tree, node: Node, actions: Actions) -> None:
     run, at_end = node.row, node.row.memory.get("atEnd", "RESUME")
-    if at_end == "FAIL":
+    if at_end == "TIMEOUT":
+        message = f"Timeout: the task ran longer than {node.row.memory['timeout']:g} s"
+        tree.log("ERROR", message, actions.now, node)
+        finish(tree, node, actions, State.FAILED, message)
+    elif at_end == "FAIL":
         finish(tree, node, actions, State.FAILED, "the pause reached its time limit")
     elif at_end == "CANCEL":
         finish(tree, node, actions, State.CANCELLED, "the pause reached its time limit")

@@ -73,6 +73,7 @@ executions: Final = _table(
     moment("ended_at", null=True),
     histories(),
     series("breakpoints"),
+    structure("memory"),
     text("trigger_execution_id", null=True),  # trigger.variables.executionId, to be searched by
     keys=("id",),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.executions.models import Loaded
 from runner.executions.retries import next_try, wait_before
 from runner.flows.models import Retry
 from runner.states import State
@@ -210,3 +211,17 @@ def test_a_retried_execution_runs_nothing_after_its_end(play: Start) -> None:
     ended = play(flaky("", on_flow=f"{NEW}\nafterExecution: [{{id: x, type: core.debug.Return}}]")).fail("a")
 
     assert (ended.state, ended.started) == (State.RETRIED, ["a"])
+
+
+def test_the_duration_of_retries_in_new_executions_counts_from_the_first_of_them(play: Start) -> None:
+    retry = "{type: constant, interval: PT10S, maxDuration: PT25S, behavior: CREATE_NEW_EXECUTION}"
+    source = f"retry: {retry}\ntasks: [{{id: a, type: core.execution.Fail}}]"
+    it = play(source)
+    states = [it.state]
+
+    while it.children:
+        child = it.children[-1]
+        it = type(it)(it.index, it.host, Loaded(child, ()), now=child.due_at or NOW).advance()
+        states.append(it.state)
+
+    assert states == [State.RETRIED, State.RETRIED, State.FAILED]

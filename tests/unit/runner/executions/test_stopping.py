@@ -216,3 +216,20 @@ def test_a_paused_execution_can_be_killed(play: Start) -> None:
 
     assert running.kill().states == ["a KILLED"]
     assert running.state is State.KILLED
+
+
+def test_a_sleep_longer_than_its_timeout_fails_when_that_is_over(play: Start) -> None:
+    it = play("tasks: [{id: s, type: core.flow.Sleep, duration: PT1H, timeout: PT0.5S}]").wait(1)
+
+    assert (it.state, it.run("s").error) == (State.FAILED, "Timeout: the task ran longer than 0.5 s")
+    assert ("ERROR", "Timeout: the task ran longer than 0.5 s") in it.messages
+
+
+def test_an_errors_branch_sees_the_errors_of_the_same_burst(play: Start) -> None:
+    template = "{% for entry in errorLogs() %}{{ entry.taskId }}: {{ entry.message }}{% endfor %}"
+    it = play(
+        f"tasks: [{{id: a, type: core.execution.Fail, errorMessage: no stock}}]\n"
+        f"errors: [{{id: e, type: core.debug.Return, format: '{template}'}}]"
+    )
+
+    assert it.output("e") == {"value": "a: no stock"}
