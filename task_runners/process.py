@@ -41,7 +41,7 @@ from task_runners.base import (
 from task_runners.files import give_to
 from task_runners.supervisor import Body, BodyEnd, Supervisor, shared_supervisor
 
-__all__ = ["Process", "body_environment"]
+__all__ = ["Process", "body_environment", "outer_path"]
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -178,7 +178,7 @@ def body_environment(spec: TaskSpec, workdir: WorkDir, outer: Mapping[str, str])
     WORKING_DIR does not give way.
     """
     env = {name: outer[name] for name in _INHERITED if name in outer}
-    env["PATH"] = _foreign_path(env.get("PATH") or _DEFAULT_PATH, outer.get("VIRTUAL_ENV"))
+    env["PATH"] = outer_path(outer)
     env.setdefault("LANG", "C.UTF-8")
     env["HOME"] = str(workdir.private / "home")
     env["TMPDIR"] = str(workdir.private / "tmp")
@@ -187,6 +187,11 @@ def body_environment(spec: TaskSpec, workdir: WorkDir, outer: Mapping[str, str])
     if spec.task_marker is not None:
         env["MAINSTEM_TASKRUN"] = spec.task_marker
     return env
+
+
+def outer_path(outer: Mapping[str, str]) -> str:
+    """Return the PATH of local bodies: that of `outer` without the virtual environment of this program."""
+    return _foreign_path(outer.get("PATH") or _DEFAULT_PATH, outer.get("VIRTUAL_ENV"))
 
 
 def _foreign_path(path: str, virtual_env: str | None) -> str:

@@ -25,7 +25,7 @@ from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.service import Service
 from task_runners.supervisor import Supervisor
 
-__all__ = ["EmbeddedValkey", "valkey_binary"]
+__all__ = ["EmbeddedValkey", "socket_path_of", "valkey_binary"]
 
 _SOCKET_PATH_BYTES = 100  # sun_path has 108
 _READY_S = 15.0
@@ -50,6 +50,15 @@ def valkey_binary() -> Path:
     )
 
 
+def socket_path_of(home: Path, runtime_dir: Path | None = None) -> Path:
+    """Return where the Valkey of a home listens: in it, or in a folder of its own when that path is too long."""
+    path = home.resolve() / "valkey.sock"
+    if len(os.fsencode(path)) < _SOCKET_PATH_BYTES:
+        return path
+    name = f"mainstem-{hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]}"
+    return (runtime_dir or Path(tempfile.gettempdir())) / name / "valkey.sock"
+
+
 class EmbeddedValkey:
     """One Valkey for one home. Only whoever holds the home's lock may make it."""
 
@@ -59,7 +68,7 @@ class EmbeddedValkey:
         self._runtime_dir = runtime_dir
         self._password = secrets.token_urlsafe(32)
         self._service: Service | None = None
-        self.socket_path = self._socket_path()
+        self.socket_path = socket_path_of(self._home, runtime_dir)
 
     @property
     def url(self) -> str:
@@ -132,13 +141,6 @@ class EmbeddedValkey:
                 if program == binary and ours.search((entry / "cmdline").read_bytes()):
                     return _ended(int(entry.name))
         return None
-
-    def _socket_path(self) -> Path:
-        path = self._home / "valkey.sock"
-        if len(os.fsencode(path)) < _SOCKET_PATH_BYTES:
-            return path
-        name = f"mainstem-{hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]}"
-        return (self._runtime_dir or Path(tempfile.gettempdir())) / name / "valkey.sock"
 
     def _command(self) -> list[str]:
         conf = self._home / "valkey.conf"

@@ -1,0 +1,136 @@
+"""Single checks of the doctor, each on real parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from runner.executions.models import Execution
+from runner.settings import EnvironmentSettings, RepositorySettings, Settings
+from runner.states import State
+from runner.store import Store
+from sync.origins import Origins
+from webhooks.checkup.finding import Patient, Weight
+from webhooks.checkup.machine import check_clock
+from webhooks.checkup.repositories import check_repositories
+from webhooks.checkup.runners import Needs, check_bodies, check_docker, check_process
+
+BAD_REPOSITORY = RepositorySettings(name="far", url="http://127.0.0.1:1/flows.git")
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Patient]:
+    settings = Settings(home=tmp_path)
+    store = Store.open(settings.database_url)
+    yield Patient(settings, {"PATH": "/usr/bin:/bin"}, store=store)
+    store.close()
+
+
+def with_repositories(patient: Patient, **more: object) -> Patient:
+    environments = (
+        EnvironmentSettings(name="default", repository="hosted"),
+        EnvironmentSettings(name="other", repository="far", namespaces=("far",)),
+    )
+    changed = {"repositories": (BAD_REPOSITORY,), "environments": environments, **more}
+    settings = patient.settings.model_copy(update=changed)
+    assert patient.store is not None
+    Origins(patient.store, settings, patient.home).declare()
+    return Patient(settings, patient.environment, store=patient.store)
+
+
+def test_a_repository_that_cannot_be_reached_is_an_error(patient: Patient) -> None:
+    found = list(check_repositories(with_repositories(patient)))
+
+    assert [finding.weight for finding in found] == [Weight.OK, Weight.ERROR, Weight.WARNING]
+    assert found[0].message == "hosted: main is empty, nothing has been pushed yet"
+    assert found[1].message.startswith("far/other: ")
+
+
+@pytest.mark.parametrize(("runner", "expected"), [("process", 1), ("docker", 0)])
+def test_owners_that_share_a_process_runner_are_named(patient: Patient, runner: str, expected: int) -> None:
+    found = check_repositories(with_repositories(patient, default_task_runner=runner))
+
+    assert len([finding for finding in found if finding.subject == "isolation"]) == expected
+
+
+def test_a_commit_that_is_not_active_yet_is_named(patient: Patient) -> None:
+    with_repositories(patient)
+    assert patient.store is not None
+    origins = Origins(patient.store, patient.settings, patient.home)
+    repository = origins.get("hosted").repository
+    raw = repository.raw
+    from dulwich.objects import Tree
+
+    tree = Tree()
+    raw.object_store.add_object(tree)
+    commit = raw.get_worktree().commit(message=b"one", tree=tree.id, author=b"A <a@b.c>", committer=b"A <a@b.c>")
+    raw.refs[b"refs/heads/main"] = commit  # type: ignore[index]  # dulwich's own types for refs
+    origins.close()
+
+    found = next(iter(check_repositories(patient)))
+
+    assert found.weight is Weight.WARNING
+    assert found.message == f"hosted: main at {commit.decode()[:7]}, active is nothing"
+
+
+def test_a_program_behind_a_closed_folder_keeps_bodies_of_others_out(patient: Patient, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "sh").write_text("#!/bin/true\n")
+    (closed / "sh").chmod(0o755)
+    own = Patient(patient.settings, {"PATH": f"{closed}:/usr/bin:/bin"}, uid=None)
+    others = Patient(patient.settings, {"PATH": f"{closed}:/usr/bin:/bin"}, uid=200_000)
+    needs = Needs()
+    needs.programs["sh"].add("company.team.plain")
+
+    fine, refused = list(check_process(own, needs)), list(check_process(others, needs))
+
+    assert fine[-1].weight is Weight.OK
+    assert "sh" in fine[-1].message
+    assert refused[0].weight is Weight.ERROR
+    assert f"{closed}/sh may not be executed by bodies (uid 200000)" in refused[0].message
+    assert "1 flow needs it" in refused[0].message
+
+
+def test_images_that_are_not_there_are_named(patient: Patient, optional: Callable[[str, str], NoReturn]) -> None:
+    needs = Needs()
+    needs.runners["scripts.runner.docker.Docker"] = 1
+    needs.images["company/never-made:1"].add("company.team.plain")
+
+    found = list(check_docker(Patient(patient.settings, os.environ), needs))
+    if "daemon does not answer" in found[0].message:
+        optional("docker", found[0].message)
+
+    assert [finding.weight for finding in found] == [Weight.OK, Weight.WARNING]
+    assert found[1].message == "docker: the image company/never-made:1 is not there, and 1 flow names it"
+
+
+def test_bodies_of_the_same_user_can_read_the_home_and_those_of_others_must_not(patient: Patient) -> None:
+    patient.home.chmod(0o755)
+    opened = check_bodies(Patient(patient.settings, {}, uid=200_000))
+    patient.home.chmod(0o700)
+    closed = check_bodies(Patient(patient.settings, {}, uid=200_000))
+
+    same = check_bodies(Patient(patient.settings, {}, uid=None))
+
+    assert [opened.weight, closed.weight, same.weight] == [Weight.ERROR, Weight.OK, Weight.WARNING]
+    assert "secrets.yaml" in same.message
+
+
+def test_a_clock_that_went_back_is_an_error(patient: Patient) -> None:
+    before = check_clock(patient)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    execution = Execution("e", "company.team", "plain", 1, State.CREATED, later)
+    assert patient.store is not None
+    patient.store.write(lambda db: db.executions.insert(execution))
+
+    found = check_clock(patient)
+
+    assert before.weight is Weight.OK
+    assert found.weight is Weight.ERROR
+    assert "but an execution was created at" in found.message

@@ -1,0 +1,1 @@
+"""What `mainstem doctor` looks at, one subject per file; each check returns findings and changes nothing."""

@@ -1,0 +1,81 @@
+"""The repositories: that they can be reached, and that what is active is what their refs name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runner.errors import MainstemError
+from webhooks.checkup.finding import Finding, Patient, error, warning
+
+if TYPE_CHECKING:
+    from runner.store.records import Environment
+    from sync.origins import Origins
+
+
+def check_repositories(patient: Patient) -> Iterator[Finding]:
+    """Yield a finding for each environment, and one for owners that share a process runner."""
+    from sync.origins import Origins
+
+    store = patient.store
+    if store is None:
+        return
+    environments: list[Environment] = store.read(lambda db: db.environments.all())
+    origins = Origins(store, patient.settings, patient.home)
+    try:
+        for environment in environments:
+            yield _environment(environment, origins)
+    finally:
+        origins.close()
+    if not environments:
+        yield warning("repository", "no environment is declared yet", "`mainstem up` declares the hosted repository")
+    yield from check_sharing(patient, environments)
+
+
+def _environment(environment: Environment, origins: Origins) -> Finding:
+    name = environment.repository if environment.name == "default" else f"{environment.repository}/{environment.name}"
+    ref = environment.ref.removeprefix("refs/heads/")
+    try:
+        head = origins.get(environment.repository).heads([environment.ref]).get(environment.ref)
+    except MainstemError as problem:
+        advice = problem.hint or "check its address and credentials; what is active stays active meanwhile"
+        return error("repository", f"{name}: {problem.message}", advice)
+    if environment.state == "HELD" and environment.held:
+        advice = (
+            f"look at it: mainstem sync status; accept it: mainstem sync run --allow-deletes {environment.held[:7]}"
+        )
+        return warning("repository", f"{name}: {ref} at {environment.held[:7]} is held: {environment.message}", advice)
+    if head is None:
+        advice = "push the flows to it, or name another ref in mainstem.yaml"
+        return _empty(environment, name, ref) or error("repository", f"{name}: there is no {ref}", advice)
+    if environment.state == "DEGRADED":
+        message = f"{name}: {ref} at {head[:7]} is not valid, {(environment.active or 'nothing')[:7]} stays active"
+        return warning("repository", message, "see the problems: mainstem sync history")
+    if head != environment.active:
+        message = f"{name}: {ref} at {head[:7]}, active is {(environment.active or 'nothing')[:7]}"
+        return warning("repository", message, "mainstem sync run")
+    return Finding("repository", f"{name}: {ref} at {head[:7]}, in sync")
+
+
+def _empty(environment: Environment, name: str, ref: str) -> Finding | None:
+    if environment.active is None:
+        return Finding("repository", f"{name}: {ref} is empty, nothing has been pushed yet")
+    return None
+
+
+def check_sharing(patient: Patient, environments: list[Environment]) -> Iterator[Finding]:
+    """Yield a warning when flows of several repositories run their bodies under one process runner."""
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    for environment in environments:
+        owners[environment.repository].append(environment.name)
+    if len(owners) < 2 or patient.settings.default_task_runner != "process":
+        return
+    names = ", ".join(sorted(owners))
+    accepted = " (accepted: processRunner.shared)" if patient.settings.process_runner.shared else ""
+    yield warning(
+        "isolation",
+        f"bodies of flows of {len(owners)} repositories ({names}) "
+        f"run on the process runner, which isolates failures, not people{accepted}",
+        "give them the Docker runner by pluginDefaults, or one repository for people who trust each other",
+    )
