@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from runner.cli.client import Client, options, resolve
+from runner.cli.table import moment
 from runner.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def status(client: Client, *, as_json: bool) -> int:
                 (row["held"] or "-")[:7],
                 row["repository"],
                 row["ref"].removeprefix("refs/heads/"),
-                row["checkedAt"] or "-",
+                moment(row["checkedAt"]),
             )
             for row in rows
         ]
@@ -200,7 +201,7 @@ def history(client: Client, environment: str, count: int, *, as_json: bool) -> N
     heads = ("AT", "COMMIT", "RESULT", "CHANGES", "ACTOR", "MESSAGE")
     cells = [
         (
-            row["at"],
+            moment(row["at"]),
             row["commit"][:7],
             row["result"],
             str(len(row["changes"])),
@@ -233,7 +234,7 @@ def deliveries(client: Client, repository: str | None, result: str | None, count
 def _delivery_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(row["id"]),
-        row["receivedAt"],
+        moment(row["receivedAt"]),
         row["result"],
         row["repository"],
         row["event"] or "-",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -85,7 +86,11 @@ class Ending:
     def _outputs(self) -> str:
         from runner.reports.text import cut
 
-        shown = (f"{name}={safe(cut(str(value), _MOST_OUTPUT))}" for name, value in self.execution.outputs.items())
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            for name, value in self.execution.outputs.items()
+        }
+        shown = (f"{name}={safe(cut(text, _MOST_OUTPUT))}" for name, text in texts.items())
         return f"   outputs: {' '.join(shown)}" if self.execution.outputs else ""
 
     def _failure(self) -> Iterator[str]:

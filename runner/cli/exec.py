@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any, Final
 import click
 
 from runner.cli.client import Client, options
-from runner.cli.table import safe, show_json, show_rows
+from runner.cli.table import moment, safe, show_json, show_rows
 from runner.errors import InvalidError
 
 _FAILED: Final = frozenset({"FAILED", "KILLED", "CANCELLED"})
@@ -136,6 +137,23 @@ def logs(
     return _exit_code(execution)
 
 
+@command.command("download")
+@click.argument("execution_id", metavar="ID")
+@click.option("-d", "--directory", type=click.Path(file_okay=False, path_type=Path), default=".", help="Where to (.).")
+@options
+def download(client: Client, execution_id: str, *, directory: Path) -> None:
+    """Save the output files of an execution as TASK/NAME, in a loop TASK/VALUE/NAME, and print their paths."""
+    from runner.cli.files import placed
+
+    runs = client.get(f"/executions/{execution_id}").get("taskRunList", ())
+    outputs = ((run["taskId"], run.get("value"), run.get("outputs") or {}) for run in runs)
+    for relative, uri in placed(outputs).items():
+        target = directory / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        client.download(f"/executions/{execution_id}/file", target, params={"path": uri})
+        click.echo(target)
+
+
 def _acting(name: str, method: str, summary: str) -> None:
     @click.argument("execution_id", metavar="ID")
     @click.option("--json", "as_json", is_flag=True, help="Print the execution as JSON.")
@@ -241,8 +259,6 @@ def _show_log(
 
 def _show_line(line: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        import json
-
         click.echo(json.dumps(line, ensure_ascii=False))
         return
     clock = str(line["timestamp"])[11:23]
@@ -263,7 +279,7 @@ def _row(execution: Mapping[str, Any]) -> dict[str, Any]:
         "namespace": execution["namespace"],
         "flow": execution["flowId"],
         "revision": execution["flowRevision"],
-        "started": str(execution["state"]["startDate"])[:19].replace("T", " "),
+        "started": moment(execution["state"]["startDate"]),
         "duration": _took(execution["state"]),
     }
 
@@ -280,7 +296,8 @@ def _show(execution: Mapping[str, Any], *, as_json: bool) -> None:
         error = f"  {run['error']}" if run.get("error") else ""
         click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {_took(run['state'])}{error}"))
     for key, value in (execution.get("outputs") or {}).items():
-        click.echo(safe(f"  {key} = {value}"))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        click.echo(safe(f"  {key} = {text}"))
     if execution["state"]["current"] in _FAILED:
         click.echo(f"  its log: mainstem exec logs {execution['id']}")
 

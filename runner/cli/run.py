@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 @click.option("--resume", "resumes", is_flag=True, help="Go on at every Pause without asking.")
 @click.option("--timeout", type=float, default=3600.0, show_default=True, metavar="SECONDS", help="Give up after this.")
 @click.option("--runner", "task_runner", help="Default task runner (process).")
+@click.option(
+    "--files",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save output files in this folder, as TASK/NAME.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the execution as the API shows it.")
 @click.option("--url", help="With --from-execution ID: address of the server (MAINSTEM_URL).")
 @click.option("--token", help="With --from-execution ID: token of the server (MAINSTEM_TOKEN).")
@@ -205,6 +211,8 @@ class _Run:
             from runner.cli.tree import open_console
 
             ending.show(open_console())
+        if self.options["directory"] is not None:
+            self._save_files(local, ending, self.options["directory"])
         if end is End.TIMEOUT:
             click.echo(f"the run had not ended after {timeout:g} s and was stopped", err=True)
         if end is not End.ITSELF:
@@ -214,6 +222,17 @@ class _Run:
         if self._keep(local, ending, flow, paths):
             click.echo(ending.repeat_line(flow), err=self.options["as_json"])
         return 1
+
+    def _save_files(self, local: LocalEngine, ending: Ending, directory: Path) -> None:
+        from runner.cli.files import placed
+
+        outputs = ((run.task_id, run.value, ending.outputs.get(run.id) or {}) for run in ending.runs)
+        for relative, uri in placed(outputs).items():
+            target = directory / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with local.engine.host.storage.open(uri) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            click.echo(target, err=self.options["as_json"])
 
     def _shown(self, local: LocalEngine, waiting: Waiting) -> Any:
         from runner.cli.tree import LiveTree, open_console

@@ -30,6 +30,11 @@ def show_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None
         click.echo("  ".join(cells).rstrip())
 
 
+def moment(text: str | None) -> str:
+    """Return a time of the API (UTC, ISO 8601) to the second, as people read it; `-` for none."""
+    return f"{text[:10]} {text[11:19]}Z" if text else "-"
+
+
 def safe(text: str) -> str:
     """Return text of others without control characters, which could write anywhere on a terminal."""
     return "".join(char if char in "\t\n" or unicodedata.category(char)[0] != "C" else "\ufffd" for char in text)

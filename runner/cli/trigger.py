@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.cli.client import Client, options, resolve
+from runner.cli.table import moment
 from runner.errors import FlowError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def list_triggers(client: Client, namespace: str | None, *, as_json: bool) -> No
         (
             f"{row['namespace']}.{row['flowId']}/{row['triggerId']}",
             row.get("kind") or "",
-            row.get("nextEvaluationDate") or "-",
-            row.get("lastTriggeredDate") or "-",
+            moment(row.get("nextEvaluationDate")),
+            moment(row.get("lastTriggeredDate")),
             "off" if row.get("disabled") else "on",
         )
         for row in rows

@@ -90,10 +90,7 @@ def _command_fault(text: str) -> str | None:
             if part.partition("=")[0] not in _options(command, context):
                 return f"`{text}`: {command.name or 'mainstem'} has no option {part}"
         elif isinstance(command, click.Group) and re.fullmatch(r"[a-z][a-z-]*", part):
-            try:
-                found = command.get_command(context, part)
-            except ModuleNotFoundError:
-                return None
+            found = command.get_command(context, part)
             if found is None:
                 return f"`{text}`: there is no command {part}"
             command = found

@@ -33,12 +33,23 @@ tasks:
   - {id: gate, type: core.flow.Pause}
   - {id: last, type: core.log.Log, message: gone on}
 """
+WRITES = """id: writes
+namespace: company.shell
+tasks:
+  - id: each
+    type: core.flow.ForEach
+    values: [a, b]
+    tasks:
+      - {id: write, type: core.storage.Write, content: "of {{ taskrun.value }}", extension: .txt}
+outputs:
+  - {id: numbers, type: JSON, value: "[1, 2]"}
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def flows(server: Any) -> None:
     headers = {"authorization": f"Bearer {server.token}", "content-type": "application/x-yaml"}
-    for source in (HELLO, FAILS, WAITS):
+    for source in (HELLO, FAILS, WAITS, WRITES):
         answer = httpx.post(f"{server.url}/api/v1/main/flows", content=source, headers=headers, timeout=20)
         assert answer.status_code == 200, answer.text
 
@@ -89,6 +100,19 @@ def test_a_failed_run_names_its_log_and_a_followed_log_ends_with_the_state(serve
     assert followed.stderr.startswith(f"company.shell.fails  {execution_id}  FAILED  ")
 
 
+def test_the_files_of_an_execution_are_saved_by_task_and_value(server: Any, tmp_path: Path) -> None:
+    shown = server.mainstem("exec", "run", "company.shell.writes", "--wait").stdout
+    execution_id = shown.split()[1]
+
+    saved = server.mainstem("exec", "download", execution_id, "-d", str(tmp_path / "out"))
+
+    assert saved.returncode == 0, saved.stderr
+    paths = [Path(line) for line in saved.stdout.splitlines()]
+    assert [path.parent.relative_to(tmp_path / "out") for path in paths] == [Path("write/a"), Path("write/b")]
+    assert [path.read_text() for path in paths] == ["of a", "of b"]
+    assert "  numbers = [1, 2]\n" in shown
+
+
 def test_a_paused_execution_is_resumed_and_another_one_killed_and_deleted(server: Any) -> None:
     first, second = started(server, "company.shell.waits"), started(server, "company.shell/waits")
     wait_for(server, first, "PAUSED")
@@ -123,7 +147,7 @@ def test_flows_are_listed_and_printed_as_they_were_written(server: Any) -> None:
     source = server.mainstem("flows", "get", "company.shell.hello").stdout
     missing = server.mainstem("flows", "get", "company.shell.nothing")
 
-    assert names == ["company.shell.fails", "company.shell.hello", "company.shell.waits"]
+    assert names == ["company.shell.fails", "company.shell.hello", "company.shell.waits", "company.shell.writes"]
     assert source == HELLO
     assert missing.returncode == 3
 
