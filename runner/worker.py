@@ -11,7 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -51,6 +52,24 @@ class Claim:
     is_current: bool = True  # False once the claim is known to be over: nothing more may be written
     timed_out: bool = False
     given_up: str | None = None  # why the run is handed back once its body has ended
+    inner: Claim | None = None  # that of the task which a WorkingDirectory runs now
+
+    def cancel(self) -> None:
+        """Have the body end."""
+        self.cancelled.set()
+        if (inner := self.inner) is not None:
+            inner.cancelled.set()
+
+    @contextmanager
+    def inside(self) -> Iterator[Claim]:
+        """Give a claim for one task of a job: it ends with this one, and its own end leaves this one alone."""
+        self.inner = inner = Claim(self.run)
+        if self.cancelled.is_set():
+            inner.cancelled.set()
+        try:
+            yield inner
+        finally:
+            self.inner = None
 
 
 class Worker:
@@ -91,7 +110,7 @@ class Worker:
             if current.get(claim.run.id) != claim.run.epoch:
                 self._give_up(claim, "another worker has it")
             elif claim.run.id in killed:
-                claim.cancelled.set()
+                claim.cancel()
         self._return_unclaimed(owned)
 
     def _begin_anew(self) -> None:
@@ -168,7 +187,7 @@ class Worker:
         """Have a body ended; nothing of it counts any more, and its run is handed back when it is gone."""
         claim.is_current = False
         claim.given_up = claim.given_up or reason
-        claim.cancelled.set()
+        claim.cancel()
 
     def _release(self, run: TaskRun, reason: str) -> None:
         now = self.engine.host.clock()
@@ -181,7 +200,7 @@ class Worker:
             with self._lock:
                 claim = self._claims.get(task_run_id)
             if claim is not None:
-                claim.cancelled.set()
+                claim.cancel()
 
     # ---------------------------------------------------------------- work
 
@@ -210,7 +229,7 @@ class Worker:
         if loaded is None:
             return
         if loaded.execution.state is State.KILLING:
-            claim.cancelled.set()
+            claim.cancel()
         if claim.run.losses >= MAX_LOSSES and self._is_poison(claim.run):
             message = f"the worker was lost {claim.run.losses} times while it ran this task"
             self._record(claim, Outcome({}, State.FAILED, message, failure_reason="POISON"))
@@ -245,7 +264,7 @@ class Worker:
             return run_working_directory(self, claim, tree, node, actions)
         with self.context(claim, tree, node, actions) as context:
             try:
-                context.deadline_s = self._deadline(actions, node)
+                context.deadline_s = self.deadline(actions, node)
             except MainstemError as error:
                 context.log("ERROR", error.message)
                 return Outcome({}, State.FAILED, error.message)
@@ -314,14 +333,15 @@ class Worker:
 
         def expire() -> None:
             claim.timed_out = True
-            claim.cancelled.set()
+            claim.cancel()
 
         timer = threading.Timer(context.deadline_s, expire)
         timer.daemon = True
         timer.start()
         return timer
 
-    def _deadline(self, actions: BurstActions, node: Node) -> float | None:
+    def deadline(self, actions: BurstActions, node: Node) -> float | None:
+        """Return the seconds that an attempt of a run may take; None without a timeout. Raises `MainstemError`."""
         assert node.task is not None
         timeout = node.task.timeout
         if isinstance(timeout, str):

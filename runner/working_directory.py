@@ -105,10 +105,9 @@ class _Job:
             started = self._now()
             run = child.row.enter(State.RUNNING, started)
             child.run = replace(run, attempts=run.attempts + 1)
-            self._write(child.row, {}, attempts)
-            with self._context(child) as context:
-                context.deadline_s = None
-                outcome = self.worker.run_body(self.claim, child, context)
+            if not self._write(child.row, {}, attempts):
+                return child.row.enter(State.KILLED, started)
+            outcome = self._run_body(child)
             attempts.append(_attempt(child.row, outcome, started, self._now(), self.worker.id))
             again = self._retry_at(child, outcome)
             if again is None:
@@ -116,6 +115,16 @@ class _Job:
             child.run = child.row.enter(State.RETRYING, self._now())
             self._write(child.row, {}, attempts)
             self.claim.cancelled.wait(max((again - self._now()) / timedelta(seconds=1), 0.0))
+
+    def _run_body(self, child: Node) -> Outcome:
+        """Run the body of one task within its own timeout, which must not end the whole job."""
+        with self.claim.inside() as claim, self._context(child, claim) as context:
+            try:
+                context.deadline_s = self.worker.deadline(self.actions, child)
+            except MainstemError as error:
+                context.log("ERROR", error.message)
+                return Outcome({}, State.FAILED, error.message)
+            return self.worker.run_body(claim, child, context)
 
     def _retry_at(self, child: Node, outcome: Outcome) -> datetime | None:
         retry = self.tree.index.retry_of(child.task) if child.task else None
@@ -143,8 +152,10 @@ class _Job:
         self._write(child.row, outputs, attempts)
         return child.row
 
-    def _context(self, node: Node) -> TaskContext:
-        return self.worker.context(self.claim, self.tree, node, self.actions, work_dir_factory=lambda: self.path)
+    def _context(self, node: Node, claim: Claim | None = None) -> TaskContext:
+        return self.worker.context(
+            claim or self.claim, self.tree, node, self.actions, work_dir_factory=lambda: self.path
+        )
 
     def _now(self) -> datetime:
         return self.worker.engine.host.clock()
@@ -160,17 +171,24 @@ class _Job:
             self.tree.remove(node)
         self._commit(lambda _loaded, commit: replace(commit, removed_runs=removed))
 
-    def _write(self, run: TaskRun, outputs: Mapping[str, Any], attempts: Sequence[Attempt]) -> None:
+    def _write(self, run: TaskRun, outputs: Mapping[str, Any], attempts: Sequence[Attempt]) -> bool:
+        """Write a run of this job; False when it is new and the execution is being killed: it must not begin."""
         kept = {run.id: dict(outputs)} if outputs else {}
+        refused = False
 
-        def place(loaded: Loaded, commit: Commit) -> Commit:
+        def place(loaded: Loaded, commit: Commit) -> Commit | None:
+            nonlocal refused
             known = any(each.id == run.id for each in loaded.runs)
+            refused = not known and loaded.execution.state is State.KILLING
+            if refused:
+                return None
             commit = replace(commit, changed_runs=(run,)) if known else replace(commit, new_runs=(run,))
             return replace(commit, task_outputs=kept, attempts=tuple(attempts))
 
         self._commit(place)
+        return not refused
 
-    def _commit(self, place: Callable[[Loaded, Commit], Commit]) -> None:
+    def _commit(self, place: Callable[[Loaded, Commit], Commit | None]) -> None:
         run = self.node.row
 
         def decide(loaded: Loaded, _now: datetime) -> Commit | None:

@@ -29,6 +29,7 @@ from runner.executions.models import (
     LogEntry,
     OutboxRow,
 )
+from runner.executions.places import Places
 from runner.executions.ports import Doorbell
 from runner.executions.step import step
 from runner.executions.tree import Tree
@@ -50,10 +51,18 @@ class _Decided:
 
     admitted: Commit
     refused: Commit | None = None
-    limit: int = 0
+    places: Places | None = None
     logs: tuple[LogEntry, ...] = ()
     stop_runs: tuple[str, ...] = ()
     kills_children: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A decision that stands in the store, and who was rung for because it made room."""
+
+    commit: Commit
+    next_ones: Sequence[str] = ()
 
 
 class Advancer:
@@ -89,28 +98,23 @@ class Advancer:
     def _burst(self, execution_ids: list[str]) -> list[str]:
         """Advance each id once; return those whose commit lost."""
         loaded = self._store.read(lambda db: db.executions.load_many(execution_ids))
-        waiting: list[tuple[_Decided, Future[Commit | None]]] = []
+        waiting: list[tuple[_Decided, Future[_Written | None]]] = []
         idle: list[int] = []
-        ended: list[Execution] = []
         for each in loaded:
             try:
                 decided = self._decide(each)
             except StoreError as error:
                 _left(each.execution.id, error)
                 continue
-            if decided is not None:
+            if decided is None:
+                idle.extend(each.doorbells)
+            else:
                 waiting.append((decided, self._store.submit(partial(_write, decided))))
-                continue
-            idle.extend(each.doorbells)
-            if each.execution.state.is_terminal:
-                ended.append(each.execution)
-        answered = self._store.submit(lambda db: _answer(db, idle, self._places_after(ended))) if idle else None
-        lost = [execution_id for decided, future in waiting if (execution_id := self._finish(decided, future))]
-        if answered is not None and ended:
-            self._doorbell.ring_executions(answered.result())
-        return lost
+        if idle:
+            self._store.submit(lambda db: db.outbox.delete(idle))
+        return [execution_id for decided, future in waiting if (execution_id := self._finish(decided, future))]
 
-    def _finish(self, decided: _Decided, future: Future[Commit | None]) -> str | None:
+    def _finish(self, decided: _Decided, future: Future[_Written | None]) -> str | None:
         """Wait for a commit and do what follows it; return the execution when the commit lost against another one."""
         execution_id = decided.admitted.execution.id
         try:
@@ -123,19 +127,16 @@ class Advancer:
         self._after(decided, written)
         return None
 
-    def _places_after(self, ended: Sequence[Execution]) -> dict[tuple[str, str], int | None]:
-        """Return the limits of the flows whose executions have ended; None where the flow cannot be read any more."""
-        found: dict[tuple[str, str], int | None] = {}
-        for execution in ended:
-            key = (execution.namespace, execution.flow_id)
-            try:
-                limit = self._catalogue.index(*key, execution.flow_revision).flow.concurrency
-            except MainstemError:
-                found[key] = None
-            else:
-                if limit is not None:
-                    found[key] = limit.limit
-        return found
+    def places_of(self, execution: Execution) -> Places | None:
+        """Return the places of the flow of an execution; None when it has no limit."""
+        namespace, flow_id = execution.namespace, execution.flow_id
+        try:
+            flow = self._catalogue.index(namespace, flow_id, execution.flow_revision).flow
+        except StoreError:
+            raise
+        except MainstemError:
+            return Places(namespace, flow_id, None)
+        return Places(namespace, flow_id, flow.concurrency.limit) if flow.concurrency is not None else None
 
     def _decide(self, loaded: Loaded) -> _Decided | None:
         now = self._host.clock()
@@ -150,7 +151,10 @@ class Advancer:
             return self._without_flow(loaded, error.message, now)
         tree = Tree(index, loaded)
         try:
-            step(tree, BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow))
+            actions = BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow)
+            step(tree, actions)
+            if actions.fault is not None:
+                raise actions.fault
         except StoreError:
             raise
         except Exception as error:  # one execution that cannot be decided must not keep the others of its burst waiting
@@ -160,12 +164,12 @@ class Advancer:
             self._stop_bodies(execution.id, tree.stop_runs, kills_children=bool(tree.kill_children))
             return None
         limit = index.flow.concurrency
-        self._add_effects(tree, execution, limited=limit is not None)
+        self._add_effects(tree, execution)
         waits = limit is not None and execution.state in {State.CREATED, State.QUEUED}
         return _Decided(
             admitted=tree.commit(),
             refused=self._refusal(loaded, limit, now) if limit and waits else None,
-            limit=limit.limit if limit else 0,
+            places=self.places_of(execution),
             logs=tuple(tree.logs),
             stop_runs=tuple(tree.stop_runs),
             kills_children=bool(tree.kill_children),
@@ -174,11 +178,9 @@ class Advancer:
     def _outputs(self, execution_id: str) -> Mapping[str, dict[str, Any]]:
         return self._store.read(lambda db: db.executions.outputs(execution_id))
 
-    def _add_effects(self, tree: Tree, before: Execution, *, limited: bool) -> None:
-        """Add what must follow the commit: reports, waiting parents, flows that listen, who waits for this place."""
+    def _add_effects(self, tree: Tree, before: Execution) -> None:
+        """Add what must follow the commit: reports, waiting parents, flows that listen."""
         tree.outbox.extend(self.rows_after(before, tree.execution))
-        if limited and tree.execution.state.is_terminal and not before.state.is_terminal:
-            tree.outbox.append(OutboxRow(OUTBOX_ADVANCE, tree.execution.id))
         for child in tree.started_children:
             if child.state.is_terminal:  # refused by a check of its flow
                 tree.outbox.extend(self.rows_after(None, child))
@@ -219,20 +221,23 @@ class Advancer:
                 expected_version=execution.version,
                 changed_runs=tuple(replace(run.enter(State.FAILED, now), due_at=None) for run in open_runs),
                 history=history_between(execution, failed),
-                outbox=(*self.rows_after(execution, failed), OutboxRow(OUTBOX_ADVANCE, execution.id)),
+                outbox=tuple(self.rows_after(execution, failed)),
                 answered=loaded.doorbells,
             ),
+            places=self.places_of(execution),
             stop_runs=tuple(run.id for run in open_runs if run.state is State.RUNNING),
         )
 
-    def _after(self, decided: _Decided, written: Commit) -> None:
+    def _after(self, decided: _Decided, written: _Written) -> None:
         """Do what follows a durable commit. Whatever is lost here by a crash, the sweeper does later."""
-        execution = written.execution
-        if decided.logs and written is decided.admitted:
+        execution = written.commit.execution
+        if decided.logs and written.commit is decided.admitted:
             mask = self._host.masker.mask
             self._store.logs.append([replace(entry, message=mask(entry.message)) for entry in decided.logs])
         self._changes.publish(execution)
-        self._ring(written)
+        self._ring(written.commit)
+        if written.next_ones:
+            self._doorbell.ring_executions(written.next_ones)
         self._stop_bodies(execution.id, decided.stop_runs, kills_children=decided.kills_children)
 
     def _ring(self, written: Commit) -> None:
@@ -260,36 +265,17 @@ class Advancer:
             self._doorbell.kill_children(execution_id)
 
 
-def _write(decided: _Decided, db: Session) -> Commit | None:
+def _write(decided: _Decided, db: Session) -> _Written | None:
     """Write a decision, or its refusal when the flow is full; None when it is out of date."""
-    commit, execution = decided.admitted, decided.admitted.execution
-    if decided.refused is not None and not _has_place(db, execution, decided.limit):
+    commit, places = decided.admitted, decided.places
+    ends = places is not None and commit.execution.state.is_terminal
+    if places is not None and ends:
+        places.lock(db)
+    if places is not None and decided.refused is not None and not places.has_room_for(db, commit.execution.id):
         commit = decided.refused
-    return commit if db.executions.commit(commit) else None
-
-
-def _has_place(db: Session, execution: Execution, limit: int) -> bool:
-    """Return whether an execution may start: there is room, and nobody has waited longer for it."""
-    namespace, flow_id = execution.namespace, execution.flow_id
-    if not db.executions.admit(execution.id, namespace, flow_id, limit):
-        return False
-    room = limit - db.executions.running_count(namespace, flow_id)
-    queued = db.executions.queued(namespace, flow_id, room)
-    return not queued or execution.id in queued
-
-
-def _answer(db: Session, doorbells: Sequence[int], places: Mapping[tuple[str, str], int | None]) -> list[str]:
-    """Answer the doorbells of executions that need nothing, and ring for those that may take the places of ended ones.
-
-    A flow that cannot be read any more has no known limit: the first that waits is rung for, and finds out.
-    """
-    db.outbox.delete(doorbells)
-    next_ones = []
-    for (namespace, flow_id), limit in places.items():
-        room = 1 if limit is None else limit - db.executions.running_count(namespace, flow_id)
-        next_ones += db.executions.queued(namespace, flow_id, room)
-    db.outbox.add(OutboxRow(OUTBOX_ADVANCE, execution_id) for execution_id in next_ones)
-    return next_ones
+    if not db.executions.commit(commit):
+        return None
+    return _Written(commit, places.ring_next(db) if places is not None and ends else ())
 
 
 def _left(execution_id: str, error: StoreError) -> None:

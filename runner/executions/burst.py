@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from runner.context import TaskContext
-from runner.errors import MainstemError, TaskError
+from runner.errors import MainstemError, StoreError, TaskError
 from runner.executions.models import Execution
 from runner.executions.tree import Node, Tree
 from runner.executions.variables import LazyVariables, OutputsView, build_variables
@@ -44,6 +45,7 @@ class BurstActions:
         self._start_subflow = start_subflow
         self._services = self._seeing_host().expression_services(tree.flow, tree.execution)
         self._collecting: Host | None = None
+        self.fault: StoreError | None = None
         self._deadline = host.monotonic() + BUDGET_S
 
     def _seeing_host(self) -> Host:
@@ -54,6 +56,15 @@ class BurstActions:
             runs_of=lambda _id: [node.row for node in tree.nodes.values()],
             error_logs_of=lambda id_: [*stored(id_), *(entry for entry in tree.logs if entry.level == "ERROR")],
         )
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Keep the error of a store that is away: what was decided without its answer must not be committed."""
+        try:
+            yield
+        except StoreError as error:
+            self.fault = error
+            raise
 
     def new_id(self) -> str:
         """Return a fresh id."""
@@ -77,19 +88,25 @@ class BurstActions:
 
     def render(self, node: Node, template: Any) -> str:
         """Render a template as the task of `node` sees it."""
-        return render(template, self.scope(node)) if isinstance(template, str) else str(template)
+        if not isinstance(template, str):
+            return str(template)
+        with self._watched():
+            return render(template, self.scope(node))
 
     def render_root(self, template: str) -> str:
         """Render a template as the execution itself sees it."""
-        return render(template, self.scope(None))
+        with self._watched():
+            return render(template, self.scope(None))
 
     def render_typed(self, node: Node | None, template: str) -> Any:
         """Render a template to its native value."""
-        return render_typed(template, self.scope(node))
+        with self._watched():
+            return render_typed(template, self.scope(node))
 
     def render_deep(self, node: Node, value: Any) -> Any:
         """Render all strings inside a value."""
-        return render_deep(value, self.scope(node))
+        with self._watched():
+            return render_deep(value, self.scope(node))
 
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task. What it raises becomes a failed outcome: one task must not stop the execution."""
@@ -99,7 +116,8 @@ class BurstActions:
             self._collecting_host(), self.tree.flow, self.tree.execution, node.row, self.variables(node), task=task
         )
         try:
-            outcome = task.run(context)
+            with self._watched():
+                outcome = task.run(context)
         except TaskError as error:
             context.log("ERROR", error.message)
             return Outcome(error.outputs, State.FAILED, error.message)
@@ -119,7 +137,8 @@ class BurstActions:
 
     def start_subflow(self, node: Node) -> Execution:
         """Return the execution that a Subflow task creates."""
-        return self._start_subflow(self.tree, node, self)
+        with self._watched():
+            return self._start_subflow(self.tree, node, self)
 
     def listener_holds(self, number: int) -> bool:
         """Return whether the conditions of a listener hold for the ended execution."""
@@ -136,17 +155,19 @@ class BurstActions:
             labels=execution.labels,
             outputs=execution.outputs,
         )
-        return all_hold(self.tree.flow.listeners[number].conditions, context)
+        with self._watched():
+            return all_hold(self.tree.flow.listeners[number].conditions, context)
 
     def flow_outputs(self) -> dict[str, Any]:
         """Render and cast the flow's outputs."""
         scope = self.scope(None)
-        rendered = {
-            output.id: render_typed(output.value, scope)
-            if isinstance(output.value, str)
-            else render_deep(output.value, scope)
-            for output in self.tree.flow.outputs
-        }
+        with self._watched():
+            rendered = {
+                output.id: render_typed(output.value, scope)
+                if isinstance(output.value, str)
+                else render_deep(output.value, scope)
+                for output in self.tree.flow.outputs
+            }
         encryption = self.host.encryption
         return cast_outputs(self.tree.flow.outputs, rendered, encrypt=encryption.seal if encryption else None)
 

@@ -21,6 +21,7 @@ from runner.executions.changes import Changes
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.following import history_between
 from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow
+from runner.executions.places import Places
 from runner.executions.ports import Doorbell
 from runner.executions.subflows import subflow_request
 from runner.executions.tree import Node, Tree
@@ -300,17 +301,27 @@ class Engine:
             if commit is None:
                 return loaded.execution
             after = self.advancer.rows_after(loaded.execution, commit.execution)
-            if self._commit(replace(commit, outbox=(*commit.outbox, *after))):
+            ends = commit.execution.state.is_terminal and not loaded.execution.state.is_terminal
+            places = self.advancer.places_of(commit.execution) if ends else None
+            next_ones = self._commit(replace(commit, outbox=(*commit.outbox, *after)), places)
+            if next_ones is not None:
                 self.changes.publish(commit.execution)
-                if ring:
-                    self.doorbell.ring_executions([execution_id])
+                self.doorbell.ring_executions([execution_id, *next_ones] if ring else next_ones)
                 if after:
                     self.doorbell.ring_effects()
                 return commit.execution
         raise MainstemError("execution.busy", f"the execution {execution_id} changes too fast to be acted on")
 
-    def _commit(self, commit: Commit) -> bool:
-        return self.store.write(lambda db: db.executions.commit(commit))
+    def _commit(self, commit: Commit, places: Places | None) -> list[str] | None:
+        """Write a commit; return who may take the place that it frees, None when the commit is out of date."""
+
+        def write(db: Session) -> list[str] | None:
+            if places is None:
+                return [] if db.executions.commit(commit) else None
+            places.lock(db)
+            return places.ring_next(db) if db.executions.commit(commit) else None
+
+        return self.store.write(write)
 
 
 class _Deadline:

@@ -1,0 +1,1 @@
+"""The engine in a world that is made of one seed."""
