@@ -84,6 +84,24 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """What is told of an execution that ended, without its data, whose size knows few bounds."""
+
+    id: str
+    namespace: str
+    flow_id: str
+    flow_revision: int
+    state: State
+    created_at: datetime
+    environment: str | None = None
+    commit: str | None = None
+    trigger: TriggerInfo | None = None
+    error: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRun:
     """One task in one execution, for one value of each loop around it. `parent_id` makes the tree.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-from runner.executions.models import Execution, TaskRun
+from runner.executions.models import Ending, Execution, TaskRun
 from runner.reports.text import cut, path_name
 from runner.reports.values import Mask, clean
 from runner.states import State
@@ -78,7 +78,7 @@ class RunRow:
         )
 
 
-def row_of(execution: Execution, mask: Mask, failed: Sequence[TaskRun] = ()) -> RunRow:
+def row_of(execution: Execution | Ending, mask: Mask, failed: Sequence[TaskRun] = ()) -> RunRow:
     """Return the row of an ended execution; `failed` are its task runs that failed, the first of which is its error."""
     end = execution.ended_at or execution.created_at
     start = execution.started_at

@@ -14,6 +14,7 @@ from runner.executions.models import (
     OUTBOX_ADVANCE,
     Attempt,
     Commit,
+    Ending,
     Execution,
     HistoryRow,
     Loaded,
@@ -27,10 +28,11 @@ from runner.store import schema
 from runner.store.columns import dump
 from runner.store.connection import Connection
 from runner.store.outbox import Outbox
-from runner.store.rows import Rows
+from runner.store.rows import Part, Rows
 from runner.store.statements import Statement, listed, one_of
 
 EXECUTIONS: Final = Rows(Execution, schema.executions)
+ENDINGS: Final = Part(Ending, schema.executions)
 RUNS: Final = Rows(TaskRun, schema.task_runs)
 ATTEMPTS: Final = Rows(Attempt, schema.attempts)
 HISTORY: Final = Rows(HistoryRow, schema.history, generated="id")
@@ -43,6 +45,7 @@ _IDS: Final = "executions"
 
 _SELECT: Final = Statement(EXECUTIONS.select(_e.id == _ID))
 _SELECT_MANY: Final = Statement(EXECUTIONS.select(one_of(_e.id, _IDS)))
+_ENDINGS: Final = Statement(sa.select(*ENDINGS.columns).where(one_of(_e.id, _IDS)))
 _RUNS: Final = Statement(RUNS.select(_r.execution_id == _ID).order_by(_r.seq))
 _RUNS_MANY: Final = Statement(RUNS.select(one_of(_r.execution_id, _IDS)).order_by(_r.execution_id, _r.seq))
 _FAILED_MANY: Final = Statement(
@@ -164,6 +167,11 @@ class ExecutionRows:
     def get_many(self, ids: Collection[str]) -> dict[str, Execution]:
         """Return many executions without their runs, by id; those that do not exist are left out."""
         return {row[0]: EXECUTIONS.decode(row) for row in self._db.all(_SELECT_MANY, executions=listed(ids))}
+
+    def endings(self, ids: Collection[str]) -> list[Ending]:
+        """Return what is told of many executions, those that have ended and still exist."""
+        found = [ENDINGS.decode(row) for row in self._db.all(_ENDINGS, executions=listed(ids))]
+        return [each for each in found if each.state.is_terminal]
 
     def failed_runs(self, ids: Collection[str]) -> dict[str, list[TaskRun]]:
         """Return the task runs of many executions that failed or were killed, by execution, in order of creation."""

@@ -64,6 +64,23 @@ class Rows(Generic[T]):
         return Statement.upsert(self.table, [*self.names, *self.extras], keys)
 
 
+class Part(Generic[T]):
+    """The mapping of a dataclass to some columns of a table, those of its fields' names; for reading only."""
+
+    def __init__(self, kind: Callable[..., T], table: sa.Table) -> None:
+        self.columns = [table.c[field.name] for field in fields(kind)]  # type: ignore[arg-type]  # dataclasses only
+        self._kind = kind
+        self._decoders = _codecs(self.columns, "decode")
+
+    def decode(self, values: Sequence[Any]) -> T:
+        """Return the row of `values`, selected in the order of `columns`."""
+        given = list(values)
+        for place, decode in self._decoders:
+            if given[place] is not None:
+                given[place] = decode(given[place])
+        return self._kind(*given)
+
+
 def _codecs(columns: Sequence[sa.Column[Any]], side: str) -> list[tuple[int, Callable[[Any], Any]]]:
     # Half of the columns need no codec; passing over them here saves a third of the time of encoding.
     found = [(place, column.info["codec"]) for place, column in enumerate(columns)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from runner.executions.models import Execution
 from runner.reports.record import Counts, FlowRecord, folded
 from runner.reports.rows import RunRow
 from runner.states import State
@@ -28,7 +27,6 @@ class Batch:
     """
 
     rows: tuple[RunRow, ...]
-    executions: Mapping[str, Execution]
     before: Records
     after: Records
     first: frozenset[str] = frozenset()
@@ -36,7 +34,7 @@ class Batch:
     _by_flow: Mapping[tuple[str, FlowKey], Sequence[RunRow]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Iterable[RunRow], executions: Mapping[str, Execution], before: Records) -> Batch:
+    def of(cls, rows: Iterable[RunRow], before: Records) -> Batch:
         """Return the batch of the runs whose environments are in `before`."""
         ordered = sorted((row for row in rows if row.environment in before), key=lambda row: (row.end, row.id))
         by_flow: dict[tuple[str, FlowKey], list[RunRow]] = {}
@@ -48,7 +46,7 @@ class Batch:
             record, changed = folded(after[environment].get(key) or FlowRecord(*key), found)
             after[environment][key] = record
             first |= changed
-        return cls(tuple(ordered), executions, before, after, frozenset(first), frozenset(by_flow), by_flow)
+        return cls(tuple(ordered), before, after, frozenset(first), frozenset(by_flow), by_flow)
 
     @property
     def touched_records(self) -> list[FlowRecord]:
@@ -61,9 +59,10 @@ class Batch:
 
     def good_before(self, row: RunRow) -> RunRow | None:
         """Return the last good run of the flow that ended before `row` did."""
-        here = [each for each in self._by_flow[row.environment, row.key] if each.is_good and each.end < row.end]
+        same = reversed(self._by_flow[row.environment, row.key])
         record = self.record_before(row)
-        return here[-1] if here else record.good if record else None
+        known = record.good if record else None
+        return next((each for each in same if each.is_good and each.end < row.end), known)
 
     def pages(self, *, everything: bool) -> dict[str, bool]:
         """Return the stems of the runs that get a page, the most urgent first, and whether each stays for long.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from runner.reports.badge import badge_json, badge_svg
 from runner.reports.board import BoardEnvironment, BoardFlow, board, day_page, flow_page, root_page
 from runner.reports.details import Origin, RunDetails
@@ -54,12 +56,12 @@ class Bindery:
     def _run_files(self, batch: Batch, row: RunRow) -> Files:
         details = self._details(batch, row)
         page, document = run_page(details, self.mask), run_document(details, self.mask)
-        return {f"{row.stem}.md": _bytes(page), f"{row.stem}.json": _json(document, indent=1)}
+        return {f"{row.stem}.md": _bytes(page), f"{row.stem}.json": _json(document, is_indented=True)}
 
     def _details(self, batch: Batch, row: RunRow) -> RunDetails:
-        execution, good = batch.executions[row.id], batch.good_before(row)
+        good = batch.good_before(row)
         details = self.gathering.details(
-            row, execution, batch.record_before(row), good, is_first_of_revision=row.id in batch.first
+            row, batch.record_before(row), good, is_first_of_revision=row.id in batch.first
         )
         return replace(
             details,
@@ -123,8 +125,12 @@ def _all_records(batch: Batch) -> Iterator[FlowRecord]:
         yield from records.values()
 
 
-def _json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
-    return _bytes(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+def _json(value: Mapping[str, Any], *, is_indented: bool = False) -> bytes:
+    options = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if is_indented else 0)
+    try:
+        return orjson.dumps(value, option=options)
+    except TypeError:  # a number of more than 64 bits, half a character: JSON has them, orjson has not
+        return _bytes(json.dumps(value, ensure_ascii=False, indent=2 if is_indented else None) + "\n")
 
 
 def _bytes(text: str) -> bytes:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runner.errors import MainstemError
-from runner.executions.models import Execution, LogEntry, TaskRun
+from runner.errors import MainstemError, NotFoundError
+from runner.executions.models import LogEntry, TaskRun
 from runner.flows.catalogue import Catalogue
 from runner.flows.diff import diff_flows
 from runner.plugin import Storage
@@ -48,21 +48,23 @@ class Gathering:
     def details(
         self,
         row: RunRow,
-        execution: Execution,
         record: FlowRecord | None,
         good: RunRow | None,
         *,
         is_first_of_revision: bool,
     ) -> RunDetails:
-        """Return everything about a run. `record` is what was known of its flow, `good` its last good run."""
+        """Return everything about a stored run. `record` is what was known of its flow, `good` its last good run."""
         loaded = self.store.read(
             lambda db: (
                 tuple(db.executions.runs(row.id)),
                 tuple(db.executions.attempts(row.id)),
                 db.executions.outputs(row.id),
+                db.executions.get(row.id),
             )
         )
-        runs, attempts, outputs = loaded
+        runs, attempts, outputs, execution = loaded
+        if execution is None:
+            raise NotFoundError("execution.missing", f"there is no execution {row.id} any more")
         return RunDetails(
             row=row,
             execution=execution,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from runner.executions.models import Execution, OutboxRow
+from runner.executions.models import OutboxRow
 from runner.reports.rows import RunRow, row_of
 from runner.settings import ReportSettings
 from runner.states import State
@@ -92,22 +92,17 @@ class Publication:
         names = [environment.name for environment in self.bindery.environments]
         ids = list(dict.fromkeys(execution_ids))
 
-        def read(db: Session) -> tuple[dict[str, Execution], list[RunRow], Records]:
-            found: dict[str, Execution] = {}
-            for start in range(0, len(ids), _IDS_A_READ):
-                found.update(db.executions.get_many(ids[start : start + _IDS_A_READ]))
-            # One that was restarted meanwhile will end again, with another row of the outbox.
-            ended = [each for each in found.values() if each.state.is_terminal]
-            return found, self._rows(db, ended), self.shelf.read(db, names)
+        def read(db: Session) -> tuple[list[RunRow], Records]:
+            rows = [row for at in range(0, len(ids), _IDS_A_READ) for row in self._rows(db, ids[at : at + _IDS_A_READ])]
+            return rows, self.shelf.read(db, names)
 
-        executions, rows, before = self.store.read(read)
-        return Batch.of(rows, executions, before)
+        return Batch.of(*self.store.read(read))
 
-    def _rows(self, db: Session, ended: Sequence[Execution]) -> list[RunRow]:
+    def _rows(self, db: Session, ids: Sequence[str]) -> list[RunRow]:
+        # One that was restarted meanwhile will end again, with another row of the outbox.
+        ended = db.executions.endings(ids)
         bad = [each.id for each in ended if each.state in {State.FAILED, State.KILLED}]
-        failed = {}
-        for start in range(0, len(bad), _IDS_A_READ):
-            failed.update(db.executions.failed_runs(bad[start : start + _IDS_A_READ]))
+        failed = db.executions.failed_runs(bad) if bad else {}
         return [row_of(each, self.bindery.mask, failed.get(each.id, ())) for each in ended]
 
     def _remember(

@@ -368,6 +368,21 @@ def test_the_last_of_a_flow_come_newest_first(store: Store, rows: Any) -> None:
     assert [execution.id for execution in found] == ["3", "2"]
 
 
+def test_what_is_told_of_ended_executions_comes_without_their_data(store: Store, rows: Any) -> None:
+    trigger = TriggerInfo("hook", "core.trigger.Webhook", {"body": 1})
+    ended = rows.execution(state=State.FAILED, error="boom", trigger=trigger, environment="prod", ended_at=rows.now)
+    running = rows.execution(state=State.RUNNING)
+    for each in (ended, running):
+        rows.insert(store, each)
+
+    found = store.read(lambda session: session.executions.endings([ended.id, running.id, "none"]))
+
+    assert [(each.id, each.state, each.error, each.trigger) for each in found] == [
+        (ended.id, State.FAILED, "boom", trigger)
+    ]
+    assert (found[0].environment, found[0].ended_at, found[0].created_at) == ("prod", rows.now, ended.created_at)
+
+
 def test_the_failed_runs_of_many_executions_are_read_at_once(store: Store, rows: Any) -> None:
     bad, good = rows.started(store), rows.started(store)
     runs = [

@@ -47,6 +47,9 @@ class FatefulStore:
         self._fate = fate
         self.logs = store.logs
 
+    def exclusive(self, name: str) -> Any:
+        return self._store.exclusive(name)
+
     def read(self, function: Callable[[Any], Any]) -> Any:
         return self._fate.step("read", lambda: self._store.read(function))
 

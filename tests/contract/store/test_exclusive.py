@@ -1,0 +1,28 @@
+"""A right that one process has at a time, among all that share a database."""
+
+from __future__ import annotations
+
+from runner.store import Store
+
+
+def test_of_two_processes_one_has_the_right_until_its_block_ends(postgres_url: str) -> None:
+    one, two = Store.open(postgres_url), Store.open(postgres_url)
+
+    with one.exclusive("reports") as first, two.exclusive("reports") as second, two.exclusive("other") as other:
+        during = (first, second, other)
+    with two.exclusive("reports") as after:
+        pass
+
+    one.close()
+    two.close()
+    assert during == (True, False, True)
+    assert after
+
+
+def test_a_database_of_one_process_has_nobody_to_exclude(sqlite_url: str) -> None:
+    store = Store.open(sqlite_url, durability="off")
+
+    with store.exclusive("reports") as is_ours:
+        store.close()
+
+    assert is_ours
