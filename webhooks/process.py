@@ -159,6 +159,8 @@ class ServerProcess:
             if stop.is_set():
                 log.warning("stopping now: bodies that still run are ended")
                 self.parts.runtime.hurry()
+            else:
+                log.warning("draining: tasks that run may end; another signal ends them now")
             stop.set()
 
         loop = asyncio.get_running_loop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import redis
+
 from runner.store import Store
 from tests.servers.api import Api
 from tests.servers.outcome import wait_for_end
@@ -32,6 +34,15 @@ class Server(Program):
     @property
     def database(self) -> str:
         return f"sqlite:///{self.home}/state.db"
+
+    @property
+    def socket(self) -> Path:
+        return self.home / "valkey.sock"
+
+    def broker(self) -> redis.Redis:
+        """Return a client of its broker, with the password of the file that only the server's user can read."""
+        password = (self.home / "valkey.conf").read_text().split()[1]
+        return redis.Redis(unix_socket_path=str(self.socket), password=password, socket_timeout=5)
 
     def open_store(self) -> Store:
         """Open its database, which SQLite allows beside the server for reading."""
