@@ -73,7 +73,7 @@ class RepositorySettings(_Part):
     url: str = ""
     """Where it is: `https://`, `http://`, `ssh://`, `user@host:path` or `file://`; nothing for `hosted`."""
     kind: str = "generic"
-    """The forge behind the URL; it decides the user name that goes with a token, and how webhooks are read."""
+    """`github`, `gitlab`, `gitea`, `forgejo`, `bitbucket` or `generic`: how webhooks and tokens are read and sent."""
     username: str | None = None
     """User name for HTTP; without it the one that the kind of forge expects beside a token."""
     password: str | None = None

@@ -14,6 +14,7 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from runner.store.records import Environment, Repository
 from runner.store.session import Session
+from sync.forges.registry import kinds
 from sync.names import MAIN, check_ref
 from sync.remote import Credentials, parse_address
 from sync.repository import GitRepository
@@ -177,6 +178,12 @@ def _is_hosted(declared: RepositorySettings) -> bool:
 def _repository(declared: RepositorySettings) -> Repository:
     if not declared.name.replace("-", "").replace("_", "").isalnum():
         raise InvalidError("repository.name.invalid", f"{declared.name!r} is no name: use letters, digits, - and _")
+    if declared.kind not in kinds():
+        raise InvalidError(
+            "repository.kind.unknown",
+            f"repository {declared.name} is of kind {declared.kind!r}, which is none",
+            hint=f"one of {', '.join(kinds())}; generic serves for any other git server",
+        )
     parse_address(declared.url)
     return Repository(
         name=declared.name,

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _SMALL_BYTES: Final = 256 * 1024
 _LARGE_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
 _FLOOR_S: Final = 0.05
+_SLOWEST_HASH_BYTES_PER_S: Final = 100 * 1024 * 1024
 _THREADS: Final = 4
 
 
@@ -46,8 +47,8 @@ class Receivers:
         credentials: gives a repository with its secrets in the clear; raises `NotFoundError`.
         request: asks for a look at a repository soon, with who caused it; must return at once.
         clock: the time that deliveries are dated with and signed times are compared to.
-        floor_s: a delivery that proves nothing is answered after this many seconds at the earliest, so that the time
-            an answer takes does not tell which names exist.
+        floor_s: a delivery that proves nothing is answered after this many seconds at the earliest, and what its size
+            takes to be hashed on top, so that the time an answer takes does not tell which names exist.
     """
 
     def __init__(
@@ -133,7 +134,8 @@ class Receivers:
             return await judging
         except UnprovenError as error:
             log.info("a delivery proves nothing", extra={"hook": name[:100], "reason": error.message})
-            await asyncio.sleep(max(0.0, begun + self._floor_s - monotonic()))
+            floor_s = self._floor_s + len(raw) / _SLOWEST_HASH_BYTES_PER_S
+            await asyncio.sleep(max(0.0, begun + floor_s - monotonic()))
             # One sentence whatever is wrong: who guesses names or secrets learns nothing. Our log says more.
             raise AccessError("hook.unproven", "no webhook of this name has such a signature", status=401) from None
 

@@ -11,8 +11,8 @@ from typing import Any
 class Repository:
     """A git repository: where it is, who hosts it, how to get in.
 
-    `kind` is `hosted`, `github`, `gitlab`, `gitea`, `bitbucket` or `generic`. Secrets are stored encrypted by the
-    caller; `previous_webhook_secret` is accepted too while a secret is being rotated.
+    `kind` is `hosted`, `github`, `gitlab`, `gitea`, `forgejo`, `bitbucket`, `generic` or what a package adds. Secrets
+    are stored encrypted by the caller; `previous_webhook_secret` is accepted too while a secret is being rotated.
     """
 
     name: str

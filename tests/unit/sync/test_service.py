@@ -462,30 +462,6 @@ def test_declarations_are_checked(start: Start, environment: dict[str, Any], cod
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize(
-    "declared",
-    [
-        {"name": "hosted", "url": "https://git.example.org/a.git"},
-        {"name": "hosted", "url": "https://git.example.org/a.git", "kind": "hosted"},
-        {"name": "other", "kind": "hosted"},
-    ],
-)
-def test_only_the_server_s_own_repository_is_called_hosted(start: Start, declared: dict[str, Any]) -> None:
-    with pytest.raises(InvalidError) as caught:
-        start(repositories=(RepositorySettings(**declared),))
-
-    assert caught.value.code == "repository.name.invalid"
-
-
-def test_the_hosted_repository_may_be_given_webhook_secrets(start: Start) -> None:
-    declared = RepositorySettings(name="hosted", kind="hosted", webhook_secret="new", previous_webhook_secret="old")
-
-    found = start(repositories=(declared,)).credentials("hosted")
-
-    assert (found.kind, found.webhook_secret, found.previous_webhook_secret) == ("hosted", "new", "old")
-    assert found.url.endswith("/git/flows.git")
-
-
 def test_declaring_again_keeps_what_is_active(start: Start) -> None:
     service = start()
     service.write_flow(flow("w.a"), actor="ann")

@@ -114,6 +114,19 @@ def test_an_unknown_repository_and_a_wrong_signature_cannot_be_told_apart(start:
     assert max(medians) - min(medians) < 0.05
 
 
+def test_a_large_forged_delivery_takes_as_long_for_an_unknown_repository(start: Any, forges: Any) -> None:
+    hooks = start("github", forges.SECRET, floor_s=0.05)
+    sent = forges.SENDERS["github"].send(secret="wrong", body=b" " * 10 * 1024 * 1024)
+    seconds = []
+
+    for name in ("team", "unknown"):
+        begun = time.perf_counter()
+        assert hooks.post(sent, name).status_code == 401
+        seconds.append(time.perf_counter() - begun)
+
+    assert min(seconds) >= 0.15
+
+
 def test_refused_deliveries_are_visible_and_counted(github: Any, forges: Any) -> None:
     for _ in range(3):
         github.post(forges.SENDERS["github"].send(secret="wrong"))
