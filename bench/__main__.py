@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench import kestra01, small
+from bench import deliveries, kestra01, small
 
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "kestra01": kestra01.run,
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "memory": small.memory,
     "sync": small.sync,
     "runner": small.runner,
+    "deliveries": deliveries.run,
 }
 
 
