@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("webhooks.doctor:command", "Check this installation and say what is wrong."),
     "db": ("runner.cli.db:command", "Migrate, check, back up and restore the database."),
     "explain": ("runner.cli.explain:command", "Explain an error code."),
+    "migrate": ("sync.kestra.cli:command", "Say which flows of another engine run here."),
     "version": ("runner.cli.version:command", "Print the version and where it runs."),
 }
 
