@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.context import TaskContext
 from runner.errors import MainstemError, StoreError, TaskError
+from runner.executions.items import Batch
 from runner.executions.models import Execution
 from runner.executions.tree import Node, Tree
 from runner.executions.variables import LazyVariables, OutputsView, build_variables
@@ -23,7 +24,7 @@ from runner.triggers.conditions import ConditionContext, all_hold
 
 BUDGET_S = 0.05  # a burst yields after this long, so that one execution cannot hold a thread
 
-StartSubflow = Callable[[Tree, Node, "BurstActions"], Execution]
+StartSubflow = Callable[[Tree, Node, "BurstActions", Batch | None], Execution]
 
 
 class BurstActions:
@@ -135,10 +136,16 @@ class BurstActions:
             self._collecting = replace(self._seeing_host(), log=self.tree.logs.append, metric=self.tree.metrics.append)
         return self._collecting
 
-    def start_subflow(self, node: Node) -> Execution:
+    def batches(self, node: Node) -> list[str]:
+        """Return the addresses that the split beside `node` wrote to its list."""
+        split = node.container.children["tasks"][0]
+        with self.host.storage.open(self.outputs.of_run(split.row.id)["splits"]) as file:
+            return file.read().decode().split()
+
+    def start_subflow(self, node: Node, batch: Batch | None = None) -> Execution:
         """Return the execution that a Subflow task creates."""
         with self._watched():
-            return self._start_subflow(self.tree, node, self)
+            return self._start_subflow(self.tree, node, self, batch)
 
     def listener_holds(self, number: int) -> bool:
         """Return whether the conditions of a listener hold for the ended execution."""

@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
 from runner.executions.engine import Engine
-from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT, OutboxRow
+from runner.executions.items import counted, is_complete, items_outputs, items_state
+from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT, OutboxRow, TaskRun
 from runner.executions.subflows import subflow_result, waits_for
 from runner.states import State
 from runner.store import Session
 from runner.tasks.flow import Subflow
+from runner.tasks.for_each_item import Items
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,9 @@ class Effects:
             task = None  # the parent has no usable flow any more, and learns that when it hears of its child
         else:
             task = flow.tasks.get(run.task_id)
+        if isinstance(task, Items):
+            self._count(row, run, task, child.state)
+            return
         state, outputs = subflow_result(task if isinstance(task, Subflow) else None, child)
 
         def record(db: Session) -> bool:
@@ -86,6 +91,35 @@ class Effects:
             return recorded is not None
 
         if self._store.write(record):
+            self._engine.ring([run.execution_id])
+
+    def _count(self, row: OutboxRow, run: TaskRun, task: Items, ended: State) -> None:
+        """Count an execution of a ForEachItem that has ended; the last one gives the task its result."""
+
+        def count(db: Session) -> bool:
+            if db.outbox.delete([row.id]) != 1:
+                return False
+            current = db.claims.held(run.id, run.epoch)
+            if current is None:
+                return False
+            memory = counted(current.memory, ended)
+            db.claims.remember(run.id, memory, items_outputs(memory))
+            if not is_complete(memory):
+                return False
+            state = items_state(memory, transmits=task.transmit_failed)
+            recorded = db.claims.record(
+                run.id,
+                run.epoch,
+                result=state,
+                outputs=items_outputs(memory),
+                error=None if state is State.SUCCESS else f"of the executions {memory['ended']}",
+                exit_code=None,
+                failure_reason=None,
+                at=self._engine.host.clock(),
+            )
+            return recorded is not None
+
+        if self._store.write(count):
             self._engine.ring([run.execution_id])
 
     def _flow_event(self, row: OutboxRow) -> None:

@@ -20,6 +20,7 @@ from runner.executions.burst import BurstActions
 from runner.executions.changes import Changes
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.following import history_between
+from runner.executions.items import Batch
 from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow
 from runner.executions.places import Places
 from runner.executions.ports import Doorbell
@@ -123,9 +124,9 @@ class Engine:
         self.host.storage.put(uri, file.source)
         return uri
 
-    def start_subflow(self, tree: Tree, node: Node, actions: BurstActions) -> Execution:
+    def start_subflow(self, tree: Tree, node: Node, actions: BurstActions, batch: Batch | None = None) -> Execution:
         """Return the execution that a Subflow task creates, not stored yet. Raises as `create`."""
-        return self.make(subflow_request(tree, node, actions))
+        return self.make(subflow_request(tree, node, actions, batch))
 
     # ---------------------------------------------------------------- looking
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.durations import parse_duration
 from runner.errors import FlowError
@@ -34,6 +34,9 @@ from runner.tasks.flow import (
     Sleep,
     Switch,
 )
+
+if TYPE_CHECKING:
+    from runner.executions.items import Batch
 
 
 class Actions(Protocol):
@@ -62,8 +65,14 @@ class Actions(Protocol):
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task; a failure is an outcome, never an exception."""
 
-    def start_subflow(self, node: Node) -> Execution:
-        """Return the execution that a Subflow task creates. Raises `MainstemError` when it cannot be created."""
+    def batches(self, node: Node) -> list[str]:
+        """Return the addresses of the pieces that a flow is started for. Raises `MainstemError`."""
+
+    def start_subflow(self, node: Node, batch: Batch | None = None) -> Execution:
+        """Return the execution that a Subflow task creates, for one batch of a ForEachItem.
+
+        Raises `MainstemError` when it cannot be created.
+        """
 
     def listener_holds(self, number: int) -> bool:
         """Return whether the conditions of the flow's listener hold for the ended execution."""

@@ -14,12 +14,14 @@ from runner.executions.ending import (
     needs_worker,
 )
 from runner.executions.flowables import Actions, open_flowable
+from runner.executions.items import start_items
 from runner.executions.models import OUTBOX_RUN, OutboxRow
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State
 from runner.tasks.flow import Sleep, Subflow
+from runner.tasks.for_each_item import Items
 
 
 def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
@@ -30,7 +32,9 @@ def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
         return
     if task.run_if != "true" and not _passes_run_if(tree, node, actions):
         return
-    if task.kind is TaskKind.SUBFLOW:
+    if isinstance(task, Items):
+        start_items(tree, node, actions)
+    elif task.kind is TaskKind.SUBFLOW:
         _start_subflow(tree, node, actions)
     elif task.kind is TaskKind.INSTANT:
         _run_instant(tree, node, actions)

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from runner.executions.ending import end_attempt, finish, is_written_by_job, needs_worker
 from runner.executions.flowables import Actions
+from runner.executions.items import continue_items, is_starting
 from runner.executions.settling import is_waiting_leaf, settle_all
 from runner.executions.slas import keep_promises
 from runner.executions.starting import dispatch
@@ -104,6 +105,8 @@ def _start(tree: Tree, actions: Actions) -> None:
     for node in list(tree.nodes.values()):
         if node.row.state in {State.CREATED, State.RESTARTED}:
             dispatch(tree, node, actions)
+        elif is_starting(node):
+            continue_items(tree, node, actions)
 
 
 def _mark_open(tree: Tree) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from runner.errors import InvalidError
 from runner.executions.burst import BurstActions
 from runner.executions.creation import CORRELATION, NewExecution
+from runner.executions.items import Batch
 from runner.executions.models import Execution, TaskRun, TriggerInfo
 from runner.executions.tree import Node, Tree
-from runner.expressions import is_truthy, render_typed
+from runner.expressions import Scope, is_truthy, render, render_deep, render_typed
 from runner.states import State
 from runner.tasks.flow import Subflow
 from runner.triggers.dates import parse_date
@@ -19,8 +20,8 @@ from runner.triggers.dates import parse_date
 _TRANSMITTED = frozenset({State.FAILED, State.PAUSED, State.KILLED, State.WARNING, State.CANCELLED})
 
 
-def subflow_request(tree: Tree, node: Node, actions: BurstActions) -> NewExecution:
-    """Return the request that a Subflow task makes.
+def subflow_request(tree: Tree, node: Node, actions: BurstActions, batch: Batch | None = None) -> NewExecution:
+    """Return the request that a Subflow task makes, or a ForEachItem for one batch.
 
     Raises:
         ExpressionError: a property does not render.
@@ -28,19 +29,17 @@ def subflow_request(tree: Tree, node: Node, actions: BurstActions) -> NewExecuti
     """
     task, execution = node.task, tree.execution
     assert isinstance(task, Subflow)
-    scope = actions.scope(node)
-    namespace, flow_id = actions.render(node, task.namespace), actions.render(node, task.flow_id)
+    scope = _scope(node, actions, batch)
+    namespace, flow_id = render(task.namespace, scope), render(task.flow_id, scope)
     inputs = {
-        name: render_typed(value, scope) if isinstance(value, str) else actions.render_deep(node, value)
+        name: render_typed(value, scope) if isinstance(value, str) else render_deep(value, scope)
         for name, value in (task.inputs or {}).items()
     }
     inherits = (
-        task.inherit_labels
-        if isinstance(task.inherit_labels, bool)
-        else is_truthy(actions.render(node, task.inherit_labels))
+        task.inherit_labels if isinstance(task.inherit_labels, bool) else is_truthy(render(task.inherit_labels, scope))
     )
     own = {name: text for name, text in execution.labels.items() if inherits or name.startswith("system.")}
-    labels = {**own, **labels_from(actions.render_deep(node, task.labels)), "system.from": "subflow"}
+    labels = {**own, **labels_from(render_deep(task.labels, scope)), "system.from": "subflow"}
     variables = {
         "executionId": execution.id,
         "namespace": execution.namespace,
@@ -48,9 +47,11 @@ def subflow_request(tree: Tree, node: Node, actions: BurstActions) -> NewExecuti
         "flowRevision": execution.flow_revision,
         "taskRunId": node.row.id,
     }
+    if batch is not None:
+        variables["taskRunIteration"] = batch.iteration
     if node.row.value is not None:
         variables["taskRunValue"] = node.row.value
-    date = actions.render(node, task.schedule_date) if task.schedule_date else None
+    date = render(task.schedule_date, scope) if task.schedule_date else None
     return NewExecution(
         namespace=namespace,
         flow_id=flow_id,
@@ -65,6 +66,15 @@ def subflow_request(tree: Tree, node: Node, actions: BurstActions) -> NewExecuti
         depth=execution.depth + 1,
         typed_inputs=True,
     )
+
+
+def _scope(node: Node, actions: BurstActions, batch: Batch | None) -> Scope:
+    scope = actions.scope(node)
+    if batch is None:
+        return scope
+    variables = actions.variables(node)
+    seen = {**variables["taskrun"], "items": batch.uri, "iteration": batch.iteration}
+    return Scope(variables.plus({"taskrun": seen}), scope.services)
 
 
 def labels_from(value: Any) -> dict[str, str]:

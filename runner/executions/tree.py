@@ -59,7 +59,7 @@ class FlowIndex:
         for task in tasks:
             self.tasks[task.id] = task
             self.retries[task.id] = task.retry or inherited
-            for name, inner in task.branches():
+            for name, inner in task.engine_branches():
                 self._add(task.id, name, inner, task.retry or inherited)
 
     def enabled(self, owner: str | None, branch: str) -> Tasks:

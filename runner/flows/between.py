@@ -10,6 +10,7 @@ from runner.flows.finding import find_cycle
 from runner.flows.models import Flow
 from runner.flows.spelling import did_you_mean
 from runner.tasks.flow import Subflow
+from runner.tasks.for_each_item import ForEachItem
 
 FlowKey = tuple[str, str]
 _MOST_CYCLES = 20
@@ -45,10 +46,10 @@ def check_flows(flows: Sequence[LocatedFlow], known: Collection[FlowKey] = ()) -
     return problems
 
 
-def _calls(flow: Flow) -> Iterator[tuple[Subflow, FlowKey]]:
+def _calls(flow: Flow) -> Iterator[tuple[Subflow | ForEachItem, FlowKey]]:
     """Yield the subflow tasks whose target is written plainly."""
     for task in flow.all_tasks():
-        if isinstance(task, Subflow) and "{" not in task.namespace and "{" not in task.flow_id:
+        if isinstance(task, Subflow | ForEachItem) and "{" not in task.namespace and "{" not in task.flow_id:
             yield task, (task.namespace, task.flow_id)
 
 

@@ -19,6 +19,7 @@ from runner.flows.positions import Path, Positions
 from runner.flows.registry import TypeKind
 from runner.flows.spelling import did_you_mean, nearest
 from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirectory
+from runner.tasks.for_each_item import ForEachItem
 from task_runners.errors import TaskRunnerError
 from task_runners.registry import canonical_name, runner_class, runner_names
 
@@ -116,7 +117,7 @@ def _label_pairs(labels: Any) -> Iterator[tuple[str | int, str, Any]]:
 
 def _tasks(flow: Flow) -> Iterator[Finding]:
     for task in flow.all_tasks():
-        if isinstance(task, Subflow):
+        if isinstance(task, Subflow | ForEachItem):
             yield from _recursion(flow, task)
         elif isinstance(task, Dag):
             yield from _dag(task)
@@ -129,7 +130,7 @@ def _tasks(flow: Flow) -> Iterator[Finding]:
         yield from _task_runner(task)
 
 
-def _recursion(flow: Flow, task: Subflow) -> Iterator[Finding]:
+def _recursion(flow: Flow, task: Subflow | ForEachItem) -> Iterator[Finding]:
     if (task.namespace, task.flow_id) == (flow.namespace, flow.id):
         message = f"Invalid Flow: Recursive call to flow [{flow.namespace}.{flow.id}]"
         yield Finding("flow.subflow.recursive", message, task, ("flowId",), "a loop needs a ForEach or LoopUntil task")

@@ -84,6 +84,10 @@ class Task(Model):
         """Yield the lists of tasks inside this one, by branch name; nothing for a leaf."""
         yield from ()
 
+    def engine_branches(self) -> Iterator[tuple[str, tuple[Task, ...]]]:
+        """Yield the lists of tasks that the engine runs inside this one; others than those written if it says so."""
+        yield from self.branches()
+
 
 Tasks = tuple[SerializeAsAny[Task], ...]
 

@@ -64,6 +64,7 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         for family, names in _TASKS.items()
         for name in names.split()
     }
+    | {"core.flow.ForEachItem": "runner.tasks.for_each_item:ForEachItem"}
     | {
         f"scripts.{language.lower()}.{form}": f"runner.tasks.script:{language}{form}"
         for language in ("Shell", "Python", "Node")
@@ -88,7 +89,6 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
             "core.execution.Kill",
             "core.execution.Resume",
             "core.flow.Approval",
-            "core.flow.ForEachItem",
             "core.flow.Loop",
             "core.flow.Template",
             "core.namespace.DeleteFiles",

@@ -70,6 +70,16 @@ _RECORD: Final = Statement(
     )
     .returning(_r.execution_id)
 )
+_HELD_RUN: Final = Statement(RUNS.select(*_HELD).with_for_update())
+_REMEMBER: Final = Statement(
+    sa.update(schema.task_runs)
+    .where(_r.id == _RUN)
+    .values(
+        memory=sa.bindparam("new_memory", type_=sa.Text()),
+        outputs=sa.bindparam("new_outputs", type_=sa.Text()),
+        stamp=_r.stamp + 1,
+    )
+)
 _RELEASE: Final = Statement(
     sa.update(schema.task_runs)
     .where(*_HELD)
@@ -201,6 +211,15 @@ class Claims:
         self._end_attempt(task_run_id, epoch, State.KILLED, at, reason=reason)
         self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, {"epoch": epoch, "queue": found[1]})])
         return True
+
+    def held(self, task_run_id: str, epoch: int) -> TaskRun | None:
+        """Return a run that waits for its result under `epoch`, locked until the end of the transaction; else None."""
+        found = self._db.one(_HELD_RUN, run=task_run_id, the_epoch=epoch)
+        return RUNS.decode(found) if found else None
+
+    def remember(self, task_run_id: str, memory: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Replace what a run remembers, and its outputs so far; a decision on what it remembered before is refused."""
+        self._db.run(_REMEMBER, run=task_run_id, new_memory=dump(memory), new_outputs=dump(outputs))
 
     def save_handle(self, task_run_id: str, epoch: int, handle: Mapping[str, Any]) -> bool:
         """Keep what is needed to find the attempt's body again; False when the claim is not current."""

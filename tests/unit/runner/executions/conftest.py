@@ -20,6 +20,7 @@ from runner.executions.burst import BurstActions
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
+from runner.executions.items import Batch
 from runner.executions.models import (
     OUTBOX_FLOW_EVENT,
     OUTBOX_RUN,
@@ -157,8 +158,8 @@ class Play:
         self.children += commit.children
         return commit
 
-    def _start_subflow(self, tree: Tree, node: Node, actions: BurstActions) -> Execution:
-        new = subflow_request(tree, node, actions)
+    def _start_subflow(self, tree: Tree, node: Node, actions: BurstActions, batch: Batch | None) -> Execution:
+        new = subflow_request(tree, node, actions, batch)
         return create(self.others, self.host, new, self.now)
 
     def claim(self, wanted: str) -> Play:
