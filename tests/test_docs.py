@@ -73,6 +73,8 @@ prot: 1
 ```
 mainstem up
 ```
+
+Measured: 3 ms.
 """
 
 
@@ -94,6 +96,7 @@ def test_a_page_that_names_what_is_not_there_is_found_out(tmp_path: Path) -> Non
         "task.type.unknown",
         "prot",
         "line 19: commands",
+        "line 23: a figure",
     ):
         assert word in found
     assert "--json" not in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -203,7 +204,9 @@ class _Demo:
 
         commit = wait_for(written, _REPORT_S, f"the runs are not on {_REPORTS}", every_s=1.0)
         click.echo(f"\n$ git clone -b {_REPORTS} {url}")
-        click.echo((clone / "default" / "README.md").read_text(encoding="utf-8").rstrip())
+        board = (clone / "default" / "README.md").read_text(encoding="utf-8").rstrip()
+        # A forge shows links by their texts; a terminal would show long addresses.
+        click.echo(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", board))
         return commit
 
     # ---------------------------------------------------------------- runs

@@ -14,6 +14,7 @@ import click
 import yaml
 from pydantic import BaseModel
 
+from bench.__main__ import BENCHES
 from runner.cli import group
 from runner.errors import MainstemError, Severity
 from runner.flows.parse import parse_flow
@@ -25,12 +26,14 @@ _VARIABLE: Final = re.compile(r"MAINSTEM_[A-Z][A-Z_]*[A-Z]")
 _KEY: Final = re.compile(r"^([a-z][A-Za-z]+)\.([a-z][A-Za-z]+)$")
 _CONSOLE: Final = re.compile(r"^(?:\$ (?:.*[|;&(] ?)?)?(mainstem [a-z-].*)$")
 _TYPED: Final = re.compile(r"^(\$|mainstem|git|make|curl) ", re.MULTILINE)
+_BENCH: Final = re.compile(r"python -m bench (\w+)")
+_NEAR: Final = 2  # lines
 _TOP: Final = frozenset({"tasks", "triggers", "inputs", "outputs", "errors", "finally", "pluginDefaults", "variables"})
 
 
 def faults(page: Page) -> list[str]:
     """Return what a page claims and is not so, each with its line."""
-    checks = (links, commands, unmarked_commands, variables, settings, yaml_blocks)
+    checks = (links, commands, unmarked_commands, figures, variables, settings, yaml_blocks)
     return [f"line {line}: {fault}" for check in checks for line, fault in check(page)]
 
 
@@ -66,6 +69,17 @@ def unmarked_commands(page: Page) -> Iterator[tuple[int, str]]:
     for block in page.blocks:
         if block.language in {"", "sh", "bash", "shell"} and _TYPED.search(block.text):
             yield block.line, "commands stand in `console` blocks, which are run"
+
+
+def figures(page: Page) -> Iterator[tuple[int, str]]:
+    """Yield measured figures without the program that measures them."""
+    for line, text in page.prose:
+        near = "\n".join(other for number, other in page.prose if abs(number - line) <= _NEAR)
+        named = _BENCH.findall(near)
+        if re.search(r"\b[Mm]easured\b", text) and not named:
+            yield line, "a figure names the program that measures it: `python -m bench NAME`"
+        for name in set(named) - {*BENCHES, "all"}:
+            yield line, f"there is no `python -m bench {name}`"
 
 
 def _named_commands(page: Page) -> Iterator[tuple[int, str]]:
