@@ -24,6 +24,8 @@ _HOSTED_S: Final = 300.0
 _STOP_S: Final = 1.0
 _PAUSE_S: Final = 5.0
 _POLL: Final = "poll"
+_THREADS: Final = 3
+_RETRY_S: Final = 5.0
 
 
 def next_wait(interval_s: float, failures: int, chance: float) -> float:
@@ -36,9 +38,11 @@ def next_wait(interval_s: float, failures: int, chance: float) -> float:
 
 
 class Poller:
-    """A thread that reconciles repositories when their interval has passed or when they are requested.
+    """A few threads that reconcile repositories when their interval has passed or when they are requested.
 
-    Requests for one repository that come while it waits or runs are one: a burst of deliveries is one fetch.
+    Requests for one repository that come while it waits or runs are one: a burst of deliveries is one fetch. A
+    repository that hangs keeps one thread busy and nobody else waiting. A requested look that fails is tried again
+    within seconds, since the one who told of a push will not tell again.
     """
 
     def __init__(
@@ -57,21 +61,27 @@ class Poller:
         self._requested: dict[str, str] = {}
         self._due: dict[str, float] = {}
         self._failures: dict[str, int] = {}
+        self._unmet: dict[str, str] = {}  # requests whose looks have failed so far, with who caused them
+        self._busy: set[str] = set()
         self._is_stopping = False
-        self._thread: threading.Thread | None = None
+        self._threads = [
+            threading.Thread(target=self._run, name=f"sync-poller-{number}", daemon=True) for number in range(_THREADS)
+        ]
 
     def start(self) -> None:
-        """Start the thread; the first look at everything comes at once."""
-        self._thread = threading.Thread(target=self._run, name="sync-poller", daemon=True)
-        self._thread.start()
+        """Start the threads; the first look at everything comes at once."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread. A fetch that hangs is left to the end of the process after a second."""
+        """End the threads. A fetch that hangs is left to the end of the process after a second."""
         with self._wake:
             self._is_stopping = True
             self._wake.notify_all()
-        if self._thread is not None:
-            self._thread.join(_STOP_S)
+        deadline = time.monotonic() + _STOP_S
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def request(self, repository: str, actor: str = "webhook") -> None:
         """Look at `repository` as soon as possible. Returns at once."""
@@ -96,7 +106,8 @@ class Poller:
                 return
             name, actor = chosen
             if name:
-                self._look(name, actor, intervals.get(name, _HOSTED_S))
+                is_met = self._look(name, actor)
+                self._done(name, actor, intervals.get(name, _HOSTED_S), is_met=is_met)
 
     def _intervals(self) -> dict[str, float]:
         rows = self._store.read(lambda db: db.repositories.all())
@@ -104,35 +115,52 @@ class Poller:
         return {row.name: _HOSTED_S if row.kind == HOSTED else float(max(1, row.interval_s)) for row in rows}
 
     def _next(self, intervals: dict[str, float]) -> tuple[str, str] | None:
-        """Wait for the next repository that is due or requested; None when stopping, a nameless one to look anew."""
+        """Wait for the next repository that is due or requested; None when stopping, a nameless one to look anew.
+
+        It is busy from then on, until `_done`.
+        """
         with self._wake:
             now = self._monotonic()
             for name in intervals:
                 self._due.setdefault(name, now)
             while not self._is_stopping:
+                requested = next((name for name in self._requested if name not in self._busy), None)
+                if requested is not None:
+                    self._busy.add(requested)
+                    return requested, self._requested.pop(requested)
                 now = self._monotonic()
-                if self._requested:
-                    return self._requested.popitem()
-                due = {name: at for name, at in self._due.items() if name in intervals}
+                due = {name: at for name, at in self._due.items() if name in intervals and name not in self._busy}
                 first = min(due, key=due.__getitem__, default=None)
                 if first is not None and due[first] <= now:
-                    return first, _POLL
+                    self._busy.add(first)
+                    return first, self._unmet.get(first, _POLL)
                 left = due[first] - now if first is not None else _PAUSE_S
                 if not self._wake.wait(min(left, _PAUSE_S)) and left >= _PAUSE_S:
                     return "", ""  # repositories may have been added meanwhile
         return None
 
-    def _look(self, name: str, actor: str, interval_s: float) -> None:
+    def _look(self, name: str, actor: str) -> bool:
+        """Reconcile a repository; return whether all its environments could be looked at."""
         try:
             results = self._service.reconcile_repository(name, actor=actor, reason="poll")
-            failed = any(result.outcome is Outcome.FAILED for result in results)
             if actor == _POLL:
                 self._service.maintain(name)
         except MainstemError as error:
             log.warning("a repository cannot be reconciled", extra={"repository": name, "code": error.code})
-            failed = True
+            return False
         except Exception:  # one repository must not end polling of the others
             log.exception("reconciling failed", extra={"repository": name})
-            failed = True
-        self._failures[name] = self._failures.get(name, 0) + 1 if failed else 0
-        self._due[name] = self._monotonic() + next_wait(interval_s, self._failures[name], self._chance())
+            return False
+        return not any(result.outcome is Outcome.FAILED for result in results)
+
+    def _done(self, name: str, actor: str, interval_s: float, *, is_met: bool) -> None:
+        with self._wake:
+            self._busy.discard(name)
+            if is_met:
+                self._unmet.pop(name, None)
+            elif actor != _POLL:
+                self._unmet[name] = actor
+                interval_s = min(interval_s, _RETRY_S)
+            self._failures[name] = 0 if is_met else self._failures.get(name, 0) + 1
+            self._due[name] = self._monotonic() + next_wait(interval_s, self._failures[name], self._chance())
+            self._wake.notify_all()

@@ -108,6 +108,39 @@ def test_a_failing_repository_does_not_end_polling(polled: Any) -> None:
     assert [name for name, _ in recorder.looks] == ["a", "b"]
 
 
+def test_a_repository_that_hangs_keeps_no_other_waiting(polled: Any) -> None:
+    poller, recorder = polled(Repository("slow", "https://a"), Repository("other", "https://b"))
+    wait_for(lambda: len(recorder.looks) == 2)
+    recorder.gate.clear()
+    poller.request("slow", "ann")
+    wait_for(lambda: len(recorder.looks) == 3)
+
+    poller.request("other", "ben")
+    for _ in range(50):
+        poller.request("slow", "ann")
+
+    wait_for(lambda: ("other", "ben") in recorder.looks)
+    assert recorder.looks[2:] == [("slow", "ann"), ("other", "ben")]
+
+
+def test_a_requested_look_that_fails_is_tried_again_long_before_the_interval(
+    polled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.poller._RETRY_S", 0.01)
+    poller, recorder = polled(Repository("a", "https://a", interval_s=3_600))
+    wait_for(lambda: len(recorder.looks) == 1)
+    recorder.error = NotFoundError("repository.missing", "away for a moment")
+
+    poller.request("a", "ann")
+    wait_for(lambda: len(recorder.looks) >= 4)
+    recorder.error = None
+    wait_for(lambda: not poller._unmet)
+
+    looks = list(recorder.looks)
+    assert set(looks[1:]) == {("a", "ann")}
+    assert poller._due["a"] > time.monotonic() + 3_000
+
+
 def test_stopping_takes_less_than_a_second_even_while_a_fetch_hangs(polled: Any) -> None:
     poller, recorder = polled(Repository("a", "https://a"))
     recorder.gate.clear()
