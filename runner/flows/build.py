@@ -213,12 +213,20 @@ class Builder:
             hint = did_you_mean(name, field_names(cls)) or "known properties: " + ", ".join(sorted(_aliases(cls)))
             mark = self._positions.key(where)
         elif detail["type"] == "missing":
-            fault, message, hint = "missing", f"{name}: must not be null", f"the property `{name}` is required"
+            lack = "empty" if _is_filled_list(cls, name) else "null"
+            fault, message, hint = "missing", f"{name}: must not be {lack}", f"the property `{name}` is required"
             mark = self._positions.at(path)
         elif detail["type"] == "value_error":
             message = message.removeprefix("Value error, ")
         elif detail["type"] == "string_pattern_mismatch":
-            message = f"`{name}` should match {detail['ctx']['pattern']}, but is {_shown(detail['input'])}"
+            pattern = detail["ctx"]["pattern"].removesuffix("$")
+            message = f'{name}: must match "{pattern}", but is {_shown(detail["input"])}'
+        elif detail["type"] == "too_short" and detail["ctx"].get("min_length") == 1:
+            message = f"{name}: must not be empty"
+        elif detail["type"] == "greater_than":
+            message = f"{name}: must be greater than {detail['ctx']['gt']}, but is {_shown(detail['input'])}"
+        elif where[-2:-1] == ("labels",):
+            message = f"Unsupported type for key: {where[-1]}, a label is a text, a number or a boolean"
         else:
             message = message.replace("Input should", f"`{name}` should", 1)
             message = message.replace("tuple", "list").replace("Tuple", f"`{name}`").replace("dictionary", "map")
@@ -227,6 +235,12 @@ class Builder:
 
     def _add(self, code: str, message: str, mark: Mark, hint: str | None = None) -> None:
         self.problems.append(Problem(code, message, file=self._file, line=mark.line, column=mark.column, hint=hint))
+
+
+def _is_filled_list(cls: type[Model], name: str) -> bool:
+    """Return whether a property is a list that must hold something."""
+    field = next((field for key, field in cls.model_fields.items() if name in {key, field.alias}), None)
+    return field is not None and any(getattr(part, "min_length", None) for part in field.metadata)
 
 
 def _refused(error: ValidationError) -> set[str]:

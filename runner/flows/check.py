@@ -65,6 +65,7 @@ def check_flow(flow: Flow, places: Places) -> list[Problem]:
         _labels,
         input_problems,
         _tasks,
+        _slas,
         _retries,
         _triggers,
         _plugin_defaults,
@@ -92,6 +93,13 @@ def _unique_ids(flow: Flow) -> Iterator[Finding]:
             if count > 1:
                 again = [thing for thing in things if thing.id == name][1]
                 yield Finding(code, message.format(name), again, ("id",), "ids are unique in a flow")
+
+
+def _slas(flow: Flow) -> Iterator[Finding]:
+    for sla in flow.sla:
+        name, value = ("duration", sla.duration) if sla.type == "MAX_DURATION" else ("assert", sla.assertion)
+        if value is None:
+            yield Finding("sla.property.missing", f"{name}: must not be null", sla, hint=f"{sla.type} needs `{name}`")
 
 
 def _labels(flow: Flow) -> Iterator[Finding]:
@@ -137,6 +145,8 @@ def _recursion(flow: Flow, task: Subflow | ForEachItem) -> Iterator[Finding]:
 
 
 def _dag(dag: Dag) -> Iterator[Finding]:
+    if not dag.tasks:
+        yield Finding("task.tasks.empty", f"{dag.id}: No task defined", dag, ("tasks",))
     needs = {node.task.id: node.depends_on for node in dag.tasks}
     for node in dag.tasks:
         for index, name in enumerate(node.depends_on):
@@ -250,6 +260,8 @@ def _check_zone(trigger: Trigger) -> None:
 
 def _plugin_defaults(flow: Flow) -> Iterator[Finding]:
     for default in flow.plugin_defaults:
+        if not default.values:
+            yield Finding("default.value.missing", "No 'values' provided", default)
         for key, value in default.values.items():
             if value is None:
                 message = f"No value provided for key '{key}'"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+
+import re2  # type: ignore[import-untyped]  # no stubs are published
 
 from runner.flows.casts import CastError, cast, check, shown
 from runner.flows.finding import Finding, find_cycle
 from runner.flows.models import Flow, Input
 from runner.flows.spelling import did_you_mean
+
+_FILE_DEFAULTS = ("file:", "nsfile:")
 
 
 def input_problems(flow: Flow) -> Iterator[Finding]:
@@ -63,12 +68,33 @@ def _properties(item: Input) -> Iterator[Finding]:
         yield Finding("input.property.invalid", "give `values` or `options`, not both", item, ("options",))
     if kind in {"SELECT", "ENUM", "MULTISELECT"} and not (item.values or item.options or item.expression):
         yield Finding("input.property.missing", f"an input of type {kind} needs `values` or `expression`", item)
+    if item.validator is not None and not _is_pattern(item.validator):
+        yield Finding("input.property.invalid", f"invalid pattern [{item.validator}]", item, ("validator",))
     yield from _defaults(item)
+
+
+def _is_pattern(text: str) -> bool:
+    """Return whether `text` can be compiled: by the engine that matches, or as something that Java knows besides."""
+    quiet = re2.Options()
+    quiet.log_errors = False
+    try:
+        re2.compile(text, options=quiet)
+    except re2.error:
+        try:
+            re.compile(text)
+        except re.error:
+            return False
+    return True
 
 
 def _defaults(item: Input) -> Iterator[Finding]:
     """Yield a finding when the default could never be taken; one that holds an expression is judged when it runs."""
-    if item.defaults is None or item.type in {"FILE", "SECRET"} or "{{" in str(item.defaults):
+    if item.defaults is None or item.type == "SECRET" or "{{" in str(item.defaults):
+        return
+    if item.type == "FILE":
+        if not str(item.defaults).startswith(_FILE_DEFAULTS):
+            message = "inputs of type 'FILE' only support `defaults` that are file:/// or nsfile:/// addresses"
+            yield Finding("input.defaults.invalid", message, item, ("defaults",))
         return
     try:
         check(item, cast(item.type, item.defaults, item.item_type))

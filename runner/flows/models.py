@@ -174,7 +174,7 @@ class PluginDefault(Model):
     """Values for every map whose `type` starts with this one."""
 
     type: str
-    values: dict[str, Any]
+    values: dict[str, Any] = Field(default_factory=dict)
     forced: bool = False
 
 

@@ -48,6 +48,7 @@ class Sequential(Block):
 class Parallel(Block):
     """Run tasks at the same time, at most `concurrent` of them (0: no limit)."""
 
+    tasks: Tasks = Field(min_length=1)
     concurrent: int = Field(default=0, ge=0)
 
 
@@ -61,7 +62,7 @@ class DagTask(Model):
 class Dag(Flowable):
     """Run tasks in the order of their dependencies."""
 
-    tasks: tuple[DagTask, ...] = Field(min_length=1)
+    tasks: tuple[DagTask, ...] = ()
     concurrent: int = Field(default=0, ge=0)
 
     def main_branches(self) -> Iterator[tuple[str, Tasks]]:

@@ -190,7 +190,10 @@ def _verdict(index: int, source: str) -> dict[str, Any]:
 def _line(problem: Problem) -> str:
     place = f"{problem.line}:{problem.column}: " if problem.line else ""
     hint = f" ({problem.hint})" if problem.hint else ""
-    return f"{place}{problem.message}{hint}"
+    # Kestra's words for an unknown type stand beside ours, for clients that look for them.
+    unknown = re.search(r"named '([^']+)'$", problem.message) if problem.code.endswith(".type.unknown") else None
+    words = f"Invalid type: {unknown[1]}, " if unknown else ""
+    return f"{place}{words}{problem.message}{hint}"
 
 
 def _scalar(source: str, key: str) -> str | None:

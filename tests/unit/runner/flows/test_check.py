@@ -208,3 +208,28 @@ def test_a_default_for_a_family_may_name_what_a_member_lacks() -> None:
     source = HEAD + "pluginDefaults:\n  - {type: core.flow, values: {duration: PT5S, concurrent: 2}}\n" + TASKS
 
     assert _found(source) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("inputs: [{id: s, type: STRING, validator: '['}]", "invalid pattern [[]"),
+        ("inputs: [{id: s, type: FILE, defaults: data.csv}]", "inputs of type 'FILE' only support `defaults` that"),
+        ("sla: [{id: s, type: MAX_DURATION, behavior: FAIL}]", "duration: must not be null"),
+        ("sla: [{id: s, type: EXECUTION_ASSERTION, behavior: FAIL}]", "assert: must not be null"),
+        ("pluginDefaults: [{type: core.log.Log}]", "No 'values' provided"),
+        ("labels: {team: [a, b]}", "Unsupported type for key: team"),
+        ("concurrency: {limit: 0}", "limit: must be greater than 0, but is 0"),
+        ("tasks: []", "tasks: must not be empty"),
+        ("tasks: [{id: d, type: core.flow.Dag, tasks: []}]", "d: No task defined"),
+        ("tasks: [{id: p, type: core.flow.Parallel}]", "tasks: must not be empty"),
+        ("tasks: [{id: a.b, type: core.log.Log, message: x}]", 'id: must match "'),
+    ],
+)
+def test_a_property_that_cannot_be_is_refused_in_plain_words(more: str, message: str) -> None:
+    tasks = "" if more.startswith("tasks") else "tasks: [{id: t, type: core.log.Log, message: x}]\n"
+
+    parsed = parse_flow(f"id: f\nnamespace: a.b\n{tasks}{more}\n")
+
+    assert parsed.flow is None
+    assert any(problem.message.startswith(message) for problem in parsed.problems), parsed.problems

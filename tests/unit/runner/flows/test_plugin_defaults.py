@@ -122,6 +122,7 @@ def test_a_wrong_value_in_a_default_is_reported_at_the_default_and_own_items_whe
         "    type: core.flow.Parallel\n"
         "    errors:\n"
         "      - {id: own, type: core.log.Lgo, message: hi}\n"  # 13
+        "    tasks: [{id: two, type: core.log.Log, message: hi}]\n"
     )
 
     assert [(problem.line, problem.column, problem.code) for problem in parsed.problems] == [
