@@ -126,7 +126,7 @@ class Origins:
 
     def _open(self, repository: Repository) -> Source:
         if repository.kind == HOSTED:
-            return LocalSource(GitRepository.open_or_init(self.hosted_path))
+            return LocalSource(GitRepository.open_or_init(self.hosted_path, durable=True))
         address = parse_address(repository.url)
         if address.is_local:
             return LocalSource.at(Path(address.path))

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ _CACHED_TREES: Final = 20_000
 _CACHED_LISTINGS: Final = 8
 _MOST_PACKS: Final = 50
 _MOST_LOOSE: Final = 5_000
+_PACKED_FROM: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,18 @@ class GitRepository:
             raise NotFoundError("repository.missing", f"there is no git repository at {path}") from error
 
     @classmethod
-    def open_or_init(cls, path: Path) -> Self:
-        """Open the bare repository at `path`; make it first, with HEAD on `main`, when there is none."""
-        if (path / "HEAD").exists():
-            return cls.open(path)
-        path.mkdir(parents=True, exist_ok=True)
-        repo = Repo.init_bare(str(path), default_branch=b"main")
-        return cls(repo, path)
+    def open_or_init(cls, path: Path, *, durable: bool = False) -> Self:
+        """Open the bare repository at `path`; make it first, with HEAD on `main`, when there is none.
+
+        With `durable` objects are on the disk before a ref names them, so that a power cut leaves no broken branch.
+        """
+        if not (path / "HEAD").exists():
+            path.mkdir(parents=True, exist_ok=True)
+            Repo.init_bare(str(path), default_branch=b"main").close()
+        found = cls.open(path)
+        if durable:
+            found.raw.object_store.fsync_object_files = True
+        return found
 
     def close(self) -> None:
         """Close the files of the packs."""
@@ -344,7 +350,6 @@ class GitRepository:
 
         No ref is moved. Bytes are stored exactly as they are given. Folders that become empty vanish.
         """
-        store = self._repo.object_store
         tree = self.commit(parent).tree if parent else None
         written: list[ShaFile] = []
         root = self._edited(tree, {tuple(path.split("/")): content for path, content in changes.items()}, written)
@@ -357,9 +362,18 @@ class GitRepository:
         commit.author_timezone = commit.commit_timezone = 0
         commit.encoding = b"UTF-8"
         commit.message = message.encode()
-        for obj in [*written, commit]:
-            store.add_object(obj)
+        self._add({obj.id: obj for obj in (*written, commit)}.values())
         return commit.id.decode()
+
+    def _add(self, objects: Collection[ShaFile]) -> None:
+        """Store objects: a few as files of their own, many as one pack, which is written and synced once."""
+        store = self._repo.object_store
+        if len(objects) < _PACKED_FROM:
+            for obj in objects:
+                store.add_object(obj)
+            return
+        with self.packing:
+            store.add_objects([(obj, None) for obj in objects])
 
     def _edited(
         self, tree: str | None, changes: Mapping[tuple[str, ...], bytes | None], written: list[ShaFile]

@@ -120,10 +120,13 @@ class SyncService:
         """Close all repositories."""
         self._origins.close()
 
-    def maintain(self, name: str) -> bool:
-        """Compact the repository `name` where it is one of our own making; True when there was something to do."""
+    def maintain(self, name: str, **limits: int) -> bool:
+        """Compact the repository `name` where it is one of our own making; True when there was something to do.
+
+        `limits` are those of `GitRepository.compact`.
+        """
         source = self._origins.get(name)
-        return self._origins.is_ours(name) and source.repository.compact()
+        return self._origins.is_ours(name) and source.repository.compact(**limits)
 
     # reconciling
 

@@ -36,7 +36,7 @@ _LONGEST_WAIT_S: Final = 300.0
 _FLUSH_S: Final = 10.0
 _IDLE_S: Final = 60.0
 _TIDY_AFTER: Final = 30  # commits, when idle
-_TIDY_AT_ONCE: Final = 500
+_TIDY_AT_ONCE: Final = 100  # commits, under load
 _MOST_LOOSE: Final = 1_000
 _SERVER: Final = "@"
 _WRITER: Final = "writer"
@@ -216,6 +216,7 @@ class ReportWriter:
                     self.run_once()
                     self._last_commit = time.monotonic()
                     has_waited = False
+                    self._tidy(_TIDY_AT_ONCE)
                 else:
                     has_waited = True  # runs seldom come alone: those of the next moment go into the same commit
             except Exception:  # a store that is away for a moment must not end the thread
@@ -231,7 +232,7 @@ class ReportWriter:
             return
         self._untidy = 0
         for repository in list(self._branches):
-            self._sync.repository(repository).repository.compact(most_loose=_MOST_LOOSE)
+            self._sync.maintain(repository, most_loose=_MOST_LOOSE)
 
 
 def _reports_to(environment: Environment, repository: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -201,3 +202,35 @@ def test_many_small_objects_become_one_pack_and_nothing_is_lost(
     assert len(repository.listing(tip).files) == 15
     assert repository.check_tree(fresh) is None
     assert repository.check_history(fresh) is None
+
+
+def test_the_files_of_a_large_commit_are_stored_as_one_pack(repository: GitRepository) -> None:
+    files = {f"flows__f{number}_yaml": b"id: %d" % (number % 30) for number in range(40)}
+
+    tip = commit(repository, None, **files)
+    repository.set_head("refs/heads/main", None, tip)
+
+    assert len(list((repository.path / "objects" / "pack").glob("*.pack"))) == 1
+    assert git(repository.path, "fsck", "--strict") == ""
+    assert git(repository.path, "ls-tree", "-r", "--name-only", "main").count("\n") == 39
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_durable_repository_has_objects_on_the_disk_before_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    repository = GitRepository.open_or_init(tmp_path / "durable.git", durable=True)
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    commit(repository, None, **{f"f{number}": b"%d" % number for number in range(count)})
+
+    repository.close()
+    objects = [path for path in synced if "/objects/" in path]
+    assert len(objects) >= (3 if count == 1 else 1), synced

@@ -326,6 +326,34 @@ def test_the_thread_writes_what_ends_and_the_rest_at_the_stop(start: Start) -> N
     assert server.writer.figures()["report_commits"] == len(server.branch.commits())
 
 
+def test_only_repositories_of_our_own_are_tidied_also_while_runs_go_on_ending(
+    start: Start, tmp_path: Path, run_git: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_TIDY_AT_ONCE": 1, "_MOST_LOOSE": 0}.items():
+        monkeypatch.setattr(f"sync.reports.writer.{name}", value)
+    theirs = tmp_path / "theirs.git"
+    run_git(tmp_path, "init", "-q", "--bare", "-b", "main", str(theirs))
+    server = start(
+        EnvironmentSettings(name="here", repository="hosted", namespaces=("weather",)),
+        EnvironmentSettings(name="there", repository="theirs", namespaces=("far",)),
+        repositories=(RepositorySettings(name="theirs", url=f"file://{theirs}"),),
+        interval_s=0.05,
+    )
+    server.deploy("weather.report")
+    server.deploy("far.flow")
+    for key in ("weather.report", "far.flow"):
+        server.ended(key)
+    server.writer.start()
+    deadline = time.monotonic() + 20
+    while "count: 0" not in run_git(server.branch.path, "count-objects", "-v"):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+    server.writer.stop()
+
+    assert "count: 0\n" not in run_git(theirs, "count-objects", "-v")
+
+
 def test_a_flush_gives_up_when_another_write_takes_too_long(server: Any) -> None:
     server.ended()
 
