@@ -14,6 +14,7 @@ from runner.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from runner.cli.client import Client
+    from runner.executions.models import TriggerInfo
 
 _KEPT: Final = 50
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -65,6 +66,16 @@ class EarlierRun:
                 hint="it was written by an older version; check the commit out and run the file",
             )
         return str(source)
+
+    @property
+    def trigger(self) -> TriggerInfo | None:
+        """Return what started it, as its expressions saw it; None for a start by hand."""
+        from runner.executions.models import TriggerInfo
+
+        found = self.document.get("trigger")
+        if not found:
+            return None
+        return TriggerInfo(str(found.get("id")), str(found.get("type")), dict(found.get("variables") or {}))
 
     def inputs(self, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         """Return the inputs to repeat it with: those of the run, `given` over them; files come to `folder`.

@@ -161,7 +161,8 @@ class _Run:
             runner = self.options["task_runner"]
             host = open_host(self.room, os.environ, files=self.root, store=store, task_runner=runner)
             with LocalEngine(store, host) as local:
-                request = NewExecution(flow.namespace, flow.id, inputs=inputs, labels=labels)
+                trigger = self.repeated.trigger if self.repeated else None
+                request = NewExecution(flow.namespace, flow.id, inputs=inputs, labels=labels, trigger=trigger)
                 execution = local.engine.create(request)
                 return self._follow(local, execution.id, flow, _paths(inputs))
         finally:

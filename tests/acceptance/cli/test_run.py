@@ -42,6 +42,14 @@ tasks:
     commands: ["echo before", "echo last words >&2; exit 3"]
   - {id: never, type: core.log.Log, message: never said}
 """
+CALLED = """\
+id: called
+namespace: company.team
+triggers:
+  - {id: hook, type: core.trigger.Webhook, key: k}
+tasks:
+  - {id: say, type: core.log.Log, message: "called by {{ trigger.body.name ?? 'nobody' }}"}
+"""
 SLEEPING = """\
 id: sleeping
 namespace: company.team
@@ -316,3 +324,19 @@ def test_secrets_come_by_name_and_are_masked(shell: Any) -> None:
     assert "say: ****** ****** 4" in done.stdout
     assert "from-the" not in done.stdout
     assert "Cannot find secret for key 'API_KEY'" in missing.stdout
+
+
+def test_a_run_that_a_webhook_started_is_repeated_with_its_body(shell: Any) -> None:
+    report = {
+        "id": "e1",
+        "namespace": "company.team",
+        "flowId": "called",
+        "trigger": {"id": "hook", "type": "core.trigger.Webhook", "variables": {"body": {"name": "Ann"}}},
+        "flow": {"source": CALLED},
+    }
+    shell.write("report.json", json.dumps(report))
+
+    done = shell.mainstem("run", "--from-execution", "report.json")
+
+    assert done.returncode == 0, done.stderr
+    assert "INFO  say: called by Ann" in done.stdout
