@@ -27,6 +27,7 @@ from task_runners.capture import Stream
 from task_runners.lines import MalformedMarker, Marker
 
 if TYPE_CHECKING:
+    from runner.executions.engine import Engine
     from runner.store import Store
 
 SYSTEM = "system"
@@ -317,6 +318,14 @@ def store_of(ctx: Context) -> Store:
     if store is None:
         raise TaskError("store.absent", "this task needs a server: a run without one keeps no store for tasks")
     return store
+
+
+def engine_of(ctx: Context) -> Engine:
+    """Return what acts on executions. Raises `TaskError` `store.absent` where a run has no server behind it."""
+    engine = host_of(ctx).engine
+    if engine is None:
+        raise TaskError("store.absent", "this task needs a server: there is nothing here that acts on executions")
+    return engine
 
 
 def own_namespace(ctx: Context, namespace: str) -> str:

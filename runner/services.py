@@ -31,6 +31,7 @@ from runner.storage.uris import NAMESPACE_FILE_SCHEME, is_uri, namespace_file_of
 from task_runners.masking import Masker
 
 if TYPE_CHECKING:
+    from runner.executions.engine import Engine
     from runner.store import Store
 
 _RANDOM = random.SystemRandom()
@@ -47,9 +48,9 @@ class Host:
     `log` and `metric` take what tasks write; both must be quick and safe to call from any thread. `execution_of`,
     `runs_of` and `error_logs_of` read the store for one execution id. `environment` is the outer environment:
     expressions see its `ENV_*` and `KESTRA_*`, local bodies an allow-list of it. `uid_of` gives the user under which
-    bodies of a namespace run (None: the user of this process). `store` is for the tasks that look after executions,
-    logs and triggers. Time and chance come from `clock`, `monotonic` (seconds), `new_id` and `fraction` (in [0, 1)), so
-    that a simulation can repeat what happened.
+    bodies of a namespace run (None: the user of this process). `store` and `engine` are for the tasks that look after
+    executions, logs and triggers. Time and chance come from `clock`, `monotonic` (seconds), `new_id` and `fraction` (in
+    [0, 1)), so that a simulation can repeat what happened.
     """
 
     settings: Settings
@@ -74,6 +75,7 @@ class Host:
     repositories: Callable[[], int] = lambda: 1
     """How many repositories have flows here."""
     store: Store | None = None
+    engine: Engine | None = None
 
     @classmethod
     def open(

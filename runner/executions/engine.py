@@ -47,7 +47,7 @@ class Engine:
     ) -> None:
         self.store = store
         self.catalogue = catalogue
-        self.host = host
+        self.host = host = replace(host, engine=self)
         self.doorbell = doorbell
         self.changes = Changes()
         self.advancer = Advancer(store, catalogue, host, doorbell, self.changes, self.start_subflow)

@@ -38,7 +38,7 @@ BASES: Mapping[TypeKind, type[Model]] = {
 _TASKS: Mapping[str, str] = {
     # family: the classes of `runner.tasks.<family>` that have the name of their type
     "debug": "Echo Return",
-    "execution": "Assert Count Exit Fail Labels PurgeExecutions SetVariables UnsetVariables",
+    "execution": "Assert Count Exit Fail Kill Labels PurgeExecutions Resume SetVariables UnsetVariables",
     "flow": (
         "AllowFailure Dag EachParallel EachSequential ForEach If LoopUntil Parallel Pause Sequential Sleep Subflow "
         "Switch WorkingDirectory"
@@ -47,6 +47,7 @@ _TASKS: Mapping[str, str] = {
     "kv": "Delete Get GetKeys PurgeKV Set",
     "log": "Fetch Log PurgeLogs",
     "output": "OutputValues",
+    "state": "Delete Get Set",
     "storage": (
         "Concat DeduplicateItems Delete FilterItems LocalFiles PurgeCurrentExecutionFiles Reverse Size Split Write"
     ),
@@ -86,17 +87,12 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
 ABSENT: Mapping[TypeKind, frozenset[str]] = {
     TypeKind.TASK: frozenset(
         {
-            "core.execution.Kill",
-            "core.execution.Resume",
             "core.flow.Approval",
             "core.flow.Loop",
             "core.flow.Template",
             "core.namespace.DeleteFiles",
             "core.namespace.DownloadFiles",
             "core.namespace.UploadFiles",
-            "core.state.Delete",
-            "core.state.Get",
-            "core.state.Set",
         }
     ),
     TypeKind.TRIGGER: frozenset({"core.http.Trigger", "scripts.shell.CommandsTrigger", "scripts.shell.ScriptTrigger"}),

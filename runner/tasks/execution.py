@@ -9,15 +9,17 @@ from typing import Any
 from runner.errors import TaskError
 from runner.expressions import is_truthy, to_text
 from runner.plugin import Context, InstantTask, Outcome, Outputs, State
-from runner.tasks.execution_records import Count, PurgeExecutions
+from runner.tasks.execution_records import Count, Kill, PurgeExecutions, Resume
 
 __all__ = [
     "Assert",
     "Count",
     "Exit",
     "Fail",
+    "Kill",
     "Labels",
     "PurgeExecutions",
+    "Resume",
     "SetVariables",
     "UnsetVariables",
 ]

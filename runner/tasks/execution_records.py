@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from runner.context import own_namespace, store_of, wide_namespace
+from runner.context import engine_of, own_namespace, store_of, wide_namespace
 from runner.errors import TaskError
+from runner.expressions import is_truthy
 from runner.flows.models import Template
 from runner.plugin import Context, Outputs, State, Task
 from runner.states import TERMINAL
@@ -141,3 +142,46 @@ def states_of(names: Any) -> tuple[State, ...]:
     if unknown:
         raise TaskError("execution.state.invalid", f"there is no state {unknown[0]!r}")
     return tuple(State[str(name).upper()] for name in listed)
+
+
+class Resume(Task):
+    """Let a paused execution go on, with the `inputs` that its pause asks for.
+
+    It is the execution `executionId`, of a flow in this flow's namespace or below it.
+    """
+
+    execution_id: Template
+    namespace: Any = None
+    flow_id: Any = None
+    inputs: Any = None
+
+    def run(self, ctx: Context) -> Outputs:
+        """Resume it; there are no outputs."""
+        execution = _addressed(ctx, self.execution_id)
+        engine_of(ctx).resume(
+            execution.id, ctx.render_typed(self.inputs) or {}, by=f"{ctx.flow.namespace}.{ctx.flow.id}"
+        )
+        return {}
+
+
+class Kill(Task):
+    """Kill an execution, this one unless `executionId` names another, and what it started.
+
+    With `propagateKill: false` the executions that it started go on.
+    """
+
+    execution_id: Template = "{{ execution.id }}"
+    propagate_kill: Any = True
+
+    def run(self, ctx: Context) -> Outputs:
+        """Kill it; there are no outputs."""
+        execution = _addressed(ctx, self.execution_id)
+        engine_of(ctx).kill(execution.id, cascade=is_truthy(ctx.render(self.propagate_kill)))
+        return {}
+
+
+def _addressed(ctx: Context, template: Template) -> Execution:
+    """Return the execution that a task names. Raises `TaskError` when its namespace is not for this flow to touch."""
+    execution = engine_of(ctx).get(ctx.render(template))
+    own_namespace(ctx, execution.namespace)
+    return execution

@@ -214,3 +214,34 @@ def test_whoever_may_run_a_flow_sees_its_tasks_without_their_properties(api: Any
 
     assert [task["id"] for task in answer["tasks"]] == ["first", "second", "third"]
     assert "format" not in answer["tasks"][0]
+
+
+@pytest.mark.parametrize(("task", "state"), [("Resume", "SUCCESS"), ("Kill", "KILLED")])
+def test_a_flow_acts_on_an_execution_of_its_namespace(api: Any, task: str, state: str) -> None:
+    api.store_flow(PAUSED, flow_id="paused")
+    waiting = run(api, "paused")["id"]
+    api.wait_for(waiting, "PAUSED")
+    api.store_flow(
+        f"id: acts\nnamespace: company.team\ntasks: [{{id: t, type: core.execution.{task}, executionId: {waiting}}}]",
+        flow_id="acts",
+    )
+
+    acting = run(api, "acts", "?wait=true")
+
+    assert acting["state"]["current"] == "SUCCESS"
+    assert api.wait_for(waiting, state)["id"] == waiting
+
+
+def test_a_flow_may_not_act_on_an_execution_of_another_namespace(api: Any) -> None:
+    api.store_flow(PAUSED, flow_id="paused")
+    waiting = run(api, "paused")["id"]
+    api.wait_for(waiting, "PAUSED")
+    source = f"id: acts\nnamespace: elsewhere\ntasks: [{{id: t, type: core.execution.Kill, executionId: {waiting}}}]"
+    api.store_flow(source, namespace="elsewhere", flow_id="acts")
+
+    acting = api.post(f"{EXECUTIONS}/elsewhere/acts?wait=true").json()
+
+    assert (acting["state"]["current"], api.get(f"{EXECUTIONS}/{waiting}").json()["state"]["current"]) == (
+        "FAILED",
+        "PAUSED",
+    )
