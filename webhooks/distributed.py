@@ -19,7 +19,7 @@ from runner.home import TOKEN_FILE, admin_token
 from runner.runtime import Roles
 from runner.settings import Settings
 from sync.origins import HOSTED
-from webhooks.process import LOG_LEVELS, ServerProcess, check_address, write_logs
+from webhooks.process import LOG_LEVELS, ServerProcess, check_address, hook_lines, write_logs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -204,6 +204,7 @@ class RoleProcess(ServerProcess):
             lines.append(f"  web      {self.settings.public_url}")
             if (self.home / TOKEN_FILE).exists():
                 lines.append(f"  token    {self.home / TOKEN_FILE} (admin)")
+            lines += hook_lines(self.settings)
         elif self.port is not None:
             lines.append(f"  health   http://{self.settings.host}:{self.port}/health/ready")
         return "\n".join([*lines, "Ctrl-C drains and stops."])

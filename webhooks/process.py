@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from starlette.types import ASGIApp
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_MOST_HOOKS = 5
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -45,6 +46,19 @@ def check_address(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines, and tokens would travel unencrypted",
             hint="put a proxy with TLS in front and start with --insecure",
         )
+
+
+def hook_lines(settings: Settings) -> Iterator[str]:
+    """Give the lines of a banner that tell where forges deliver to."""
+    public = "" if settings.url else "            (set MAINSTEM_URL to the public address)"
+    named = [each.name for each in settings.repositories if each.webhook_secret]
+    for name in named[:_MOST_HOOKS]:
+        yield f"  webhook  {settings.public_url}/hooks/{name}{public}"
+        public = ""
+    if not named:
+        yield f"  webhook  {settings.public_url}/hooks/NAME            (for repositories elsewhere: docs/webhooks.md)"
+    if len(named) > _MOST_HOOKS:
+        yield f"           and {len(named) - _MOST_HOOKS} more repositories"
 
 
 class ServerProcess:

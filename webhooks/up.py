@@ -16,7 +16,7 @@ from runner.errors import InvalidError
 from runner.home import TOKEN_FILE, admin_token
 from runner.runtime import Roles
 from runner.settings import Settings
-from webhooks.process import LOG_LEVELS, ServerProcess, check_address, write_logs
+from webhooks.process import LOG_LEVELS, ServerProcess, check_address, hook_lines, write_logs
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from runner.store import Store
 
 log = logging.getLogger(__name__)
-
-_MOST_HOOKS = 5
 
 
 @click.command("up")
@@ -141,21 +139,8 @@ def _banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: b
     yield f"  web      {url}          token in {home}/token (admin)"
     yield f"  git      git remote add mainstem {url}/git/flows.git"
     yield f"           git config --global credential.{url}.helper '!mainstem git-credential'"
-    yield from _hook_lines(settings)
+    yield from hook_lines(settings)
     yield f"  runner   {settings.default_task_runner} (default)"
     if not has_flows:
         yield "Nothing is deployed yet: push a branch main that holds a folder flows/."
     yield "Ctrl-C drains and stops."
-
-
-def _hook_lines(settings: Settings) -> Iterator[str]:
-    """Tell where forges deliver to. The hosted repository has none: its pushes are answered as they come."""
-    public = "" if settings.url else "            (set MAINSTEM_URL to the public address)"
-    named = [each.name for each in settings.repositories if each.webhook_secret]
-    for name in named[:_MOST_HOOKS]:
-        yield f"  webhook  {settings.public_url}/hooks/{name}{public}"
-        public = ""
-    if not named:
-        yield f"  webhook  {settings.public_url}/hooks/NAME            (for repositories elsewhere: docs/webhooks.md)"
-    if len(named) > _MOST_HOOKS:
-        yield f"           and {len(named) - _MOST_HOOKS} more repositories"
