@@ -31,6 +31,16 @@ _OVERFLOW: Final = 8
 _SUBMITTERS: Final = 4
 _TRIES: Final = 6
 _FIRST_WAIT_S: Final = 0.01
+# A process that is frozen or cut off in the middle of a transaction must not keep its locks for longer than its lease.
+_IDLE_MS: Final = 10_000
+# A server that cannot be reached any more is given up after twenty seconds, not after the two hours of TCP.
+_CONNECTION: Final[dict[str, Any]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -139,7 +149,9 @@ class PostgresEngine:
         }
 
     def _connect(self) -> Any:
-        return psycopg.connect(self._address, autocommit=True, connect_timeout=10, application_name="mainstem")
+        driver = psycopg.connect(self._address, autocommit=True, application_name="mainstem", **_CONNECTION)
+        driver.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_MS}")
+        return driver
 
     def _again(self, transaction: Callable[[Connection], T]) -> T:
         for attempt in range(1, _TRIES + 1):
@@ -187,8 +199,15 @@ class PostgresEngine:
             ) from error
 
 
+_UNDONE: Final = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
+
 def _may_pass(error: psycopg.Error) -> bool:
-    if isinstance(error, (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)):
+    if isinstance(error, _UNDONE):
         return True
     lost = error.sqlstate is None or error.sqlstate[:2] in {"08", "57"}  # no connection, or the server shuts down
     return isinstance(error, psycopg.OperationalError) and lost

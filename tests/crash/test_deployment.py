@@ -10,6 +10,7 @@ from contextlib import closing
 from itertools import cycle, islice
 
 import httpx
+import psycopg
 import pytest
 
 from tests.crash.flows import BODIES_EACH, loop_flow, parallel_flow
@@ -129,6 +130,29 @@ def test_what_a_killed_serve_acknowledged_is_executed(start: Callable[..., Deplo
         started["serve"].kill()
     started.wait_for_end(len(accepted), 150)
 
+    assert_all_done_once(started, ledger, accepted)
+
+
+def cut_connections(deployment: Deployment) -> int:
+    """Cut the connections of all processes to the database, as a failover does; give how many there were."""
+    with psycopg.connect(deployment.database.replace("+psycopg", ""), autocommit=True) as admin:
+        ours = "datname = current_database() AND pid <> pg_backend_pid()"
+        return admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}").rowcount
+
+
+@pytest.mark.timeout(300)
+def test_a_database_that_cuts_its_connections_loses_nothing(start: Callable[..., Deployment], ledger: Ledger) -> None:
+    started = start("serve", "worker-1", "worker-2")
+    accepted = execute(started, 100)
+
+    cuts = []
+    for _ in range(5):
+        before = ledger.begun()
+        wait_until(lambda so_far=before: ledger.begun() > so_far + 8, "progress")  # type: ignore[misc]  # bound now
+        cuts.append(cut_connections(started))
+    started.wait_for_end(100, 150)
+
+    assert min(cuts) > 2
     assert_all_done_once(started, ledger, accepted)
 
 

@@ -191,3 +191,35 @@ def test_a_write_whose_connection_was_cut_runs_again(postgres_url: str) -> None:
     assert len(tries) == 2
     assert _rows(store) == ["x"]
     store.close()
+
+
+def test_a_writer_that_stands_still_lets_the_others_go_on_and_runs_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.store.postgres._IDLE_MS", 200)
+    frozen, other = Store.open(postgres_url), Store.open(postgres_url)
+    has_lock, thaw = threading.Event(), threading.Event()
+    tries = []
+
+    def stand_still(session: Session) -> None:
+        session.connection.lock("the one")
+        tries.append("")
+        has_lock.set()
+        thaw.wait(20)
+        session.outbox.add([OutboxRow("k", "frozen")])
+
+    def lock(session: Session) -> None:
+        session.connection.lock("the one")
+        session.outbox.add([OutboxRow("k", "other")])
+
+    waiting = frozen.submit(stand_still)
+    assert has_lock.wait(20)
+    other.write(lock)
+    thaw.set()
+    waiting.result(20)
+
+    rows = _rows(other)
+    frozen.close()
+    other.close()
+    assert sorted(rows) == ["frozen", "other"]
+    assert len(tries) == 2
