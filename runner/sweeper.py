@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 RING_AGAIN_S = 5.0
 LOST_AFTER_S = 10.0
+STOPPED = "the worker stopped answering"
+RESTARTED = "the server was restarted"
 _AT_ONCE = 2_000
 
 
@@ -80,7 +82,7 @@ class Sweeper:
             if seen is None or seen.beats != beats:
                 self._seen[worker_id] = _Seen(beats, now_s)
             elif now_s - seen.at_s > LOST_AFTER_S and worker_id != self._own():
-                self.take_back(worker_id, "the worker stopped answering")
+                self.take_back(worker_id, STOPPED)
         for worker_id in [worker_id for worker_id in self._seen if worker_id not in known]:
             del self._seen[worker_id]
 
@@ -104,7 +106,7 @@ class Sweeper:
         if alone:
             known = {worker.id for worker in self._store.read(lambda db: db.workers.all())}
             for worker_id in (known | self._store.read(_holders).keys()) - {self._own()}:
-                self.take_back(worker_id, "the server was restarted")
+                self.take_back(worker_id, RESTARTED)
         self._engine.ring(self._store.read(lambda db: db.executions.open_ids()))
         self.ring_again(0)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from runner.context import TaskContext
 from runner.durations import parse_duration
-from runner.errors import MainstemError, TaskError
+from runner.errors import MainstemError, StoreError, TaskError
 from runner.executions.burst import BurstActions
 from runner.executions.engine import Engine
 from runner.executions.models import Loaded, TaskRun
@@ -29,6 +29,7 @@ from runner.plugin import Outcome, Task
 from runner.states import State
 from runner.store import Session
 from runner.store.records import Worker as WorkerRow
+from runner.sweeper import RESTARTED, STOPPED
 from runner.tasks.flow import WorkingDirectory
 from runner.working_directory import run_working_directory
 from task_runners.spec import JobHandle
@@ -40,6 +41,9 @@ FENCE_S = 5.0  # bodies are told to end so long after the last heartbeat: they a
 MAX_LOSSES = 3  # a body that took its worker down this often is not started again
 DRAINED = "worker drained"
 _LOST = frozenset({"LOST", "runner.supervisor.lost"})  # nobody saw how the body ended, or whether it began
+_BODY_LOST = "its body was lost"
+_BLAMED = frozenset({STOPPED, RESTARTED, _BODY_LOST})
+_AWAY = frozenset({"store.unreachable", "store.commit.unknown", "store.closed"})
 _END_S = 10.0  # bodies have five seconds between SIGTERM and SIGKILL
 
 
@@ -234,7 +238,11 @@ class Worker:
             message = f"the worker was lost {claim.run.losses} times while it ran this task"
             self._record(claim, Outcome({}, State.FAILED, message, failure_reason="POISON"))
             return
-        outcome = self._outcome(claim, loaded)
+        try:
+            outcome = self._outcome(claim, loaded)
+        except StoreError as error:  # it says nothing about the task, which is to run when the store is back
+            log.warning("a body is given up: the store is away", extra={"task_run": claim.run.id, "code": error.code})
+            self._give_up(claim, "the store was out of reach")
         if claim.is_current:
             if not self.engine.host.settings.is_embedded:
                 # Other processes read the log of a run as soon as they see its result.
@@ -242,16 +250,18 @@ class Worker:
             self._record(claim, outcome)
 
     def _is_poison(self, run: TaskRun) -> bool:
-        """Return whether a body took down its workers; those that were drained in good order do not count."""
+        """Return whether a body took down its workers; losses that no body can bring about do not count."""
         attempts = self._store.read(lambda db: db.executions.attempts(run.execution_id))
         lost = [each for each in attempts if each.task_run_id == run.id and each.state is State.KILLED]
-        return sum(each.failure_reason not in {None, DRAINED, "CANCELLED"} for each in lost) >= MAX_LOSSES
+        return sum(each.failure_reason in _BLAMED for each in lost) >= MAX_LOSSES
 
     def _outcome(self, claim: Claim, loaded: Loaded) -> Outcome:
         """Run the body; whatever it raises becomes a failed outcome."""
         execution = loaded.execution
         try:
             index = self.engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
+        except StoreError:
+            raise
         except MainstemError as error:
             return Outcome({}, State.FAILED, error.message)
         tree = Tree(index, loaded)
@@ -265,6 +275,8 @@ class Worker:
         with self.context(claim, tree, node, actions) as context:
             try:
                 context.deadline_s = self.deadline(actions, node)
+            except StoreError:
+                raise
             except MainstemError as error:
                 context.log("ERROR", error.message)
                 return Outcome({}, State.FAILED, error.message)
@@ -308,6 +320,8 @@ class Worker:
             context.log("ERROR", error.message)
             outcome = Outcome(error.outputs, State.FAILED, error.message, **_details(error))
         except MainstemError as error:
+            if error.code in _AWAY:
+                raise
             context.log("ERROR", error.message)
             outcome = Outcome({}, State.FAILED, error.message)
         except Exception as error:  # the task boundary: a plugin may raise anything
@@ -322,7 +336,7 @@ class Worker:
             context.log("ERROR", message)
             return replace(outcome, state=State.FAILED, error=message, failure_reason="TIMEOUT")
         if outcome.failure_reason in _LOST and not claim.cancelled.is_set():
-            self._give_up(claim, "its body was lost")
+            self._give_up(claim, _BODY_LOST)
         if claim.cancelled.is_set():
             return replace(outcome, state=State.KILLED, error="the task was killed", failure_reason="CANCELLED")
         return outcome

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
 
 from runner.errors import InvalidError, MainstemError, StoreError
 from runner.store.connection import Connection
@@ -29,8 +29,9 @@ T = TypeVar("T")
 _POOL: Final = 8
 _OVERFLOW: Final = 8
 _SUBMITTERS: Final = 4
-_TRIES: Final = 6
+_TRIES: Final = 11
 _FIRST_WAIT_S: Final = 0.01
+_LONGEST_WAIT_S: Final = 1.0  # with it all tries take about five seconds: a server that restarts is waited for
 # A process that is frozen or cut off in the middle of a transaction must not keep its locks for longer than its lease.
 _IDLE_MS: Final = 10_000
 # A server that cannot be reached any more is given up after twenty seconds, not after the two hours of TCP.
@@ -66,7 +67,7 @@ class PostgresEngine:
     def __init__(self, url: str, clock: Callable[[], datetime]) -> None:
         self._address = parse(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._clock = clock
-        self._pool = QueuePool(self._connect, pool_size=_POOL, max_overflow=_OVERFLOW, reset_on_return=None)
+        self._pool: Pool = QueuePool(self._connect, pool_size=_POOL, max_overflow=_OVERFLOW, reset_on_return=None)
         self._submitters = ThreadPoolExecutor(_SUBMITTERS, thread_name_prefix="store writer")
         self._pending: set[Future[Any]] = set()
         self._lock = threading.Lock()
@@ -162,23 +163,33 @@ class PostgresEngine:
                 if attempt == _TRIES or not _may_pass(error):
                     raise explain(error) from error
                 # Doubled and jittered, so that those who met do not meet again.
-                time.sleep(_FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+                wait_s = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+                time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
         raise AssertionError("the last try returns or raises")
 
     @contextmanager
     def _lend(self) -> Iterator[Connection]:
         if self._closed and not threading.current_thread().name.startswith("store writer"):
             raise StoreError("store.closed", "the database is closed")
-        lent = self._pool.connect()
+        pool = self._pool
+        lent = pool.connect()
         driver = cast("psycopg.Connection[Any]", lent.driver_connection)
         try:
             yield self._wrap(lent, driver)
         except BaseException:
             # Whatever went wrong, and be it an interrupt: the connection must not go back inside a transaction.
-            _roll_back(lent, driver)
+            if not _roll_back(lent, driver):
+                self._renew(pool)
             raise
         finally:
             lent.close()
+
+    def _renew(self, lost: Pool) -> None:
+        """Begin with fresh connections: a server that went away took those that lie idle with it."""
+        with self._lock:
+            if self._pool is lost:
+                lost.dispose()
+                self._pool = lost.recreate()
 
     def _wrap(self, lent: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> Connection:
         wrapped: Connection | None = lent.info.get("connection")
@@ -213,12 +224,15 @@ def _may_pass(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.OperationalError) and lost
 
 
-def _roll_back(lent: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> None:
+def _roll_back(lent: PoolProxiedConnection, driver: psycopg.Connection[Any]) -> bool:
+    """End the transaction; False when the connection was lost."""
     try:
         if not driver.broken:
             driver.execute("ROLLBACK")
     except psycopg.Error:
         lent.invalidate()
-        return
+        return False
     if driver.broken:
         lent.invalidate()
+        return False
+    return True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import psycopg
 import pytest
 
 from runner.errors import ConflictError, InvalidError, StoreError
@@ -223,3 +224,21 @@ def test_a_writer_that_stands_still_lets_the_others_go_on_and_runs_again(
     other.close()
     assert sorted(rows) == ["frozen", "other"]
     assert len(tries) == 2
+
+
+def test_connections_that_were_cut_while_idle_do_not_use_up_the_tries(
+    postgres_url: str, at_once: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.store.postgres._TRIES", 2)  # the second one must meet a fresh connection
+    store = Store.open(postgres_url)
+    meet = threading.Barrier(8, timeout=20)
+    at_once([lambda: store.read(lambda _session: meet.wait())] * 8)
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as admin:
+        ours = "datname = current_database() AND pid <> pg_backend_pid()"
+        cut = admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}").rowcount
+
+    store.write(_add("x"))
+
+    assert cut >= 8
+    assert _rows(store) == ["x"]
+    store.close()

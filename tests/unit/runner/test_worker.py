@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from runner.settings import Settings
 from runner.states import State
 from runner.store import Session, Store
 from runner.store.records import FlowDraft
-from runner.sweeper import LOST_AFTER_S, Sweeper
+from runner.stored_key_values import StoredKeyValues
+from runner.sweeper import LOST_AFTER_S, STOPPED, Sweeper
 from runner.worker import DRAINED, FENCE_S, MAX_LOSSES
 from task_runners.supervisor import shared_supervisor
 
@@ -78,8 +79,11 @@ class Place:
     def said(self) -> list[str]:
         return self.ledger.read_text().splitlines() if self.ledger.exists() else []
 
+    def runs_of(self, execution: Execution) -> list[TaskRun]:
+        return self.store.read(lambda db: db.executions.runs(execution.id))
+
     def run_of(self, execution: Execution) -> TaskRun:
-        (run,) = self.store.read(lambda db: db.executions.runs(execution.id))
+        (run,) = self.runs_of(execution)
         return run
 
 
@@ -219,7 +223,7 @@ def _lose(place: Place, execution: Execution, reason: str) -> None:
     assert place.store.write(write)
 
 
-@pytest.mark.parametrize(("reason", "state"), [(DRAINED, State.SUCCESS), ("the worker was lost", State.FAILED)])
+@pytest.mark.parametrize(("reason", "state"), [(DRAINED, State.SUCCESS), (STOPPED, State.FAILED)])
 def test_workers_that_were_lost_make_a_body_poison_and_drained_ones_do_not(
     place: Place, reason: str, state: State
 ) -> None:
@@ -254,3 +258,21 @@ def test_what_a_worker_holds_that_nobody_knows_is_taken_back(place: Place) -> No
 
     assert before is State.RUNNING
     assert place.run_of(execution).state is State.SUBMITTED
+
+
+def test_a_store_that_is_away_does_not_fail_the_task_that_needs_it(place: Place) -> None:
+    away = Store.open(f"sqlite:///{place.folder / 'away.db'}")
+    away.close()
+    place.host = replace(place.host, kv=StoredKeyValues(away, place.host.clock))
+    source = "id: reads\nnamespace: team\ntasks:\n  - {id: get, type: core.kv.Get, key: a}\n"
+    draft = FlowDraft("team", "reads", "b" * 40, source, datetime.now(UTC), "default", "c" * 40, "flows/x.yaml")
+    place.store.write(lambda db: db.flows.put(draft))
+
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", "reads"))
+        wait_until(lambda: place.runs_of(execution) and place.run_of(execution).losses > MAX_LOSSES, "further attempts")
+        state = worker.engine.get(execution.id).state
+        worker.engine.kill(execution.id)
+        worker.engine.wait(execution.id, 20)
+
+    assert state is State.RUNNING
