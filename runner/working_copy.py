@@ -38,7 +38,7 @@ def suite_files(paths: Iterable[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        is_inside = TESTS in path.absolute().parts
+        is_inside = TESTS in path.parts or path.absolute().name == TESTS
         for folder, files in _walk(path, skip=_OTHER_FILES - {TESTS}):
             if is_inside or TESTS in folder.relative_to(path).parts:
                 yield from files

@@ -4,47 +4,121 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from runner.errors import Problem, Severity
-from runner.working_copy import flow_files
+from runner.working_copy import flow_files, suite_files
+
+if TYPE_CHECKING:
+    from runner.flows.between import LocatedFlow
 
 _MOST_BYTES = 4 << 20  # more than the loader takes, so that it reports the size, and no more than fits into memory
 
 
-def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]:
-    """Return all problems of the named files, and the texts of the files by name."""
-    from runner.flows.check import LocatedFlow, check_flows
-    from runner.flows.parse import parse_flow
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """All problems of some files, in the order of the files, and the texts of the flows and of the tests by name."""
 
-    problems: list[Problem] = []
-    sources: dict[str, str] = {}
-    located = []
-    for path, namespace in flow_files(paths):
+    problems: list[Problem]
+    flows: dict[str, str]
+    tests: dict[str, str]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """All texts by name."""
+        return {**self.flows, **self.tests}
+
+
+def check_files(paths: tuple[Path, ...]) -> Checked:
+    """Parse and check the flows, and the tests of flows, that `paths` name."""
+    checking = _Checking(paths)
+    for path, namespace in dict(flow_files(paths)).items():
+        checking.add(path, namespace)
+    return checking.result()
+
+
+class _Checking:
+    """Gathers what is found in one file after another."""
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self._named = paths
+        self._tests = list(suite_files(path for path in paths if path.is_dir()))
+        self._flows: dict[str, str] = {}
+        self._located: list[LocatedFlow] = []
+        self._problems: list[Problem] = []
+
+    def add(self, path: Path, namespace: str | None) -> None:
+        """Read a file: a flow, with its tests below it perhaps; one that was named may hold tests alone."""
+        from runner.flows.between import LocatedFlow
+        from runner.flows.parse import parse_flow
+
         name = str(path)
-        if name in sources:
-            continue
-        sources[name] = ""
         try:
-            with path.open("rb") as file:
-                content = file.read(_MOST_BYTES)
+            content = _content(path)
         except OSError as error:
-            problems.append(Problem("flow.file.unreadable", f"the file cannot be read: {error.strerror}", file=name))
-            continue
-        sources[name] = content.decode("utf-8", "replace")
+            self._flows[name] = ""
+            message = f"the file cannot be read: {error.strerror}"
+            self._problems.append(Problem("flow.file.unreadable", message, file=name))
+            return
+        if b"testCases" in content:
+            self._tests.append(path)
+            if path in self._named and _is_suite(content):
+                return
+        self._flows[name] = content.decode("utf-8", "replace")
         parsed = parse_flow(content, file=name, namespace=namespace)
-        problems += parsed.problems
+        self._problems += parsed.problems
         if parsed.flow is not None:
-            located.append(LocatedFlow(parsed.flow, name))
-    if len(located) > 1:
-        problems += check_flows(located)
-    order = {name: index for index, name in enumerate(sources)}
-    problems.sort(key=lambda problem: (order.get(problem.file or "", 0), problem.line or 0, problem.column or 0))
-    return problems, sources
+            self._located.append(LocatedFlow(parsed.flow, name))
+
+    def result(self) -> Checked:
+        """Look at everything together; return the problems in the order of the files."""
+        from runner.flows.between import check_flows
+
+        between = check_flows(self._located) if len(self._located) > 1 else []
+        # What is wrong with the YAML of a flow that has tests is told by both.
+        found = list(dict.fromkeys([*self._problems, *between, *self._of_tests()]))
+        alone = [path for path in self._tests if str(path) not in self._flows]
+        checked = Checked(found, self._flows, {str(path): _text(path) for path in alone})
+        order = {name: index for index, name in enumerate(checked.sources)}
+        found.sort(key=lambda problem: (order.get(problem.file or "", 0), problem.line or 0, problem.column or 0))
+        return checked
+
+    def _of_tests(self) -> Iterator[Problem]:
+        """Yield the problems of tests; what they say of a flow is checked when the flow is among those seen."""
+        if not self._tests:
+            return
+        from runner.flowtests.suites import problems_with, read_suites
+
+        flows = {(each.flow.namespace, each.flow.id): each.flow for each in self._located}
+        for path in dict.fromkeys(self._tests):
+            suites, problems = read_suites(path, named=False)
+            yield from problems
+            for located in suites:
+                flow = flows.get((located.suite.namespace, located.suite.flow_id))
+                yield from problems_with(located, flow) if flow else ()
+
+
+def _is_suite(content: bytes) -> bool:
+    from runner.flowtests.suites import is_suite_file
+
+    return is_suite_file(content)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES)
+
+
+def _text(path: Path) -> str:
+    try:
+        return _content(path).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 @click.command("validate")
@@ -62,27 +136,30 @@ def check_files(paths: tuple[Path, ...]) -> tuple[list[Problem], dict[str, str]]
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the problems to this file."
 )
 def command(paths: tuple[Path, ...], style: str, output: Path | None, *, as_json: bool) -> None:
-    """Parse and check flow files and folders.
+    """Parse and check flow files and folders, and the tests of flows.
 
     Exit code 0 when there is no error, 1 when there is one, 2 when a path does not exist.
     """
     started = time.monotonic()
-    problems, sources = check_files(paths)
-    text = _written("json" if as_json else style, problems, sources, time.monotonic() - started)
+    checked = check_files(paths)
+    text = _written("json" if as_json else style, checked, time.monotonic() - started)
     if output is not None:
         output.write_text(f"{text}\n", encoding="utf-8")
     elif text:
         click.echo(text)
-    if any(problem.severity is Severity.ERROR for problem in problems):
+    if any(problem.severity is Severity.ERROR for problem in checked.problems):
         raise SystemExit(1)
 
 
-def _written(style: str, problems: Sequence[Problem], sources: Mapping[str, str], seconds: float) -> str:
+def _written(style: str, checked: Checked, seconds: float) -> str:
     from runner.flows import diagnostics
 
+    problems, sources = checked.problems, checked.sources
     if style == "text":
         blocks = [diagnostics.block(problem, sources.get(problem.file or "")) for problem in problems]
-        return "\n".join([*blocks, diagnostics.summary(problems, len(sources), seconds)])
+        return "\n".join(
+            [*blocks, diagnostics.summary(problems, len(checked.flows), seconds, tests=len(checked.tests))]
+        )
     if style == "json":
         return diagnostics.as_json(problems)
     # Whoever reads the others knows the repository, not this machine.

@@ -34,17 +34,19 @@ def block(problem: Problem, source: str | None = None) -> str:
     return f"{head}\n{number} | {line}\n{' ' * len(number)} | {' ' * column}{'^' * width} {sentence}"
 
 
-def summary(problems: Sequence[Problem], files: int, seconds: float) -> str:
-    """Return the closing line: `2 problems in 1 of 15 flows (0.12 s)`."""
-    flows = _count(files, "flow")
+def summary(problems: Sequence[Problem], flows: int, seconds: float, *, tests: int = 0) -> str:
+    """Return the closing line: `2 problems in 1 of 15 flows (0.12 s)`; `tests` is the number of files of tests."""
     if not problems:
-        return f"{flows}, no problems ({seconds:.2f} s)"
+        seen = _count(flows, "flow") + (f" and {_count(tests, 'file')} of tests" if tests else "")
+        return f"{seen}, no problems ({seconds:.2f} s)"
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     others = len(problems) - errors
     counts = [_count(errors, "problem")] if errors else []
     counts += [_count(others, "warning")] if others else []
     concerned = len({problem.file for problem in problems})
-    return f"{', '.join(counts)} in {concerned} of {flows} ({seconds:.2f} s)"
+    return (
+        f"{', '.join(counts)} in {concerned} of {_count(flows + tests, 'file' if tests else 'flow')} ({seconds:.2f} s)"
+    )
 
 
 def as_json(problems: Iterable[Problem]) -> str:

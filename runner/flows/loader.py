@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,13 @@ def load(source: str | bytes, *, file: str | None = None) -> Document:
     return _only(load_all(source, file=file), file)
 
 
-def examine(source: str | bytes, *, file: str | None = None) -> tuple[Document, list[Problem]]:
+def examine(
+    source: str | bytes, *, file: str | None = None, companion: Callable[[Any], bool] = lambda _value: False
+) -> tuple[Document, list[Problem]]:
     """Return the one document of `source` with the problems that still let it be read (keys that stand twice, tags).
 
-    Whoever looks for all problems of a file goes on with the document; to use it, call `load`.
+    Whoever looks for all problems of a file goes on with the document; to use it, call `load`. Documents after the
+    first whose value is a `companion` may stand in the same file.
 
     Raises:
         FlowError: as `load`, when the problems leave no document.
@@ -66,7 +69,8 @@ def examine(source: str | bytes, *, file: str | None = None) -> tuple[Document, 
     documents, problems = _read(source, file)
     if problems and not documents:
         raise _gathered(problems)
-    return _only(documents, file), problems
+    counted = [each for number, each in enumerate(documents) if number == 0 or not companion(each.value)]
+    return _only(counted, file), problems
 
 
 def _only(documents: list[Document], file: str | None) -> Document:

@@ -16,7 +16,12 @@ from runner.flows.plugin_defaults import Default
 from runner.flows.registry import TypeKind
 from runner.flows.templates import TemplateCheck
 
-__all__ = ["Parsed", "parse_flow"]
+__all__ = ["Parsed", "holds_tests", "parse_flow"]
+
+
+def holds_tests(tree: Any) -> bool:
+    """Return whether a document is a suite of tests; such may follow a flow in its file."""
+    return isinstance(tree, dict) and ("testCases" in tree or ("flowId" in tree and "tasks" not in tree))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +50,14 @@ def parse_flow(
     """Parse and check one flow.
 
     Args:
-        source: YAML text with one document.
+        source: YAML text with one document; tests of the flow may follow it.
         file: the name for problems.
         namespace: the namespace of a flow that names none (from the folder where the file lies).
         strict: whether unknown properties are errors and all checks run; False for stored flows, which passed once.
         defaults: plugin defaults from outside the file, nearest namespace first.
     """
     try:
-        document, problems = examine(source, file=file)
+        document, problems = examine(source, file=file, companion=holds_tests)
     except FlowError as error:
         return Parsed(None, error.problems)
     if not isinstance(document.value, dict):

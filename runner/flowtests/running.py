@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ from runner.executions.models import Execution, LogEntry, TaskRun, TriggerInfo
 from runner.executions.tree import AFTER
 from runner.expressions import Scope, render_deep
 from runner.flows.models import Flow
+from runner.flowtests.clock import LeapingClock
 from runner.flowtests.doubles import DoubledCatalogue
 from runner.flowtests.given import GivenFiles, GivenSecrets, OtherSecrets
 from runner.flowtests.judging import Judge, line
@@ -32,6 +34,7 @@ from runner.storage.uris import execution_uri
 from runner.store import LogQuery, Store
 
 _MOST_LOGS = 10_000
+_LOOK_S = 0.05
 _AFTERWARDS_S = 10.0  # how long tasks that follow the end may take before the case is judged
 
 OpenHost = Callable[[Path, Path, Store], Host]
@@ -43,7 +46,7 @@ class Surroundings:
     """What the cases of a flow have in common.
 
     `state` is a folder with a database that has the flow, and those beside it, deployed: each case begins with a copy.
-    `root` is the folder of the namespaces on disk.
+    `root` is the folder of the namespaces on disk. Cases end early once `stop` is set.
     """
 
     flow: Flow
@@ -51,13 +54,14 @@ class Surroundings:
     state: Path
     open_host: OpenHost
     timeout_s: float
+    stop: threading.Event
 
 
 def run_case(located: LocatedSuite, case: Case, around: Surroundings) -> CaseResult:
     """Run a case to its end and judge it. Safe for any thread; nothing that it leaves is kept."""
     started = time.monotonic()
     blank = CaseResult(located, case)
-    if blank.is_skipped:
+    if blank.is_skipped or around.stop.is_set():
         return blank
     room = Path(tempfile.mkdtemp(prefix="mainstem-test-"))
     try:
@@ -93,6 +97,7 @@ class _Run:
         self.uris = {
             name: f"{execution_uri(flow.namespace, flow.id, self.id)}/fixtures/{name}" for name in self.fixtures.files
         }
+        self.clock = LeapingClock()
         self.host = self._host(around.open_host(room, around.root, store))
 
     def _host(self, host: Host) -> Host:
@@ -101,7 +106,8 @@ class _Run:
         return replace(
             host,
             files=GivenFiles(fixtures.files, namespace, host.files),
-            kv=MemoryKeyValues({namespace: fixtures.kv}),
+            kv=MemoryKeyValues({namespace: fixtures.kv}, self.clock),
+            clock=self.clock,
             secrets=secrets,
         )
 
@@ -117,7 +123,7 @@ class _Run:
                 execution = local.engine.create(self._request())
             except MainstemError as error:
                 return self._ended(None, [_whole(self.located, self.case, f"no execution: {error.message}")])
-            ended = local.engine.wait(execution.id, self.around.timeout_s)
+            ended = self._wait(local, execution.id)
             if ended is None:
                 findings = [_whole(self.located, self.case, self._unfinished(execution.id))]
                 local.engine.kill(execution.id)
@@ -125,6 +131,21 @@ class _Run:
                 return self._ended(local.engine.get(execution.id), findings)
             self._await_followers(execution.id)
             return self._ended(ended, [*self._state(ended), *self._assertions(local, ended)])
+
+    def _wait(self, local: LocalEngine, execution_id: str) -> Execution | None:
+        """Wait for the end; when nothing is left but to wait, put the clock forward."""
+        deadline, idle = time.monotonic() + self.around.timeout_s, 0
+        while time.monotonic() < deadline and not self.around.stop.is_set():
+            ended = local.engine.wait(execution_id, _LOOK_S)
+            if ended is not None:
+                return ended
+            due = self.store.read(lambda db: None if db.outbox.counts() else db.executions.next_due())
+            idle = idle + 1 if due is not None and not local.worker.busy else 0
+            if due is not None and idle > 1:  # what a worker has just handed over is not in the outbox for a moment
+                self.clock.leap(due)
+                local.ring_timers()
+                idle = 0
+        return None
 
     def _request(self) -> NewExecution:
         flow, fixtures = self.around.flow, self.fixtures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,7 +19,7 @@ from runner.flowtests.results import CaseResult
 from runner.flowtests.running import OpenHost, Surroundings, open_store, run_case
 from runner.flowtests.suites import LocatedSuite, problems_with, read_suites
 from runner.local import deploy
-from runner.working_copy import TESTS, flow_root, flows_below, suite_files
+from runner.working_copy import TESTS, flow_files, flow_root, flows_below, suite_files
 
 Source = tuple[Flow, str, str]
 
@@ -56,9 +57,13 @@ def run_session(
         plan = _Plan(paths, open_host, options.timeout_s, Path(room))
         cases = [(each, case, around) for each, case, around in plan.cases() if options.wanted in _title(each, case)]
         with ThreadPoolExecutor(max_workers=options.workers, thread_name_prefix="case") as pool:
-            for future in [pool.submit(run_case, *each) for each in cases]:
-                results.append(future.result())
-                tell(results[-1])
+            futures = [pool.submit(run_case, *each) for each in cases]
+            try:
+                for future in futures:
+                    results.append(future.result())
+                    tell(results[-1])
+            finally:
+                plan.stop.set()  # after an interrupt, those that run end and the others do not begin
     return Session(plan.problems, results, _coverage(cases, results), plan.untested())
 
 
@@ -91,11 +96,12 @@ class _Plan:
         self._paths = paths
         self._open_host = open_host
         self._timeout_s = timeout_s
+        self.stop = threading.Event()
         self._room = room
         self._flows: dict[Path, list[Source]] = {}
         self._states: dict[Path, Path] = {}
         self._suites: list[LocatedSuite] = []
-        for file in dict.fromkeys(suite_files(paths)):
+        for file in dict.fromkeys([*suite_files(paths), *_flows_with_tests(paths)]):
             suites, problems = read_suites(file, named=file in paths)
             self._suites += suites
             self.problems += problems
@@ -126,13 +132,13 @@ class _Plan:
 
     def _surroundings(self, located: LocatedSuite) -> Surroundings | None:
         suite = located.suite
-        root, key = _root(located.file, suite.namespace), (suite.namespace, suite.flow_id)
+        root, key = _root(located), (suite.namespace, suite.flow_id)
         flows = self._below(root)
         own = next((each for each in flows if (each[0].namespace, each[0].id) == key), None)
         if own is None:
             self.problems.append(_missing(located, root, [f"{flow.namespace}.{flow.id}" for flow, _, _ in flows]))
             return None
-        return Surroundings(own[0], root, self._state(root), self._open_host, self._timeout_s)
+        return Surroundings(own[0], root, self._state(root), self._open_host, self._timeout_s, self.stop)
 
     def _state(self, root: Path) -> Path:
         """Return the folder of a database in which all flows below `root` are deployed."""
@@ -151,6 +157,12 @@ class _Plan:
         return self._flows[root]
 
 
+def _flows_with_tests(paths: Sequence[Path]) -> Iterator[Path]:
+    for file, _ in flow_files(path for path in paths if path.is_dir()):
+        if b"testCases" in file.read_bytes():
+            yield file
+
+
 def _missing(located: LocatedSuite, root: Path, names: Sequence[str]) -> Problem:
     wanted = f"{located.suite.namespace}.{located.suite.flow_id}"
     line, column = located.mark(located.suite, "flowId")
@@ -159,11 +171,11 @@ def _missing(located: LocatedSuite, root: Path, names: Sequence[str]) -> Problem
     return Problem("test.flow.missing", message, file=str(located.file), line=line, column=column, hint=hint)
 
 
-def _root(file: Path, namespace: str) -> Path:
-    """Return the folder of the namespaces of a test file: that of the flows beside its folder `tests`."""
-    place = file.absolute()
-    parts = place.parts
-    if TESTS in parts[:-1]:
-        last = len(parts) - 2 - parts[:-1][::-1].index(TESTS)
-        place = Path(*parts[:last]) / file.name
-    return flow_root(place, namespace)
+def _root(located: LocatedSuite) -> Path:
+    """Return the folder of the namespaces: for a file in a folder `tests`, that of the flows beside the folder."""
+    place = located.file.absolute()
+    parts = place.parts[:-1]
+    if TESTS in parts and not located.with_flow:
+        last = len(parts) - 1 - parts[::-1].index(TESTS)
+        place = Path(*parts[:last]) / place.name
+    return flow_root(place, located.suite.namespace)

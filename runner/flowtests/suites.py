@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from runner.flows.check import Places
 from runner.flows.finding import Finding
 from runner.flows.loader import Document, load_all
 from runner.flows.models import Flow
+from runner.flows.parse import holds_tests
 from runner.flows.positions import Mark
 from runner.flows.spelling import did_you_mean
 from runner.flowtests.assertions import NAMES
@@ -22,11 +23,12 @@ from runner.flowtests.models import CASE_TYPE, Case, Suite
 
 @dataclass(frozen=True, slots=True)
 class LocatedSuite:
-    """A suite and where its parts stand."""
+    """A suite and where its parts stand; `with_flow` says that it follows its flow in the same file."""
 
     suite: Suite
     file: Path
     places: Places
+    with_flow: bool = False
 
     def mark(self, part: Any, *within: str | int) -> Mark:
         """Return the place of a part of the suite (one of its models), or of a property `within` it."""
@@ -36,8 +38,8 @@ class LocatedSuite:
 def read_suites(path: Path, *, named: bool) -> tuple[list[LocatedSuite], list[Problem]]:
     """Return the suites of a file, and all its problems.
 
-    In a folder of tests, YAML that is no suite may be anybody's data and is passed over; a file that is `named` must
-    hold one.
+    Suites below a flow in its file need not say which flow they are for. In a folder of tests, YAML that is no suite
+    may be anybody's data and is passed over; a file that is `named` must hold one.
     """
     try:
         documents = load_all(path.read_bytes(), file=str(path))
@@ -46,20 +48,30 @@ def read_suites(path: Path, *, named: bool) -> tuple[list[LocatedSuite], list[Pr
     except FlowError as error:
         return [], list(error.problems)
     suites, problems = [], []
+    flow = documents[0].value if documents and isinstance(documents[0].value, dict) else {}
+    with_flow = "tasks" in flow and not holds_tests(flow)
     for document in documents:
-        if _is_suite(document.value):
+        if holds_tests(document.value):
+            if with_flow:
+                document.value.setdefault("namespace", flow.get("namespace"))
+                document.value.setdefault("flowId", flow.get("id"))
             suite, found = _suite(document, path)
             problems += found
             if not found:
-                suites.append(suite)
+                suites.append(replace(suite, with_flow=with_flow))
     if named and not suites and not problems:
         message = "the file holds no tests: a suite has `id`, `namespace`, `flowId` and `testCases`"
         problems.append(Problem("test.document.invalid", message, file=str(path), line=1, column=1))
     return suites, problems
 
 
-def _is_suite(tree: Any) -> bool:
-    return isinstance(tree, dict) and ("testCases" in tree or ("flowId" in tree and "tasks" not in tree))
+def is_suite_file(content: bytes) -> bool:
+    """Return whether the first document of a file is a suite."""
+    try:
+        documents = load_all(content) if b"flowId" in content else []
+    except FlowError:
+        return False
+    return bool(documents) and holds_tests(documents[0].value)
 
 
 def _suite(document: Document, path: Path) -> tuple[LocatedSuite, list[Problem]]:
@@ -111,11 +123,3 @@ def _unknown(case: Case, tasks: set[str], flow: Flow) -> Iterator[Finding]:
             yield Finding(
                 "test.input.unknown", f"the flow has no input {name!r}", case.fixtures, ("inputs", name), hint
             )
-
-
-def by_flow(suites: list[LocatedSuite]) -> Mapping[tuple[str, str], list[LocatedSuite]]:
-    """Return suites by the namespace and id of their flow."""
-    found: dict[tuple[str, str], list[LocatedSuite]] = {}
-    for located in suites:
-        found.setdefault((located.suite.namespace, located.suite.flow_id), []).append(located)
-    return found

@@ -19,6 +19,7 @@ from sync.kestra.documents import Source
 
 _SECRET = re.compile(r"""\bsecret\(\s*(?:key\s*=\s*)?['"]([\w.-]+)['"]""")
 _TYPE = re.compile(r"named '([^']+)'")
+_NAME = re.compile(r"^(?:Filter|Test|Function or Macro) \[(\w+)\] does not exist")
 _PROPERTY = re.compile(r'Unrecognized field "([^"]+)"|^([\w.-]+): must not be null|^`([^`]+)`')
 # What the Enterprise Edition reads and we accept without effect.
 _IGNORED = ("workerGroup", "workerSelector", "quotas", "policyRefs", "assets", "version")
@@ -85,7 +86,7 @@ def _is_flow(tree: Mapping[str, Any]) -> bool:
 
 def _reason(problem: Problem) -> Reason:
     parts = problem.code.split(".")
-    found = _TYPE.search(problem.message) or _PROPERTY.search(problem.message)
+    found = next((hit for form in (_TYPE, _NAME, _PROPERTY) if (hit := form.search(problem.message))), None)
     subject = next((group for group in found.groups() if group), "") if found else ""
     kind = next((word for word in ("type", "property", "expression", "yaml") if word in parts[:2]), "other")
     if kind == "type":

@@ -10,6 +10,11 @@ from typing import Any, Final
 from sync.kestra.assessment import Assessment, Verdict
 
 _SHOWN: Final = 20
+_LACKS: Final = {
+    "type": "types that are missing",
+    "property": "properties that are not understood",
+    "expression": "functions and filters that are missing, and faults of expressions",
+}
 _LABELS: Final = {
     Verdict.UNCHANGED: "run unchanged",
     Verdict.NOTE: "run with a note",
@@ -56,7 +61,7 @@ def _summary(place: str, found: Sequence[Assessment]) -> Iterator[str]:
         if verdict is not Verdict.NO_FLOW or number[verdict]:
             share = f"  {number[verdict] * 100 // flows:>3} %" if flows and verdict is not Verdict.NO_FLOW else ""
             yield f"  {number[verdict]:>5}  {label:<16}{share}".rstrip()
-    for kind, title in (("type", "types that are missing"), ("property", "properties that are not understood")):
+    for kind, title in _LACKS.items():
         absent = missing(found, kind)
         if absent:
             yield f"{title}, by the flows that use them"

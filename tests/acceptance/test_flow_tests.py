@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -103,3 +106,22 @@ def test_a_mistake_in_a_test_file_is_shown_like_one_in_a_flow(broken: Path) -> N
     assert f"{suite}:3:1  test.property.unknown\n" in done.stdout
     assert "did you mean 'flowId'?" in done.stdout
     assert "2 problems in test files" in done.stdout.splitlines()[-1]
+
+
+def test_an_interrupt_ends_what_runs_and_begins_nothing_more(tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid && mv {tmp_path}/pid {tmp_path}/started && sleep 100"
+    (tmp_path / "slow.yaml").write_text(
+        f"id: slow\nnamespace: x\ntasks: [{{id: a, type: scripts.shell.Script, script: '{script}'}}]\n"
+        "---\nid: suite\ntestCases: [{id: one}, {id: two}, {id: three}]\n"
+    )
+    running = subprocess.Popen([MAINSTEM, "test", "-j", "1", "slow.yaml"], cwd=tmp_path, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=30)
+
+    assert running.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "started").read_text()), 0)

@@ -165,6 +165,39 @@ def test_the_problems_can_go_to_a_file(flows: Path, tmp_path: Path) -> None:
     assert (tmp_path / "report.xml").read_text().startswith('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites')
 
 
+SUITE = "id: s\nnamespace: company\nflowId: a\ntestCases:\n  - {id: one, fixtures: {tasks: [{id: %s}]}}\n"
+
+
+def test_tests_of_flows_are_checked_too_and_counted_apart(flows: Path) -> None:
+    (flows / "tests").mkdir()
+    (flows / "tests" / "a.yaml").write_text(SUITE % "hi")
+    (flows / "tests" / "data.yaml").write_text("just: data\n")
+
+    clean = _run(flows)
+    (flows / "tests" / "a.yaml").write_text(SUITE % "ho")
+    result = _run(flows)
+
+    assert clean.output.startswith("2 flows and 2 files of tests, no problems (")
+    assert result.exit_code == 1
+    assert f"{flows}/tests/a.yaml:5:39  test.task.unknown\n    5 |   - {{id: one" in result.output
+    assert "1 problem in 1 of 4 files" in result.output
+
+
+def test_a_file_of_tests_that_is_named_is_no_flow(flows: Path) -> None:
+    (flows / "suite.yaml").write_text(SUITE % "hi")
+
+    assert _run(flows / "suite.yaml").output.startswith("0 flows and 1 file of tests, no problems (")
+
+
+def test_tests_may_follow_their_flow_in_one_file(flows: Path) -> None:
+    tests = "---\nid: s\ntestCases:\n  - {id: one, fixtures: {tasks: [{id: ho}]}}\n"
+    (flows / "c.yaml").write_text(GOOD % "c" + tests)
+
+    result = _run(flows / "c.yaml", "--json")
+
+    assert [(problem["line"], problem["code"]) for problem in json.loads(result.output)] == [(8, "test.task.unknown")]
+
+
 def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
     assert _run(tmp_path / "nothing").exit_code == 2
 

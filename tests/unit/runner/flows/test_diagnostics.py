@@ -90,6 +90,11 @@ def test_the_summary_counts(problems: list[Problem], expected: str) -> None:
     assert summary(problems, 15, 0.114) == expected
 
 
+def test_the_summary_counts_files_of_tests_too() -> None:
+    assert summary([], 11, 0.5, tests=1) == "11 flows and 1 file of tests, no problems (0.50 s)"
+    assert summary([Problem("a.b", "m", file="x")], 11, 0.5, tests=4) == "1 problem in 1 of 15 files (0.50 s)"
+
+
 def test_json_is_a_list_with_all_keys() -> None:
     assert as_json([]) == "[]"
     assert json.loads(as_json([Problem("a.b", "m", file="f", line=1, column=2)])) == [

@@ -259,6 +259,24 @@ def test_an_execution_that_does_not_end_is_stopped_and_says_what_it_waits_for(ru
     assert _only(session).state == "KILLED"
 
 
+def test_nobody_waits_for_a_sleep_a_retry_or_the_end_of_a_pause(run: Run) -> None:
+    session = run(
+        "tasks:\n"
+        "  - {id: sleep, type: core.flow.Sleep, duration: P1D}\n"
+        "  - id: again\n    type: scripts.shell.Script\n    script: test {{ taskrun.attemptsCount }} -gt 1\n"
+        "    retry: {type: constant, interval: PT1H, maxAttempts: 3}\n"
+        "  - {id: pause, type: core.flow.Pause, pauseDuration: PT2H}\n"
+        "  - {id: after, type: core.debug.Return, format: '{{ now() | timestamp }}'}\n",
+        "    assertions:\n"
+        "      - value: '{{ (outputs.after.value | number) - (execution.startDate | timestamp) }}'\n"
+        "        greaterThanOrEqualTo: 100800\n        lessThan: 100920\n",  # 24 h, twice 1 h, 2 h
+        timeout_s=20.0,
+    )
+
+    assert _sentences(session) == []
+    assert _only(session).state == "SUCCESS"
+
+
 def test_a_disabled_case_is_skipped(run: Run) -> None:
     session = run("tasks: [{id: a, type: core.execution.Fail}]\n", "    disabled: true\n")
 
@@ -335,6 +353,21 @@ def test_coverage_names_what_no_case_ran(run: Run) -> None:
         "mocked": ["send"],
     }
     assert session.untested == ["company.other"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_tests_may_follow_their_flow_in_its_file(tmp_path: Path, named: bool) -> None:  # noqa: FBT001 - a parameter
+    flow = tmp_path / "company" / "hello.yaml"
+    flow.parent.mkdir()
+    flow.write_text(
+        HEAD + "tasks: [{id: say, type: core.debug.Return, format: hi}]\n---\nid: suite\ntestCases:\n"
+        "  - {id: one, assertions: [{value: '{{ outputs.say.value }}', equalTo: hi}]}\n"
+    )
+
+    session = run_session([flow if named else tmp_path], _opened, Options())
+
+    assert session.is_good
+    assert [result.name for result in session.results] == ["suite / one"]
 
 
 def test_a_suite_for_a_flow_that_is_not_there_is_a_problem(tmp_path: Path) -> None:

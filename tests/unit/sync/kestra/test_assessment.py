@@ -80,7 +80,7 @@ def test_what_is_done_otherwise_here_is_a_note(text: str, line: int, subject: st
         ),
         (HEAD + LOG.replace("message", "colour: red, message"), [("property", 4, "colour")]),
         (HEAD + LOG.replace(", message: hi", ""), [("property", 4, "message")]),
-        (HEAD + LOG.replace("hi}", "'{{ 1 | nosuch }}'}"), [("expression", 4, "expression.filter.unknown")]),
+        (HEAD + LOG.replace("hi}", "'{{ 1 | nosuch }}'}"), [("expression", 4, "nosuch")]),
         (HEAD + "tasks: [\n", [("yaml", 4, "yaml.syntax.invalid")]),
         (HEAD + LOG + "id: twice\n", [("yaml", 5, "yaml.key.duplicate")]),
     ],
