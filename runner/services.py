@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +50,8 @@ class Host:
     `runs_of` and `error_logs_of` read the store for one execution id. `environment` is the outer environment:
     expressions see its `ENV_*` and `KESTRA_*`, local bodies an allow-list of it. `uid_of` gives the user under which
     bodies of a namespace run (None: the user of this process). `store` and `engine` are for the tasks that look after
-    executions, logs and triggers. Time and chance come from `clock`, `monotonic` (seconds), `new_id` and `fraction` (in
-    [0, 1)), so that a simulation can repeat what happened.
+    executions, logs and triggers. Time and chance come from `clock`, `monotonic` and `wait` (seconds), `new_id` and
+    `fraction` (in [0, 1)), so that a simulation can repeat what happened.
     """
 
     settings: Settings
@@ -64,6 +65,7 @@ class Host:
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     clock: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
+    wait: Callable[[threading.Event, float], object] = threading.Event.wait
     new_id: Callable[[], str] = new_id
     fraction: Callable[[], float] = _RANDOM.random
     encryption: Encryption | None = None

@@ -114,7 +114,7 @@ class _Job:
                 return self._end(child, outcome, attempts)
             child.run = child.row.enter(State.RETRYING, self._now())
             self._write(child.row, {}, attempts)
-            self.claim.cancelled.wait(max((again - self._now()) / timedelta(seconds=1), 0.0))
+            self.worker.engine.host.wait(self.claim.cancelled, max((again - self._now()) / timedelta(seconds=1), 0.0))
 
     def _run_body(self, child: Node) -> Outcome:
         """Run the body of one task within its own timeout, which must not end the whole job."""
@@ -129,6 +129,8 @@ class _Job:
     def _retry_at(self, child: Node, outcome: Outcome) -> datetime | None:
         retry = self.tree.index.retry_of(child.task) if child.task else None
         if outcome.state is not State.FAILED or retry is None or self.claim.cancelled.is_set():
+            return None
+        if retry.behavior == "CREATE_NEW_EXECUTION":
             return None
         run = child.row
         return next_try(

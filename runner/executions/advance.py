@@ -215,17 +215,19 @@ class Advancer:
         log.warning("an execution has no usable flow", extra={"execution": execution.id, "error": reason})
         failed = replace(execution.enter(State.FAILED, now), error=reason, version=execution.version + 1)
         open_runs = [run for run in loaded.runs if not run.state.is_terminal]
+        running = tuple(run.id for run in open_runs if run.state is State.RUNNING)
         return _Decided(
             Commit(
                 execution=failed,
                 expected_version=execution.version,
                 changed_runs=tuple(replace(run.enter(State.FAILED, now), due_at=None) for run in open_runs),
+                given_up=running,
                 history=history_between(execution, failed),
                 outbox=tuple(self.rows_after(execution, failed)),
                 answered=loaded.doorbells,
             ),
             places=self.places_of(execution),
-            stop_runs=tuple(run.id for run in open_runs if run.state is State.RUNNING),
+            stop_runs=running,
         )
 
     def _after(self, decided: _Decided, written: _Written) -> None:

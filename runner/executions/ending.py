@@ -11,7 +11,7 @@ from runner.executions.flowables import Actions
 from runner.executions.models import ORIGINAL, Attempt, Histories, TaskRun
 from runner.executions.retries import next_try
 from runner.executions.tree import Node, Tree
-from runner.flows.models import TaskKind
+from runner.flows.models import Retry, TaskKind
 from runner.plugin import Outcome
 from runner.states import State
 from runner.tasks.flow import WorkingDirectory
@@ -54,6 +54,7 @@ def exit_execution(tree: Tree, state: State, now: datetime) -> None:
         if not node.row.state.is_terminal:
             if node.row.state is State.RUNNING and needs_worker(node):
                 tree.stop_runs.append(node.row.id)
+                tree.given_up.append(node.row.id)
             tree.update(node, replace(node.row.enter(state, now), due_at=None))
     tree.clear_marks()
     tree.set_execution(tree.execution.enter(state, now))
@@ -62,35 +63,48 @@ def exit_execution(tree: Tree, state: State, now: datetime) -> None:
 def end_attempt(tree: Tree, node: Node, actions: Actions, state: State, error: str | None) -> None:
     """Take the end of an attempt: plan a retry, or end the run."""
     run, task = node.row, node.task
-    if isinstance(task, WorkingDirectory):
-        memory = {**run.memory, "jobDone": state.value}
-        _close_job(tree, node, state, actions.now)
-        tree.update(node, replace(run, result=None, error=error, memory=memory))
-        node.failed = node.failed or state is State.FAILED
-        tree.mark(node)
-        return
     retry = tree.index.retry_of(task) if task else None
-    if state is State.FAILED and retry and tree.execution.state is not State.KILLING:
-        if retry.behavior == "CREATE_NEW_EXECUTION":
-            if not tree.execution.state.is_terminal and _retry_as_new_execution(tree, node, actions):
-                return
-        else:
-            at = next_try(
-                retry,
-                max(run.attempts - run.losses, 1),
-                first_started=run.started_at or actions.now,
-                ended=actions.now,
-                fraction=actions.fraction(),
-            )
-            if at is not None:
-                _record_instant_attempt(tree, node, state, error, actions.now)
-                tree.update(node, replace(run.enter(State.RETRYING, actions.now), due_at=at, result=None, error=error))
-                return
+    is_retried = state is State.FAILED and tree.execution.state is not State.KILLING
+    if is_retried and retry is not None and _plan_retry(tree, node, actions, retry, error):
+        return
+    if isinstance(task, WorkingDirectory):
+        _end_job(tree, node, actions, state, error)
+        return
     if run.attempts > 1:
         _record_instant_attempt(tree, node, state, error, actions.now)
-    if state is State.SUCCESS and retry and retry.warning_on_retry and run.attempts > 1:
+    if state is State.SUCCESS and retry and retry.warning_on_retry and run.attempts - run.losses > 1:
         state = State.WARNING
     finish(tree, node, actions, state, error)
+
+
+def _plan_retry(tree: Tree, node: Node, actions: Actions, retry: Retry, error: str | None) -> bool:
+    """Let a failed run wait for its next attempt, or begin a new execution; False when neither is left."""
+    run, now = node.row, actions.now
+    if retry.behavior == "CREATE_NEW_EXECUTION":
+        return not tree.execution.state.is_terminal and _retry_as_new_execution(tree, node, actions)
+    if isinstance(node.task, WorkingDirectory):
+        return False  # its job has tried its tasks again, one by one
+    at = next_try(
+        retry,
+        max(run.attempts - run.losses, 1),
+        first_started=run.started_at or now,
+        ended=now,
+        fraction=actions.fraction(),
+    )
+    if at is None:
+        return False
+    _record_instant_attempt(tree, node, State.FAILED, error, now)
+    tree.update(node, replace(run.enter(State.RETRYING, now), due_at=at, result=None, error=error))
+    return True
+
+
+def _end_job(tree: Tree, node: Node, actions: Actions, state: State, error: str | None) -> None:
+    """Take the result of a job; what it says decides whether errors follow, before finally and its own end."""
+    memory = {**node.row.memory, "jobDone": state.value}
+    _close_job(tree, node, state, actions.now)
+    tree.update(node, replace(node.row, result=None, error=error, memory=memory))
+    node.failed = node.failed or state is State.FAILED
+    tree.mark(node)
 
 
 def _close_job(tree: Tree, node: Node, state: State, now: datetime) -> None:

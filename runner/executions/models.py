@@ -246,7 +246,8 @@ class Commit:
     """What one advance decided, to be written in one transaction or not at all.
 
     `execution` is the new row, `expected_version` the version it was decided on. `task_outputs` are the outputs of
-    runs that ended here (workers write theirs with their result). `answered` are the doorbell rows to remove.
+    runs that ended here (workers write theirs with their result). `given_up` are changed runs that ended under a
+    worker's hands: their attempts end with them. `answered` are the doorbell rows to remove.
     """
 
     execution: Execution
@@ -254,6 +255,7 @@ class Commit:
     new_runs: tuple[TaskRun, ...] = ()
     changed_runs: tuple[TaskRun, ...] = ()
     removed_runs: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     task_outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: tuple[HistoryRow, ...] = ()

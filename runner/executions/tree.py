@@ -144,6 +144,7 @@ class Tree:
         self.outbox: list[OutboxRow] = []
         self.logs: list[LogEntry] = []
         self.metrics: list[Metric] = []
+        self.given_up: list[str] = []  # runs that end here while a worker carries them out
         self.stop_runs: list[str] = []  # runs whose bodies must be stopped after the commit
         self.kill_children: list[str] = []  # runs whose child executions must be killed after the commit
         self.touched_execution = False
@@ -301,6 +302,7 @@ class Tree:
             new_runs=tuple(node.row for node in self.new.values()),
             changed_runs=tuple(node.row for node in self.changed.values()),
             removed_runs=tuple(self.removed),
+            given_up=tuple(self.given_up),
             attempts=tuple(self.attempts),
             task_outputs=self.outputs,
             history=tuple(self.history),

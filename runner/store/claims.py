@@ -13,7 +13,7 @@ from runner.states import State
 from runner.store import schema
 from runner.store.columns import clean, dump, to_micros
 from runner.store.connection import Connection
-from runner.store.executions import ATTEMPTS, RUNS
+from runner.store.executions import ATTEMPTS, RUNS, entered, entry
 from runner.store.outbox import Outbox
 from runner.store.statements import Statement
 
@@ -26,18 +26,6 @@ _HELD: Final = (_r.id == _RUN, _r.epoch == _EPOCH, _r.state == State.RUNNING.val
 _ATTEMPT: Final = (_a.task_run_id == _RUN, _a.epoch == _EPOCH)
 
 
-def _entered(histories: Any) -> Any:
-    # A JSON list is extended as text: its closing bracket is replaced by `, entry]`. The entry is a parameter made by
-    # `_entry`; a list that is empty takes no comma.
-    comma = sa.case((histories == sa.literal_column("'[]'"), sa.literal_column("''")), else_=sa.literal_column("','"))
-    opened = sa.func.substr(histories, 1, sa.func.length(histories) - 1)
-    return opened.concat(comma).concat(sa.bindparam("entry", type_=sa.Text()))
-
-
-def _entry(state: State, at: datetime) -> str:
-    return f'["{state.value}",{to_micros(at)}]]'
-
-
 # The claim names the state it expects: a run may be rung twice, and the second worker has to find nothing to do.
 _CLAIM: Final = Statement(
     sa.update(schema.task_runs)
@@ -48,7 +36,7 @@ _CLAIM: Final = Statement(
         attempts=_r.attempts + 1,
         stamp=_r.stamp + 1,
         started_at=sa.func.coalesce(_r.started_at, sa.bindparam("now")),
-        histories=_entered(_r.histories),
+        histories=entered(_r.histories),
     )
     .returning(*RUNS.columns)
 )
@@ -83,7 +71,7 @@ _REMEMBER: Final = Statement(
 _RELEASE: Final = Statement(
     sa.update(schema.task_runs)
     .where(*_HELD)
-    .values(state=State.SUBMITTED.value, losses=_r.losses + 1, stamp=_r.stamp + 1, histories=_entered(_r.histories))
+    .values(state=State.SUBMITTED.value, losses=_r.losses + 1, stamp=_r.stamp + 1, histories=entered(_r.histories))
     .returning(_r.execution_id, _r.queue)
 )
 _END_ATTEMPT: Final = Statement(
@@ -95,7 +83,7 @@ _END_ATTEMPT: Final = Statement(
         exit_code=sa.bindparam("code"),
         failure_reason=sa.bindparam("reason"),
         message=sa.bindparam("new_message"),
-        histories=_entered(_a.histories),
+        histories=entered(_a.histories),
     )
 )
 _SAVE_HANDLE: Final = Statement(
@@ -149,8 +137,8 @@ class Claims:
 
         The `run` rows of the outbox that rang for it are answered.
         """
-        entry = _entry(State.RUNNING, now)
-        found = self._db.one(_CLAIM, run=task_run_id, the_epoch=epoch, now=to_micros(now), entry=entry)
+        line = entry(State.RUNNING, now)
+        found = self._db.one(_CLAIM, run=task_run_id, the_epoch=epoch, now=to_micros(now), entry=line)
         if found is None:
             # Killed or ended before anybody came: nobody will claim it, so its rows must not ring for ever.
             self._db.run(_FORGET, run=task_run_id)
@@ -204,8 +192,8 @@ class Claims:
 
         The attempt ends KILLED with `reason`; the next claim raises the epoch, so the lost worker cannot write.
         """
-        entry = _entry(State.SUBMITTED, at)
-        found = self._db.one(_RELEASE, run=task_run_id, the_epoch=epoch, entry=entry)
+        line = entry(State.SUBMITTED, at)
+        found = self._db.one(_RELEASE, run=task_run_id, the_epoch=epoch, entry=line)
         if found is None:
             return False
         self._end_attempt(task_run_id, epoch, State.KILLED, at, reason=reason)
@@ -265,5 +253,5 @@ class Claims:
             code=code,
             reason=reason,
             new_message=None if message is None else clean(message),
-            entry=_entry(state, at),
+            entry=entry(state, at),
         )

@@ -25,7 +25,7 @@ from runner.executions.models import (
 from runner.states import State
 from runner.store import outbox as outboxes
 from runner.store import schema
-from runner.store.columns import dump
+from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
 from runner.store.outbox import Outbox
 from runner.store.rows import Part, Rows
@@ -89,6 +89,32 @@ _UPDATE_RUN: Final = Statement(
 _STAMPS: Final = Statement(sa.select(_r.id, _r.stamp).where(one_of(_r.id, "runs")).order_by(_r.id).with_for_update())
 _SET_OUTPUTS: Final = Statement(
     sa.update(schema.task_runs).where(_r.id == sa.bindparam("the_id")).values(outputs=sa.bindparam("outputs"))
+)
+
+
+def entered(histories: Any) -> Any:
+    """Return the expression of a column of histories with the parameter `entry` added at its end."""
+    # A JSON list is extended as text: its closing bracket is replaced by `, entry]`. The entry is a parameter made by
+    # `entry`; a list that is empty takes no comma.
+    comma = sa.case((histories == sa.literal_column("'[]'"), sa.literal_column("''")), else_=sa.literal_column("','"))
+    opened = sa.func.substr(histories, 1, sa.func.length(histories) - 1)
+    return opened.concat(comma).concat(sa.bindparam("entry", type_=sa.Text()))
+
+
+def entry(state: State, at: datetime) -> str:
+    """Return the value of the parameter of `entered`."""
+    return f'["{state.value}",{to_micros(at)}]]'
+
+
+_GIVE_UP: Final = Statement(
+    sa.update(schema.attempts)
+    .where(schema.attempts.c.task_run_id == sa.bindparam("run"), schema.attempts.c.ended_at.is_(None))
+    .values(
+        state=sa.bindparam("outcome"),
+        ended_at=sa.bindparam("now"),
+        failure_reason=sa.literal_column("'CANCELLED'"),
+        histories=entered(schema.attempts.c.histories),
+    )
 )
 _UPSERT_ATTEMPT: Final = ATTEMPTS.upsert("task_run_id", "number")
 _SET_LABELS: Final = Statement(
@@ -242,6 +268,11 @@ class ExecutionRows:
 
     def _write_parts(self, commit: Commit) -> None:
         self._write_runs(commit)
+        for run in commit.changed_runs if commit.given_up else ():
+            if run.id in commit.given_up:
+                state, at = run.histories[-1]
+                line = entry(state, at)
+                self._db.run(_GIVE_UP, run=run.id, outcome=state.value, now=to_micros(at), entry=line)
         self._db.many(_UPSERT_ATTEMPT, [ATTEMPTS.encode(attempt) for attempt in commit.attempts])
         if commit.metrics:
             self._db.many(METRICS.insert, [METRICS.encode(metric) for metric in commit.metrics])

@@ -11,6 +11,7 @@ from runner.flows.catalogue import Catalogue
 from runner.states import State
 from runner.store import Session
 from runner.tasks.flow import Subflow
+from runner.tasks.kv import Set
 from tests.simulation.world import NAMESPACE, World
 
 
@@ -23,6 +24,7 @@ def violations(world: World) -> list[str]:
         runs = world.runs(execution)
         found += _histories(execution, runs)
         found += _attempts(runs, world.attempts(execution))
+        found += _bodies(world, execution, catalogue, world.attempts(execution))
         found += _after_kill(execution, runs)
         found += _subflows(execution, runs, executions, catalogue)
         found += _once(execution, runs)
@@ -71,6 +73,18 @@ def _attempts(runs: list[TaskRun], attempts: list[Attempt]) -> Iterator[str]:
         ended = run.state in {State.SUCCESS, State.WARNING}
         if claimed and ended and claimed[-1].state is State.FAILED and not _may_fail(run):
             yield f"{run.id} is {run.state}, and its last attempt FAILED"
+
+
+def _bodies(world: World, execution: Execution, catalogue: Catalogue, attempts: list[Attempt]) -> Iterator[str]:
+    """What stands on an attempt is what the body of its own claim did."""
+    index = catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
+    bodies = {run.id for run in world.runs(execution) if isinstance(index.tasks.get(run.task_id), Set) and run.epoch}
+    for attempt in attempts:
+        if attempt.task_run_id not in bodies or attempt.failure_reason not in {None, "body.failed"}:
+            continue
+        done = (attempt.task_run_id, attempt.epoch, attempt.state)
+        if attempt.state in {State.SUCCESS, State.FAILED} and done not in world.ledger:
+            yield f"{attempt.task_run_id} is {attempt.state} under epoch {attempt.epoch}, and its body did not say so"
 
 
 def _may_fail(run: TaskRun) -> bool:

@@ -74,8 +74,8 @@ class Process:
 
         self.spawn("start", begin)
 
-    def spawn(self, name: str, work: Callable[[], object]) -> None:
-        self.strands.append(Strand(f"{self.name}/{name}", work, self.world.failed))
+    def spawn(self, name: str, work: Callable[[], object], job: tuple[str, int] | None = None) -> None:
+        self.strands.append(Strand(f"{self.name}/{name}", work, self.world.failed, job))
 
     def busy(self, name: str) -> int:
         """How many threads of a kind run."""

@@ -16,10 +16,17 @@ class Died(BaseException):
 
 
 class Strand:
-    """One thread that runs only when it is resumed, until its next gate or its end."""
+    """One thread that runs only when it is resumed, until its next gate or its end. `job`: the claim it works under."""
 
-    def __init__(self, name: str, work: Callable[[], object], failed: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], object],
+        failed: Callable[[str, Exception], None],
+        job: tuple[str, int] | None = None,
+    ) -> None:
         self.name = name
+        self.job = job
         self.is_over = False
         self.is_dead = False
         self._work = work

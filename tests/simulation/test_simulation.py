@@ -10,14 +10,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runner.executions.creation import NewExecution
 from runner.store import Store
+from runner.store.claims import Claims
+from runner.store.executions import ExecutionRows
 from tests.simulation.chance import Chance
 from tests.simulation.flows import FlowMaker
 from tests.simulation.invariants import violations
-from tests.simulation.world import PROCESSES, World
+from tests.simulation.world import NAMESPACE, PROCESSES, World
 
 LONG = bool(os.environ.get("MAINSTEM_TEST_LONG"))
 SHORT_S = 15.0
@@ -121,6 +125,88 @@ def test_everything_ends_and_nothing_happens_twice_whatever_fails(make_world: Ca
     assert ended >= tried
     assert deaths >= tried // 2, "the world is too kind to prove anything"
     assert faults >= deaths // 2
+
+
+SCENARIO = {
+    "inner": """
+concurrency: {limit: 1}
+tasks: [{id: a, type: core.kv.Set, key: k, value: ok}]
+""",
+    "outer": """
+tasks:
+  - id: p
+    type: core.flow.Parallel
+    tasks:
+      - {id: s, type: core.flow.Subflow, namespace: company.team, flowId: inner}
+      - {id: f, type: core.kv.Set, key: k, value: fails, retry: {type: constant, interval: PT1S, maxAttempts: 2}}
+      - {id: w, type: core.flow.WorkingDirectory, tasks: [{id: x, type: core.kv.Set, key: k, value: ok}]}
+errors: [{id: e, type: core.kv.Set, key: k, value: ok}]
+""",
+}
+
+
+@pytest.mark.timeout(10_000 if LONG else 120)
+@pytest.mark.parametrize("place", ["write", "written"])
+def test_a_process_may_die_at_each_of_its_writes(make_world: Callable[[Chance], World], place: str) -> None:
+    step = 1 if LONG else 9
+    fired = 0
+
+    for nth in range(1, 10_000, step):
+        world = make_world(Chance(nth, nth=nth, nth_place=place))
+        for name, source in SCENARIO.items():
+            world.deploy(name, source)
+        world.add_process()
+        for _ in range(2):
+            world.processes[0].engine.create(NewExecution(NAMESPACE, "outer"))
+        world.settle()
+        assert violations(world) == [], f"{place} {nth}"
+        states = [each.state.value for each in world.executions()]
+        assert sorted(states) == ["FAILED", "FAILED", "SUCCESS", "SUCCESS"], f"{place} {nth}"
+        if not world.chance.fired:
+            break
+        fired += 1
+
+    assert fired >= 60 // step
+
+
+def freeze_often(world: World) -> None:
+    """Have workers stand still for longer than others believe in them, in the middle of their bodies."""
+    body = "{id: %s, type: core.kv.Set, key: k, value: flaky}"
+    world.deploy(
+        "outer", f"tasks: [{{id: p, type: core.flow.Parallel, tasks: [{', '.join(body % n for n in 'abcd')}]}}]"
+    )
+    for _ in range(2):
+        world.add_process()
+        world.create("outer")
+    for turn in range(300):
+        world.turn()
+        if turn % 15 == 0:
+            world.chance.rng.choice(world.processes).frozen_until = world.seconds + 14
+        if turn % 5 == 0:
+            world.pass_time(2)
+    world.settle()
+
+
+def test_the_simulation_sees_a_store_that_does_not_check_epochs(
+    make_world: Callable[[Chance], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = Claims.record
+
+    def unchecked(self: Claims, task_run_id: str, epoch: int, **fields: Any) -> int | None:
+        run = ExecutionRows(self._db).run(task_run_id)
+        return checked(self, task_run_id, run.epoch if run else epoch, **fields)
+
+    monkeypatch.setattr(Claims, "record", unchecked)
+    found: list[str] = []
+
+    for seed in range(1, 100):
+        world = make_world(Chance(seed, die=0.0, error=0.0))
+        freeze_often(world)
+        found = violations(world)
+        if found:
+            break
+
+    assert found
 
 
 def test_a_seed_repeats_a_world_exactly(make_world: Callable[[Chance], World]) -> None:

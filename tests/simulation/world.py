@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -42,10 +43,13 @@ class Bodies(MemoryKeyValues):
         for _ in range(world.chance.rng.randrange(4)):
             if world.current is not None:
                 world.current.gate()
-        if value == "fails" or (value == "flaky" and world.chance.rng.random() < 0.5):
-            raise TaskError("body.failed", "the body fails")
+        fails = value in {"fails", "raises"} or (value == "flaky" and world.chance.rng.random() < 0.5)
+        if world.current is not None and world.current.job is not None:
+            world.ledger.add((*world.current.job, State.FAILED if fails else State.SUCCESS))
         if value == "raises":
             raise RuntimeError("the body raises what it should not")
+        if fails:
+            raise TaskError("body.failed", "the body fails")
         super().put(namespace, key, value, **options)
 
 
@@ -59,6 +63,7 @@ class World:
         self.doomed: Process | None = None
         self.trace = hashlib.sha256()
         self.errors: list[str] = []
+        self.ledger: set[tuple[str, int, State]] = set()  # what each body did: its run, its epoch, how it ended
         self.deaths = 0
         self.seconds = 0.0
         self._ticks = 0
@@ -71,7 +76,12 @@ class World:
         self.store = Store.open(settings.database_url, create=False, durability="off", clock=self.clock)
         host = Host.open(settings, Bodies(self), environment={})
         self.host = replace(
-            host, clock=self.clock, monotonic=self.monotonic, new_id=self.new_id, fraction=chance.rng.random
+            host,
+            clock=self.clock,
+            monotonic=self.monotonic,
+            wait=self.wait,
+            new_id=self.new_id,
+            fraction=chance.rng.random,
         )
         self.processes: list[Process] = []
         self._started = 0
@@ -85,6 +95,12 @@ class World:
     def monotonic(self) -> float:
         """Seconds; now and then a burst of the engine finds that its time is over."""
         return self.seconds + (0.06 if self.chance.rng.random() < 0.02 else 0.0)
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        """Let the others go on until the time has passed or the event is set."""
+        end = self.seconds + seconds
+        while self.current is not None and self.seconds < end and not event.is_set():
+            self.current.gate()
 
     def new_id(self) -> str:
         self._ids += 1
@@ -151,6 +167,8 @@ class World:
     def turn(self) -> None:
         """Let one thread run to its next gate, or let a process take up work."""
         self._take_up()
+        if self.chance.rng.random() < 0.01:
+            self.pass_time(0.5)
         ready = [
             (process, strand)
             for process in self.processes
@@ -197,7 +215,8 @@ class World:
             if process.busy("engine") < _THREADS["engine"] and (ids := self.bells.take("executions", 3)):
                 process.spawn("engine", partial(process.engine.advancer.advance, ids))
             if process.busy("work") < _THREADS["work"] and (runs := self.bells.take("runs", 1)):
-                process.spawn("work", partial(process.worker.work, *runs[0]))
+                run_id, epoch = runs[0]
+                process.spawn("work", partial(process.worker.work, run_id, epoch), job=(run_id, epoch + 1))
             if process.busy("effects") < _THREADS["effects"] and self.bells.take("effects", 1):
                 process.spawn("effects", process.effects.run_once)
 

@@ -154,6 +154,28 @@ def test_an_execution_whose_flow_cannot_be_read_fails_and_frees_its_place(hand: 
     assert hand.rows() == []
 
 
+def test_a_run_that_ends_under_a_workers_hands_ends_its_attempt_too(hand: Hand) -> None:
+    leaving = "[{id: s, type: core.flow.Sleep, duration: PT1S}, {id: x, type: core.execution.Exit, state: CANCELLED}]"
+    working = "{id: w, type: core.storage.Size, uri: x}"
+    branch = f"{{id: q, type: core.flow.Sequential, tasks: {leaving}}}"
+    hand.deploy(f"tasks: [{{id: p, type: core.flow.Parallel, tasks: [{working}, {branch}]}}]")
+    execution = hand.create()
+    hand.turn()
+    run = next(each for each in hand.runs(execution) if each.task_id == "w")
+    hand.store.write(lambda db: db.claims.claim(run.id, run.epoch, "elsewhere", hand.now))
+
+    hand.wait(1)
+
+    (attempt,) = hand.store.read(lambda db: db.executions.attempts(execution.id))
+    assert hand.states(execution) == "CANCELLED"
+    assert (attempt.state, attempt.failure_reason, attempt.histories[-1][0]) == (
+        State.CANCELLED,
+        "CANCELLED",
+        State.CANCELLED,
+    )
+    assert attempt.ended_at is not None
+
+
 # ---------------------------------------------------------------- verbs
 
 

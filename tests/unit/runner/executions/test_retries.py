@@ -176,6 +176,12 @@ def test_a_lost_worker_uses_up_no_retry(play: Start) -> None:
     assert running.states == ["a RETRYING"]
 
 
+def test_a_lost_worker_is_no_reason_for_a_warning(play: Start) -> None:
+    running = play(flaky("maxAttempts: 2, warningOnRetry: true")).claim("a").lose("a")
+
+    assert running.end("a").state is State.SUCCESS
+
+
 # ---------------------------------------------------------------- a new execution
 
 
@@ -225,3 +231,11 @@ def test_the_duration_of_retries_in_new_executions_counts_from_the_first_of_them
         states.append(it.state)
 
     assert states == [State.RETRIED, State.RETRIED, State.FAILED]
+
+
+def test_a_failed_job_can_be_retried_as_a_new_execution(play: Start) -> None:
+    inner = "{id: a, type: core.storage.Size, uri: x}"
+    running = play(f"{NEW}\ntasks: [{{id: w, type: core.flow.WorkingDirectory, tasks: [{inner}]}}]")
+
+    assert running.fail("w").state is State.RETRIED
+    assert len(running.children) == 1
