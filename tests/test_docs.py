@@ -70,6 +70,10 @@ tasks:
 prot: 1
 ```
 
+```console
+$ echo $(mainstem exec list --nothing) | mainstem kv list --neither
+```
+
 ```
 mainstem up
 ```
@@ -95,8 +99,10 @@ def test_a_page_that_names_what_is_not_there_is_found_out(tmp_path: Path) -> Non
         "reports.nope",
         "task.type.unknown",
         "prot",
-        "line 19: commands",
-        "line 23: a figure",
+        "has no option --nothing",
+        "has no option --neither",
+        "line 23: commands",
+        "line 27: a figure",
     ):
         assert word in found
     assert "--json" not in found

@@ -24,7 +24,7 @@ from tests.documentation.pages import Block, Page
 ROOT: Final = Path(__file__).parents[2]
 _VARIABLE: Final = re.compile(r"MAINSTEM_[A-Z][A-Z_]*[A-Z]")
 _KEY: Final = re.compile(r"^([a-z][A-Za-z]+)\.([a-z][A-Za-z]+)$")
-_CONSOLE: Final = re.compile(r"^(?:\$ (?:.*[|;&(] ?)?)?(mainstem [a-z-].*)$")
+_SUBSTITUTED: Final = re.compile(r"\$\(([^()]*)\)")
 _TYPED: Final = re.compile(r"^(\$|mainstem|git|make|curl) ", re.MULTILINE)
 _BENCH: Final = re.compile(r"python -m bench (\w+)")
 _NEAR: Final = 2  # lines
@@ -87,8 +87,17 @@ def _named_commands(page: Page) -> Iterator[tuple[int, str]]:
         if code.startswith("mainstem "):
             yield line, code
     for block in page.blocks:
-        lines = enumerate(block.text.splitlines(), block.line + 1)
-        yield from ((number, found[1]) for number, line in lines if (found := _CONSOLE.match(line)))
+        for number, shown in enumerate(block.text.splitlines(), block.line + 1):
+            if shown.startswith("$ "):
+                yield from ((number, command) for command in _commands_in(shown[2:]))
+
+
+def _commands_in(line: str) -> Iterator[str]:
+    """Yield the calls of our program in a line of a shell, those inside `$(…)` too."""
+    simple = [_SUBSTITUTED.sub("VALUE", line), *_SUBSTITUTED.findall(line)]
+    for text in (part.strip() for each in simple for part in re.split(r"[|;&]", each)):
+        if text.startswith("mainstem "):
+            yield text
 
 
 def _command_fault(text: str) -> str | None:
