@@ -15,12 +15,22 @@ SETTINGS = """\
 repositories:
   - name: team
     url: {url}/flows.git
-    intervalS: 1
+    intervalS: {interval}
+    webhookSecret: {secret}
 environments:
   - name: production
     repository: team
 reports: {{intervalS: 1}}
 """
+
+
+SECRET = "a secret of the deliveries"
+
+
+@pytest.fixture
+def interval() -> int:
+    """Seconds between two looks at the repository."""
+    return 1
 
 
 @pytest.fixture
@@ -49,7 +59,9 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def deployment(remote: GitServer, postgres_url: str, folder: Path) -> Iterator[Deployment]:  # noqa: F811 - the fixture
-    made = Deployment(folder, postgres_url, Broker(folder).start(), SETTINGS.format(url=remote.url))
+def deployment(remote: GitServer, postgres_url: str, folder: Path, interval: int) -> Iterator[Deployment]:  # noqa: F811 - the fixture
+    made = Deployment(
+        folder, postgres_url, Broker(folder).start(), SETTINGS.format(url=remote.url, interval=interval, secret=SECRET)
+    )
     yield made
     made.end()

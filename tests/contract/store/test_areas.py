@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from runner.executions.models import Metric
+from runner.executions.models import Commit, Metric
+from runner.states import State
 from runner.store import Store
 from runner.store.records import (
     AuditEntry,
@@ -285,3 +286,45 @@ def test_metrics_are_listed_with_their_names(store: Store, rows: Any) -> None:
         )
 
     assert store.read(read) == ([metric, other], 1, ["bytes", "rows"], ["rows"], ["load", "work"])
+
+
+def test_declaring_an_environment_leaves_alone_what_is_active(store: Store, rows: Any) -> None:
+    _write(store, lambda db: db.environments.declare(Environment("prod", "team")))
+    _write(store, lambda db: db.environments.swap_active("prod", None, "c1", at=rows.now))
+
+    _write(store, lambda db: db.environments.declare(Environment("prod", "other", path="elsewhere")))
+
+    found = store.read(lambda db: db.environments.get("prod"))
+    assert found == Environment(
+        "prod", "other", path="elsewhere", active="c1", checked_at=rows.now, changed_at=rows.now
+    )
+
+
+def test_one_process_at_a_time_has_something_exclusively(store_url: str) -> None:
+    store = Store.open(store_url)
+    other = Store.open(store_url) if store.dialect == "postgresql" else store
+
+    with store.exclusive("reports") as first, other.exclusive("reports") as second, other.exclusive("more") as third:
+        got = [first, second, third]
+    with other.exclusive("reports") as afterwards:
+        got.append(afterwards)
+
+    # On SQLite there is one process, which keeps its own threads apart.
+    assert got == [True, other is store, True, True]
+    store.close()
+    other.close()
+
+
+def test_the_runs_of_killed_executions_and_their_holders_are_found(store: Store, rows: Any) -> None:
+    run = rows.submitted(store)
+    _write(store, lambda db: db.claims.claim(run.id, 0, "w1", rows.now))
+    before = store.read(lambda db: (db.claims.killed("w1"), db.claims.holders()))
+    loaded = store.read(lambda db: db.executions.load(run.execution_id))
+    assert loaded is not None
+
+    killing = replace(loaded.execution.enter(State.KILLING, rows.now), version=loaded.execution.version + 1)
+    _write(store, lambda db: db.executions.commit(Commit(killing, loaded.execution.version)))
+
+    after = store.read(lambda db: (db.claims.killed("w1"), db.claims.killed("w2"), db.claims.holders()))
+    assert before == (set(), {"w1"})
+    assert after == ({run.id}, set(), {"w1"})

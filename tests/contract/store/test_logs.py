@@ -130,3 +130,29 @@ def test_a_flush_waits_for_what_is_announced_by_others_and_not_by_itself(store: 
 
     assert [entry.message for entry in store.logs.search(LogQuery()).items] == ["late"]
     thread.join(10)
+
+
+def test_a_follower_misses_nothing_that_several_processes_write(store_url: str, rows: Any) -> None:
+    is_shared = store_url.startswith("postgresql")
+    writers = [Store.open(store_url) for _ in range(3 if is_shared else 1)]
+    reader = Store.open(store_url) if is_shared else writers[0]
+    wanted = {f"{number}-{line}" for number in range(len(writers)) for line in range(300)}
+
+    def write(number: int) -> None:
+        for line in range(300):
+            writers[number].logs.append([_entry(rows, f"{number}-{line}")])
+            writers[number].logs.flush()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(len(writers))]
+    for thread in threads:
+        thread.start()
+    position, seen = 0, []
+    while any(thread.is_alive() for thread in threads) or reader.logs.after("e", position):
+        found = reader.logs.after("e", position)
+        seen += [entry.message for _, entry in found]
+        position = found[-1][0] if found else position
+
+    for each in {id(each): each for each in (*writers, reader)}.values():
+        each.close()
+    assert len(seen) == len(wanted)
+    assert set(seen) == wanted
