@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from sync.sources import LocalSource, Source
 HOSTED: Final = "hosted"
 DEFAULT: Final = "default"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")  # it is a folder on the reports branch
+_REPORTS: Final = ".reports"  # in the name of a mirror; no repository has a dot in its own
 _SECRETS: Final = ("password", "ssh_key", "webhook_secret", "previous_webhook_secret")
 
 
@@ -82,6 +84,34 @@ class Origins:
                 found = self._sources[name] = self._open(self.credentials(name))
             return found
 
+    def for_reports(self, name: str) -> Source:
+        """Return the open source that reports of a repository are written through. Raises as `get`.
+
+        For one elsewhere it is a mirror of its own: writing there keeps nobody from reading flows, and what old reports
+        leave behind can be thrown away.
+        """
+        declared = self.credentials(name)
+        if not self._is_elsewhere(declared):
+            return self.get(name)
+        with self._lock:
+            key = f"{name}{_REPORTS}"
+            found = self._sources.get(key)
+            if found is None:
+                found = self._sources[key] = self._mirror(declared, key)
+            return found
+
+    def trim_reports(self, name: str, most_bytes: int) -> bool:
+        """Throw the mirror for reports away when it holds more than `most_bytes`; True when it did.
+
+        Whoever has its source must ask for a new one.
+        """
+        folder = self._mirror_path(f"{name}{_REPORTS}")
+        if not folder.exists() or sum(each.stat().st_size for each in folder.rglob("*.*")) <= most_bytes:
+            return False
+        self._drop(f"{name}{_REPORTS}")
+        shutil.rmtree(folder)
+        return True
+
     def credentials(self, name: str) -> Repository:
         """Return a repository with its secrets in the clear.
 
@@ -112,8 +142,12 @@ class Origins:
 
     def forget(self, name: str) -> None:
         """Open a repository anew at its next use, since its address or credentials changed."""
+        self._drop(name)
+        self._drop(f"{name}{_REPORTS}")
+
+    def _drop(self, key: str) -> None:
         with self._lock:
-            source = self._sources.pop(name, None)
+            source = self._sources.pop(key, None)
         if source is not None:
             source.close()
 
@@ -127,15 +161,24 @@ class Origins:
     def _open(self, repository: Repository) -> Source:
         if repository.kind == HOSTED:
             return LocalSource(GitRepository.open_or_init(self.hosted_path, durable=True))
-        address = parse_address(repository.url)
-        if address.is_local:
-            return LocalSource.at(Path(address.path))
+        if not self._is_elsewhere(repository):
+            return LocalSource.at(Path(parse_address(repository.url).path))
+        return self._mirror(repository, repository.name)
+
+    @staticmethod
+    def _is_elsewhere(repository: Repository) -> bool:
+        return repository.kind != HOSTED and not parse_address(repository.url).is_local
+
+    def _mirror_path(self, key: str) -> Path:
+        return self._home / "mirrors" / f"{key}.git"
+
+    def _mirror(self, repository: Repository, key: str) -> Source:
         from sync.mirror import MirrorSource
 
         hosts = self._home / "known_hosts"
         return MirrorSource(
             repository.url,
-            self._home / "mirrors" / f"{repository.name}.git",
+            self._mirror_path(key),
             kind=repository.kind,
             credentials=Credentials(
                 username=repository.username,

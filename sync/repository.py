@@ -6,12 +6,15 @@ escape a folder (`..`, `.git`, symlinks, submodules) instead of following it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import shutil
 import stat
 import subprocess
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ _CACHED_LISTINGS: Final = 8
 _MOST_PACKS: Final = 50
 _MOST_LOOSE: Final = 5_000
 _PACKED_FROM: Final = 16
+_STALE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,8 @@ class GitRepository:
             if expected is None:
                 return bool(self._repo.refs.add_if_new(name, ObjectID(new.encode())))
             return bool(self._repo.refs.set_if_equals(name, ObjectID(expected.encode()), ObjectID(new.encode())))
-        except FileLocked:  # another process is moving it at this moment
+        except FileLocked as error:  # another process is moving it at this moment, or was killed while it did
+            _remove_stale(Path(os.fsdecode(error.lockfilename)))
             return False
 
     def remove_head(self, ref: str, expected: str) -> bool:
@@ -362,16 +367,17 @@ class GitRepository:
         commit.author_timezone = commit.commit_timezone = 0
         commit.encoding = b"UTF-8"
         commit.message = message.encode()
-        self._add({obj.id: obj for obj in (*written, commit)}.values())
+        self.add({obj.id: obj for obj in (*written, commit)}.values())
         return commit.id.decode()
 
-    def _add(self, objects: Collection[ShaFile]) -> None:
+    def add(self, objects: Collection[ShaFile]) -> None:
         """Store objects: a few as files of their own, many as one pack, which is written and synced once."""
         store = self._repo.object_store
         if len(objects) < _PACKED_FROM:
-            for obj in objects:
-                store.add_object(obj)
-            return
+            with contextlib.suppress(FileLocked):  # another process writes the same one, or was killed while it did
+                for obj in objects:
+                    store.add_object(obj)
+                return
         with self.packing:
             store.add_objects([(obj, None) for obj in objects])
 
@@ -484,3 +490,11 @@ class GitRepository:
         if mode != SUBMODULE and sha not in self:
             return f"blob {sha[:7]} is missing"
         return None
+
+
+def _remove_stale(lock: Path) -> None:
+    """Remove the lock of a ref that nobody can still hold: git holds one for milliseconds."""
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > _STALE_S:
+            log.warning("a lock was left behind and is removed", extra={"path": str(lock)})
+            lock.unlink()

@@ -80,6 +80,14 @@ class SyncService:
         """Return the open source of a repository; its `repository` has the lock. Raises `NotFoundError`."""
         return self._origins.get(name)
 
+    def report_source(self, name: str) -> Source:
+        """Return the open source that reports of a repository are written through. Raises `NotFoundError`."""
+        return self._origins.for_reports(name)
+
+    def trim_reports(self, name: str, most_bytes: int) -> bool:
+        """Throw the mirror for reports away when it is larger; True when its source must be asked for again."""
+        return self._origins.trim_reports(name, most_bytes)
+
     def credentials(self, name: str) -> Repository:
         """Return a repository with its secrets in the clear. Raises `NotFoundError`."""
         return self._origins.credentials(name)

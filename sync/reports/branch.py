@@ -110,5 +110,5 @@ def _without_parents(repository: GitRepository, commit: str) -> str:
     store: Any = repository.raw.object_store
     orphan = store[commit.encode()].copy()
     orphan.parents = []
-    store.add_object(orphan)
+    repository.add([orphan])
     return str(orphan.id.decode())

@@ -38,6 +38,7 @@ _IDLE_S: Final = 60.0
 _TIDY_AFTER: Final = 30  # commits, when idle
 _TIDY_AT_ONCE: Final = 100  # commits, under load
 _MOST_LOOSE: Final = 1_000
+_MOST_MIRROR_BYTES: Final = 256 << 20
 _SERVER: Final = "@"
 _WRITER: Final = "writer"
 _EXCLUSIVE: Final = "reports"
@@ -163,7 +164,7 @@ class ReportWriter:
     def _publication(self, repository: str) -> Publication:
         branch = self._branches.get(repository)
         if branch is None:
-            branch = self._branches[repository] = ReportBranch(self._sync.repository(repository), self._settings.ref)
+            branch = self._branches[repository] = ReportBranch(self._sync.report_source(repository), self._settings.ref)
         bindery = Bindery(
             environments=[each for each in self._sync.status() if _reports_to(each, repository)],
             declared=self._sync.credentials(repository),
@@ -233,6 +234,8 @@ class ReportWriter:
         self._untidy = 0
         for repository in list(self._branches):
             self._sync.maintain(repository, most_loose=_MOST_LOOSE)
+            if self._sync.trim_reports(repository, _MOST_MIRROR_BYTES):
+                del self._branches[repository]
 
 
 def _reports_to(environment: Environment, repository: str) -> bool:

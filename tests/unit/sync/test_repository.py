@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Blob
 
 from runner.errors import InvalidError, NotFoundError
 from sync.names import check_ref, check_sha, is_safe_name
@@ -234,3 +236,31 @@ def test_a_durable_repository_has_objects_on_the_disk_before_they_are_named(
     repository.close()
     objects = [path for path in synced if "/objects/" in path]
     assert len(objects) >= (3 if count == 1 else 1), synced
+
+
+@pytest.mark.parametrize(("age_s", "is_moved"), [(0, False), (3_600, True)])
+def test_the_lock_of_a_killed_process_is_removed_and_that_of_a_live_one_is_not(
+    repository: GitRepository, age_s: int, *, is_moved: bool
+) -> None:
+    tip = commit(repository, None, a=b"1")
+    lock = repository.path / "refs" / "heads" / "main.lock"
+    lock.touch()
+    os.utime(lock, (time.time() - age_s,) * 2)
+
+    first = repository.set_head("refs/heads/main", None, tip)
+    second = repository.set_head("refs/heads/main", None, tip)
+
+    assert (first, second) == (False, is_moved)
+    assert lock.exists() is not is_moved
+
+
+def test_an_object_that_another_process_is_writing_is_stored_all_the_same(repository: GitRepository) -> None:
+    blob = Blob.from_string(b"the same").id.decode()
+    folder = repository.path / "objects" / blob[:2]
+    folder.mkdir()
+    (folder / f"{blob[2:]}.lock").touch()
+
+    tip = commit(repository, None, a=b"the same")
+
+    assert repository.blob(blob) == b"the same"
+    assert repository.check_tree(tip) is None

@@ -175,9 +175,12 @@ def test_a_branch_that_is_checked_out_is_refused_at_once(tmp_path: Path, run_git
     run_git(tmp_path, "init", "-q", "-b", "mainstem-reports", "work")
     pauses: list[float] = []
 
-    with pytest.raises(FetchError) as caught:
-        _commit(ReportBranch(LocalSource.at(tmp_path / "work"), REF, pause=pauses.append), {"a.md": "a"})
+    source = LocalSource.at(tmp_path / "work")
 
+    with pytest.raises(FetchError) as caught:
+        _commit(ReportBranch(source, REF, pause=pauses.append), {"a.md": "a"})
+
+    source.close()
     assert caught.value.code == "repository.push.refused"
     assert pauses == []
 
@@ -223,6 +226,8 @@ def test_every_commit_of_several_servers_is_on_the_branch(
     with ThreadPoolExecutor(3) as threads:
         for future in [threads.submit(write, number) for number in range(3)]:
             future.result(100)
+    for source in sources:
+        source.close()
 
     files = branch_of(where).files()
     assert sorted(name for name in files if name.startswith("runs/")) == sorted(

@@ -92,8 +92,8 @@ class FatefulService:
         self._service = service
         self._fate = fate
 
-    def repository(self, name: str) -> Any:
-        return FatefulSource(self._service.repository(name), self._fate)
+    def report_source(self, name: str) -> Any:
+        return FatefulSource(self._service.report_source(name), self._fate)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._service, name)
@@ -185,6 +185,28 @@ def test_a_lost_reply_of_a_server_elsewhere_is_not_taken_for_a_failure(
     assert before == 4
     assert [each for each in branch_of(path).runs() if each in ids] == ids
     assert git_server.fsck("w.git") == ""
+
+
+def test_a_mirror_that_grew_large_is_thrown_away_and_made_again(
+    start: Any, git_server: Any, branch_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = git_server.repository("w.git")
+    server = _made(start, url=f"{git_server.url}/w.git")
+    mirror = server.settings.home / "mirrors" / "away.reports.git"
+    ids = [server.ended().id]
+    server.write()
+    monkeypatch.setattr("sync.reports.writer._MOST_MIRROR_BYTES", 100)
+    held = mirror.exists()
+
+    server.writer._tidy(1)
+    gone = not mirror.exists()
+    ids.append(server.ended().id)
+    server.write()
+
+    assert (held, gone) == (True, True)
+    assert branch_of(path).runs() == sorted(ids)
+    assert len(branch_of(path).commits()) == 2
+    assert branch_of(path).dead_links() == []
 
 
 def test_two_servers_that_write_to_one_branch_tell_every_run_once(start: Any, git_server: Any, branch_of: Any) -> None:
