@@ -143,7 +143,11 @@ class Builder:
     def _stand_in(self, cls: type[Model], raw: Any, path: Path) -> Model:
         given = raw if isinstance(raw, Mapping) else {}
         named = {key: given[key] for key in ("id", "type") if isinstance(given.get(key), str)}
-        return self._placed(stand_in(cls, named), path, {"type"})
+        try:
+            built = stand_in(cls, named)
+        except Exception:  # noqa: BLE001 - a plugin may make a class of which there is no other
+            built = stand_in(next((base for base in _KINDS if issubclass(cls, base)), Model), named)
+        return self._placed(built, path, {"type"})
 
     def _value(self, annotation: Any, raw: Any, path: Path, word: str) -> Any:  # noqa: PLR0911 - one line a shape
         alternatives = arms(annotation)

@@ -70,8 +70,17 @@ def check_flow(flow: Flow, places: Places) -> list[Problem]:
         _triggers,
         _plugin_defaults,
     )
-    found = (places.problem(finding) for check in checks for finding in check(flow))
+    found = [places.problem(finding) for check in checks for finding in _findings(check, flow, places)]
     return [problem for problem in found if problem is not None]
+
+
+def _findings(check: Callable[[Flow], Iterable[Finding]], flow: Flow, places: Places) -> Iterator[Finding]:
+    try:
+        yield from check(flow)
+    except Exception:
+        # What is left of a refused task may be less than the methods of its plugin expect. That it is refused is told.
+        if not places.faulty:
+            raise
 
 
 def _flow_id(flow: Flow) -> Iterator[Finding]:

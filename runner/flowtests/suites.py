@@ -68,7 +68,7 @@ def read_suites(path: Path, *, named: bool) -> tuple[list[LocatedSuite], list[Pr
 def is_suite_file(content: bytes) -> bool:
     """Return whether the first document of a file is a suite."""
     try:
-        documents = load_all(content) if b"flowId" in content else []
+        documents = load_all(content) if b"testCases" in content or b"flowId" in content else []
     except FlowError:
         return False
     return bool(documents) and holds_tests(documents[0].value)

@@ -77,11 +77,17 @@ def exported(url: str, access: Access) -> bytes:
 
 
 def _is_page(answer: httpx.Response) -> bool:
+    body = _body(answer)
+    return isinstance(body.get("results"), list) and isinstance(body.get("total"), int)
+
+
+def _body(answer: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object of an answer, an empty one for anything else."""
     try:
         body = answer.json()
-    except ValueError:
-        return False
-    return isinstance(body, dict) and isinstance(body.get("results"), list) and isinstance(body.get("total"), int)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _collected(client: httpx.Client, prefix: str, first: dict[str, Any]) -> bytes:
@@ -91,9 +97,11 @@ def _collected(client: httpx.Client, prefix: str, first: dict[str, Any]) -> byte
             namespace, name = str(flow.get("namespace")), str(flow.get("id"))
             place = f"{prefix}/flows/{quote(namespace, safe='')}/{quote(name, safe='')}"
             answer = _asked(client, place, {"source": "true"})
-            source = answer.json().get("source") if answer.is_success else None
-            if isinstance(source, str):
-                archive.writestr(f"{namespace}.{name}.yml", source)
+            source = _body(answer).get("source") if answer.is_success else None
+            if not isinstance(source, str):
+                message = f"{client.base_url} does not give the source of {namespace}.{name}"
+                raise UnreachableError("kestra.server.unknown", message, hint="name an export of it instead")
+            archive.writestr(f"{namespace}.{name}.yml", source)
     return packed.getvalue()
 
 

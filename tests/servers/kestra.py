@@ -7,7 +7,7 @@ import json
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -64,6 +64,7 @@ class KestraServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: two would wait for each other
     server: Any
 
     def do_GET(self) -> None:
@@ -87,10 +88,14 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-@contextmanager
-def kestra_server(flows: dict[tuple[str, str], str], **options: Any) -> Iterator[KestraServer]:
+def kestra_server(flows: dict[tuple[str, str], str], **options: Any) -> AbstractContextManager[KestraServer]:
     """Serve flows on a free port of the loopback interface."""
-    state = KestraServer(flows, **options)
+    return serving(KestraServer(flows, **options))
+
+
+@contextmanager
+def serving(state: KestraServer) -> Iterator[KestraServer]:
+    """Let a server answer on a free port of the loopback interface."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
         server.state = state  # type: ignore[attr-defined] # read by the handler

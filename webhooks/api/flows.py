@@ -14,6 +14,7 @@ from runner.access import Permission, covers
 from runner.errors import ConflictError, FlowError, InvalidError, MainstemError, NotFoundError, Problem, Severity
 from runner.flows.models import Flow
 from runner.flows.parse import parse_flow
+from runner.flowtests.suites import is_suite_file
 from runner.store import Session
 from runner.store.records import FlowVersion
 from webhooks.call import Call, page_of
@@ -150,10 +151,12 @@ async def validate(call: Call) -> list[dict[str, Any]]:
 def documents(text: str) -> list[str]:
     """Return the documents of a YAML stream; a line that begins with three hyphens parts them.
 
+    Tests that follow a flow in its file are left out.
+
     Raises:
         InvalidError: `flow.documents.many`.
     """
-    parts = [part for part in _DOCUMENT.split(text) if part.strip()]
+    parts = [part for part in _DOCUMENT.split(text) if part.strip() and not is_suite_file(part.encode())]
     if len(parts) > _MOST_DOCUMENTS:
         raise InvalidError("flow.documents.many", f"{len(parts)} documents, at most {_MOST_DOCUMENTS} at once")
     return parts

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from runner.errors import FlowError, Problem
+from runner.flows import registry
 from runner.flows.models import Flow
 from runner.flows.parse import parse_flow
 from runner.tasks.flow import ForEach, If, Parallel, Pause, Sleep
@@ -239,3 +242,53 @@ def test_a_type_whose_own_validator_breaks_is_a_problem_of_that_flow_only() -> N
     )
 
     assert (problem.code, problem.line) == ("condition.property.invalid", 11)
+
+
+PLUGIN = """
+from pydantic import model_validator
+
+from runner.plugin import RunnableTask
+
+
+class Odd(RunnableTask):
+    inner: tuple = ()
+    name: str
+
+    def __init_subclass__(cls, **options):
+        raise TypeError("there is one of it")
+
+    @model_validator(mode="after")
+    def _refuse(self):
+        raise LookupError("nothing suits it")
+
+    def branches(self):
+        yield self.name.upper(), self.inner
+
+    def run(self, ctx):
+        return None
+"""
+
+
+@pytest.fixture
+def odd_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "odd_plugin.py").write_text(PLUGIN)
+    info = tmp_path / "odd_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mainstem.tasks]\nodd.Task = odd_plugin:Odd\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry._places.cache_clear()
+    registry.find.cache_clear()
+    yield
+    monkeypatch.undo()
+    registry._places.cache_clear()
+    registry.find.cache_clear()
+
+
+@pytest.mark.usefixtures("odd_plugin")
+def test_a_plugin_that_allows_no_remains_of_its_task_hides_nothing_else() -> None:
+    source = HEAD + "tasks:\n  - {id: a, type: odd.Task, name: x}\n  - {id: b, type: odd.Task}\n" + SLEEP[7:] * 2
+
+    codes = {problem.code for problem in parse_flow(source).problems}
+
+    assert codes == {"task.property.invalid", "task.property.missing", "task.id.duplicate"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import AccessError, InvalidError, MainstemError, NotFoundError
+from runner.errors import AccessError, MainstemError, NotFoundError
 from sync.kestra.places import documents
 from sync.kestra.server import Access
 from tests.servers.kestra import kestra_server
@@ -40,32 +40,6 @@ def test_the_zip_of_an_export_is_read(tmp_path: Path) -> None:
         archive.writestr("flows.csv", "id\n")
 
     assert _files(tmp_path / "flows.zip") == NAMES
-
-
-def test_a_damaged_export_is_named(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "flows.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("company.a.yml", "id: a\n" * 1000)
-    content = bytearray((tmp_path / "flows.zip").read_bytes())
-    content[60:70] = b"\xff" * 10
-    (tmp_path / "flows.zip").write_bytes(content)
-
-    with pytest.raises((InvalidError, MainstemError)) as caught:
-        _files(tmp_path / "flows.zip")
-
-    assert caught.value.code == "kestra.export.invalid"
-
-
-def test_an_entry_that_unpacks_to_gigabytes_is_read_up_to_the_limit_of_a_flow(tmp_path: Path) -> None:
-    with (
-        zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("a.yml", "w", force_zip64=True) as entry,
-    ):
-        for _ in range(64):
-            entry.write(b"#" * (1 << 20))
-
-    sources = list(documents(str(tmp_path / "bomb.zip"), Access()))
-
-    assert [len(source.text) for source in sources] == [(1 << 20) + 1]
 
 
 @pytest.mark.parametrize("form", ["bare", "file", "http"])

@@ -117,6 +117,14 @@ def test_validation_answers_for_each_document_and_always_well(api: Any) -> None:
     assert bad["problems"][0]["code"] == "task.type.unknown"
 
 
+def test_tests_that_follow_a_flow_are_not_taken_for_flows(api: Any) -> None:
+    tests = "---\nid: suite\ntestCases: [{id: one}]\n"
+
+    checked = api.post(f"{FLOWS}/validate", content=HELLO + tests).json()
+
+    assert [(each["flow"], each["constraints"]) for each in checked] == [("hello", None)]
+
+
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"[" * 5000, b"&a [*a]", b"id: x\nid: y\n"])
 def test_validation_of_anything_is_answered(api: Any, body: bytes) -> None:
     answer = api.post(f"{FLOWS}/validate", content=body)
