@@ -26,6 +26,7 @@ from runner.flows.catalogue import Catalogue
 from runner.flows.models import Flow
 from runner.ids import new_id
 from runner.periodic import Periodic
+from runner.poller import POLLING, Poller
 from runner.settings import Settings
 from runner.states import State
 from runner.store import Session, Store
@@ -75,6 +76,7 @@ class Scheduler:
         self._settings = settings
         self._clock = clock
         self._zone = engine.host.zone
+        self._poller = Poller(engine, clock)
         self._rung: dict[tuple[str, datetime], float] = {}
         self._looked_at: set[tuple[str, datetime | None]] = set()
         self._wake = threading.Condition()
@@ -101,6 +103,7 @@ class Scheduler:
             self._stopping = True
             self._wake.notify_all()
         self._jobs.stop()
+        self._poller.stop()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(1.0)
 
@@ -137,7 +140,14 @@ class Scheduler:
         self.ring_due(now)
         rows = self._store.read(lambda db: db.triggers.due(now))
         self._looked_at = {(_name(row), row.next_at) for row in rows}
-        begun = [each for row in rows if (each := self._guarded(row, self._begin, row, now)) is not None]
+        for row in rows:
+            if row.kind == POLLING:
+                self._guarded(row, self._poller.begin, row, now)
+        begun = [
+            each
+            for row in rows
+            if row.kind != POLLING and (each := self._guarded(row, self._begin, row, now)) is not None
+        ]
         created = []
         for due, taken in begun:
             execution = self._guarded(due.row, self._finish, due, taken, now)

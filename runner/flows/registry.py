@@ -72,10 +72,16 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         for form in ("Commands", "Script")
     },
     TypeKind.TRIGGER: {
+        "core.http.Trigger": "runner.tasks.http_trigger:Trigger",
         "core.trigger.Flow": "runner.triggers.models:FlowTrigger",
         "core.trigger.Schedule": "runner.triggers.models:Schedule",
         "core.trigger.ScheduleOnDates": "runner.triggers.models:ScheduleOnDates",
         "core.trigger.Webhook": "runner.triggers.models:Webhook",
+    }
+    | {
+        f"scripts.{language.lower()}.{form}Trigger": f"runner.tasks.script_triggers:{language}{form}Trigger"
+        for language in ("Shell", "Python", "Node")
+        for form in ("Commands", "Script")
     },
     TypeKind.CONDITION: {
         f"core.condition.{name}": f"runner.triggers.conditions:{name}" for name in _CONDITIONS.split()
@@ -95,7 +101,7 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
             "core.namespace.UploadFiles",
         }
     ),
-    TypeKind.TRIGGER: frozenset({"core.http.Trigger", "scripts.shell.CommandsTrigger", "scripts.shell.ScriptTrigger"}),
+    TypeKind.TRIGGER: frozenset(),
     TypeKind.CONDITION: frozenset(),
 }
 

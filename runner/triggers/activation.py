@@ -14,6 +14,7 @@ from runner.flows.models import Flow, Trigger
 from runner.store import Session
 from runner.store.records import TriggerState
 from runner.triggers.models import FlowTrigger, Schedule, ScheduleOnDates, Webhook
+from runner.triggers.polling import PollingTrigger
 from runner.triggers.schedule import plan
 
 SCHEDULE = "SCHEDULE"
@@ -65,7 +66,9 @@ def switched(row: TriggerState, trigger: Trigger, now: datetime, zone: ZoneInfo,
 
 
 def next_look(trigger: Trigger, after: datetime, zone: ZoneInfo) -> datetime | None:
-    """Return when a schedule must be looked at next, in UTC; None for other triggers and for one that never fires."""
+    """Return when a trigger must be looked at next, in UTC; None for one that waits to be told, or never fires."""
+    if isinstance(trigger, PollingTrigger):
+        return after
     if not isinstance(trigger, Schedule | ScheduleOnDates):
         return None
     try:
@@ -83,6 +86,8 @@ def kind_of(trigger: Trigger) -> str:
             return "WEBHOOK"
         case FlowTrigger():
             return "FLOW"
+        case PollingTrigger():
+            return "POLLING"
         case _:
             return "OTHER"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,9 +14,12 @@ from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 _SPEC = re.compile(r"(\d+)\.\.(\d+), each left-padded with blanks to width (\d+), one per line$")
 _RELATIVE = re.compile(r"now\s*(?:([+-])\s*(\d+)\s*(s|m|h|d))?$")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?=[/\s\"'?]|$)")
+_LOOPBACK = re.compile(r"//(?:localhost|127\.)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -122,6 +126,23 @@ def with_dates(source: str, case: Case, now: datetime) -> str:
     for number, text in enumerate((case["schedule"] or {}).get("dates") or (), start=1):
         source = source.replace(f"{{{{D{number}}}}}", moment(text, now).isoformat())
     return source
+
+
+def hosts_of(source: str) -> set[str]:
+    """Return the addresses of servers elsewhere that a flow names, as `https://host`."""
+    return {found for found in _ADDRESS.findall(source) if not _LOOPBACK.search(found)}
+
+
+@cache
+def is_in_reach(address: str) -> bool:
+    """Return whether the server at an address such as `https://host` takes connections from here."""
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname, port), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def skip_reason(case: Case) -> str | None:

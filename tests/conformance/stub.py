@@ -23,10 +23,14 @@ _FILE = re.compile(r"<content of the file part `(\S+?)`>")
 
 
 class Stub:
-    """A stub on a port of its own; use it in a `with` statement. `routes` maps `METHOD /path` to status and body."""
+    """A stub on a port of its own; use it in a `with` statement. `routes` maps `METHOD /path` to status and body.
 
-    def __init__(self, routes: Mapping[str, Mapping[str, Any]]) -> None:
+    Anything else is answered by `otherwise`, with 404 where it is not given.
+    """
+
+    def __init__(self, routes: Mapping[str, Mapping[str, Any]], otherwise: Mapping[str, Any] | None = None) -> None:
         self._routes = routes
+        self._otherwise = otherwise
         self._listener = bind("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{address_of(self._listener)[1]}"
         app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE", "PATCH"])])
@@ -46,7 +50,7 @@ class Stub:
         anyio.run(lambda: self._server.serve(sockets=[self._listener]))
 
     async def _answer(self, request: Request) -> Response:
-        route = self._routes.get(f"{request.method} {request.url.path}")
+        route = self._routes.get(f"{request.method} {request.url.path}", self._otherwise)
         if route is None:
             return Response(status_code=404)
         form = await request.form() if request.method != "GET" else FormData()
