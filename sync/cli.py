@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 import click
 
 from runner.cli.client import Client, options, resolve
-from runner.cli.table import moment
+from runner.cli.groups import SuggestingGroup
+from runner.cli.table import moment, show_rows
 from runner.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _plan_rows(found: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-@click.group("sync")
+@click.group("sync", cls=SuggestingGroup)
 def command() -> None:
     """Look at repositories now; show where the environments stand and which webhooks came."""
 
@@ -183,7 +184,7 @@ def status(client: Client, *, as_json: bool) -> int:
         _table([heads, *cells])
         for row in rows:
             if row["message"]:
-                click.echo(f"{row['name']}: {row['message']}")
+                click.echo(f"{row['name']}: {row['message']}", err=True)
     return _FINDING if any(row["state"] != "OK" for row in rows) else 0
 
 
@@ -282,6 +283,6 @@ def replay(client: Client, number: int, *, as_json: bool) -> int:
 
 
 def _table(lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    """Print rows below their heads; in a pipe without heads and parted by tabs."""
+    heads, *rows = lines
+    show_rows((dict(zip(heads, row, strict=True)) for row in rows), heads)

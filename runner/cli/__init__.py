@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from runner import __version__
+from runner.cli.groups import SuggestingGroup
 from runner.errors import MainstemError
 
 # Commands by name: where they stand, and what `--help` says of them. The upper packages are named by text only, since
@@ -45,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A group that knows its commands by name and imports one when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
@@ -60,17 +61,6 @@ class LazyGroup(click.Group):
         module, _, attribute = entry[0].partition(":")
         found: click.Command = getattr(importlib.import_module(module), attribute)
         return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with; an unknown one is answered with the nearest."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from runner.flows.spelling import did_you_mean
-
-            hint = did_you_mean(args[0], COMMANDS)
-            ctx.fail(f"there is no command {args[0]!r}" + (f"; {hint}" if hint else ""))
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's interface
         """Write the list of commands without importing any."""

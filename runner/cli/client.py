@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ def resolve(
     Raises:
         NotFoundError: `context.missing` when the named context does not exist.
         UnreachableError: `server.unknown` when nothing names a server.
+        InvalidError: `server.url.invalid`.
     """
     url = url or environ.get("MAINSTEM_URL") or None
     token = token or environ.get("MAINSTEM_TOKEN") or None
@@ -127,7 +129,9 @@ def resolve(
             )
     elif url is not None:
         url = url.rstrip("/")
-        found = next((item for item in known_contexts(environ) if item.url == url), Context(url, None, "MAINSTEM_URL"))
+        source = "MAINSTEM_URL" if url == (environ.get("MAINSTEM_URL") or "").rstrip("/") else "--url"
+        _demand_address(url, source)
+        found = next((item for item in known_contexts(environ) if item.url == url), Context(url, None, source))
     else:
         found = next(known_contexts(environ), None)
     if found is None:
@@ -137,6 +141,19 @@ def resolve(
             hint="start one with `mainstem up`, or name one with --url and --token",
         )
     return Context(found.url, token or found.token, found.source, found.name)
+
+
+def _demand_address(url: str, source: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        hint = "write it like http://127.0.0.1:8420"
+        raise InvalidError("server.url.invalid", f"{url!r} ({source}) is no address of a server", hint=hint)
 
 
 def _home_context(environ: Mapping[str, str]) -> Context | None:
@@ -235,16 +252,24 @@ class Client:
             raise self._unreachable(error) from None
 
     @contextmanager
-    def events(self, path: str, **options: Any) -> Iterator[Iterator[tuple[str, Any]]]:
-        """Give the (id, JSON) frames of a stream of server-sent events until the server ends it."""
+    def events(self, path: str, *, seconds: float | None = None, **options: Any) -> Iterator[Iterator[tuple[str, Any]]]:
+        """Give the (id, JSON) frames of a stream of server-sent events until the server ends it.
+
+        Raises:
+            TimeoutError: when that is not so after `seconds`.
+        """
         import httpx
 
+        until = None if seconds is None else time.monotonic() + seconds
+        timeout = httpx.Timeout(_CONNECT_S, read=seconds)
         try:
-            with self._http.stream("GET", self._path(path), timeout=_stream_timeout(), **options) as response:
+            with self._http.stream("GET", self._path(path), timeout=timeout, **options) as response:
                 if response.is_error:
                     response.read()
                     raise _error_of(response)
-                yield _frames(response)
+                yield _frames(response, until)
+        except httpx.ReadTimeout:
+            raise TimeoutError from None
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
@@ -281,15 +306,12 @@ def _is_local(url: str) -> bool:
     return urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
 
 
-def _stream_timeout() -> httpx.Timeout:
-    import httpx
-
-    return httpx.Timeout(_CONNECT_S, read=None)
-
-
-def _frames(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+def _frames(response: httpx.Response, until: float | None) -> Iterator[tuple[str, Any]]:
     kind = ""
     for line in response.iter_lines():
+        # The server sends comments now and then, so this is looked at though nothing happens.
+        if until is not None and time.monotonic() > until:
+            raise TimeoutError
         if line.startswith("id:"):
             kind = line[3:].strip()
         elif line.startswith("data:"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from runner.cli.groups import SuggestingGroup
 from runner.cli.table import show_json
 from runner.errors import ConflictError, InvalidError, NotFoundError, StoreError
 
@@ -32,7 +33,7 @@ _NAMES: Final = {
 }
 
 
-@click.group("db")
+@click.group("db", cls=SuggestingGroup)
 def command() -> None:
     """Migrate, check, back up and restore the database.
 

@@ -13,8 +13,11 @@ from typing import Any, Final
 import click
 
 from runner.cli.client import Client, options
+from runner.cli.groups import SuggestingGroup
+from runner.cli.names import flow_name, label
 from runner.cli.table import moment, safe, show_json, show_rows
-from runner.errors import InvalidError
+from runner.errors import InvalidError, NotFoundError
+from runner.states import State
 
 _FAILED: Final = frozenset({"FAILED", "KILLED", "CANCELLED"})
 _FINDING_EXIT: Final = 1
@@ -22,7 +25,7 @@ _TIMEOUT_EXIT: Final = 124
 _COLUMNS: Final = ("id", "state", "namespace", "flow", "revision", "started", "duration")
 
 
-@click.group("exec")
+@click.group("exec", cls=SuggestingGroup)
 def command() -> None:
     """Start, list, follow and stop executions."""
 
@@ -30,7 +33,7 @@ def command() -> None:
 @command.command("run")
 @click.argument("flow", metavar="NAMESPACE.FLOW")
 @click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An input; NAME=@path sends a file.")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY:VALUE", help="A label of the execution.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the execution.")
 @click.option("--revision", type=int, help="Revision of the flow; the active one without it.")
 @click.option("-w", "--wait", is_flag=True, help="Wait for the end; exit 1 when it failed.")
 @click.option("-f", "--follow", is_flag=True, help="Show the log until the end; exit 1 when it failed.")
@@ -49,16 +52,19 @@ def run(
     **pinned: Any,
 ) -> int:
     """Start a flow; NAMESPACE/FLOW works too, for ids with dots."""
-    namespace, flow_id = _split(flow)
+    namespace, flow_id = flow_name(flow)
     parameters = {key: value for key, value in pinned.items() if value is not None}
+    parameters["labels"] = [":".join(label(text)) for text in pinned["labels"]]
     with _parts(inputs) as parts:
+        _demand_known(client, f"/flows/{namespace}/{flow_id}", parts, pinned["revision"])
         path = f"/executions/{namespace}/{flow_id}"
         execution = client.post(path, params=parameters, files=parts or None)
+    until = time.monotonic() + timeout
     if follow:
         click.echo(f"execution {execution['id']}", err=True)
-        _show_log(client, execution["id"], {}, follow=True)
+        _show_log(client, execution["id"], {}, follow=True, seconds=timeout)
     if wait or follow:
-        execution = _wait(client, execution["id"], timeout)
+        execution = _wait(client, execution["id"], timeout, until)
     _show(execution, as_json=as_json)
     return _exit_code(execution) if wait or follow else 0
 
@@ -66,8 +72,16 @@ def run(
 @command.command("list")
 @click.option("-n", "--namespace", help="This namespace and those below it.")
 @click.option("--flow", "flow_id", help="Executions of this flow id.")
-@click.option("-s", "--state", "states", multiple=True, help="In this state; may be repeated.")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY:VALUE", help="With this label.")
+@click.option(
+    "-s",
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([str(state) for state in State], case_sensitive=False),
+    metavar="STATE",
+    help="In this state, such as FAILED; may be repeated.",
+)
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="With this label.")
 @click.option("--since", metavar="DURATION", help="Started within this time, such as PT1H.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most this many.")
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
@@ -90,8 +104,8 @@ def list_(
         "filters[timeRange][EQUALS]": narrowed["since"],
         "filters[state][IN]": ",".join(state.upper() for state in states) or None,
     }
-    for label in labels:
-        key, _, value = label.partition(":")
+    for text in labels:
+        key, value = label(text)
         given[f"filters[labels][EQUALS][{key}]"] = value
     parameters = {"size": limit, **{key: value for key, value in given.items() if value is not None}}
     page = client.get("/executions/search", params=parameters)
@@ -221,40 +235,60 @@ def _parts(inputs: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         yield parts
 
 
-def _split(flow: str) -> tuple[str, str]:
-    separator = "/" if "/" in flow else "."
-    namespace, _, flow_id = flow.rpartition(separator)
-    if not namespace or not flow_id:
-        raise click.BadParameter(f"{flow!r} is not NAMESPACE.FLOW", param_hint="NAMESPACE.FLOW")
-    return namespace, flow_id
+def _demand_known(client: Client, path: str, inputs: Mapping[str, Any], revision: int | None) -> None:
+    """Refuse inputs that the flow does not have; the server ignores them, but on a terminal they are mistyped."""
+    from runner.cli.inputs import demand_known
+
+    if inputs:
+        flow = client.get(path, params={} if revision is None else {"revision": revision})
+        name = f"{flow['namespace']}.{flow['id']}"
+        demand_known(inputs, [each["id"] for each in flow.get("inputs") or ()], name)
 
 
-def _wait(client: Client, execution_id: str, timeout_s: float) -> dict[str, Any]:
-    deadline = time.monotonic() + timeout_s
-    with client.events(f"/executions/{execution_id}/follow") as frames:
-        for kind, execution in frames:
-            if kind == "end":
-                ended: dict[str, Any] = execution
-                return ended
-            if time.monotonic() > deadline:
-                click.echo(f"error: {execution_id} has not ended within {timeout_s:g} s", err=True)
-                sys.exit(_TIMEOUT_EXIT)
+def _wait(client: Client, execution_id: str, timeout_s: float, until: float) -> dict[str, Any]:
+    """Return the execution when it has ended; end the process at `until`, which is `timeout_s` after the start."""
+    seconds = max(until - time.monotonic(), 0.01)
+    try:
+        with client.events(f"/executions/{execution_id}/follow", seconds=seconds) as frames:
+            for kind, execution in frames:
+                if kind == "end":
+                    ended: dict[str, Any] = execution
+                    return ended
+    except TimeoutError:
+        click.echo(
+            f"error: {execution_id} has not ended within {timeout_s:g} s; it goes on\n"
+            f"  hint: follow it with mainstem exec logs -f {execution_id}",
+            err=True,
+        )
+        sys.exit(_TIMEOUT_EXIT)
     stored: dict[str, Any] = client.get(f"/executions/{execution_id}")
     return stored
 
 
 def _show_log(
-    client: Client, execution_id: str, parameters: Mapping[str, str], *, follow: bool, as_json: bool = False
+    client: Client,
+    execution_id: str,
+    parameters: Mapping[str, str],
+    *,
+    follow: bool,
+    as_json: bool = False,
+    seconds: float | None = None,
 ) -> None:
     if not follow:
         for line in client.get(f"/logs/{execution_id}", params=parameters):
             _show_line(line, as_json=as_json)
         return
-    with client.events(f"/logs/{execution_id}/follow", params=parameters) as frames:
-        for kind, line in frames:
-            if kind == "end":
-                return
-            _show_line(line, as_json=as_json)
+    try:
+        with client.events(f"/logs/{execution_id}/follow", params=parameters, seconds=seconds) as frames:
+            for kind, line in frames:
+                if kind == "end":
+                    return
+                _show_line(line, as_json=as_json)
+    except TimeoutError:
+        return  # whoever waits for the end says so
+    except KeyboardInterrupt:
+        click.echo(f"\nthe execution goes on; follow it again: mainstem exec logs -f {execution_id}", err=True)
+        raise
 
 
 def _show_line(line: Mapping[str, Any], *, as_json: bool) -> None:
@@ -268,7 +302,7 @@ def _show_line(line: Mapping[str, Any], *, as_json: bool) -> None:
 def _newest(client: Client) -> str:
     rows = client.get("/executions/search", params={"size": 1})["results"]
     if not rows:
-        raise InvalidError("execution.none", "there are no executions yet")
+        raise NotFoundError("execution.none", "there are no executions yet", hint="mainstem exec run NAMESPACE.FLOW")
     return str(rows[0]["id"])
 
 

@@ -8,13 +8,15 @@ from typing import Any, Final
 import click
 
 from runner.cli.client import Client, options
+from runner.cli.groups import SuggestingGroup
+from runner.cli.names import flow_name
 from runner.cli.table import show_json, show_rows
 
 _PAGE: Final = 1_000
 _COLUMNS: Final = ("namespace", "id", "revision", "environment", "commit", "disabled", "description")
 
 
-@click.group("flows")
+@click.group("flows", cls=SuggestingGroup)
 def command() -> None:
     """List and show active flows."""
 
@@ -43,9 +45,7 @@ def list_(client: Client, *, namespace: str | None, quiet: bool, as_json: bool) 
 @options
 def get(client: Client, flow: str, *, revision: int | None, as_json: bool) -> None:
     """Print the source of a flow; NAMESPACE/FLOW works too, for ids with dots."""
-    namespace, _, flow_id = flow.rpartition("/" if "/" in flow else ".")
-    if not namespace or not flow_id:
-        raise click.BadParameter(f"{flow!r} is not NAMESPACE.FLOW", param_hint="NAMESPACE.FLOW")
+    namespace, flow_id = flow_name(flow)
     parameters: dict[str, Any] = {"source": "true"}
     if revision is not None:
         parameters["revision"] = revision

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from runner.cli.client import Client, options
+from runner.cli.groups import SuggestingGroup
 from runner.cli.table import safe, show_json, show_rows
 from runner.errors import NotFoundError
 
@@ -15,7 +16,7 @@ _PAGE: Final = 1_000
 _COLUMNS: Final = ("namespace", "key", "revision", "updated", "expires", "description")
 
 
-@click.group("kv")
+@click.group("kv", cls=SuggestingGroup)
 def command() -> None:
     """Read and write the key-value store."""
 
@@ -82,6 +83,9 @@ def delete(client: Client, namespace: str, key: str) -> None:
 def _path(namespace: str, key: str) -> str:
     from urllib.parse import quote
 
+    from runner.key_values import checked_key
+
+    checked_key(key)
     return f"/namespaces/{quote(namespace, safe='')}/kv/{quote(key, safe='')}"
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.cli.names import label
 from runner.errors import InvalidError, NotFoundError, Severity
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An input; NAME=@path sends a file.")
-@click.option("-l", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the execution.")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the execution.")
 @click.option("--from-execution", "origin", metavar="ID|REPORT.json", help="Repeat a run with its inputs.")
 @click.option("--until", metavar="TASK", help="Stop after the task at the top of the flow that holds TASK.")
 @click.option("--resume", "resumes", is_flag=True, help="Go on at every Pause without asking.")
@@ -67,9 +68,9 @@ def command(file: Path | None, **options: Any) -> int:
     room = Path(tempfile.mkdtemp(prefix="mainstem-run-"))
     try:
         with terminable(), ExitStack() as files:
-            given = _with_files(_pairs(options["inputs"], "--input"), files)
+            given = _with_files(_pairs(options["inputs"]), files)
             repeated = _earlier(options) if options["origin"] else None
-            return _Run(file, repeated, room, options).run(given, _pairs(options["labels"], "--label"), files)
+            return _Run(file, repeated, room, options).run(given, dict(map(label, options["labels"])), files)
     except Terminated:
         return 143
     finally:
@@ -96,12 +97,12 @@ def _earlier(options: Mapping[str, Any]) -> EarlierRun:
     return find_run(options["origin"], os.environ, client)
 
 
-def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--input")
         found[name] = value
     return found
 
@@ -145,6 +146,7 @@ class _Run:
 
     def run(self, given: Mapping[str, Any], labels: Mapping[str, str], files: ExitStack) -> int:
         """Deploy the flow, start it, show it, print how it ended."""
+        from runner.cli.inputs import demand_known
         from runner.cli.local_host import open_host
         from runner.executions.creation import NewExecution
         from runner.local import LocalEngine
@@ -154,7 +156,7 @@ class _Run:
         inputs = dict(given)
         if self.repeated is not None:
             inputs = _opened(self.repeated.inputs(given, self.room / "inputs"), files)
-        _demand_known(inputs, flow)
+        demand_known(inputs, [each.id for each in flow.inputs], f"{flow.namespace}.{flow.id}")
         self.root = flow_root(self.file.absolute(), flow.namespace)
         store = self._store(flow)
         try:
@@ -266,17 +268,6 @@ class _Run:
         document |= {"file": None if inside else str(self.file.absolute())}
         document |= {"commit": self.repeated.commit if self.repeated else None}
         return keep_run(document, os.environ)
-
-
-def _demand_known(inputs: Mapping[str, Any], flow: Flow) -> None:
-    """Refuse inputs that the flow does not have: on a server they are ignored, on a terminal they are mistyped."""
-    from runner.flows.spelling import did_you_mean
-
-    known = [each.id for each in flow.inputs]
-    for name in inputs:
-        if not any(name == each or name.startswith(f"{each}.") or each.startswith(f"{name}.") for each in known):
-            hint = did_you_mean(name, known) or f"its inputs: {', '.join(known) or 'none'}"
-            raise InvalidError("input.unknown", f"{flow.namespace}.{flow.id} has no input {name!r}", hint=hint)
 
 
 def _as_json(ending: Ending) -> str:

@@ -8,12 +8,13 @@ from urllib.parse import quote
 import click
 
 from runner.cli.client import Client, options
+from runner.cli.groups import SuggestingGroup
 from runner.cli.table import show_json, show_rows
 
 _COLUMNS: Final = ("name", "role", "scope", "prefix", "expiresAt", "lastUsedAt")
 
 
-@click.group("token")
+@click.group("token", cls=SuggestingGroup)
 def command() -> None:
     """Create, list and revoke API tokens (role admin)."""
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.cli.client import Client, options, resolve
-from runner.cli.table import moment
+from runner.cli.groups import SuggestingGroup
+from runner.cli.names import flow_name
+from runner.cli.table import moment, show_rows
 from runner.errors import FlowError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 100  # a page of the list of triggers
 
 
-@click.group("trigger")
+@click.group("trigger", cls=SuggestingGroup)
 def command() -> None:
     """List triggers, show when schedules fire next, switch triggers off and on."""
 
@@ -40,19 +42,17 @@ def list_triggers(client: Client, namespace: str | None, *, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = [("TRIGGER", "KIND", "NEXT", "LAST", "STATE")] + [
-        (
-            f"{row['namespace']}.{row['flowId']}/{row['triggerId']}",
-            row.get("kind") or "",
-            moment(row.get("nextEvaluationDate")),
-            moment(row.get("lastTriggeredDate")),
-            "off" if row.get("disabled") else "on",
-        )
+    shown = [
+        {
+            "trigger": f"{row['namespace']}.{row['flowId']}/{row['triggerId']}",
+            "kind": row.get("kind"),
+            "next": moment(row.get("nextEvaluationDate")),
+            "last": moment(row.get("lastTriggeredDate")),
+            "state": "off" if row.get("disabled") else "on",
+        }
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in table) for column in range(5)]
-    for line in table:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    show_rows(shown, ("trigger", "kind", "next", "last", "state"))
 
 
 @command.command("next")
@@ -139,7 +139,7 @@ def _flow(what: str, **server: str | None) -> Flow:
     elif path.suffix in {".yaml", ".yml"} or "/" in what:
         raise NotFoundError("file.missing", f"there is no file {what}")
     else:
-        namespace, _, flow_id = what.rpartition(".")
+        namespace, flow_id = flow_name(what)
         with Client(resolve(os.environ, **server)) as client:
             answer = client.get(f"/flows/{namespace}/{flow_id}", params={"source": "true"})
         source, name = answer["source"], what

@@ -114,27 +114,39 @@ class Server:
         assert self.process.wait(SECONDS) == 0
 
 
-@pytest.fixture
-def start_up() -> Iterator[Callable[..., Server]]:
-    started: list[subprocess.Popen[str]] = []
-
-    def start(shell: Shell, *arguments: str) -> Server:
-        log = shell.folder / f"up-{len(started)}.log"
-        # The bodies of a server that is root run as others, who may not go into a folder of the tests.
-        environ = {key: value for key, value in shell.environ.items() if key != "TMPDIR"}
-        with log.open("w") as file:
-            process = shell.start("up", "--port", "0", *arguments, env=environ, stdout=file, stderr=subprocess.STDOUT)
-        started.append(process)
+@contextlib.contextmanager
+def serving(shell: Shell, *arguments: str) -> Iterator[Server]:
+    """Give a server in the folder of `shell`, stopped at the end if it was not before."""
+    log = shell.folder / "up.log"
+    # The bodies of a server that is root run as others, who may not go into a folder of the tests.
+    environ = {key: value for key, value in shell.environ.items() if key != "TMPDIR"}
+    with log.open("w") as file:
+        process = shell.start("up", "--port", "0", *arguments, env=environ, stdout=file, stderr=subprocess.STDOUT)
+    try:
         deadline = time.monotonic() + SECONDS
         while "ready in" not in (text := log.read_text()):
             assert process.poll() is None, text
             assert time.monotonic() < deadline, text
             time.sleep(0.05)
         url = next(line.split()[1] for line in text.splitlines() if line.split()[:1] == ["web"])
-        return Server(process, url, text)
-
-    yield start
-    for process in started:
+        yield Server(process, url, text)
+    finally:
         if process.poll() is None:
             process.terminate()
             process.wait(SECONDS)
+
+
+@pytest.fixture
+def start_up() -> Iterator[Callable[..., Server]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda shell, *arguments: stack.enter_context(serving(shell, *arguments))
+
+
+@pytest.fixture(scope="session")
+def up() -> Callable[..., contextlib.AbstractContextManager[Server]]:
+    return serving
+
+
+@pytest.fixture(scope="session")
+def shell_in() -> Callable[[Path], Shell]:
+    return Shell

@@ -173,7 +173,7 @@ def test_the_json_of_a_run_is_that_of_the_api(shell: Any) -> None:
         (("-i", "coutn=1"), 1, "did you mean 'count'?"),
         (("-i", "data=@nothing.csv"), 1, "[input.file.missing]"),
         (("-i", "novalue"), 2, "'novalue' is not NAME=VALUE"),
-        (("-l", "nolabel"), 2, "'nolabel' is not NAME=VALUE"),
+        (("-l", "nolabel"), 2, "'nolabel' is not KEY=VALUE"),
         (("--until", "saay"), 3, "did you mean 'say'?"),
         (("--from-execution", "report.json"), 2, "name a flow file, or a run"),
         (("--runner", "procces"), 1, "[runner.type.unknown]"),

@@ -94,7 +94,7 @@ def test_a_held_deletion_is_seen_and_allowed_from_the_command_line(
     after = machine.call("sync", "status", "--json")
 
     assert (status.code, again.code, plan.code, wrong.code, allowed.code) == (1, 1, 5, 3, 0), again
-    assert f"HELD   {first[:7]}  {empty[:7]}" in status.out
+    assert f"HELD\t{first[:7]}\t{empty[:7]}" in status.out
     assert "it deletes 1 flow and leaves none" in again.out
     assert "  - w.a  removed" in plan.out
     assert json.loads(allowed.out)[0]["result"] == "ACTIVE"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 
 from runner.cli import COMMANDS
 
+MAINSTEM = Path(sys.executable).with_name("mainstem")
 HEAVY = {
     "alembic",
     "asyncio",
@@ -52,13 +54,12 @@ def test_the_help_of_a_command_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
-def test_version_and_help_take_at_most_150_ms_more_than_python(option: str) -> None:
-    def best(*arguments: str) -> float:
-        taken = []
-        for _ in range(5):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-            taken.append(time.perf_counter() - started)
-        return min(taken)
+def test_version_and_help_take_at_most_150_ms(option: str) -> None:
+    def seconds() -> float:
+        process = subprocess.Popen([MAINSTEM, option], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        # Of the processor, since others may keep it busy; reading the modules' files is in it too.
+        return usage.ru_utime + usage.ru_stime
 
-    assert best("-c", f"from runner.cli import main; main(['{option}'])") - best("-c", "") < 0.15
+    assert min(seconds() for _ in range(5)) < 0.15
