@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dramatiq
@@ -128,10 +129,11 @@ class Runtime:
         self._wake.set()
         self._ring_executions.stop()
         self._ring_tasks.stop()
+        # Side by side: each waits up to a second for its threads, and as long again for its consumers.
         for each in self._dramatiq:
-            each.stop(timeout=5_000)
+            self._spawn("stop", partial(each.stop, timeout=5_000))
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=10)
         if self.news is not None:
             self.news.stop()
         self._executions.close()
