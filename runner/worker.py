@@ -23,6 +23,7 @@ from runner.errors import MainstemError, StoreError, TaskError
 from runner.executions.burst import BurstActions
 from runner.executions.engine import Engine
 from runner.executions.models import Loaded, TaskRun
+from runner.executions.outputs import kept
 from runner.executions.tree import Node, Tree
 from runner.expressions import render
 from runner.plugin import Outcome, Task
@@ -239,7 +240,7 @@ class Worker:
             self._record(claim, Outcome({}, State.FAILED, message, failure_reason="POISON"))
             return
         try:
-            outcome = self._outcome(claim, loaded)
+            outcome = self._storable(claim, loaded, self._outcome(claim, loaded))
         except StoreError as error:  # it says nothing about the task, which is to run when the store is back
             log.warning("a body is given up: the store is away", extra={"task_run": claim.run.id, "code": error.code})
             self._give_up(claim, "the store was out of reach")
@@ -254,6 +255,14 @@ class Worker:
         attempts = self._store.read(lambda db: db.executions.attempts(run.execution_id))
         lost = [each for each in attempts if each.task_run_id == run.id and each.state is State.KILLED]
         return sum(each.failure_reason in _BLAMED for each in lost) >= MAX_LOSSES
+
+    def _storable(self, claim: Claim, loaded: Loaded, outcome: Outcome) -> Outcome:
+        """Return an outcome whose outputs fit into a row; what cannot be stored at all is a failure of the task."""
+        try:
+            storage = self.engine.host.storage
+            return replace(outcome, outputs=kept(storage, loaded.execution, claim.run, outcome.outputs))
+        except TaskError as error:
+            return replace(outcome, outputs={}, state=State.FAILED, error=error.message, failure_reason=error.code)
 
     def _outcome(self, claim: Claim, loaded: Loaded) -> Outcome:
         """Run the body; whatever it raises becomes a failed outcome."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.context import TaskContext, make_work_dir, remove_work_dir
 from runner.errors import MainstemError, TaskError
 from runner.executions.models import Attempt, Commit, Loaded, TaskRun
+from runner.executions.outputs import kept
 from runner.executions.retries import next_try
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
@@ -149,9 +150,13 @@ class _Job:
             state = State.SUCCESS
         child.run = replace(child.row.enter(state, self._now()), error=outcome.error)
         outputs = dict(outcome.outputs)
+        try:
+            row = kept(self.worker.engine.host.storage, self.tree.execution, child.row, outputs)
+        except TaskError as error:
+            return self._end(child, Outcome({}, State.FAILED, error.message), attempts)
         if outputs:
             self.tree.outputs[child.row.id] = outputs
-        self._write(child.row, outputs, attempts)
+        self._write(child.row, row, attempts)
         return child.row
 
     def _context(self, node: Node, claim: Claim | None = None) -> TaskContext:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from runner.executions.models import Attempt, Execution, LogEntry, TaskRun
     from runner.flows.models import Flow
+    from runner.plugin import Storage
     from runner.store import Store
 
 _LAST_LINES: Final = 10
@@ -32,13 +33,14 @@ class Ending:
     lines: tuple[LogEntry, ...]
 
     @classmethod
-    def load(cls, store: Store, execution: Execution) -> Ending:
-        """Return the ending of an execution of the store."""
+    def load(cls, store: Store, storage: Storage, execution: Execution) -> Ending:
+        """Return the ending of an execution of the store, with the outputs that lie in storage."""
+        from runner.executions.outputs import restored
         from runner.store import LogQuery
 
         runs = tuple(store.read(lambda db: db.executions.runs(execution.id)))
         attempts = tuple(store.read(lambda db: db.executions.attempts(execution.id)))
-        outputs = store.read(lambda db: db.executions.outputs(execution.id))
+        outputs = restored(storage, store.read(lambda db: db.executions.outputs(execution.id)))
         failed = _first_failed(runs)
         store.logs.flush()
         query = LogQuery(execution_id=execution.id, task_run_id=failed.id, min_level="INFO") if failed else None

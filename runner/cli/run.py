@@ -207,7 +207,7 @@ class _Run:
 
         timeout, resumes = self.options["timeout"], self.options["resumes"]
         execution, end = self._shown(local, Waiting(local, execution_id, timeout_s=timeout, resumes=resumes))
-        ending = Ending.load(local.engine.store, execution)
+        ending = Ending.load(local.engine.store, local.engine.host.storage, execution)
         if self.options["as_json"]:
             click.echo(_as_json(ending))
         else:

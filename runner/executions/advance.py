@@ -167,7 +167,7 @@ class Advancer:
         self._add_effects(tree, execution)
         waits = limit is not None and execution.state in {State.CREATED, State.QUEUED}
         return _Decided(
-            admitted=tree.commit(),
+            admitted=replace(tree.commit(), task_outputs=actions.rows_of(tree.outputs)),
             refused=self._refusal(loaded, limit, now) if limit and waits else None,
             places=self.places_of(execution),
             logs=tuple(tree.logs),

@@ -12,6 +12,7 @@ from runner.context import TaskContext
 from runner.errors import MainstemError, StoreError, TaskError
 from runner.executions.items import Batch
 from runner.executions.models import Execution
+from runner.executions.outputs import kept, restored
 from runner.executions.tree import Node, Tree
 from runner.executions.variables import LazyVariables, OutputsView, build_variables
 from runner.expressions import Scope, render, render_deep, render_typed
@@ -41,11 +42,12 @@ class BurstActions:
         self.now = now
         self.tree = tree
         self.host = host
-        self.outputs = OutputsView(tree, load_outputs)
+        self.outputs = OutputsView(tree, lambda: restored(host.storage, load_outputs()))
         self.shared = shared_variables(host, tree.execution)
         self._start_subflow = start_subflow
         self._services = self._seeing_host().expression_services(tree.flow, tree.execution)
         self._collecting: Host | None = None
+        self._rows: dict[str, dict[str, Any]] = {}
         self.fault: StoreError | None = None
         self._deadline = host.monotonic() + BUDGET_S
 
@@ -119,6 +121,9 @@ class BurstActions:
         try:
             with self._watched():
                 outcome = task.run(context)
+            outputs = outcome.outputs if isinstance(outcome, Outcome) else outcome
+            if outputs:
+                self._rows[node.row.id] = kept(self.host.storage, self.tree.execution, node.row, outputs)
         except TaskError as error:
             context.log("ERROR", error.message)
             return Outcome(error.outputs, State.FAILED, error.message)
@@ -129,6 +134,10 @@ class BurstActions:
             context.log("ERROR", f"{type(error).__name__}: {error}")
             return Outcome({}, State.FAILED, f"{type(error).__name__}: {error}")
         return outcome if isinstance(outcome, Outcome) else Outcome(outcome or {})
+
+    def rows_of(self, outputs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return what the rows of the runs hold for their outputs: for large ones, where these are."""
+        return {run_id: self._rows.get(run_id, values) for run_id, values in outputs.items()}
 
     def _collecting_host(self) -> Host:
         """Return the host with logs and metrics kept until the commit: a burst that loses its commit leaves none."""

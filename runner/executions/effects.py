@@ -13,6 +13,7 @@ from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
 from runner.executions.engine import Engine
 from runner.executions.items import counted, is_complete, items_outputs, items_state
 from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT, OutboxRow, TaskRun
+from runner.executions.outputs import kept
 from runner.executions.subflows import subflow_result, waits_for
 from runner.states import State
 from runner.store import Session
@@ -74,6 +75,8 @@ class Effects:
             self._count(row, run, task, child.state)
             return
         state, outputs = subflow_result(task if isinstance(task, Subflow) else None, child)
+
+        outputs = kept(self._engine.host.storage, parent, run, outputs)
 
         def record(db: Session) -> bool:
             if db.outbox.delete([row.id]) != 1:

@@ -7,6 +7,7 @@ no driver converts anything. Moments are integer microseconds since 1970 in UTC;
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from typing import Any, Final
 import orjson
 import sqlalchemy as sa
 
+from runner.errors import InvalidError
 from runner.executions.models import Histories, TriggerInfo
 from runner.states import State
 
@@ -58,12 +60,19 @@ def _plain(value: Any) -> Any:
 
 
 def dump(value: Any) -> str:
-    """Return `value` as JSON text; what JSON cannot hold (Decimal, Path, bytes) becomes a string."""
+    """Return `value` as JSON text; what JSON cannot hold (Decimal, Path, bytes) becomes a string.
+
+    Raises:
+        InvalidError: `value.nesting.deep` for what is nested hundreds of levels deep, or holds itself.
+    """
     try:
         return orjson.dumps(value).decode()
     except TypeError:
         # Keys that are no strings, integers beyond 64 bits, lone surrogates: rare, so the slow encoder may take them.
-        return clean(json.dumps(_stringed(value), ensure_ascii=False, default=_plain))
+        try:
+            return clean(json.dumps(_stringed(value), ensure_ascii=False, default=_plain))
+        except (RecursionError, ValueError):
+            raise InvalidError("value.nesting.deep", "a value is nested too deeply to be stored") from None
 
 
 def _stringed(value: Any) -> Any:
@@ -73,6 +82,8 @@ def _stringed(value: Any) -> Any:
         return [_stringed(item) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # as the fast encoder does; `NaN` is no JSON and could not be read again
     return clean(value) if isinstance(value, str) else value
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from runner.errors import MainstemError, NotFoundError
 from runner.executions.models import LogEntry, TaskRun
+from runner.executions.outputs import restored
 from runner.flows.catalogue import Catalogue
 from runner.flows.diff import diff_flows
 from runner.plugin import Storage
@@ -62,7 +63,8 @@ class Gathering:
                 db.executions.get(row.id),
             )
         )
-        runs, attempts, outputs, execution = loaded
+        runs, attempts, rows, execution = loaded
+        outputs = restored(self.storage, rows)
         if execution is None:
             raise NotFoundError("execution.missing", f"there is no execution {row.id} any more")
         return RunDetails(

@@ -18,6 +18,7 @@ from runner.access import Permission
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.executions.creation import NewExecution
 from runner.executions.models import Execution
+from runner.executions.outputs import restored
 from runner.flows.inputs import FileInput
 from runner.store import ExecutionQuery, Page, Session
 from webhooks.call import Call, Paging, RequestError, page_of
@@ -208,7 +209,7 @@ def full(call: Call, execution_id: str) -> dict[str, Any]:
             execution,
             db.executions.runs(execution_id),
             attempts=db.executions.attempts(execution_id),
-            outputs=db.executions.outputs(execution_id),
+            outputs=restored(call.services.host.storage, db.executions.outputs(execution_id)),
             url=execution_url(call.services.settings, execution),
         )
 
