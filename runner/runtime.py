@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 import dramatiq
+import redis
 
 from runner.broker import DoorbellBroker, make_worker
 from runner.errors import MainstemError
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
-from runner.executions.models import OUTBOX_ADVANCE
+from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN
 from runner.flows.catalogue import Catalogue
 from runner.news import CHANGED, STOP, TIMERS, News
 from runner.ringer import Ringer
@@ -67,7 +68,7 @@ class Runtime:
         self.engine = Engine(store, catalogue, host, self, max_backlog=settings.max_backlog)
         self.worker = Worker(self.engine)
         self.effects = Effects(self.engine)
-        self.sweeper = Sweeper(self.engine, self.effects, own_worker=lambda: self.worker.id)
+        self.sweeper = Sweeper(self.engine, self.effects, own_worker=lambda: self.worker.id, messages=self._messages)
         cap = _MESSAGES_OUT if roles.is_alone else None
         self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
         self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
@@ -153,15 +154,26 @@ class Runtime:
             "workers": float(self.settings.workers if self.roles.works else 0),
         }
 
-    def problems(self) -> list[str]:
-        """Return what keeps this process from working, one sentence each."""
-        import redis
-
-        found = []
+    def _messages(self, kind: str) -> int:
+        """Return how many messages of a kind wait in the broker; none when it is away."""
         try:
-            self._executions.client.ping()
-        except redis.RedisError as error:
-            found.append(f"the broker does not answer: {error}")
+            if kind == OUTBOX_RUN:
+                return self._tasks.depth(TASKS_QUEUE)
+            return self._executions.depth(EXECUTIONS_QUEUE)
+        except redis.RedisError:
+            return 0
+
+    def problems(self) -> list[str]:
+        """Return what keeps this process from working, one sentence each.
+
+        Without a broker nothing is done, but everything can be accepted: it waits in the store.
+        """
+        found = []
+        if self.roles.works:
+            try:
+                self._executions.client.ping()
+            except redis.RedisError as error:
+                found.append(f"the broker does not answer: {error}")
         try:
             self.store.read(lambda db: db.flows.generation())
         except MainstemError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from runner.store import Session
 log = logging.getLogger(__name__)
 
 RING_AGAIN_S = 5.0
+_RING_BUSY_S = 60.0  # while messages wait: long enough not to fill the broker with copies
 LOST_AFTER_S = 10.0
 STOPPED = "the worker stopped answering"
 RESTARTED = "the server was restarted"
@@ -35,7 +36,11 @@ class _Seen:
 
 
 class Sweeper:
-    """Rings again, and takes back what lost workers held. `run_once` belongs to one thread."""
+    """Rings again, and takes back what lost workers held. `run_once` belongs to one thread.
+
+    `messages` gives how many messages wait in the broker for a kind of row. While some do, the rows that nobody
+    answered are most likely theirs, and ringing would only put a second message behind each.
+    """
 
     def __init__(
         self,
@@ -43,28 +48,29 @@ class Sweeper:
         effects: Effects,
         *,
         own_worker: Callable[[], str],
+        messages: Callable[[str], int] = lambda _kind: 0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._store = engine.store
         self._effects = effects
         self._own = own_worker
+        self._messages = messages
         self._monotonic = monotonic
         self._seen: dict[str, _Seen] = {}
 
     def run_once(self) -> None:
         """Ring for rows that nobody answered, and look after workers."""
-        self.ring_again(RING_AGAIN_S)
+        for kind in (OUTBOX_ADVANCE, OUTBOX_RUN):
+            self.ring_again(RING_AGAIN_S if self._messages(kind) == 0 else _RING_BUSY_S, (kind,))
         while self._effects.run_once():
             pass
         self.watch_workers()
 
-    def ring_again(self, older_than_s: float) -> int:
+    def ring_again(self, older_than_s: float, kinds: Sequence[str] = (OUTBOX_ADVANCE, OUTBOX_RUN)) -> int:
         """Ring for every doorbell row older than this many seconds; return how many there were."""
         now = self._engine.host.clock()
-        rows = self._store.read(
-            lambda db: db.outbox.older_than((OUTBOX_ADVANCE, OUTBOX_RUN), older_than_s, now, _AT_ONCE)
-        )
+        rows = self._store.read(lambda db: db.outbox.older_than(kinds, older_than_s, now, _AT_ONCE))
         self._engine.ring({row.key: None for row in rows if row.kind == OUTBOX_ADVANCE})
         runs = [_run_of(row) for row in rows if row.kind == OUTBOX_RUN]
         if runs:

@@ -19,12 +19,14 @@ _PAGE = """<!doctype html>
 <h1>Mainstem {version}</h1>
 <p>Flows come from git, and results go back to it.</p>
 <ul>
-<li><code>git remote add mainstem {url}/git/flows.git</code></li>
-<li><a href="/api/openapi.json">The API, as OpenAPI 3.1</a></li>
+{git}<li><a href="/api/openapi.json">The API, as OpenAPI 3.1</a></li>
 <li><a href="/health/ready">Is it ready?</a></li>
 </ul>
 </html>
 """
+
+
+_GIT = "<li><code>git remote add mainstem {url}/git/flows.git</code></li>\n"
 
 
 def live(_call: Call) -> dict[str, str]:
@@ -41,7 +43,9 @@ def ready(call: Call) -> Response:
 
 def home(call: Call) -> Response:
     """Answer with a small page of links."""
-    page = _PAGE.format(version=escape(runner.__version__), url=escape(call.services.settings.public_url))
+    settings = call.services.settings
+    line = _GIT.format(url=escape(settings.public_url)) if settings.is_embedded else ""
+    page = _PAGE.format(version=escape(runner.__version__), git=line)
     return HTMLResponse(page)
 
 

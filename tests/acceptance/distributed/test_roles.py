@@ -219,8 +219,22 @@ def test_processes_say_whether_they_are_well(deployment: Deployment) -> None:
     unwell = [httpx.get(address, timeout=30) for address in addresses]
 
     assert well == [200, 200, 200, 200]
-    assert [answer.status_code for answer in unwell] == [503, 503, 503, 503]
+    assert [answer.status_code for answer in unwell] == [200, 503, 200, 200]  # serve still accepts
     assert "broker" in unwell[1].json()["missing"][0]
+
+
+@pytest.mark.timeout(120)
+def test_serve_sheds_load_that_no_worker_takes(deployment: Deployment, clone: Path) -> None:
+    push(clone, FILES)
+    deployment.start("serve", "sync-agent", MAINSTEM_MAX_BACKLOG="5")
+    wait_until(lambda: has_flow(deployment, "hello"), "the flow")
+
+    def is_shed() -> bool:
+        with deployment.api.client() as client:
+            answer = client.post("/executions/team/hello")
+        return answer.status_code == 503 and "retry-after" in answer.headers
+
+    wait_until(is_shed, "an answer that says to come back", 20)
 
 
 def mainstem(deployment: Deployment, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +276,20 @@ def test_a_store_that_is_away_does_not_fail_the_task_that_needs_it(place: Place)
         worker.engine.wait(execution.id, 20)
 
     assert state is State.RUNNING
+
+
+@pytest.mark.parametrize(("messages", "seconds", "rings"), [(0, 6, 1), (0, 4, 0), (3, 6, 0), (3, 61, 1)])
+def test_what_nobody_answered_is_rung_again_unless_messages_still_wait(
+    place: Place, messages: int, seconds: int, rings: int
+) -> None:
+    local = place.engine()
+    execution = local.engine.create(NewExecution("team", place.flow(place.says("done"))))
+    local.engine.advancer.advance([execution.id])
+    later = place.host.clock() + timedelta(seconds=seconds)
+    place.host = replace(place.host, clock=lambda: later)
+    observer = place.engine()
+    sweeper = Sweeper(observer.engine, observer.effects, own_worker=lambda: "mine", messages=lambda _kind: messages)
+
+    sweeper.run_once()
+
+    assert observer._runs.qsize() == rings
