@@ -20,7 +20,7 @@ from sync.kestra.documents import Source
 _SECRET = re.compile(r"""\bsecret\(\s*(?:key\s*=\s*)?['"]([\w.-]+)['"]""")
 _TYPE = re.compile(r"named '([^']+)'")
 _NAME = re.compile(r"^(?:Filter|Test|Function or Macro) \[(\w+)\] does not exist")
-_PROPERTY = re.compile(r'Unrecognized field "([^"]+)"|^([\w.-]+): must not be null|^`([^`]+)`')
+_PROPERTY = re.compile(r'Unrecognized field "([^"]+)"|^([\w.-]+): must |^`([^`]+)`')
 # What the Enterprise Edition reads and we accept without effect.
 _IGNORED = ("workerGroup", "workerSelector", "quotas", "policyRefs", "assets", "version")
 

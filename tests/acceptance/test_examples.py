@@ -69,7 +69,7 @@ def test_all_examples_are_described(tmp_path: Path) -> None:
 
     assert sorted(re.findall(r"\(flows/(\S+)\.yaml\)", page)) == NAMES
     assert checked.returncode == 0, checked.stdout
-    assert f"{len(NAMES)} flows, no problems" in checked.stdout + checked.stderr
+    assert f"{len(NAMES)} flows and {len(NAMES)} files of tests, no problems" in checked.stdout + checked.stderr
 
 
 def test_the_demo_pushes_runs_and_reports_them(tmp_path: Path) -> None:
