@@ -46,6 +46,13 @@ class EarlierRun:
         return commit
 
     @property
+    def repository_url(self) -> str | None:
+        """Return where the repository of its commit is; reports say it."""
+        repository = (self.document.get("flow") or {}).get("repository") or {}
+        url: str | None = repository.get("url")
+        return url
+
+    @property
     def flow_file(self) -> Path | None:
         """Return the file of the flow on this machine; None for a run of elsewhere."""
         name = self.document.get("file")

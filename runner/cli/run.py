@@ -134,9 +134,10 @@ class _Run:
             if found is not None:
                 return found
         if run.commit:
+            place = f": git clone {run.repository_url}" if run.repository_url else ""
             click.echo(
                 f"commit {run.commit[:7]} is in no repository here: subflows and namespace files are missing\n"
-                "  hint: call this inside a clone of the flows",
+                f"  hint: call this inside a clone of the flows{place}",
                 err=True,
             )
         alone = self.room / "flow" / f"{run.flow_name}.yaml"
