@@ -21,6 +21,7 @@ from runner.executions.following import history_between, rows_after
 from runner.executions.models import (
     OUTBOX_ADVANCE,
     OUTBOX_CHILD_ENDED,
+    OUTBOX_CHILD_RESTART,
     OUTBOX_FLOW_EVENT,
     OUTBOX_RUN,
     Commit,
@@ -254,7 +255,7 @@ class Advancer:
             self._doorbell.ring_runs(runs)
         if executions:
             self._doorbell.ring_executions(executions)
-        if any(row.kind in {OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT} for row in written.outbox):
+        if any(row.kind in {OUTBOX_CHILD_ENDED, OUTBOX_CHILD_RESTART, OUTBOX_FLOW_EVENT} for row in written.outbox):
             self._doorbell.ring_effects()
         timed = [run.due_at for run in (*written.new_runs, *written.changed_runs)]
         if any((*timed, *(child.due_at for child in written.children))):

@@ -12,8 +12,16 @@ from collections.abc import Callable
 from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
 from runner.executions.engine import Engine
 from runner.executions.items import counted, is_complete, items_outputs, items_state
-from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_FLOW_EVENT, OutboxRow, TaskRun
+from runner.executions.models import (
+    OUTBOX_CHILD_ENDED,
+    OUTBOX_CHILD_RESTART,
+    OUTBOX_FLOW_EVENT,
+    Execution,
+    OutboxRow,
+    TaskRun,
+)
 from runner.executions.outputs import kept
+from runner.executions.reruns import Reruns
 from runner.executions.subflows import subflow_result, waits_for
 from runner.states import State
 from runner.store import Session
@@ -33,6 +41,7 @@ class Effects:
         self._store = engine.store
         self._handlers: dict[str, Callable[[OutboxRow], None]] = {
             OUTBOX_CHILD_ENDED: self._child_ended,
+            OUTBOX_CHILD_RESTART: self._restart_child,
             OUTBOX_FLOW_EVENT: self._flow_event,
         }
 
@@ -95,6 +104,36 @@ class Effects:
 
         if self._store.write(record):
             self._engine.ring([run.execution_id])
+
+    def _restart_child(self, row: OutboxRow) -> None:
+        """Restart the execution of a Subflow task; a task whose execution cannot be restarted fails."""
+        child = self._store.read(lambda db: db.executions.get(row.key))
+        if child is not None and child.state.is_terminal:
+            try:
+                Reruns(self._engine).restart(child.id)
+                self._engine.ring([child.id])
+            except MainstemError as error:
+                self._fail_parent(child, error.message)
+        self._drop(row)
+
+    def _fail_parent(self, child: Execution, message: str) -> None:
+        run_id = child.parent_task_run_id
+        run = self._store.read(lambda db: db.executions.run(run_id)) if run_id else None
+        if run is None:
+            return
+        self._store.write(
+            lambda db: db.claims.record(
+                run.id,
+                run.epoch,
+                result=State.FAILED,
+                outputs={"executionId": child.id, "state": child.state.value},
+                error=f"the subflow {child.id} could not be restarted: {message}",
+                exit_code=None,
+                failure_reason=None,
+                at=self._engine.host.clock(),
+            )
+        )
+        self._engine.ring([run.execution_id])
 
     def _count(self, row: OutboxRow, run: TaskRun, task: Items, ended: State) -> None:
         """Count an execution of a ForEachItem that has ended; the last one gives the task its result."""

@@ -228,6 +228,7 @@ OUTBOX_RUN = "run"  # key: task run id; payload: {"epoch": n, "queue": name}
 OUTBOX_REPORT = "report"  # key: execution id; payload: {"environment": name}
 OUTBOX_FLOW_EVENT = "flow_event"  # key: execution id; payload: {"state": name}
 OUTBOX_CHILD_ENDED = "child_ended"  # key: execution id of the child
+OUTBOX_CHILD_RESTART = "child_restart"  # key: execution id of the child
 OUTBOX_SYNC = "sync"  # key: repository name; payload: {"ref": name}
 OUTBOX_STATUS = "status"  # key: repository name: a commit status to post
 

@@ -40,7 +40,9 @@ class Reruns:
         execution = self._engine.get(execution_id)
         if revision is not None and revision != execution.flow_revision:
             return self._copy(execution_id, revision, restart)
-        return self._changed(execution_id, lambda tree, _attempts, now: restart(tree, now))
+        children = self._engine.store.read(lambda db: db.executions.children(execution_id))
+        failed = {child.id for child in children if child.state.is_failed}
+        return self._changed(execution_id, lambda tree, _attempts, now: restart(tree, now, failed))
 
     def replay(
         self,

@@ -7,7 +7,7 @@ values of a loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 from runner.errors import InvalidError
 from runner.executions.ending import attempt_of
 from runner.executions.models import ORIGINAL, Attempt, Execution, TaskRun
+from runner.executions.starting import RESTARTS_CHILD
 from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, Node, Tree
 from runner.flows.models import TaskKind
 from runner.states import State
-from runner.tasks.flow import Dag, EachParallel, ForEach, LoopUntil, Parallel, Pause, Sleep, WorkingDirectory
+from runner.tasks.flow import Dag, EachParallel, ForEach, LoopUntil, Parallel, Pause, Sleep, Subflow, WorkingDirectory
+from runner.tasks.for_each_item import Items
 
 RESTARTED_LABEL = "system.restarted"
 REPLAY_LABEL = "system.replay"
@@ -26,8 +28,10 @@ _BROKEN = frozenset({State.FAILED, State.KILLED, State.CANCELLED, State.PAUSED})
 _FORGOTTEN = frozenset({"jobDone", "waited"})  # what a container remembers of its last time
 
 
-def restart(tree: Tree, now: datetime) -> None:
+def restart(tree: Tree, now: datetime, failed_children: Collection[str] = ()) -> None:
     """Have every run that failed or waits begin anew, and the execution RESTARTED.
+
+    A Subflow task whose execution is among `failed_children` has that one restarted, unless it wants a new one.
 
     Raises:
         InvalidError: `execution.restart.nothing` when no run failed.
@@ -39,6 +43,8 @@ def restart(tree: Tree, now: datetime) -> None:
         raise InvalidError("execution.restart.nothing", "No task found to restart execution from!")
     for node in begins:
         _begin_anew(tree, node, now)
+        if _restarts_child(node, failed_children):
+            tree.update(node, replace(node.row, memory={**node.row.memory, RESTARTS_CHILD: True}))
     for node in begins:
         _reopen_around(tree, node, now)
     _restarted(tree, now, RESTARTED_LABEL)
@@ -212,6 +218,13 @@ def _goes_on(node: Node) -> bool:
         and not isinstance(task, WorkingDirectory | Pause | Sleep)
         and run.state in {State.SUCCESS, State.WARNING}
     )
+
+
+def _restarts_child(node: Node, failed_children: Collection[str]) -> bool:
+    task = node.task
+    if not isinstance(task, Subflow) or isinstance(task, Items) or task.restart_behavior != "RETRY_FAILED":
+        return False
+    return task.wait and node.row.memory.get("executionId") in failed_children
 
 
 def _keep_attempt(tree: Tree, node: Node) -> None:

@@ -15,13 +15,16 @@ from runner.executions.ending import (
 )
 from runner.executions.flowables import Actions, open_flowable
 from runner.executions.items import start_items
-from runner.executions.models import OUTBOX_RUN, OutboxRow
+from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_RUN, OutboxRow
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State
 from runner.tasks.flow import Sleep, Subflow
 from runner.tasks.for_each_item import Items
+
+RESTARTS_CHILD = "restartsChild"
+"""The key of a Subflow run's memory that says: the execution it started before is to be restarted."""
 
 
 def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
@@ -99,8 +102,14 @@ def _run_instant(tree: Tree, node: Node, actions: Actions) -> None:
 def _start_subflow(tree: Tree, node: Node, actions: Actions) -> None:
     task = node.task
     assert isinstance(task, Subflow)
-    run = replace(node.row.enter(State.RUNNING, actions.now), attempts=node.row.attempts + 1, result=None)
+    memory = {key: value for key, value in node.row.memory.items() if key != RESTARTS_CHILD}
+    is_restart = RESTARTS_CHILD in node.row.memory
+    running = node.row.enter(State.RUNNING, actions.now)
+    run = replace(running, attempts=node.row.attempts + 1, result=None, memory=memory)
     tree.update(node, run)
+    if is_restart:
+        tree.outbox.append(OutboxRow(OUTBOX_CHILD_RESTART, memory["executionId"]))
+        return
     try:
         child = actions.start_subflow(node)
     except MainstemError as error:

@@ -245,3 +245,34 @@ def test_a_flow_may_not_act_on_an_execution_of_another_namespace(api: Any) -> No
         "FAILED",
         "PAUSED",
     )
+
+
+CHILD = """
+id: child
+namespace: company.team
+tasks:
+  - {id: once, type: core.debug.Return, format: x}
+  - {id: flaky, type: core.execution.Fail, condition: '{{ taskrun.attemptsCount == 0 }}'}
+"""
+
+
+@pytest.mark.parametrize(("behavior", "children"), [("RETRY_FAILED", 1), ("NEW_EXECUTION", 2)])
+def test_a_restart_goes_on_in_the_flow_that_failed_below(api: Any, behavior: str, children: int) -> None:
+    api.store_flow(CHILD, flow_id="child")
+    api.store_flow(
+        "id: parent\nnamespace: company.team\ntasks: [{id: call, type: core.flow.Subflow, namespace: company.team, "
+        f"flowId: child, restartBehavior: {behavior}}}, {{id: after, type: core.debug.Return, format: done}}]",
+        flow_id="parent",
+    )
+    failed = run(api, "parent", "?wait=true")
+
+    api.post(f"{EXECUTIONS}/{failed['id']}/actions/restart")
+
+    ended = api.wait_for(failed["id"], "SUCCESS" if children == 1 else "FAILED")
+    assert [each["state"] for each in ended["taskRunList"][0]["state"]["histories"]][2:5] == [
+        "FAILED",
+        "RESTARTED",
+        "RUNNING",
+    ]
+    found = api.get(f"{EXECUTIONS}/search?filters[flowId][EQUALS]=child").json()["results"]
+    assert len(found) == children
