@@ -72,6 +72,7 @@ class Engine:
         self._shed()
         execution = self.make(new)
         done: Future[Execution] = Future()
+        done.set_running_or_notify_cancel()  # the caller may go away, the execution is created all the same
 
         def committed(future: Future[Execution]) -> None:
             error = future.exception()

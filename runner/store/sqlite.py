@@ -41,6 +41,11 @@ class _Unit:
     result: Any = None
     error: BaseException | None = None
 
+    def __post_init__(self) -> None:
+        # What was submitted is done, also when whoever waits for it goes away: a future that cannot be cancelled any
+        # more takes its result without an error in the writer.
+        self.future.set_running_or_notify_cancel()
+
     def settle(self) -> None:
         if self.error is None:
             self.future.set_result(self.result)

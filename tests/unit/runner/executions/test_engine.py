@@ -11,6 +11,7 @@ import pytest
 
 from runner.errors import ConflictError, StoreError
 from runner.executions import flowables, settling
+from runner.executions.creation import NewExecution
 from runner.executions.models import OUTBOX_FLOW_EVENT, OUTBOX_REPORT, Execution, OutboxRow
 from runner.states import State
 from runner.store import Session, Store
@@ -250,3 +251,25 @@ def test_a_sweep_finds_what_no_ring_reached(hand: Hand) -> None:
     assert (at_once, later) == (0, 1)
     hand.turn()
     assert (hand.states(execution), sweeper.ring_again(5)) == ("SUCCESS", 0)
+
+
+def test_a_caller_that_goes_away_does_not_keep_an_execution_from_being_created(hand: Hand) -> None:
+    hand.deploy("tasks: [{id: a, type: core.debug.Return}]")
+    future = hand.engine.submit(NewExecution(NAMESPACE, "flow"))
+
+    gone = future.cancel()
+    hand.store.flush()
+    hand.turn()
+
+    assert not gone
+    assert hand.states(future.result(5)) == "SUCCESS"
+
+
+def test_a_cancelled_write_does_not_end_the_writer(hand: Hand) -> None:
+    futures = [hand.store.submit(lambda db: db.flows.generation()) for _ in range(50)]
+
+    for future in futures:
+        future.cancel()
+
+    hand.store.flush()
+    assert all(future.done() for future in futures)
