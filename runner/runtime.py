@@ -6,6 +6,7 @@ its role has.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -140,6 +141,10 @@ class Runtime:
         self._executions.close()
         self._tasks.close()
         self.store.flush()
+        if self.settings.work is None:
+            # Nobody else knows this folder in the shared temporary one; with anything in it, it stays.
+            with contextlib.suppress(OSError):
+                self.settings.work_root.rmdir()
 
     def hurry(self) -> None:
         """End the bodies that a drain still waits for."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from runner.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "examples" / "flows"
@@ -85,3 +88,14 @@ def test_the_demo_pushes_runs_and_reports_them(tmp_path: Path) -> None:
     assert "active in" in done.stdout
     for name in NAMES:
         assert f"+ {name.replace('/', '.')} " in done.stdout
+
+
+def test_a_server_that_has_ended_leaves_no_folder_of_working_directories(tmp_path: Path) -> None:
+    done = mainstem(tmp_path, "demo", "--flows", str(FLOWS), "--keep")
+
+    room = Path(re.findall(r"^kept: (.+)$", done.stdout, re.MULTILINE)[0])
+    work = Settings(home=room / "home").work_root
+    ran = "penguins.survey" in (room / "reports" / "default" / "README.md").read_text(encoding="utf-8")
+    shutil.rmtree(room)
+    assert ran
+    assert not work.exists()
