@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -392,10 +392,18 @@ class Worker:
                 exit_code=outcome.exit_code,
                 failure_reason=outcome.failure_reason,
                 at=self.engine.host.clock(),
+                runner=_runner_of(outputs),
             )
 
         if self._store.write(write) is None:
             log.info("a result came too late and was dropped", extra={"task_run": run.id, "epoch": run.epoch})
+
+
+def _runner_of(outputs: Mapping[str, Any]) -> str | None:
+    """Return the type of the task runner that a script task names among its outputs."""
+    runner = outputs.get("taskRunner")
+    name = runner.get("type") if isinstance(runner, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _details(error: TaskError) -> dict[str, Any]:

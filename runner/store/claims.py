@@ -54,6 +54,7 @@ _RECORD: Final = Statement(
         result=sa.bindparam("outcome"),
         outputs=sa.bindparam("new_outputs"),
         error=sa.bindparam("new_error"),
+        runner=sa.func.coalesce(sa.bindparam("new_runner", type_=sa.Text()), _r.runner),
         stamp=_r.stamp + 1,
     )
     .returning(_r.execution_id)
@@ -158,7 +159,7 @@ class Claims:
         self._outbox.delete_key(OUTBOX_RUN, run.id)
         return run
 
-    def record(
+    def record(  # noqa: PLR0913 - one column each, named by the caller
         self,
         task_run_id: str,
         epoch: int,
@@ -169,9 +170,11 @@ class Claims:
         exit_code: int | None,
         failure_reason: str | None,
         at: datetime,
+        runner: str | None = None,
     ) -> int | None:
         """Write the one result of a run and ring for its execution; give the doorbell's id.
 
+        `runner` is the type of the task runner that carried the body out, for tasks that have one.
         None when the claim of `epoch` is not the current one any more, or when a result is there already.
         """
         found = self._db.one(
@@ -181,6 +184,7 @@ class Claims:
             outcome=result.value,
             new_outputs=None if outputs is None else dump(outputs),
             new_error=None if error is None else clean(error),
+            new_runner=runner,
         )
         if found is None:
             return None

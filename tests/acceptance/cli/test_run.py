@@ -161,6 +161,7 @@ def test_the_json_of_a_run_is_that_of_the_api(shell: Any) -> None:
     assert body["state"]["current"] == "SUCCESS"
     assert {"key": "team", "value": "data"} in body["labels"]
     assert [run["taskId"] for run in body["taskRunList"]] == ["say", "each", "one", "one"]
+    assert [run["runner"] for run in body["taskRunList"]] == [None, None, *["core.runner.Process"] * 2]
     assert bad.returncode == 1
     assert json.loads(bad.stdout)["taskRunList"][1]["attempts"][0]["exitCode"] == 3
     assert repeat_of(bad.stderr)[1] == "work"

@@ -19,6 +19,7 @@ def _record(store: Store, rows: Any, run_id: str, epoch: int, result: State = St
             exit_code=0,
             failure_reason=None,
             at=rows.now,
+            runner="core.runner.Process",
         )
     )
 
@@ -68,7 +69,7 @@ def test_a_result_is_recorded_once_and_rings_for_its_execution(store: Store, row
     loaded = store.read(lambda session: session.executions.load(run.execution_id))
     assert loaded is not None
     assert loaded.doorbells == (bell,)
-    assert loaded.runs[0].result is State.SUCCESS
+    assert (loaded.runs[0].result, loaded.runs[0].runner) == (State.SUCCESS, "core.runner.Process")
     assert store.read(lambda session: session.executions.outputs(run.execution_id)) == {run.id: {"epoch": 1}}
     (attempt,) = store.read(lambda session: session.executions.attempts(run.execution_id))
     assert (attempt.state, attempt.ended_at, attempt.exit_code) == (State.SUCCESS, rows.now, 0)
