@@ -39,12 +39,17 @@ def as_sarif(problems: Sequence[Problem]) -> str:
 
 
 def _rule(code: str, explanation: Explanation | None) -> dict[str, Any]:
-    rule: dict[str, Any] = {"id": code}
-    if explanation is not None:
-        text = f"Example: {explanation.example}"
-        text += f"\nWhat to do: {explanation.remedy}." if explanation.remedy else ""
-        rule |= {"shortDescription": {"text": explanation.meaning}, "help": {"text": text}}
-    return rule
+    name = "".join(part[:1].upper() + part[1:] for part in code.split("."))
+    if explanation is None:  # of a plugin
+        return {"id": code, "name": name, "fullDescription": {"text": code}}
+    remedy = f"What to do: {explanation.remedy}." if explanation.remedy else ""
+    return {
+        "id": code,
+        "name": name,
+        "shortDescription": {"text": explanation.meaning},
+        "fullDescription": {"text": f"{explanation.meaning} {remedy}".rstrip()},
+        "help": {"text": f"Example: {explanation.example}\n{remedy}".rstrip()},
+    }
 
 
 def _result(problem: Problem, rule: int, fingerprint: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ class Judge:
         self._located = located
         self._variables = actions.variables(None)
         self._services = host.expression_services(tree.flow, execution)
+        self._mask = host.masker.mask
         self._loaded = loaded
         self._logs = logs
 
@@ -54,7 +55,18 @@ class Judge:
             yield replace(base, operator=operators[0], expected=getattr(assertion, operators[0]), reason=error.message)
             return
         for name in operators:
-            yield from self._judged(base, name, actual, getattr(assertion, name), scope)
+            for finding in self._judged(base, name, actual, getattr(assertion, name), scope):
+                yield self._masked(finding)
+
+    def _masked(self, finding: Finding) -> Finding:
+        """Return a finding as reports may show it: without the secrets that its values hold."""
+        reason = self._mask(finding.reason) if finding.reason else None
+        return replace(
+            finding,
+            expected=_deep(finding.expected, self._mask),
+            actual=_deep(finding.actual, self._mask),
+            reason=reason,
+        )
 
     def _judged(self, base: Finding, name: str, actual: Any, written: Any, scope: Scope) -> Iterator[Finding]:
         found = replace(base, operator=name, expected=written, actual=actual)
@@ -89,6 +101,15 @@ def _rendered(value: Any, scope: Scope) -> Any:
     text = value.strip()
     is_one = text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1
     return render_typed(text, scope) if is_one else render(value, scope)
+
+
+def _deep(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a value with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(str(key)): _deep(item, change) for key, item in value.items()}
+    return [_deep(item, change) for item in value] if isinstance(value, list | tuple) else value
 
 
 def line(entry: LogEntry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import threading
@@ -32,6 +33,8 @@ from runner.services import Host
 from runner.states import State
 from runner.storage.uris import execution_uri
 from runner.store import LogQuery, Store
+
+log = logging.getLogger(__name__)
 
 _MOST_LOGS = 10_000
 _LOOK_S = 0.05
@@ -70,6 +73,9 @@ def run_case(located: LocatedSuite, case: Case, around: Surroundings) -> CaseRes
             result = _Run(located, case, around, room, store).result()
     except MainstemError as error:
         result = replace(blank, findings=(_whole(located, case, error.message),), is_error=True)
+    except Exception as error:
+        log.exception("a case could not be run")
+        result = replace(blank, findings=(_whole(located, case, f"{type(error).__name__}: {error}"),), is_error=True)
     finally:
         shutil.rmtree(room, ignore_errors=True)
     return replace(result, seconds=time.monotonic() - started)
@@ -123,29 +129,28 @@ class _Run:
                 execution = local.engine.create(self._request())
             except MainstemError as error:
                 return self._ended(None, [_whole(self.located, self.case, f"no execution: {error.message}")])
-            ended = self._wait(local, execution.id)
-            if ended is None:
+            if not self._wait(local, lambda: local.engine.wait(self.id, _LOOK_S) is not None, self.around.timeout_s):
                 findings = [_whole(self.located, self.case, self._unfinished(execution.id))]
                 local.engine.kill(execution.id)
                 local.engine.wait(execution.id, 10)
                 return self._ended(local.engine.get(execution.id), findings)
-            self._await_followers(execution.id)
+            self._wait(local, self._have_followers_ended, _AFTERWARDS_S)
+            ended = local.engine.get(execution.id)
             return self._ended(ended, [*self._state(ended), *self._assertions(local, ended)])
 
-    def _wait(self, local: LocalEngine, execution_id: str) -> Execution | None:
-        """Wait for the end; when nothing is left but to wait, put the clock forward."""
-        deadline, idle = time.monotonic() + self.around.timeout_s, 0
-        while time.monotonic() < deadline and not self.around.stop.is_set():
-            ended = local.engine.wait(execution_id, _LOOK_S)
-            if ended is not None:
-                return ended
+    def _wait(self, local: LocalEngine, is_over: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something is over; when nothing is left but to wait, put the clock forward."""
+        deadline, idle = time.monotonic() + seconds, 0
+        while not is_over():
+            if time.monotonic() > deadline or self.around.stop.is_set():
+                return False
             due = self.store.read(lambda db: None if db.outbox.counts() else db.executions.next_due())
             idle = idle + 1 if due is not None and not local.worker.busy else 0
             if due is not None and idle > 1:  # what a worker has just handed over is not in the outbox for a moment
                 self.clock.leap(due)
                 local.ring_timers()
                 idle = 0
-        return None
+        return True
 
     def _request(self) -> NewExecution:
         flow, fixtures = self.around.flow, self.fixtures
@@ -177,17 +182,18 @@ class _Run:
         hint = "; give the task a fixture" if any(run.state is State.PAUSED for run in runs) else ""
         return f"it has not ended after {self.around.timeout_s:g} s, open are {waiting or 'no tasks'}{hint}"
 
-    def _await_followers(self, execution_id: str) -> None:
-        """Wait for tasks that run after the end; an assertion may be about them."""
+    def _have_followers_ended(self) -> bool:
+        """Return whether the tasks that run after the end are done; an assertion may be about them."""
         flow = self.around.flow
-        follows = [task for task in flow.after_execution if not task.disabled]
-        deadline = time.monotonic() + _AFTERWARDS_S
-        while (follows or flow.listeners) and time.monotonic() < deadline:
-            runs = self.store.read(lambda db: db.executions.runs(execution_id))
-            begun = not follows or any(run.branch == AFTER and run.parent_id is None for run in runs)
-            if begun and all(run.state.is_terminal for run in runs):
-                return
-            time.sleep(0.01)
+        follows = any(not task.disabled for task in flow.after_execution)
+        if not follows and not flow.listeners:
+            return True
+        runs = self.store.read(lambda db: db.executions.runs(self.id))
+        begun = not follows or any(run.branch == AFTER and run.parent_id is None for run in runs)
+        if begun and all(run.state.is_terminal for run in runs):
+            return True
+        time.sleep(_LOOK_S)
+        return False
 
     def _state(self, ended: Execution) -> Iterator[Finding]:
         expected, actual = self.case.expected_state, ended.state.value

@@ -35,7 +35,15 @@ _RESULT = _closed(
     locations={"type": "array", "items": _closed([], physicalLocation=_PLACE)},
     partialFingerprints={"type": "object", "additionalProperties": {"type": "string"}},
 )
-_RULE = _closed(["id"], id={"type": "string"}, shortDescription=_TEXT, help=_TEXT)
+# `fullDescription` is what GitHub asks for beyond the schema.
+_RULE = _closed(
+    ["id", "fullDescription"],
+    id={"type": "string"},
+    name={"type": "string", "pattern": "^([A-Z][a-zA-Z]*)+$"},
+    shortDescription=_TEXT,
+    fullDescription=_TEXT,
+    help=_TEXT,
+)
 _DRIVER = _closed(
     ["name"],
     name={"type": "string"},
@@ -91,7 +99,7 @@ def test_each_result_names_its_rule_level_and_place() -> None:
 def test_a_rule_says_what_the_code_means() -> None:
     rules = json.loads(as_sarif(PROBLEMS))["runs"][0]["tool"]["driver"]["rules"]
 
-    assert rules[0] == {"id": "own.code"}
+    assert rules[0] == {"id": "own.code", "name": "OwnCode", "fullDescription": {"text": "own.code"}}
     assert rules[2]["shortDescription"]["text"].startswith("The same key stands twice in one map")
     assert rules[2]["help"]["text"].startswith("Example: id: a")
 

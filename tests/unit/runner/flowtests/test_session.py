@@ -129,6 +129,30 @@ def test_files_keys_secrets_labels_and_the_trigger_can_be_given(run: Run) -> Non
     assert _sentences(session) == []
 
 
+def test_no_report_shows_a_secret(run: Run) -> None:
+    session = run(
+        "tasks: [{id: a, type: core.debug.Return, format: \"key {{ secret('KEY') }}\"}]\n",
+        "    fixtures: {secrets: {KEY: hunter22}}\n"
+        "    assertions:\n"
+        "      - {value: '{{ outputs.a.value }}', equalTo: other}\n"
+        "      - {value: '{{ [outputs.a.value] }}', equalTo: [hunter22]}\n",
+    )
+
+    assert len(_sentences(session)) == 2
+    assert "hunter22" not in str(_only(session).findings)
+    assert _sentences(session)[0].endswith("but it is 'key ******'")
+
+
+def test_a_file_whose_name_climbs_out_of_its_folder_is_refused(run: Run) -> None:
+    session = run(
+        "tasks: [{id: a, type: core.log.Log, message: a}]\n",
+        "    fixtures: {files: {'../../../../../../escaped': x}}\n",
+    )
+
+    assert _only(session).outcome == "failed"
+    assert _sentences(session)[0].startswith("no execution: ")
+
+
 def test_inputs_keep_their_types_and_may_name_files(run: Run) -> None:
     session = run(
         "inputs: [{id: rows, type: FILE}, {id: limits, type: JSON}, {id: n, type: INT}]\n"
@@ -226,7 +250,8 @@ def test_run_if_counts_for_a_task_with_a_fixture(run: Run) -> None:
 def test_tasks_that_follow_the_end_are_waited_for(run: Run) -> None:
     session = run(
         "tasks: [{id: a, type: core.log.Log, message: a}]\n"
-        "afterExecution:\n  - {id: b, type: scripts.shell.Commands, commands: ['echo {{ execution.state }}']}\n",
+        "afterExecution:\n  - {id: wait, type: core.flow.Sleep, duration: PT1H}\n"
+        "  - {id: b, type: scripts.shell.Commands, commands: ['echo {{ execution.state }}']}\n",
         "    assertions: [{taskId: b, value: '{{ logs }}', contains: SUCCESS}]\n",
     )
 
