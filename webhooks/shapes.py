@@ -162,7 +162,8 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
 
 def execution_url(settings: Settings, execution: Execution) -> str:
     """Return the address under which people find an execution."""
-    return f"{settings.public_url}/api/v1/{TENANT}/executions/{execution.id}"
+    place = f"{execution.namespace}/{execution.flow_id}/{execution.id}"
+    return f"{settings.public_url}/ui/{TENANT}/executions/{place}"
 
 
 def flow_json(flow: Flow, version: FlowVersion, *, source: bool = False) -> dict[str, Any]:

@@ -244,7 +244,9 @@ class Builder:
 def _is_filled_list(cls: type[Model], name: str) -> bool:
     """Return whether a property is a list that must hold something."""
     field = next((field for key, field in cls.model_fields.items() if name in {key, field.alias}), None)
-    return field is not None and any(getattr(part, "min_length", None) for part in field.metadata)
+    if field is None or get_origin(field.annotation) is not tuple:
+        return False
+    return any(getattr(part, "min_length", None) for part in field.metadata)
 
 
 def _refused(error: ValidationError) -> set[str]:

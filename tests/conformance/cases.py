@@ -36,12 +36,12 @@ class Case:
     @property
     def id(self) -> str:
         """Return the name of the case."""
-        return str(self.fields["id"])
+        return str(self.fields.get("id", "unnamed"))
 
     @property
     def area(self) -> str:
         """Return the group the case is counted in."""
-        return str(self.fields["area"])
+        return str(self.fields.get("area", "other"))
 
     @property
     def expect(self) -> dict[str, Any]:

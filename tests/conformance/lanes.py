@@ -6,10 +6,11 @@ import contextlib
 import multiprocessing
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from tests.conformance.cases import Case
 from tests.conformance.result import CaseResult
@@ -39,12 +40,14 @@ def run_all(suite: Path, cases: Sequence[Case], jobs: int, done: Callable[[CaseR
 
 def limit_s(case: Case) -> float:
     """Return after how many seconds a case is given up."""
-    own = 0.0
-    for step in case["steps"] or ():
-        own += float(step.get("sleep_s", 0))
-        own += sum(float(part.get("within_s", 0)) for part in step.values() if isinstance(part, dict))
+    own = sum(_waits_s(step) for step in case["steps"] or () if isinstance(step, dict))
     groups = case.expect.get("other_executions") or ()
     return own + sum(float(group.get("within_seconds", 15)) for group in groups) + _SPARE_S
+
+
+def _waits_s(step: Mapping[str, Any]) -> float:
+    parts = [part for part in step.values() if isinstance(part, dict)]
+    return float(step.get("sleep_s", 0)) + sum(float(part.get("within_s", 0)) for part in parts)
 
 
 def _longest_first(case: Case) -> tuple[bool, float]:

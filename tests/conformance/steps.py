@@ -28,10 +28,14 @@ def play_steps(playing: Playing) -> None:
         try:
             _play(step, playing)
         except (CaseFailedError, MainstemError, httpx.HTTPError) as error:
-            kind = next(key for key in step if key not in {"as", "expect"})
-            raise CaseFailedError(f"step {number} ({kind}): {error}") from error
+            raise CaseFailedError(f"step {number} ({kind_of(step)}): {error}") from error
     of = playing.case["expect_of"] or next(reversed(playing.named), None)
     check_end(playing, playing.name(of).id if of else None)
+
+
+def kind_of(step: Mapping[str, Any]) -> str:
+    """Return what a step does."""
+    return next((key for key in step if key not in {"as", "expect"}), "nothing")
 
 
 def check_end(playing: Playing, execution_id: str | None, within_s: float = 2.0) -> None:
@@ -48,7 +52,7 @@ def check_end(playing: Playing, execution_id: str | None, within_s: float = 2.0)
 
 
 def _play(step: Mapping[str, Any], playing: Playing) -> None:
-    kind = next(key for key in step if key not in {"as", "expect"})
+    kind = kind_of(step)
     player = _PLAYERS.get(kind)
     if player is None:
         raise CaseFailedError(f"the runner does not know the step {kind!r}")

@@ -266,10 +266,12 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, run, remove = Permission.EXECUTION_READ, Permission.EXECUTION_RUN, Permission.EXECUTION_DELETE
     one, tag = BASE + "/{id}", "executions"
+    page = "/ui/{tenant}/executions/{namespace}/{flowId}/{id}"
     routes = [
         Endpoint("GET", BASE + "/search", read, search, "A page of executions", tag),
         Endpoint("GET", BASE, read, of_flow, "The executions of a flow", tag),
         Endpoint("GET", one, read, get, "One execution", tag),
+        Endpoint("GET", page, read, get, "One execution, at the address that answers name as its `url`", tag),
         Endpoint("DELETE", one, remove, delete, "Delete an execution that has ended", tag, status=204),
     ]
     starts = (BASE + "/{namespace}/{flowId}", BASE + "/trigger/{namespace}/{flowId}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any, Final
@@ -10,8 +11,9 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from runner.access import Permission
-from runner.errors import InvalidError, NotFoundError
+from runner.errors import ExpressionError, InvalidError, NotFoundError
 from runner.executions.models import Execution
+from runner.expressions.ion import from_ion
 from runner.storage.access import may_read
 from runner.storage.uris import is_uri, namespace_file_of
 from webhooks.api.executions import BASE, visible_execution
@@ -19,6 +21,14 @@ from webhooks.call import Call
 from webhooks.routes import Endpoint
 
 _CHUNK: Final = 256 * 1024
+_PREVIEW_BYTES: Final = 1024 * 1024
+_PREVIEW_ROWS: Final = 100
+_KINDS: Final = {
+    "ion": "LIST",
+    "md": "MARKDOWN",
+    "pdf": "PDF",
+    **dict.fromkeys(("png", "jpg", "jpeg", "gif", "svg", "webp"), "IMAGE"),
+}
 
 
 def content(call: Call) -> Response:
@@ -38,6 +48,38 @@ def content(call: Call) -> Response:
 def metas(call: Call) -> dict[str, Any]:
     """Answer with the size of a file of an execution."""
     return {"size": call.services.host.storage.size(_allowed(call))}
+
+
+def preview(call: Call) -> dict[str, Any]:
+    """Answer with the beginning of a file, as people can look at it: text, a list of rows, or an image."""
+    uri = _allowed(call)
+    rows = call.number("maxRows", _PREVIEW_ROWS, least=1) or _PREVIEW_ROWS
+    extension = PurePosixPath(uri).suffix.lstrip(".").lower()
+    kind = _KINDS.get(extension, "TEXT")
+    with call.services.host.storage.open(uri) as source:
+        content = source.read(_PREVIEW_BYTES + 1)
+    truncated = len(content) > _PREVIEW_BYTES
+    if kind in {"IMAGE", "PDF"}:
+        shown: Any = base64.b64encode(content[:_PREVIEW_BYTES]).decode()
+    else:
+        lines = _text(content[:_PREVIEW_BYTES], call.query("encoding") or "UTF-8").splitlines(keepends=True)
+        truncated = truncated or len(lines) > rows
+        shown = "".join(lines[:rows]) if kind != "LIST" else _rows("".join(lines[:rows]))
+    return {"extension": extension, "type": kind, "content": shown, "maxLine": rows, "truncated": truncated}
+
+
+def _text(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding, errors="replace")
+    except LookupError:
+        raise InvalidError("request.parameter.invalid", f"encoding={encoding} is no encoding of text") from None
+
+
+def _rows(text: str) -> list[Any]:
+    try:
+        return from_ion(text)
+    except ExpressionError:
+        return text.splitlines()
 
 
 def _allowed(call: Call) -> str:
@@ -73,5 +115,6 @@ def endpoints() -> list[Endpoint]:
     read, octets = Permission.EXECUTION_READ, "application/octet-stream"
     return [
         Endpoint("GET", BASE + "/{id}/file", read, content, "A file of an execution", "executions", gives=octets),
+        Endpoint("GET", BASE + "/{id}/file/preview", read, preview, "The beginning of a file", "executions"),
         Endpoint("GET", BASE + "/{id}/file/metas", read, metas, "The size of a file", "executions"),
     ]

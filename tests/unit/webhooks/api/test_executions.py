@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -297,3 +298,35 @@ tasks:
     answer = api.post(f"{EXECUTIONS}/company.team/big", files={"number": (None, "9" * 30)})
 
     assert answer.status_code in {200, 422}
+
+
+def test_the_address_of_an_execution_leads_to_it(api: Any) -> None:
+    api.store_flow(HELLO)
+    execution = api.post(f"{EXECUTIONS}/company.team/hello?wait=true").json()
+
+    found = api.get(execution["url"].removeprefix("http://127.0.0.1:8420"))
+
+    assert (found.status_code, found.json()["id"]) == (200, execution["id"])
+
+
+@pytest.mark.parametrize(
+    ("extension", "content", "kind", "shown"),
+    [
+        (".txt", "one\ntwo\nthree\n", "TEXT", "one\ntwo\n"),
+        (".ion", '{a:1}\n{"a":2}\n{a:3}\n', "LIST", [{"a": 1}, {"a": 2}]),
+        (".md", "# one\n", "MARKDOWN", "# one\n"),
+        (".png", "PNG", "IMAGE", "UE5H"),
+    ],
+)
+def test_the_beginning_of_a_file_is_shown_as_its_kind(
+    api: Any, extension: str, content: str, kind: str, shown: Any
+) -> None:
+    task = f"{{id: file, type: core.storage.Write, content: {json.dumps(content)}, extension: {extension}}}"
+    api.store_flow(f"id: files\nnamespace: company.team\ntasks: [{task}]", flow_id="files")
+    execution = api.post(f"{EXECUTIONS}/company.team/files?wait=true").json()
+    uri = execution["taskRunList"][0]["outputs"]["uri"]
+
+    answer = api.get(f"{EXECUTIONS}/{execution['id']}/file/preview", params={"path": uri, "maxRows": 2}).json()
+
+    assert (answer["type"], answer["content"], answer["extension"]) == (kind, shown, extension[1:])
+    assert answer["truncated"] is (kind in {"TEXT", "LIST"})
