@@ -18,22 +18,21 @@ from tests.servers.embedded import Server
 from tests.servers.outcome import outcome_of
 from tests.servers.program import descendants, wait_until
 
-# A claim that asks neither for the epoch nor for the state it expects.
+# A claim that takes a run under whatever epoch it has, also from whoever is carrying it out.
 WITHOUT_EPOCHS = """
 import sqlalchemy as sa
-from runner.store import claims
-from runner.store.statements import Statement
+from runner.store import schema
+from runner.store.claims import Claims
 
-claims._CLAIM = Statement(
-    sa.update(claims.schema.task_runs)
-    .where(claims._r.id == claims._RUN, sa.or_(claims._EPOCH >= 0, claims._EPOCH.is_(None)))
-    .values(
-        state="RUNNING", epoch=claims._r.epoch + 1, attempts=claims._r.attempts + 1, stamp=claims._r.stamp + 1,
-        started_at=sa.func.coalesce(claims._r.started_at, sa.bindparam("now")),
-        histories=claims._entered(claims._r.histories),
-    )
-    .returning(*claims.RUNS.columns)
-)
+runs, checked = schema.task_runs, Claims.claim
+
+def claim(self, task_run_id, epoch, worker_id, now):
+    taken = sa.update(runs).where(runs.c.id == task_run_id, runs.c.state == "RUNNING", runs.c.result.is_(None))
+    self._db.change(taken.values(state="SUBMITTED"))
+    found = self._db.query(sa.select(runs.c.epoch).where(runs.c.id == task_run_id))
+    return checked(self, task_run_id, found[0][0], worker_id, now) if found else None
+
+Claims.claim = claim
 """
 
 
