@@ -80,3 +80,20 @@ def test_a_second_interrupt_ends_a_drain(make_server: Callable[..., Server], led
     assert is_waiting
     assert code == 0, server.log
     assert left_over(server, before) == []
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_server_takes_its_bodies_and_its_broker_with_it(
+    make_server: Callable[..., Server], ledger: Ledger
+) -> None:
+    server = make_server().start()
+    server.api.deploy(body_flow(ledger, "trap '' TERM; setsid sleep 600 & sleep 600"))
+    server.api.execute(["body"])
+    wait_until(ledger.begun, "the body")
+    before = descendants(server.pid)
+
+    server.kill()
+
+    assert len(before) > 3  # supervisor, broker, keeper, body
+    wait_until(lambda: not [pid for pid in before if is_running(pid)], "the end of all its processes", 10)
+    wait_until(lambda: not processes_with(str(server.folder)), "the end of what they started", 10)

@@ -71,6 +71,23 @@ tasks:
     type: core.log.Log
     message: tick
 """
+SEALED = """\
+id: sealed
+namespace: team
+inputs:
+  - id: password
+    type: SECRET
+  - id: document
+    type: FILE
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    inputFiles:
+      document.txt: "{{ inputs.document }}"
+    commands:
+      - test "{{ inputs.password }}" = opensesame
+      - echo "::{\\"outputs\\":{\\"text\\":\\"$(cat document.txt)\\"}}::"
+"""
 FILES = {"flows/team/hello.yaml": HELLO, "flows/team/_files/greeting.txt": "from the repository\n"}
 
 
@@ -164,6 +181,22 @@ def test_the_log_of_a_run_is_followed_in_serve_and_a_kill_reaches_its_worker(
 def kill(deployment: Deployment, execution_id: str) -> None:
     with deployment.api.client() as client:
         assert client.delete(f"/executions/{execution_id}/kill").is_success
+
+
+@pytest.mark.timeout(180)
+def test_what_serve_encrypts_and_stores_a_worker_reads(deployment: Deployment, clone: Path) -> None:
+    push(clone, {"flows/team/sealed.yaml": SEALED})
+    deployment.start("serve", "worker", "sync-agent")
+    wait_until(lambda: has_flow(deployment, "sealed"), "the flow")
+
+    form: dict[str, Any] = {"password": (None, "opensesame"), "document": ("d.txt", b"of the caller")}
+    started = deployment.api.post("/executions/team/sealed", files=form)
+    wait_until(lambda: state_of(deployment, started["id"]) in {"SUCCESS", "FAILED"}, "the end")
+
+    execution = deployment.api.get(f"/executions/{started['id']}")
+    assert execution["state"]["current"] == "SUCCESS", deployment.api.get(f"/logs/{started['id']}")
+    assert "opensesame" not in json.dumps(execution)
+    assert execution["taskRunList"][0]["outputs"]["vars"] == {"text": "of the caller"}
 
 
 @pytest.mark.timeout(180)

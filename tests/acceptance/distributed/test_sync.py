@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,24 @@ def test_two_agents_report_each_execution_once(deployment: Deployment, clone: Pa
 
     assert set(deployment.stop().values()) == {0}, deployment.log
     assert sorted(reported(bare)) == sorted(started)
+
+
+@pytest.mark.timeout(180)
+def test_a_flow_written_through_serve_is_a_commit_in_the_repository(
+    deployment: Deployment, clone: Path, remote: GitServer
+) -> None:
+    push(clone, "first")
+    deployment.start("serve", "sync-agent")
+    wait_until(lambda: has_flow(deployment, "first"), "the flow of the repository")
+
+    deployment.api.deploy(FLOW.format(id="written"))
+
+    bare = remote.root / "flows.git"
+    (path,) = [name for name in git(bare, "ls-tree", "-r", "--name-only", "main").splitlines() if "written" in name]
+    head = git(bare, "rev-parse", "main")
+    with closing(deployment.open_store()) as store:
+        environment = store.read(lambda db: db.environments.get("production"))
+    assert git(bare, "show", f"main:{path}") == FLOW.format(id="written").strip()
+    assert has_flow(deployment, "written")
+    assert environment is not None
+    assert environment.active == head
