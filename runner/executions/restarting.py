@@ -16,7 +16,7 @@ from runner.errors import InvalidError
 from runner.executions.ending import attempt_of
 from runner.executions.models import ORIGINAL, Attempt, Execution, TaskRun
 from runner.executions.starting import RESTARTS_CHILD
-from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, Node, Tree
+from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, ON_PAUSE, Node, Tree
 from runner.flows.models import TaskKind
 from runner.states import State
 from runner.tasks.flow import Dag, EachParallel, ForEach, LoopUntil, Parallel, Pause, Sleep, Subflow, WorkingDirectory
@@ -155,7 +155,7 @@ def _rank(branch: str) -> int:
     """Return when a branch runs: 0 the main ones, then errors, finally, and what follows the end."""
     if branch.startswith(LISTENERS):
         return 3
-    return {ERRORS: 1, FINALLY: 2, AFTER: 3}.get(branch, 0)
+    return {ERRORS: 1, ON_PAUSE: 1, FINALLY: 2, AFTER: 3}.get(branch, 0)
 
 
 def _later(node: Node, container: Node) -> list[Node]:

@@ -16,7 +16,7 @@ from runner.executions.ending import (
 from runner.executions.flowables import Actions, open_flowable
 from runner.executions.items import start_items
 from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_RUN, OutboxRow
-from runner.executions.tree import Node, Tree
+from runner.executions.tree import ON_PAUSE, Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State
@@ -81,6 +81,8 @@ def _open(tree: Tree, node: Node, actions: Actions) -> None:
         finish(tree, node, actions, State.FAILED, opened.warning)
     elif opened.state is not State.RUNNING:
         tree.update(node, node.row.enter(opened.state, actions.now))
+        for task in tree.index.enabled(node.owner, ON_PAUSE):
+            dispatch(tree, tree.create(node, task, actions.new_id(), actions.now, branch=ON_PAUSE), actions)
     elif opened.due_at is None:
         tree.mark(node)
 

@@ -31,7 +31,13 @@ from runner.tasks.flow import WorkingDirectory
 ERRORS = "errors"
 FINALLY = "finally"
 AFTER = "afterExecution"
+ON_PAUSE = "onPause"
 LISTENERS = "listeners:"
+
+
+def is_main(branch: str) -> bool:
+    """Return whether a branch is what its container is there for, and decides how it ends."""
+    return branch not in {ERRORS, FINALLY, AFTER, ON_PAUSE} and not branch.startswith(LISTENERS)
 
 
 class FlowIndex:
@@ -110,7 +116,7 @@ class Node:
     def main_children(self) -> Iterator[Node]:
         """Yield the children of every branch other than errors, finally and what follows the end."""
         for branch, nodes in self.children.items():
-            if branch not in {ERRORS, FINALLY, AFTER} and not branch.startswith(LISTENERS):
+            if is_main(branch):
                 yield from nodes
 
     def ancestors(self) -> Iterator[Node]:
@@ -175,7 +181,7 @@ class Tree:
 
     def _count_end(self, parent: Node, node: Node) -> None:
         run = node.row
-        if run.branch in {ERRORS, FINALLY, AFTER} or run.branch.startswith(LISTENERS):
+        if not is_main(run.branch):
             return
         if run.state in {State.FAILED, State.KILLED, State.CANCELLED}:
             parent.failed = True

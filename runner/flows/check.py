@@ -12,6 +12,7 @@ from runner.errors import FlowError, MainstemError, Problem, Severity
 from runner.flows import registry
 from runner.flows.between import LocatedFlow, check_flows
 from runner.flows.build import field_names
+from runner.flows.check_effects import ineffective
 from runner.flows.check_inputs import input_problems
 from runner.flows.finding import Finding, find_cycle
 from runner.flows.models import Flow, Model, Retry, Task, TaskKind, Trigger, walk
@@ -69,6 +70,7 @@ def check_flow(flow: Flow, places: Places) -> list[Problem]:
         _retries,
         _triggers,
         _plugin_defaults,
+        ineffective,
     )
     found = [places.problem(finding) for check in checks for finding in _findings(check, flow, places)]
     return [problem for problem in found if problem is not None]

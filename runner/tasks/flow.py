@@ -142,6 +142,11 @@ class Pause(Block):
     on_pause: SerializeAsAny[Task] | None = None
     behavior: Literal["RESUME", "WARN", "FAIL", "CANCEL"] = "RESUME"
 
+    def engine_branches(self) -> Iterator[tuple[str, Tasks]]:
+        """Yield the lists as they are written, and the task that runs while the execution waits."""
+        yield from self.branches()
+        yield "onPause", (self.on_pause,) if self.on_pause is not None else ()
+
 
 class CheckFrequency(Model):
     """How often and how long a `LoopUntil` tries."""

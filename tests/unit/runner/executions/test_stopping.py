@@ -233,3 +233,29 @@ def test_an_errors_branch_sees_the_errors_of_the_same_burst(play: Start) -> None
     )
 
     assert it.output("e") == {"value": "a: no stock"}
+
+
+def test_a_pause_runs_its_task_while_it_waits_and_is_not_decided_by_it(play: Start) -> None:
+    told = "{id: tell, type: core.storage.Size, uri: x}"
+    it = play(f"tasks: [{{id: p, type: core.flow.Pause, onPause: {told}}}, {OK % 'a'}]")
+
+    assert (it.state, it.states) == (State.PAUSED, ["p PAUSED", "tell SUBMITTED"])
+    it.fail("tell")
+    assert (it.state, it.states) == (State.PAUSED, ["p PAUSED", "tell FAILED"])
+    assert it.resume().states == ["p SUCCESS", "tell FAILED", "a SUCCESS"]
+    assert it.state is State.SUCCESS
+
+
+def test_a_pause_that_is_resumed_waits_for_its_own_task(play: Start) -> None:
+    told = "{id: tell, type: core.storage.Size, uri: x}"
+    it = play(f"tasks: [{{id: p, type: core.flow.Pause, onPause: {told}}}]").resume()
+
+    assert it.states == ["p RUNNING", "tell SUBMITTED"]
+    assert it.end("tell").state is State.SUCCESS
+
+
+def test_a_killed_pause_ends_its_own_task_too(play: Start) -> None:
+    told = "{id: tell, type: core.storage.Size, uri: x}"
+    it = play(f"tasks: [{{id: p, type: core.flow.Pause, onPause: {told}}}]").kill()
+
+    assert (it.state, it.states) == (State.KILLED, ["p KILLED", "tell KILLED"])

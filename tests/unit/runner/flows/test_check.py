@@ -233,3 +233,21 @@ def test_a_property_that_cannot_be_is_refused_in_plain_words(more: str, message:
 
     assert parsed.flow is None
     assert any(problem.message.startswith(message) for problem in parsed.problems), parsed.problems
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ("tasks: [{id: t, type: core.log.Log, message: x, taskCache: {enabled: true}}]", "taskCache"),
+        ("tasks: [{id: t, type: core.log.Log, message: x, logToFile: true}]", "logToFile"),
+        (TASKS + "triggers: [{id: s, type: core.trigger.Schedule, cron: '@daily', backfill: {start: x}}]", "backfill"),
+        (TASKS + "quotas: [{duration: PT1H, limit: 3}]", "quotas"),
+    ],
+)
+def test_a_property_without_effect_is_told(more: str, name: str) -> None:
+    parsed = parse_flow(HEAD + more + "\n")
+
+    assert parsed.flow is not None
+    assert [(each.code, each.message) for each in parsed.problems] == [
+        ("property.effect.none", f"`{name}` has no effect here yet")
+    ]

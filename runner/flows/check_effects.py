@@ -1,0 +1,30 @@
+"""Properties of Kestra that are read and have no effect here yet: said, so that nothing is ignored silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runner.errors import Severity
+from runner.flows.finding import Finding
+from runner.flows.models import Flow, Model
+
+_OF_TASKS = ("task_cache", "log_to_file")
+_OF_TRIGGERS = ("fail_on_trigger_error", "log_to_file", "backfill", "response_content_type")
+_OF_FLOWS = ("quotas",)
+
+
+def ineffective(flow: Flow) -> Iterator[Finding]:
+    """Yield a warning for each property that is set and does nothing."""
+    yield from _set(flow, _OF_FLOWS)
+    for task in flow.all_tasks():
+        yield from _set(task, _OF_TASKS)
+    for trigger in flow.triggers:
+        yield from _set(trigger, _OF_TRIGGERS)
+
+
+def _set(model: Model, names: tuple[str, ...]) -> Iterator[Finding]:
+    for name in names:
+        if name in model.model_fields_set and getattr(model, name, None):
+            alias = type(model).model_fields[name].alias or name
+            message = f"`{alias}` has no effect here yet"
+            yield Finding("property.effect.none", message, model, (alias,), severity=Severity.WARNING)
