@@ -9,6 +9,7 @@ and its acknowledgements, delays, retries and dead letters would repeat what the
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -22,12 +23,16 @@ from dramatiq.message import Message
 NAMESPACE = "mainstem"
 MOST_WAITING = 100_000  # messages kept in one queue; older ones are dropped, since the store rings again
 _TIMEOUT_MS = 1_000
+# A listener waits without end, so the system has to notice for it that the other end is gone: after twenty seconds.
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 2}
 _ANSWER_S = 10.0  # the longest wait for a server that hangs or cannot be reached any more
 
 
 def connect(url: str) -> redis.Redis:
     """Return a client that gives up after ten seconds on a server that does not answer."""
-    options: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    options: dict[str, Any] = {}
+    if not url.startswith("unix:"):
+        options = {"socket_keepalive": True, "socket_keepalive_options": _KEEP_ALIVE}
     return redis.Redis.from_url(url, socket_timeout=_ANSWER_S, socket_connect_timeout=5, **options)
 
 

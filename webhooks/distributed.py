@@ -90,9 +90,7 @@ def _run(name: str, roles: Roles, *, file: Path | None, log_level: str, **overri
     settings = Settings.load(file, **overrides)
     if roles.serves:
         check_address(settings)
-    with RoleProcess(name, settings, roles) as process:
-        click.echo(process.banner())
-        return process.run()
+    return RoleProcess(name, settings, roles).main(click.echo)
 
 
 def check_settings(settings: Settings) -> None:

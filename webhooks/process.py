@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from starlette.types import ASGIApp
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _MOST_HOOKS = 5
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -78,6 +79,7 @@ class ServerProcess:
         """How long the start took."""
         self._exit = contextlib.ExitStack()
         self._listener: socket.socket | None = None
+        self._is_asked = False
 
     # ---------------------------------------------------------------- life
 
@@ -136,6 +138,29 @@ class ServerProcess:
 
     # ---------------------------------------------------------------- until a signal
 
+    def main(self, announce: Callable[[str], object]) -> int:
+        """Be the whole program: start, announce, work until a signal, drain; return the exit code.
+
+        A signal during the start counts as one right after it; a second one ends the program where it is.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, self._remember)
+        with self:
+            announce(self.banner())
+            code = self.run()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # all is done: a late one must not change how it ends
+        return code
+
+    def _remember(self, _number: int, _frame: object) -> None:
+        if self._is_asked:
+            raise KeyboardInterrupt
+        self._is_asked = True
+
+    def banner(self) -> str:
+        """Return what to announce once everything runs."""
+        raise NotImplementedError
+
     def run(self) -> int:
         """Work until SIGTERM or SIGINT, then drain; a second signal hurries. Return the exit code."""
         try:
@@ -178,8 +203,10 @@ class ServerProcess:
             stop.set()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, on_signal)
+        if self._is_asked:
+            on_signal()
 
     def _serve(self, app: ASGIApp, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
         from webhooks.server import serve

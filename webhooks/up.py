@@ -47,9 +47,7 @@ def command(**options: Any) -> int:
         insecure=options["insecure"] or None,
     )
     check_address(settings)
-    with EmbeddedServer(settings) as server:
-        click.echo(server.banner())
-        return server.run()
+    return EmbeddedServer(settings).main(click.echo)
 
 
 class EmbeddedServer(ServerProcess):

@@ -65,6 +65,19 @@ def test_a_body_that_ignores_sigterm_does_not_keep_the_server_from_ending(
 
 
 @pytest.mark.timeout(120)
+def test_a_server_that_is_asked_to_end_while_it_starts_ends_in_good_order(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+    server.launch()
+    wait_until((server.home / "lock").exists, "the lock of the home")
+    before = descendants(server.pid)
+
+    code = server.stop(signal.SIGTERM)
+
+    assert code == 0, server.log
+    assert left_over(server, before) == []
+
+
+@pytest.mark.timeout(120)
 def test_a_second_interrupt_ends_a_drain(make_server: Callable[..., Server], ledger: Ledger) -> None:
     server = make_server(MAINSTEM_GRACE_PERIOD_S="600").start()
     server.api.deploy(body_flow(ledger, "sleep 600"))

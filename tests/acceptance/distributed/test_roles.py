@@ -309,14 +309,19 @@ def test_each_role_says_what_it_misses(tmp_path: Path, role: str) -> None:
     assert said.exception.code == "server.database.missing"
 
 
-def test_a_role_refuses_a_database_without_our_tables_and_names_the_command(
+@pytest.mark.timeout(120)
+def test_a_role_refuses_a_database_without_our_tables_until_it_was_migrated(
     deployment: Deployment, postgres_empty_url: str
 ) -> None:
-    said = mainstem(deployment, "worker", MAINSTEM_DATABASE=postgres_empty_url)
+    refused = mainstem(deployment, "worker", MAINSTEM_DATABASE=postgres_empty_url)
+    migrated = mainstem(deployment, "db", "migrate", MAINSTEM_DATABASE=postgres_empty_url)
+    deployment.start("worker", MAINSTEM_DATABASE=postgres_empty_url)
 
-    assert said.returncode == 1
-    assert "store.schema.missing" in said.stderr
-    assert "mainstem db migrate" in said.stderr
+    assert refused.returncode == 1
+    assert "store.schema.missing" in refused.stderr
+    assert "mainstem db migrate" in refused.stderr
+    assert migrated.returncode == 0, migrated.stderr
+    assert deployment.stop() == {"worker": 0}
 
 
 def test_serve_refuses_the_hosted_repository(deployment: Deployment) -> None:
