@@ -15,19 +15,35 @@ from runner.durations import format_duration
 from runner.flows.models import Task
 from runner.flows.registry import TypeKind, find, types
 from runner.tasks.http import HttpTask
+from runner.tasks.languages import LANGUAGES, Language
 from runner.tasks.script import ScriptTask
 
 PAGE = Path(__file__).parent / "reference" / "tasks.md"
 
 _MARK = "\n## Reference\n"
+_BEGIN, _END = "<!-- languages: begin -->\n", "<!-- languages: end -->"
 
 _SHARED = (ScriptTask, HttpTask)
 
 
 def page() -> str:
-    """Return the whole page: what was written by hand up to the reference, then the reference."""
+    """Return the whole page: what was written by hand, with the table of languages in it, then the reference."""
     written = PAGE.read_text(encoding="utf-8").partition(_MARK)[0]
+    before, _, rest = written.partition(_BEGIN)
+    written = before + _BEGIN + _languages() + _END + rest.partition(_END)[2]
     return written + _MARK + "".join(_entry(name) for name in types(TypeKind.TASK))
+
+
+def _languages() -> str:
+    head = "| types | language | default image | a script is run as | proved against |\n|---|---|---|---|---|\n"
+    return head + "".join(_language(language) for language in LANGUAGES.values())
+
+
+def _language(language: Language) -> str:
+    file = f"FILE{language.suffix}" if language.suffix else "SCRIPT"
+    call = " ".join((*(language.command or language.interpreter), file))
+    proof = "the language itself" if language.is_real else "a recording program"
+    return f"| `scripts.{language.name}.*` | {language.title} | `{language.image}` | `{call}` | {proof} |\n"
 
 
 def _entry(name: str) -> str:

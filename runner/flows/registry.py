@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from runner.errors import FlowError
 from runner.flows.aliases import PREFIX, canonical
 from runner.flows.models import Condition, Model, Task, Trigger
+from runner.tasks.languages import LANGUAGES
 
 __all__ = ["ABSENT", "BASES", "TypeKind", "canonical", "find", "full_name", "nearest", "short", "suggestion", "types"]
 
@@ -67,8 +68,8 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
     }
     | {"core.flow.ForEachItem": "runner.tasks.for_each_item:ForEachItem"}
     | {
-        f"scripts.{language.lower()}.{form}": f"runner.tasks.script:{language}{form}"
-        for language in ("Shell", "Python", "Node")
+        f"scripts.{language.name}.{form}": f"runner.tasks.script_families:{language.class_prefix}{form}"
+        for language in LANGUAGES.values()
         for form in ("Commands", "Script")
     },
     TypeKind.TRIGGER: {
@@ -79,8 +80,8 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         "core.trigger.Webhook": "runner.triggers.models:Webhook",
     }
     | {
-        f"scripts.{language.lower()}.{form}Trigger": f"runner.tasks.script_triggers:{language}{form}Trigger"
-        for language in ("Shell", "Python", "Node")
+        f"scripts.{language.name}.{form}Trigger": f"runner.tasks.script_triggers:{language.class_prefix}{form}Trigger"
+        for language in LANGUAGES.values()
         for form in ("Commands", "Script")
     },
     TypeKind.CONDITION: {

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import abc
-import ast
 import json
 import re
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any, ClassVar
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from pydantic import AliasChoices, Field
 
@@ -19,33 +16,16 @@ from runner.errors import TaskError
 from runner.expressions import is_truthy, to_text
 from runner.flows.models import Template
 from runner.plugin import Context, Outcome, State, Task
-from runner.tasks.script_files import localise, rendered_globs, stage_inputs, store, write
+from runner.tasks.languages import Language
+from runner.tasks.script_files import SCRIPT_FILE, is_own, localise, rendered_globs, stage_inputs, store, write
 from task_runners.base import FailureReason, Phase, TaskResult, TaskRunner
+from task_runners.process import outer_path
 
-_COMMANDS_FILE = ".mainstem-commands"
-_SCRIPT_FILE = ".mainstem-script"
-_PACKAGES = ".mainstem-packages"
-_MODULES = ".mainstem-python"
-_OUTPUT_FOLDER = ".mainstem-outputs"
-_OWN_FILES = (_COMMANDS_FILE, _SCRIPT_FILE, _PACKAGES, _MODULES)
-_TEXT_OPTION = re.compile(r"-[a-zA-Z]*c")
-_JSON_WORDS = re.compile(r"\b(?:true|false|null)\b")
-_PRELUDE = "true, false, null = True, False, None\n"
-_NOT_FOUND = 127  # what shells answer when a program does not exist
-
-
-@dataclass(frozen=True, slots=True)
-class Language:
-    """How a script of a language runs: the image to run it in, its file's suffix, the program before the file."""
-
-    image: str
-    suffix: str = ""
-    program: str = ""
-
-
-SHELL = Language("ubuntu")
-PYTHON = Language("python:3.13-slim", ".py", "python3")
-NODE = Language("node", ".js", "node")
+_COMMANDS_FILE: Final = ".mainstem-commands"
+_OUTPUT_FOLDER: Final = ".mainstem-outputs"
+_TEXT_OPTION: Final = re.compile(r"-[a-zA-Z]*c")
+_NOT_FOUND: Final = 127  # what shells answer when a program does not exist
+_LINE_ENDS: Final = {"AUTO": "\n", "LINUX": "\n", "WINDOWS": "\r\n"}
 
 
 class ScriptTask(Task):
@@ -62,7 +42,7 @@ class ScriptTask(Task):
     runner: Template | None = None
     docker: dict[str, Any] | None = None
     before_commands: Any = None
-    interpreter: Any = ("/bin/sh", "-c")
+    interpreter: Any = None
     fail_fast: Any = True
     env: Any = None
     input_files: Any = None
@@ -78,27 +58,45 @@ class ScriptTask(Task):
         """Stage files, run the body, store its files; a body that fails keeps its outputs."""
         runner = ctx.task_runner(self._runner_spec())
         root = str(ctx.work_dir())
-        globs = rendered_globs(ctx, self.output_files)
+        globs = self.output_globs(ctx)
         inner = ctx.with_variables(**self._variables(ctx, root, globs))
         stage_inputs(inner, self.input_files, self.namespace_files)
+        env = self._environment(inner, root)
         lines = [localise(inner, line) for line in self._lines(inner)]
         image = self._image(inner, runner)
-        result = ctx.run_command(
-            runner,
-            command=self._command(inner, lines),
-            image=image,
-            env=self._environment(inner, root),
-            output_globs=(*globs, f"{_OUTPUT_FOLDER}/**") if self._has_output_folder else globs,
-        )
-        return self._outcome(ctx, runner, result)
+        command = self.command(inner, lines, env, runner)
+        globs = (*globs, *self._own_globs())
+        try:
+            result = ctx.run_command(runner, command=command, image=image, env=env, output_globs=globs)
+        except TaskError as error:
+            if error.code == "runner.command.missing" and command[0] == self.language.interpreter[0]:
+                message = f"{error.message}; {self._advice(runner)}"
+                raise TaskError("runner.interpreter.missing", message, hint=error.hint) from error
+            raise
+        return self._outcome(ctx, runner, result, env)
 
     @abc.abstractmethod
     def body(self, ctx: Context) -> list[str]:
         """Return the rendered commands of the body proper."""
 
+    def prelude(self, ctx: Context) -> list[str]:  # noqa: ARG002 - for subclasses
+        """Return commands that come before those of the flow."""
+        return []
+
+    def output_globs(self, ctx: Context) -> tuple[str, ...]:
+        """Return the patterns of the files to keep."""
+        return rendered_globs(ctx, self.output_files)
+
+    def interpreter_words(self, ctx: Context) -> list[str]:
+        """Return the program that runs the commands, with its options."""
+        return texts(ctx, self.interpreter, "interpreter") or list(self.language.interpreter)
+
     @property
     def _has_output_folder(self) -> bool:
         return bool(self.output_directory) or self.runner is not None
+
+    def _own_globs(self) -> tuple[str, ...]:
+        return (f"{_OUTPUT_FOLDER}/**",) if self._has_output_folder else ()
 
     def _runner_spec(self) -> Mapping[str, Any] | None:
         if self.runner is None and self.docker is None:
@@ -120,13 +118,25 @@ class ScriptTask(Task):
         return variables
 
     def _lines(self, ctx: Context) -> list[str]:
-        fail_fast = ["set -e"] if is_truthy(ctx.render(self.fail_fast)) else []
-        return [*fail_fast, *_texts(ctx, self.before_commands, "beforeCommands"), *self.body(ctx)]
+        fail_fast = [self.language.fail_fast] if is_truthy(ctx.render(self.fail_fast)) else []
+        before = texts(ctx, self.before_commands, "beforeCommands")
+        return [*fail_fast, *self.prelude(ctx), *before, *self.body(ctx)]
 
-    def _command(self, ctx: Context, lines: list[str]) -> tuple[str, ...]:
-        interpreter = _texts(ctx, self.interpreter, "interpreter")
-        text = "\n".join(lines)
-        option = interpreter[-1] if interpreter else ""
+    def command(
+        self,
+        ctx: Context,
+        lines: Sequence[str],
+        env: Mapping[str, str],  # noqa: ARG002 - for subclasses
+        runner: TaskRunner,  # noqa: ARG002 - for subclasses
+    ) -> tuple[str, ...]:
+        """Return the program to start, with its arguments, for the rendered `lines`.
+
+        Raises:
+            TaskError: `task.command.secret`, `task.property.invalid`.
+        """
+        interpreter = self.interpreter_words(ctx)
+        text = self._line_end(ctx).join(lines)
+        option = interpreter[-1]
         if _TEXT_OPTION.fullmatch(option):
             # `sh -c TEXT` would show the text, and the secrets in it, to everybody who can list processes.
             write(ctx, _COMMANDS_FILE, text.encode())
@@ -139,6 +149,13 @@ class ScriptTask(Task):
                 hint="hand it over by `env`, or use an interpreter that ends with -c",
             )
         return (*interpreter, text)
+
+    def _line_end(self, ctx: Context) -> str:
+        system = ctx.render(self.target_os).strip().upper() or "AUTO"
+        if system not in _LINE_ENDS:
+            names = ", ".join(_LINE_ENDS)
+            raise TaskError("task.property.invalid", f"`targetOS` {system!r} is not one of {names}")
+        return _LINE_ENDS[system]
 
     def _environment(self, ctx: Context, root: str) -> dict[str, str]:
         value = ctx.render_typed(self.env)
@@ -168,8 +185,8 @@ class ScriptTask(Task):
         ctx.log("DEBUG", f"runs on {runner.type}{ignored}")
         return None
 
-    def _outcome(self, ctx: Context, runner: TaskRunner, result: TaskResult) -> Outcome:
-        files = [path for path in result.output_files if not path.startswith(_OWN_FILES)]
+    def _outcome(self, ctx: Context, runner: TaskRunner, result: TaskResult, env: Mapping[str, str]) -> Outcome:
+        files = [path for path in result.output_files if path.startswith(f"{_OUTPUT_FOLDER}/") or not is_own(path)]
         outputs = {
             "exitCode": result.exit_code,
             "vars": dict(result.vars),
@@ -178,11 +195,13 @@ class ScriptTask(Task):
             "stdErrLineCount": result.stderr_lines,
             "taskRunner": {"type": runner.type, **result.details},
         }
+        self.check(ctx, result, outputs)
         if result.status is Phase.SUCCEEDED:
             return Outcome(outputs, exit_code=result.exit_code)
         if result.failure_reason is FailureReason.CANCELLED:
             return Outcome(outputs, State.KILLED, result.message, failure_reason=result.failure_reason.value)
-        message = self._error(result)
+        self._check_program(ctx, runner, env, outputs)
+        message = _error(result)
         ctx.log("ERROR", message)
         return Outcome(
             outputs,
@@ -192,13 +211,26 @@ class ScriptTask(Task):
             failure_reason=None if result.failure_reason is None else result.failure_reason.value,
         )
 
-    def _error(self, result: TaskResult) -> str:
-        if result.failure_reason is not FailureReason.APP_EXIT:
-            return result.message or "the body could not be run"
-        message = f"Command failed with exit code {result.exit_code}"
-        if result.exit_code == _NOT_FOUND and self.language.program:
-            return f"{message} (is {self.language.program} installed where the task runs?)"
-        return message
+    def check(self, ctx: Context, result: TaskResult, outputs: Mapping[str, Any]) -> None:
+        """Raise `TaskError` for what a language knows of a body that has ended. Nothing here."""
+
+    def _check_program(
+        self, ctx: Context, runner: TaskRunner, env: Mapping[str, str], outputs: Mapping[str, Any]
+    ) -> None:
+        program = self.language.program
+        if outputs["exitCode"] != _NOT_FOUND or not program:
+            return
+        path = env.get("PATH") or outer_path(host_of(ctx).environment)
+        if not runner.capabilities.container and shutil.which(program, path=path):
+            return  # it was another program that the commands did not find
+        where = "in its image" if runner.capabilities.container else "on this machine"
+        message = f"Command failed with exit code {_NOT_FOUND}: {program} is not {where}; {self._advice(runner)}"
+        raise TaskError("runner.interpreter.missing", message, outputs=outputs)
+
+    def _advice(self, runner: TaskRunner) -> str:
+        if runner.capabilities.container:
+            return f"use an image that has it, such as {self.language.image}"
+        return f"install it ({self.language.install}), or use a container task runner"
 
 
 class Commands(ScriptTask):
@@ -208,130 +240,45 @@ class Commands(ScriptTask):
 
     def body(self, ctx: Context) -> list[str]:
         """Return the commands."""
-        return _texts(ctx, self.commands, "commands")
+        return texts(ctx, self.commands, "commands")
 
 
 class Script(ScriptTask):
-    """A script: written to a file and given to the program of its language."""
+    """A script: written to a file and given to the program of its language, or run by the interpreter itself."""
 
     script: Template
 
+    def prelude(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the same for every task
+        """Return the commands that make the program of the language ready."""
+        return list(self.language.prelude)
+
     def body(self, ctx: Context) -> list[str]:
-        """Write the script's file and return the command that runs it."""
-        text = localise(ctx, ctx.render(self.script))
-        name = _SCRIPT_FILE + self.language.suffix
-        write(ctx, name, self.prepared(text).encode())
-        return [f"{self.language.program} ./{name}"]
+        """Write the script's file and return the command that runs it; a shell script is the commands itself."""
+        text = ctx.render(self.script)
+        suffix = self.suffix(ctx)
+        if not suffix:
+            return [text]
+        name = SCRIPT_FILE + suffix
+        write(ctx, name, self.prepared(localise(ctx, text)).encode())
+        return [self.call(ctx, f"./{name}")]
+
+    def suffix(self, ctx: Context) -> str:  # noqa: ARG002 - for subclasses
+        """Return the end of the file's name; nothing for scripts that get no file."""
+        return self.language.suffix
+
+    def call(self, ctx: Context, path: str) -> str:  # noqa: ARG002 - for subclasses
+        """Return the command that runs the script in the file `path`."""
+        return " ".join((*self.language.command, path))
 
     def prepared(self, text: str) -> str:
         """Return the script as it is written to the file."""
         return text
 
 
-class ShellCommands(Commands):
-    """Shell commands."""
-
-    language = SHELL
-
-
-class ShellScript(ScriptTask):
-    """A shell script."""
-
-    language = SHELL
-
-    script: Template
-
-    def body(self, ctx: Context) -> list[str]:
-        """Return the script itself: the interpreter is its program."""
-        return [ctx.render(self.script)]
-
-
-class _Python(ScriptTask):
-    """What both Python tasks have: packages that are installed before the body runs, and a module `kestra`."""
-
-    language = PYTHON
-
-    dependencies: Any = None
-    python_version: Any = None
-    dependency_cache_enabled: Any = None
-    package_manager: Any = None
-    uv_auto_install_enabled: Any = None
-    uv_installer_version: Any = None
-    uv_installer_sha256: Any = None
-
-    def _lines(self, ctx: Context) -> list[str]:
-        write(ctx, f"{_MODULES}/kestra.py", resources.files("runner.tasks.bodies").joinpath("kestra.py").read_bytes())
-        lines = super()._lines(ctx)
-        packages = _texts(ctx, self.dependencies, "dependencies")
-        if not packages:
-            return lines
-        names = " ".join(shlex.quote(package) for package in packages)
-        install = f"python3 -m pip install --no-input --quiet --target {_PACKAGES} {names} || exit $?"
-        return [install, *lines]
-
-    def language_environment(self, root: str) -> dict[str, str]:
-        """Return what makes Python print at once and find the installed packages and our module."""
-        return {
-            "PYTHONUNBUFFERED": "true",
-            "PIP_ROOT_USER_ACTION": "ignore",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTHONPATH": f"{root}/{_PACKAGES}:{root}/{_MODULES}",
-        }
-
-    def default_image(self, ctx: Context) -> str:
-        """Return the slim image of `pythonVersion`."""
-        version = ctx.render(self.python_version)
-        return f"python:{version}-slim" if version else self.language.image
-
-
-class PythonCommands(_Python, Commands):
-    """Commands in an environment with Python."""
-
-
-class PythonScript(_Python, Script):
-    """A Python script, in which `true`, `false` and `null` may be used since rendered values contain them."""
-
-    def prepared(self, text: str) -> str:
-        """Return the script, with the three names defined if it uses them."""
-        return with_json_words(text)
-
-
-class NodeCommands(Commands):
-    """Commands in an environment with Node.js."""
-
-    language = NODE
-
-
-class NodeScript(Script):
-    """A JavaScript script for Node.js."""
-
-    language = NODE
-
-
-def with_json_words(source: str) -> str:
-    """Return a Python source that may use `true`, `false` and `null`.
-
-    The definition is put after the docstring and the `from __future__` lines, which must stay first, and only into
-    sources with one of the words: it moves the numbers of the lines below it by one.
-    """
-    if not _JSON_WORDS.search(source):
-        return source
-    try:
-        statements = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError):
-        return _PRELUDE + source
-    first = next((line for line in statements if not _must_stay_first(line)), None)
-    if first is None:
-        return source
-    line = min([first.lineno, *(node.lineno for node in getattr(first, "decorator_list", ()))]) - 1
-    lines = source.splitlines(keepends=True)
-    return "".join([*lines[:line], _PRELUDE, *lines[line:]])
-
-
-def _must_stay_first(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.ImportFrom):
-        return statement.module == "__future__"
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+def _error(result: TaskResult) -> str:
+    if result.failure_reason is not FailureReason.APP_EXIT:
+        return result.message or "the body could not be run"
+    return f"Command failed with exit code {result.exit_code}"
 
 
 def _own_names(uris: Mapping[str, str]) -> dict[str, str]:
@@ -339,7 +286,12 @@ def _own_names(uris: Mapping[str, str]) -> dict[str, str]:
     return {path.removeprefix(folder): uri for path, uri in uris.items() if path != f"{folder}.keep"}
 
 
-def _texts(ctx: Context, value: Any, name: str) -> list[str]:
+def texts(ctx: Context, value: Any, name: str) -> list[str]:
+    """Return the rendered property `name`: a list of texts, one text, or a text that renders to a list in JSON.
+
+    Raises:
+        TaskError: `task.property.invalid`.
+    """
     rendered = ctx.render_typed(value)
     if isinstance(rendered, str):
         rendered = json.loads(rendered) if rendered.lstrip().startswith("[") else [rendered]

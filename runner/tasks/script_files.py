@@ -19,6 +19,8 @@ from task_runners.outputs import glob_pattern
 
 INPUT_FOLDER = ".inputs"
 """Where files go whose address stood in a command; never collected as output."""
+SCRIPT_FILE = "mainstem_script"
+"""A script's file, before its suffix. Not hidden, since Go passes over such files; Groovy names a class after it."""
 
 _CHUNK = 1024 * 1024
 _IF_EXISTS = ("OVERWRITE", "FAIL", "WARN", "IGNORE")
@@ -55,15 +57,19 @@ def collect_outputs(ctx: Context, globs: Any) -> dict[str, str]:
         found = matching_files(ctx.work_dir(), rendered_globs(ctx, globs))
     except TaskRunnerError as error:
         raise TaskError(error.code, error.message, hint=error.hint) from None
-    return store(ctx, found)
+    return store(ctx, (path for path in found if not is_own(path)))
+
+
+def is_own(path: str) -> bool:
+    """Return whether a path of a working directory is something that we put there for a body to run."""
+    first, slash, _ = path.partition("/")
+    return first.startswith(".mainstem") or first == INPUT_FOLDER or (not slash and first.startswith(f"{SCRIPT_FILE}."))
 
 
 def store(ctx: Context, paths: Iterable[str]) -> dict[str, str]:
-    """Store files of the working directory by their relative paths; return path to URI. Hidden inputs are left out."""
+    """Store files of the working directory by their relative paths; return path to URI."""
     uris = {}
     for path in sorted(paths):
-        if path.split("/", 1)[0] in {INPUT_FOLDER, ".mainstem"}:
-            continue
         uris[path] = ctx.uri(path)
         with _open(ctx, path) as file:
             ctx.storage.put(uris[path], file)

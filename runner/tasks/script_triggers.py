@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from runner.errors import TaskError
 from runner.expressions import to_json
 from runner.expressions.regex import compile_pattern
 from runner.flows.models import Template
 from runner.plugin import Context
-from runner.tasks.script import (
-    NodeCommands,
-    NodeScript,
-    PythonCommands,
-    PythonScript,
-    ScriptTask,
-    ShellCommands,
-    ShellScript,
-)
+from runner.tasks.script import Commands, ScriptTask
+from runner.tasks.script_families import script_class
 from runner.triggers.polling import Look, PollingTrigger
 
-_EXIT = re.compile(r"exit\s+(\d{1,3})", re.IGNORECASE)
+_END: Final = "Trigger"
+_EXIT: Final = re.compile(r"exit\s+(\d{1,3})", re.IGNORECASE)
 
 
 class ScriptTrigger(PollingTrigger):
@@ -84,43 +78,28 @@ class ScriptTrigger(PollingTrigger):
         return bool(compile_pattern(self.exit_condition).search(to_json(outputs.get("vars") or {})))
 
 
-class ShellCommandsTrigger(ScriptTrigger):
-    """Shell commands that are run again and again."""
-
-    task = ShellCommands
+class _CommandsTrigger(ScriptTrigger):
     commands: Any = Field()
 
 
-class ShellScriptTrigger(ScriptTrigger):
-    """A shell script that is run again and again."""
-
-    task = ShellScript
+class _ScriptTrigger(ScriptTrigger):
     script: Any = Field()
 
 
-class PythonCommandsTrigger(ScriptTrigger):
-    """Commands in an environment with Python, run again and again."""
-
-    task = PythonCommands
-    commands: Any = Field()
+_made: Final[dict[str, type[ScriptTrigger]]] = {}
 
 
-class PythonScriptTrigger(ScriptTrigger):
-    """A Python script that is run again and again."""
-
-    task = PythonScript
-    script: Any = Field()
-
-
-class NodeCommandsTrigger(ScriptTrigger):
-    """Commands in an environment with Node.js, run again and again."""
-
-    task = NodeCommands
-    commands: Any = Field()
+def __getattr__(name: str) -> Any:
+    """Return the class of the trigger that runs a task: `RubyScriptTrigger` is that of `RubyScript`."""
+    if not name.endswith(_END):
+        raise AttributeError(name)
+    return _made.get(name) or _made.setdefault(name, _make(name, script_class(name.removesuffix(_END))))
 
 
-class NodeScriptTrigger(ScriptTrigger):
-    """A JavaScript script that is run again and again."""
-
-    task = NodeScript
-    script: Any = Field()
+def _make(name: str, task: type[ScriptTask]) -> type[ScriptTrigger]:
+    base: type[ScriptTrigger] = _CommandsTrigger if issubclass(task, Commands) else _ScriptTrigger
+    known = {*ScriptTask.model_fields, "commands", "script"}
+    own: dict[str, Any] = {name: (Any, field.default) for name, field in task.model_fields.items() if name not in known}
+    own["task"] = (ClassVar[type[ScriptTask]], task)
+    text = f"Start an execution when a script ends as `exitCondition` says. {task.__doc__}"
+    return create_model(name, __base__=base, __module__=__name__, __doc__=text, **own)

@@ -59,7 +59,7 @@ def needs_of(patient: Patient) -> Needs:
 
 
 def _programs(task: ScriptTask) -> Iterator[str]:
-    interpreter = task.interpreter
+    interpreter = task.interpreter or task.language.interpreter
     if isinstance(interpreter, list | tuple) and interpreter and "{{" not in str(interpreter[0]):
         yield str(interpreter[0])
     if task.language.program:

@@ -13,15 +13,15 @@ import pytest
 from runner.errors import TaskError
 from runner.plugin import Outcome
 from runner.states import State
-from runner.tasks.script import (
+from runner.tasks.script_families import (
     NodeCommands,
     NodeScript,
     PythonCommands,
     PythonScript,
     ShellCommands,
     ShellScript,
-    with_json_words,
 )
+from runner.tasks.script_python import with_json_words
 
 if TYPE_CHECKING:
     from tests.unit.runner.tasks.conftest import Bench
@@ -268,10 +268,22 @@ def test_an_installed_package_kestra_goes_first(bench: Bench) -> None:
     assert bench.lines == [("INFO", "installed ['a']")]
 
 
-def test_a_missing_program_is_named_in_the_failure(bench: Bench) -> None:
-    outcome = run(bench, NodeScript, script="1", env={"PATH": "/nowhere"})
+def test_a_language_that_is_not_there_is_named_with_what_brings_it(bench: Bench) -> None:
+    with pytest.raises(TaskError) as caught:
+        run(bench, NodeScript, script="1", env={"PATH": "/nowhere"})
 
-    assert outcome.error == "Command failed with exit code 127 (is node installed where the task runs?)"
+    assert caught.value.code == "runner.interpreter.missing"
+    assert caught.value.message == (
+        "Command failed with exit code 127: node is not on this machine; install it (apt install nodejs), "
+        "or use a container task runner"
+    )
+    assert caught.value.outputs["exitCode"] == 127
+
+
+def test_another_program_that_is_not_there_does_not_blame_the_language(bench: Bench) -> None:
+    outcome = run(bench, NodeCommands, commands=["no-such-program"])
+
+    assert outcome.error == "Command failed with exit code 127"
 
 
 def test_the_timeout_ends_the_body(bench: Bench) -> None:
