@@ -120,6 +120,9 @@ def check_docker(patient: Patient, needs: Needs) -> Iterator[Finding]:
 
     is_needed = bool(needs.runners[_DOCKER]) or canonical_name(patient.settings.default_task_runner) == _DOCKER
     url = patient.environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if url.startswith("unix://") and not Path(url.removeprefix("unix://")).exists():
+        yield _no_docker(f"there is no socket: {url}", is_needed=is_needed)
+        return
     try:
         client: Any = docker.APIClient(base_url=url, timeout=_DOCKER_S)
     except docker.errors.DockerException as problem:

@@ -15,6 +15,8 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from runner.store.migration import HEAD
+
 WORKS = """\
 id: works
 namespace: company.team
@@ -147,8 +149,8 @@ def home(shell: Any) -> Path:
 def test_migrate_makes_the_tables_and_says_when_there_is_nothing_to_do(shell: Any) -> None:
     first, second = shell.mainstem("db", "migrate"), shell.mainstem("db", "migrate", "--json")
 
-    assert "state.db: schema 0001, was without tables\n" in first.stdout
-    assert json.loads(second.stdout)["from"] == json.loads(second.stdout)["to"] == "0001"
+    assert f"state.db: schema {HEAD}, was without tables\n" in first.stdout
+    assert json.loads(second.stdout)["from"] == json.loads(second.stdout)["to"] == HEAD
 
 
 def test_check_names_what_contradicts_itself(shell: Any, home: Path) -> None:
