@@ -170,7 +170,7 @@ class Advancer:
         return _Decided(
             admitted=replace(tree.commit(), task_outputs=actions.rows_of(tree.outputs)),
             refused=self._refusal(loaded, limit, now) if limit and waits else None,
-            places=self.places_of(execution),
+            places=Places(execution.namespace, execution.flow_id, limit.limit) if limit is not None else None,
             logs=tuple(tree.logs),
             stop_runs=tuple(tree.stop_runs),
             kills_children=bool(tree.kill_children),

@@ -45,19 +45,25 @@ class BurstActions:
         self.outputs = OutputsView(tree, lambda: restored(host.storage, load_outputs()))
         self.shared = shared_variables(host, tree.execution)
         self._start_subflow = start_subflow
-        self._services = self._seeing_host().expression_services(tree.flow, tree.execution)
-        self._collecting: Host | None = None
+        self._own_host = self._own(host)
+        self._services = self._own_host.expression_services(tree.flow, tree.execution)
         self._rows: dict[str, dict[str, Any]] = {}
         self.fault: StoreError | None = None
         self._deadline = host.monotonic() + BUDGET_S
 
-    def _seeing_host(self) -> Host:
-        """Return the host as the expressions of this burst see it: with what is decided and not committed yet."""
-        tree, stored = self.tree, self.host.error_logs_of
+    def _own(self, host: Host) -> Host:
+        """Return the host as this burst has it.
+
+        Expressions see what is decided and not committed yet. Logs and metrics are kept until the commit: a burst that
+        loses its commit leaves none.
+        """
+        tree, stored = self.tree, host.error_logs_of
         return replace(
-            self.host,
+            host,
             runs_of=lambda _id: [node.row for node in tree.nodes.values()],
             error_logs_of=lambda id_: [*stored(id_), *(entry for entry in tree.logs if entry.level == "ERROR")],
+            log=tree.logs.append,
+            metric=tree.metrics.append,
         )
 
     @contextmanager
@@ -116,7 +122,7 @@ class BurstActions:
         task = node.task
         assert isinstance(task, InstantTask)
         context = TaskContext(
-            self._collecting_host(), self.tree.flow, self.tree.execution, node.row, self.variables(node), task=task
+            self._own_host, self.tree.flow, self.tree.execution, node.row, self.variables(node), task=task
         )
         try:
             with self._watched():
@@ -138,12 +144,6 @@ class BurstActions:
     def rows_of(self, outputs: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return what the rows of the runs hold for their outputs: for large ones, where these are."""
         return {run_id: self._rows.get(run_id, values) for run_id, values in outputs.items()}
-
-    def _collecting_host(self) -> Host:
-        """Return the host with logs and metrics kept until the commit: a burst that loses its commit leaves none."""
-        if self._collecting is None:
-            self._collecting = replace(self._seeing_host(), log=self.tree.logs.append, metric=self.tree.metrics.append)
-        return self._collecting
 
     def batches(self, node: Node) -> list[str]:
         """Return the addresses that the split beside `node` wrote to its list."""
