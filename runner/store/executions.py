@@ -140,6 +140,26 @@ _DELETE: Final = [
 ]
 
 
+# Runs that have ended hardly ever change, and each transition reads all of its execution: what was decoded before is
+# taken from here when the row is the same to the letter.
+_MOST_ENDED: Final = 20_000
+_ended: Final[dict[str, tuple[Any, TaskRun]]] = {}
+_ENDED_AT: Final = RUNS.names.index("ended_at")
+
+
+def _decode_run(row: Any) -> TaskRun:
+    if row[_ENDED_AT] is None:
+        return RUNS.decode(row)
+    known = _ended.get(row[0])
+    if known is not None and known[0] == row:
+        return known[1]
+    run = RUNS.decode(row)
+    _ended[row[0]] = (row, run)
+    if len(_ended) > _MOST_ENDED:
+        _ended.clear()
+    return run
+
+
 def _encode_new(execution: Execution) -> tuple[Any, ...]:
     trigger = execution.trigger
     source = trigger.variables.get("executionId") if trigger else None
@@ -176,7 +196,7 @@ class ExecutionRows:
         execution = self.get(execution_id)
         if execution is None:
             return None
-        runs = tuple(RUNS.decode(row) for row in self._db.all(_RUNS, execution=execution_id))
+        runs = tuple(_decode_run(row) for row in self._db.all(_RUNS, execution=execution_id))
         return Loaded(execution, runs, tuple(self._outbox.of_key(OUTBOX_ADVANCE, execution_id)))
 
     def load_many(self, ids: Collection[str]) -> list[Loaded]:
@@ -185,7 +205,7 @@ class ExecutionRows:
         found = {row[0]: EXECUTIONS.decode(row) for row in self._db.all(_SELECT_MANY, executions=wanted)}
         runs: dict[str, list[TaskRun]] = {key: [] for key in found}
         for row in self._db.all(_RUNS_MANY, executions=wanted):
-            runs[row[1]].append(RUNS.decode(row))
+            runs[row[1]].append(_decode_run(row))
         bells = self._outbox.of_keys(OUTBOX_ADVANCE, ids)
         ordered = (key for key in dict.fromkeys(ids) if key in found)
         return [Loaded(found[key], tuple(runs[key]), bells.get(key, ())) for key in ordered]
