@@ -168,8 +168,9 @@ class Builder:
         polymorphic = [arm for arm in alternatives if isinstance(arm, type) and arm in _KINDS]
         if polymorphic and raw is not None:
             return self._typed(_KINDS[polymorphic[0]], raw, path)
-        if isinstance(raw, str) and dt.timedelta in alternatives and "{" not in raw:
-            return self._duration(raw, path, word)
+        is_text = isinstance(raw, str) or (isinstance(raw, bool) and bool not in alternatives)
+        if is_text and dt.timedelta in alternatives and "{" not in str(raw):
+            return self._duration(str(raw), path, word)
         return _scalar(alternatives, raw)
 
     def _map(self, cls: type[Model], raw: dict[str, Any], path: Path, word: str) -> Any:
@@ -312,7 +313,8 @@ def _scalar(admitted: tuple[Any, ...], raw: Any) -> Any:
     if isinstance(raw, str):
         return _known_word(admitted, raw)
     if isinstance(raw, bool):
-        return raw if bool in admitted or str not in admitted else str(raw).lower()
+        # As text it stands for itself where text is taken, and is refused where a number is.
+        return raw if bool in admitted else str(raw).lower()
     if isinstance(raw, int | float) and str in admitted and not {int, float, dt.timedelta}.intersection(admitted):
         return str(raw)
     return raw

@@ -189,7 +189,11 @@ def _task_runner(task: Task) -> Iterator[Finding]:
     if not isinstance(spec, Mapping):
         return
     name = spec.get("type")
-    if not isinstance(name, str) or "{{" in name:
+    if not isinstance(name, str):
+        known = f"there are {', '.join(runner_names())}"
+        yield Finding("runner.property.missing", "a task runner needs a `type`", task, ("taskRunner",), known)
+        return
+    if "{{" in name:
         return
     try:
         names = field_names(runner_class(name))

@@ -65,6 +65,7 @@ class Definitions:
 
     def _choice(self, names: Mapping[str, list[str]], kind: TypeKind | None) -> Schema:
         older = [spelling for known in names.values() for spelling in known[1:]]
+        others = [*([spelled(older)] if older else []), *([TEMPLATE] if kind is None else [])]
         return {
             "type": "object",
             "required": ["type"],
@@ -73,7 +74,7 @@ class Definitions:
                     "description": texts.TYPE,
                     "anyOf": [
                         {"enum": list(names), "enumDescriptions": [self._summary(kind, name) for name in names]},
-                        *([spelled(older)] if older else []),
+                        *others,
                     ],
                 }
             },
@@ -134,7 +135,8 @@ class Definitions:
         if owner is not cls:
             return {"$ref": f"{self.model(owner)['$ref']}/properties/{alias}"}
         field = cls.model_fields[name]
-        schema = self._special(cls, name) or self._annotated(cls, field)
+        special = self._special(cls, name)
+        schema = self._annotated(cls, field) if special is None else special
         if not field.is_required():
             schema = any_of([schema, {"type": "null"}])  # `errors:` with nothing after it means that there are none
         if "$ref" in schema:

@@ -160,6 +160,13 @@ def _found(source: str) -> list[tuple[str, str, int | None]]:
             4,
         ),
         (
+            HEAD + "tasks:\n  - {id: s, type: core.flow.WorkingDirectory, taskRunner: {pullPolicy: NEVER},"
+            f" tasks: [{NAP % 'one'}]" + "}\n",
+            "runner.property.missing",
+            "a task runner needs a `type`",
+            4,
+        ),
+        (
             HEAD + TASKS + "triggers:\n  - {id: t, type: core.trigger.Schedule, cron: '0 25 * * *'}\n",
             "cron.invalid",
             "invalid cron expression '0 25 * * *': '25' is no hours, which goes from 0 to 23",

@@ -68,6 +68,20 @@ def test_scalars_become_what_the_property_takes() -> None:
     assert (one.duration, two.behavior, two.delay) == (timedelta(seconds=1), "WARN", timedelta(seconds=2))
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "concurrency: {limit: true}",
+        "retry: {type: constant, interval: true}",
+        "retry: {type: constant, interval: PT1S, maxAttempts: false}",
+    ],
+)
+def test_a_boolean_is_no_number_and_no_duration(part: str) -> None:
+    codes = [problem.code for problem in parse_flow(HEAD + part + "\n" + SLEEP).problems]
+
+    assert codes == ["flow.property.invalid"]
+
+
 def test_the_namespace_of_the_folder_counts_where_the_file_names_none() -> None:
     source = "id: a\n" + SLEEP
 

@@ -20,6 +20,7 @@ from runner.flows.registry import TypeKind
 from runner.flows.schema import flow_schema, texts, type_schema
 from task_runners.registry import canonical_name, runner_names
 from task_runners.registry import spellings as runner_spellings
+from tests.rich_flow import RICH, changed, paths
 
 EXAMPLES = sorted(
     path for path in (Path(__file__).parents[4] / "examples" / "flows").rglob("*.yaml") if path.parent.name != "tests"
@@ -238,6 +239,23 @@ def test_what_validate_calls_an_unknown_property_the_schema_refuses(validator: A
             unnoticed.append((flow, codes))
 
     assert unnoticed == []
+
+
+# Where the schema is stricter on purpose: what is read without effect should not be written.
+STRICTER = {("sla", 0, "labels"), ("tasks", 5, "docker")}
+
+
+@pytest.mark.parametrize("new", ["gone", None, 5, "x", [], {}, {"x": 1}, True, "PT5S", "{{ x }}"], ids=str)
+def test_what_validate_takes_the_schema_takes_whatever_part_of_a_flow_is_changed(validator: Any, new: Any) -> None:
+    tree = load_value(RICH)
+    refused = []
+
+    for path in paths(tree):
+        text = changed(tree, path, new)
+        if path[:3] not in STRICTER and parse_flow(text).flow is not None and not validator.is_valid(load_value(text)):
+            refused.append(path)
+
+    assert refused == []
 
 
 SHARED = (
