@@ -127,7 +127,14 @@ class Engine:
 
     def start_subflow(self, tree: Tree, node: Node, actions: BurstActions, batch: Batch | None = None) -> Execution:
         """Return the execution that a Subflow task creates, not stored yet. Raises as `create`."""
-        return self.make(subflow_request(tree, node, actions, batch))
+        new = subflow_request(tree, node, actions, batch)
+        try:
+            return self.make(new)
+        except NotFoundError as error:
+            # The words by which users of Kestra know this failure, since it stands in the log of their flow.
+            revision = f" with revision '{new.revision}'" if new.revision is not None else ""
+            message = f"Unable to find flow '{new.namespace}'.'{new.flow_id}'{revision}"
+            raise NotFoundError(error.code, message, hint=error.hint) from None
 
     # ---------------------------------------------------------------- looking
 

@@ -54,6 +54,8 @@ def _fire_timers(tree: Tree, actions: Actions) -> bool:
         if run.state is State.RETRYING:
             tree.update(node, replace(run.enter(State.CREATED, actions.now), due_at=None, result=None, error=None))
             if not tree.is_held:
+                if tree.execution.state is State.RETRYING:
+                    tree.set_execution(tree.execution.enter(State.RUNNING, actions.now))
                 dispatch(tree, node, actions)
         elif isinstance(node.task, Pause | Sleep):
             _end_wait(tree, node, actions)

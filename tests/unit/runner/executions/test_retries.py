@@ -239,3 +239,11 @@ def test_a_failed_job_can_be_retried_as_a_new_execution(play: Start) -> None:
 
     assert running.fail("w").state is State.RETRIED
     assert len(running.children) == 1
+
+
+def test_the_execution_runs_again_for_each_retry(play: Start) -> None:
+    it = play("tasks: [{id: a, type: core.execution.Fail, retry: {type: constant, interval: PT1S, maxAttempts: 3}}]")
+
+    it.wait(1).wait(1)
+
+    assert it.history() == ["CREATED", "RUNNING", "RETRYING", "RUNNING", "RETRYING", "RUNNING", "FAILED"]

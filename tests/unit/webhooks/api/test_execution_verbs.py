@@ -276,3 +276,12 @@ def test_a_restart_goes_on_in_the_flow_that_failed_below(api: Any, behavior: str
     ]
     found = api.get(f"{EXECUTIONS}/search?filters[flowId][EQUALS]=child").json()["results"]
     assert len(found) == children
+
+
+def test_a_subflow_that_is_not_there_is_told_in_known_words(api: Any) -> None:
+    task = "{id: call, type: core.flow.Subflow, namespace: company.team, flowId: nothing, revision: 7}"
+    api.store_flow(f"id: parent\nnamespace: company.team\ntasks: [{task}]", flow_id="parent")
+
+    failed = run(api, "parent", "?wait=true")
+
+    assert failed["taskRunList"][0]["error"] == "Unable to find flow 'company.team'.'nothing' with revision '7'"
