@@ -32,10 +32,12 @@ from runner.states import State
 from runner.store import Session, Store
 from runner.store.records import TriggerState
 from runner.triggers.activation import SCHEDULE
+from runner.triggers.backfill import onward, running
 from runner.triggers.conditions import RenderText
+from runner.triggers.control import switched_on
 from runner.triggers.dates import iso
 from runner.triggers.models import Schedule, ScheduleOnDates
-from runner.triggers.schedule import Tick, plan, preceding, tick_at
+from runner.triggers.schedule import Tick, latest, plan, tick_at
 from runner.triggers.starting import renderer, request, trigger_key
 
 T = TypeVar("T")
@@ -236,7 +238,7 @@ class Scheduler:
             return False
         if state is not None and not state.is_terminal and not due.trigger.allow_concurrent:
             return False
-        moved = self._not_made_up(due) if _was_switched_on(row, due.at) else self._not_too_late(due, now)
+        moved = due.at if running(row) else self._not_passed(due, now)
         if moved != due.at:
             self._advance(row, moved, now)
         return moved == due.at
@@ -263,26 +265,35 @@ class Scheduler:
         last = self._store.read(lambda db: db.executions.get(last_id)) if last_id is not None else None
         return last.state if last is not None else None
 
-    def _not_made_up(self, due: _Due) -> datetime | None:
-        """Return the first date after the schedule was switched on."""
-        assert due.row.updated_at is not None
-        return self._after(due, due.row.updated_at)
-
-    def _not_too_late(self, due: _Due, now: datetime) -> datetime | None:
-        """Return the date itself, or the first one that is not later than the schedule allows."""
+    def _not_passed(self, due: _Due, now: datetime) -> datetime | None:
+        """Return the date itself, or the one to go on from: it passed while the schedule was off, or is too late."""
+        switch = switched_on(due.row)
+        if switch is not None and due.at < switch.at and switch.recover != "ALL":
+            return self._caught_up(due, switch.at, switch.recover)
         longest = getattr(due.trigger, "late_maximum_delay", None)
         if longest is None or now - due.at <= longest:
             return due.at
         return self._after(due, now - longest - timedelta(microseconds=1))
+
+    def _caught_up(self, due: _Due, moment: datetime, rule: str) -> datetime | None:
+        """Return the date to go on from when all before `moment` were missed: the last of them, or the next one."""
+        if rule != "LAST":
+            return self._after(due, moment)
+        return latest(due.trigger, due.at, moment, self._zone, due.render) or due.at
 
     def _after(self, due: _Due, moment: datetime) -> datetime | None:
         return plan(due.trigger, moment, self._zone, due.render)
 
     def _request(self, due: _Due, tick: Tick) -> NewExecution:
         date = tick.date.astimezone(UTC) if isinstance(due.trigger, ScheduleOnDates) else None
-        return request(
+        new = request(
             due.flow, due.trigger, tick.variables, due.render, schedule_date=date, scope={"schedule": tick.variables}
         )
+        backfill = running(due.row)
+        if backfill is None:
+            return new
+        # As they are: whoever may run a backfill must not read secrets by it.
+        return replace(new, inputs={**new.inputs, **backfill.inputs}, labels={**new.labels, **backfill.labels})
 
     def _take(self, db: Session, due: _Due, date: datetime, now: datetime, new: NewExecution) -> Execution | None:
         """Create the execution of a date, in the transaction that also takes the date and writes the next one."""
@@ -294,8 +305,7 @@ class Scheduler:
         execution = self._engine.create_in(db, new) if is_first else None
         db.triggers.put(
             replace(
-                row,
-                next_at=self._after(due, date),
+                onward(row, self._after(due, date)),
                 last_at=date,
                 evaluated_at=now,
                 updated_at=now,
@@ -313,7 +323,7 @@ class Scheduler:
         row = self._still(db, due.row)
         if row is None:
             return None
-        if db.triggers.fire(trigger_key(due.flow, due.trigger), date):
+        if db.triggers.fire(_tick_key(due), date):
             return row, True
         row = self._still(db, due.row)
         return (row, False) if row is not None else None
@@ -325,7 +335,7 @@ class Scheduler:
         return current if current is not None and current.next_at == row.next_at and not current.disabled else None
 
     def _advance(self, row: TriggerState, next_at: datetime | None, now: datetime) -> None:
-        self._move(row, lambda current: replace(current, next_at=next_at, evaluated_at=now, updated_at=now))
+        self._move(row, lambda current: replace(onward(current, next_at), evaluated_at=now, updated_at=now))
 
     def _move(self, row: TriggerState, change: Callable[[TriggerState], TriggerState]) -> None:
         """Write a changed row, unless somebody else has moved it on."""
@@ -346,7 +356,8 @@ class Scheduler:
             if current is None:
                 return None
             row, is_first = current
-            moved = replace(row, next_at=self._after(due, due.at), last_at=due.at, evaluated_at=now, updated_at=now)
+            next_one = onward(row, self._after(due, due.at))
+            moved = replace(next_one, last_at=due.at, evaluated_at=now, updated_at=now)
             db.triggers.put(moved)
             if not is_first:
                 return None
@@ -384,7 +395,7 @@ class Scheduler:
         """
         moved = 0
         for row in self._store.read(lambda db: db.triggers.due(now)):
-            if row.kind != SCHEDULE or row.next_at is None or now - row.next_at <= _MISSED_AFTER:
+            if row.kind != SCHEDULE or row.next_at is None or now - row.next_at <= _MISSED_AFTER or running(row):
                 continue
             try:
                 due = self._due(row, now)
@@ -393,29 +404,17 @@ class Scheduler:
                 ) or self._settings.recover_missed_schedules
                 if due is None or rule == "ALL":
                     continue
-                self._advance(row, self._last(due, now) if rule == "LAST" else self._after(due, now), now)
+                self._advance(row, self._caught_up(due, now, rule), now)
                 moved += 1
             except MainstemError as error:
                 log.warning("a schedule could not be caught up", extra={"trigger": _name(row), "error": error.message})
         return moved
 
-    def _last(self, due: _Due, now: datetime) -> datetime | None:
-        """Return the last date of the schedule up to `now` for which the conditions hold, at least the missed one."""
-        at: datetime | None = now + timedelta(microseconds=1)
-        while at is not None and (at := preceding(due.trigger, at, self._zone)) is not None and at > due.at:
-            at = at.astimezone(UTC)
-            if plan(due.trigger, at - timedelta(microseconds=1), self._zone, due.render) == at:
-                return at
-        return due.at
 
-
-def _was_switched_on(row: TriggerState, date: datetime) -> bool:
-    """Return whether the date passed before somebody last switched the schedule: only that leaves `evaluated_at` be."""
-    return (
-        row.updated_at is not None
-        and row.updated_at > date
-        and (row.evaluated_at is None or row.updated_at > row.evaluated_at)
-    )
+def _tick_key(due: _Due) -> str:
+    """Return the name under which a date is taken once: a backfill takes dates again that the schedule had."""
+    key, backfill = trigger_key(due.flow, due.trigger), running(due.row)
+    return f"{key}#{backfill.id}" if backfill is not None else key
 
 
 def _stillborn(due: _Due, catalogue: Catalogue, now: datetime, error: MainstemError) -> Execution:

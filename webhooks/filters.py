@@ -22,6 +22,7 @@ _NAME: Final = re.compile(r"filters\[([A-Za-z_]+)\]\[([A-Z_]+)\](?:\[([^\]]{1,25
 _GROUP: Final = re.compile(r"filters\[(and|or)\]\[\d+\](.*)")
 _MAX_FILTERS: Final = 50
 _MAX_PATTERN: Final = 256
+_MAX_NESTED: Final = 4
 
 TEXT_OPS: Final = frozenset(
     {
@@ -109,6 +110,33 @@ def parse_filters(pairs: Iterable[tuple[str, str]], operations: Operations) -> G
     if wrong:
         raise RequestError("request.filter.invalid", "; ".join(wrong))
     return Group(tuple(tops))
+
+
+def filters_from_json(content: Any, operations: Operations) -> Group:
+    """Return the filters of a body: a list of `{field, operation, value}` and `{logical: AND|OR, children}`.
+
+    Raises:
+        RequestError: `request.filter.invalid` (400).
+    """
+    items = content if isinstance(content, Sequence) and not isinstance(content, str) else []
+    if not isinstance(content, list | None) or len(items) > _MAX_FILTERS:
+        raise RequestError("request.filter.invalid", f"filters must be a list of at most {_MAX_FILTERS}")
+    return Group(tuple(_from_json(item, operations, 1) for item in items))
+
+
+def _from_json(item: Any, operations: Operations, depth: int) -> Filter | Group:
+    if not isinstance(item, Mapping):
+        raise RequestError("request.filter.invalid", "a filter must be a map")
+    children = item.get("children")
+    if isinstance(children, list) and depth < _MAX_NESTED and len(children) <= _MAX_FILTERS:
+        parts = tuple(_from_json(child, operations, depth + 1) for child in children)
+        return Group(parts, is_any=item.get("logical") == "OR")
+    value = item.get("value")
+    text = ",".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    leaf = _leaf(f"filters[{item.get('field')}][{item.get('operation')}]", text, operations)
+    if isinstance(leaf, str):
+        raise RequestError("request.filter.invalid", leaf)
+    return leaf
 
 
 def older_filters(pairs: Iterable[tuple[str, str]], operations: Operations) -> list[Filter | Group]:

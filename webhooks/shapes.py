@@ -25,6 +25,7 @@ from runner.store.records import (
     Token,
     TriggerState,
 )
+from runner.triggers.backfill import backfill_of
 from webhooks.routes import TENANT
 
 
@@ -223,8 +224,9 @@ def log_text(entries: Iterable[LogEntry]) -> str:
     return "".join(f"{instant(entry.timestamp)} {entry.level} {entry.message}\n" for entry in entries)
 
 
-def trigger_state_json(state: TriggerState) -> dict[str, Any]:
-    """Return what a trigger remembers."""
+def trigger_state_json(state: TriggerState, *, is_locked: bool, stop_after: Sequence[str]) -> dict[str, Any]:
+    """Return what a trigger remembers; it is locked while the execution that it started last goes on."""
+    backfill = backfill_of(state)
     return {
         "tenantId": TENANT,
         "namespace": state.namespace,
@@ -232,7 +234,7 @@ def trigger_state_json(state: TriggerState) -> dict[str, Any]:
         "triggerId": state.trigger_id,
         "kind": state.kind,
         "disabled": state.disabled,
-        "locked": state.locked,
+        "locked": is_locked,
         "updatedAt": instant(state.updated_at or state.evaluated_at or state.next_at),
         "evaluatedAt": instant(state.evaluated_at),
         "nextEvaluationDate": instant(state.next_at),
@@ -240,8 +242,8 @@ def trigger_state_json(state: TriggerState) -> dict[str, Any]:
         "lastTriggeredDate": instant(state.last_at),
         "date": instant(state.last_at),
         "executionId": state.execution_id,
-        "backfill": None,
-        "stopAfter": [],
+        "backfill": backfill.as_json() if backfill else None,
+        "stopAfter": list(stop_after),
         "workerId": None,
     }
 

@@ -1,4 +1,4 @@
-"""`mainstem trigger`: list triggers, show when schedules fire next, switch triggers off and on."""
+"""`mainstem trigger`: list triggers, show when schedules fire next, switch, unlock and restart them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from runner.cli.client import Client, options, resolve
 from runner.cli.groups import SuggestingGroup
 from runner.cli.names import flow_name
 from runner.cli.table import moment, show_rows
-from runner.errors import FlowError, InvalidError, NotFoundError
+from runner.cli.trigger_backfill import command as backfill
+from runner.cli.trigger_backfill import named
+from runner.errors import FlowError, NotFoundError
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -27,7 +29,10 @@ _MOST_ROWS = 100  # a page of the list of triggers
 
 @click.group("trigger", cls=SuggestingGroup)
 def command() -> None:
-    """List triggers, show when schedules fire next, switch triggers off and on."""
+    """List triggers, show when schedules fire next, switch, unlock and restart them, run the past again."""
+
+
+command.add_command(backfill)
 
 
 @command.command("list")
@@ -48,11 +53,21 @@ def list_triggers(client: Client, namespace: str | None, *, as_json: bool) -> No
             "kind": row.get("kind"),
             "next": moment(row.get("nextEvaluationDate")),
             "last": moment(row.get("lastTriggeredDate")),
-            "state": "off" if row.get("disabled") else "on",
+            "state": _state(row),
         }
         for row in rows
     ]
     show_rows(shown, ("trigger", "kind", "next", "last", "state"))
+
+
+def _state(row: dict[str, Any]) -> str:
+    """Return `off`, `backfill` while the past is run again, `locked` while the last execution goes on, else `on`."""
+    if row.get("disabled"):
+        return "off"
+    backfill = row.get("backfill")
+    if backfill:
+        return "backfill (paused)" if backfill["paused"] else "backfill"
+    return "locked" if row.get("locked") else "on"
 
 
 @command.command("next")
@@ -110,13 +125,26 @@ def enable(client: Client, trigger: str) -> None:
     _switch(client, trigger, disabled=False)
 
 
+@command.command("unlock")
+@options
+@click.argument("trigger")
+def unlock(client: Client, trigger: str) -> None:
+    """Let TRIGGER (NAMESPACE.FLOW/ID) go on although the execution it started last has not ended."""
+    client.post(f"/triggers/{'/'.join(named(trigger).values())}/unlock")
+    click.echo(f"{trigger} is unlocked")
+
+
+@command.command("restart")
+@options
+@click.argument("trigger")
+def restart(client: Client, trigger: str) -> None:
+    """Have TRIGGER (NAMESPACE.FLOW/ID) begin as if it were new: what it remembers is forgotten."""
+    client.post(f"/triggers/{'/'.join(named(trigger).values())}/restart")
+    click.echo(f"{trigger} begins anew")
+
+
 def _switch(client: Client, name: str, *, disabled: bool) -> None:
-    flow, _, trigger_id = name.partition("/")
-    namespace, _, flow_id = flow.rpartition(".")
-    if not (namespace and flow_id and trigger_id):
-        raise InvalidError("trigger.name.invalid", f"{name!r} names no trigger", hint="write it NAMESPACE.FLOW/ID")
-    body = {"namespace": namespace, "flowId": flow_id, "triggerId": trigger_id, "disabled": disabled}
-    state = client.put("/triggers/set-disabled", json=body)
+    state = client.put("/triggers/set-disabled", json={**named(name), "disabled": disabled})
     click.echo(f"{name} is {'off' if state['disabled'] else 'on'}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runner.context import host_of, own_namespace, store_of
@@ -10,6 +9,7 @@ from runner.errors import TaskError
 from runner.expressions import is_truthy
 from runner.flows.models import Template
 from runner.plugin import Context, Outputs, Task
+from runner.triggers.control import switched
 
 if TYPE_CHECKING:
     from runner.store import Session
@@ -37,7 +37,7 @@ class Toggle(Task):
         def change(db: Session) -> bool:
             row = db.triggers.get(namespace, flow_id, trigger_id)
             if row is not None:
-                db.triggers.put(replace(row, disabled=disabled, updated_at=now))
+                db.triggers.put(switched(row, now, disabled=disabled))
             return row is not None
 
         if not store_of(ctx).write(change):

@@ -1,4 +1,4 @@
-"""The rows of triggers when flows come, change and go, and when somebody switches a trigger off or on."""
+"""The rows of triggers when flows come, change and go."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from runner.errors import ExpressionError, MainstemError
 from runner.flows.models import Flow, Trigger
 from runner.store import Session
 from runner.store.records import TriggerState
+from runner.triggers.backfill import carried
 from runner.triggers.models import FlowTrigger, Schedule, ScheduleOnDates, Webhook
 from runner.triggers.polling import PollingTrigger
 from runner.triggers.schedule import plan
 
 SCHEDULE = "SCHEDULE"
-_DECLARED = "declared"
+DECLARED = "declared"
+"""The name under which a row remembers how its trigger was declared."""
 
 
 def activated(
@@ -44,25 +46,17 @@ def declared(flow: Flow, trigger: Trigger, row: TriggerState | None, now: dateti
     """Return the row of a trigger as its flow declares it now, with what the old row remembers."""
     mark = _mark(flow, trigger)
     kind = kind_of(trigger)
-    if row is not None and row.kind == kind and row.memory.get(_DECLARED) == mark:
+    if row is not None and row.kind == kind and row.memory.get(DECLARED) == mark:
         return row
     row = row if row is not None and row.kind == kind else None
-    memory: dict[str, Any] = {_DECLARED: mark}
+    memory: dict[str, Any] = {DECLARED: mark}
     if row is not None and isinstance(trigger, FlowTrigger):
         memory = {**row.memory, **memory}
     fresh = row or TriggerState(flow.namespace, flow.id, trigger.id, kind)
     is_off = flow.disabled or trigger.disabled
     next_at = None if is_off else next_look(trigger, now, zone)
-    return replace(fresh, next_at=next_at, memory=memory, updated_at=now)
-
-
-def switched(row: TriggerState, trigger: Trigger, now: datetime, zone: ZoneInfo, *, disabled: bool) -> TriggerState:
-    """Return the row of a trigger that somebody switches off or on; dates of the time it was off are not made up."""
-    if row.disabled == disabled:
-        return row
-    if disabled or trigger.disabled:
-        return replace(row, disabled=disabled, updated_at=now)
-    return replace(row, disabled=False, next_at=next_look(trigger, now, zone), updated_at=now)
+    made = replace(fresh, next_at=next_at, memory=memory, updated_at=now)
+    return carried(made, row, trigger, zone, _plain) if isinstance(trigger, Schedule) else made
 
 
 def next_look(trigger: Trigger, after: datetime, zone: ZoneInfo) -> datetime | None:

@@ -24,6 +24,7 @@ __all__ = [
     "date_variables",
     "dates_between",
     "following",
+    "latest",
     "next_fire",
     "plan",
     "preceding",
@@ -79,6 +80,16 @@ def plan(trigger: Scheduled, after: datetime, zone: ZoneInfo, render: RenderText
         if not is_last:
             return candidate.astimezone(UTC)
     return candidate.astimezone(UTC) if candidate is not None else None
+
+
+def latest(trigger: Scheduled, since: datetime, now: datetime, zone: ZoneInfo, render: RenderText) -> datetime | None:
+    """Return the last date later than `since`, up to `now`, for which the conditions on the date hold, in UTC."""
+    at: datetime | None = now + timedelta(microseconds=1)
+    while at is not None and (at := preceding(trigger, at, zone)) is not None and at > since:
+        at = at.astimezone(UTC)
+        if plan(trigger, at - timedelta(microseconds=1), zone, render) == at:
+            return at
+    return None
 
 
 def dates_between(trigger: Scheduled, start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:

@@ -23,8 +23,9 @@ from runner.flows.parse import parse_flow
 from runner.settings import ReportSettings, Settings
 from runner.store import ExecutionQuery, LogQuery, Session
 from runner.store.records import FlowDraft
-from runner.triggers.activation import activated, switched
+from runner.triggers.activation import activated
 from runner.triggers.conditions import RenderText
+from runner.triggers.control import switched
 from runner.triggers.starting import renderer
 from sync.repository import Author
 from tests.conformance.views import View
@@ -192,13 +193,12 @@ class CaseServer:
 
     def switch_trigger(self, flow: Flow, trigger_id: str, *, disabled: bool) -> None:
         """Switch a trigger off or on, as a person would."""
-        trigger = next(trigger for trigger in flow.triggers if trigger.id == trigger_id)
         parts, now = self._server.parts, datetime.now(UTC)
 
         def put(db: Session) -> None:
             row = db.triggers.get(flow.namespace, flow.id, trigger_id)
             assert row is not None, f"no trigger {trigger_id}"
-            db.triggers.put(switched(row, trigger, now, parts.host.zone, disabled=disabled))
+            db.triggers.put(switched(row, now, disabled=disabled))
 
         parts.store.write(put)
 

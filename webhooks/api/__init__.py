@@ -24,6 +24,8 @@ def endpoints() -> list[Endpoint]:
         metrics,
         openapi,
         tokens,
+        trigger_backfills,
+        trigger_bulk,
         triggers,
         webhook,
     )
@@ -42,6 +44,8 @@ def endpoints() -> list[Endpoint]:
         flows,
         logs,
         triggers,
+        trigger_backfills,
+        trigger_bulk,
         kv,
         environments,
         deliveries,

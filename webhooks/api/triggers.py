@@ -1,22 +1,36 @@
-"""What triggers remember, and switching them off and on."""
+"""What triggers remember: listed, switched off and on, unlocked, begun anew, forgotten. States, no commits."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import csv
+import io
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from runner.access import Permission, covers
-from runner.errors import InvalidError, MainstemError, NotFoundError
+from starlette.responses import Response
+
+from runner.access import Permission
+from runner.errors import ConflictError, InvalidError
 from runner.store import Session
 from runner.store.records import TriggerState
+from runner.triggers.control import restarted, switched, unlocked
+from runner.triggers.models import RecoverMissed
 from webhooks.call import Call, page_of
-from webhooks.filters import holds, in_order, parse_filters
+from webhooks.filters import in_order
 from webhooks.routes import Endpoint
-from webhooks.search import TRIGGER_FIELDS, scope_of
-from webhooks.shapes import trigger_state_json
+from webhooks.trigger_rows import (
+    BASE,
+    Identity,
+    changed,
+    declaration,
+    identity_from,
+    identity_in,
+    locked,
+    shown,
+    stored,
+    wanted,
+)
 
-_BASE: Final = "/api/v1/{tenant}/triggers"
 _SORTS: Final = {
     "flowId": lambda row: row.flow_id,
     "triggerId": lambda row: row.trigger_id,
@@ -24,28 +38,37 @@ _SORTS: Final = {
     "nextExecutionDate": lambda row: row.next_at,
     "lastTriggeredDate": lambda row: row.last_at,
 }
+_RULES: Final = ("ALL", "LAST", "NONE")
+_COLUMNS: Final = (
+    "namespace",
+    "flowId",
+    "triggerId",
+    "kind",
+    "disabled",
+    "locked",
+    "nextEvaluationDate",
+    "lastTriggeredDate",
+    "executionId",
+)
 
 
 def search(call: Call) -> dict[str, Any]:
     """Answer with a page of triggers: the declaration and what it remembers."""
-    paging, now = call.paging(), datetime.now(UTC)
-    filters = parse_filters(call.request.query_params.multi_items(), TRIGGER_FIELDS)
-    visible, within, q = call.namespaces(), call.query("namespace"), call.query("q")
-
-    def is_wanted(row: TriggerState) -> bool:
-        if visible is not None and not covers(visible, row.namespace):
-            return False
-        if within is not None and not covers([within], row.namespace):
-            return False
-        if q is not None and q.lower() not in f"{row.namespace}.{row.flow_id}.{row.trigger_id}".lower():
-            return False
-        return holds(filters, lambda field: _value(row, field), now)
-
-    wanted = [row for row in call.services.store.read(lambda db: db.triggers.all()) if is_wanted(row)]
-    page = in_order(wanted, paging.sort, _SORTS)[paging.offset : paging.offset + paging.size]
+    paging, rows = call.paging(), wanted(call)
+    page = in_order(rows, paging.sort, _SORTS)[paging.offset : paging.offset + paging.size]
     return page_of(
-        ({"trigger": _declaration(call, row), "state": trigger_state_json(row)} for row in page), len(wanted)
+        ({"trigger": _declared(call, row), "state": state} for row, state in zip(page, shown(call, page), strict=True)),
+        len(rows),
     )
+
+
+def export(call: Call) -> Response:
+    """Answer with all triggers that the filters find, as CSV."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore")
+    table.writeheader()
+    table.writerows(shown(call, wanted(call)))
+    return Response(text.getvalue(), media_type="text/csv")
 
 
 def of_flow(call: Call) -> dict[str, Any]:
@@ -53,72 +76,105 @@ def of_flow(call: Call) -> dict[str, Any]:
     paging, q = call.paging(), call.query("q") or ""
     namespace, flow_id = call.path("namespace"), call.path("flowId")
     rows = call.services.store.read(lambda db: db.triggers.of_flow(namespace, flow_id))
-    wanted = [row for row in rows if q.lower() in row.trigger_id.lower()]
-    page = in_order(wanted, paging.sort, _SORTS)[paging.offset : paging.offset + paging.size]
-    return page_of((trigger_state_json(row) for row in page), len(wanted))
+    found = [row for row in rows if q.lower() in row.trigger_id.lower()]
+    page = in_order(found, paging.sort, _SORTS)[paging.offset : paging.offset + paging.size]
+    return page_of(shown(call, page), len(found))
 
 
 def set_disabled(call: Call) -> dict[str, Any]:
-    """Switch a trigger off or on; this is a state of the server and no commit."""
+    """Switch a trigger off or on; `recoverMissedSchedules` says what becomes of the dates that passed meanwhile."""
     body = call.json_map()
-    names = [body.get(key) for key in ("namespace", "flowId", "triggerId")]
-    disabled = body.get("disabled")
-    if not all(isinstance(name, str) and name for name in names) or not isinstance(disabled, bool):
-        raise InvalidError(
-            "trigger.identity.invalid", "the body must hold namespace, flowId, triggerId and disabled (true or false)"
+    name, disabled = identity_from(body), body.get("disabled")
+    if not isinstance(disabled, bool):
+        raise InvalidError("trigger.identity.invalid", "the body must say `disabled`: true or false")
+    row = changed(call, name, lambda row: switch(call, row, disabled=disabled, rule=body.get("recoverMissedSchedules")))
+    call.note(str(name), disabled=disabled)
+    return shown(call, [row])[0]
+
+
+def switch(call: Call, row: TriggerState, *, disabled: bool, rule: Any = None) -> TriggerState:
+    """Return the row switched off or on.
+
+    Raises:
+        InvalidError: `trigger.identity.invalid` for an unknown rule.
+        ConflictError: `trigger.disabled` when the flow itself says that the trigger is off.
+    """
+    if rule is not None and rule not in _RULES:
+        raise InvalidError("trigger.identity.invalid", "recoverMissedSchedules must be ALL, LAST or NONE")
+    declared = declaration(call, row)
+    if not disabled and declared is not None and declared[1].disabled:
+        raise ConflictError("trigger.disabled", f"the flow declares the trigger {row.trigger_id!r} as disabled")
+    return switched(row, datetime.now(UTC), disabled=disabled, recover=cast("RecoverMissed", rule or "NONE"))
+
+
+def unlock(call: Call) -> dict[str, Any]:
+    """Let a trigger go on that waits for the execution it started last."""
+    name = identity_in(call)
+    row = changed(call, name, lambda row: unlock_row(call, row))
+    call.note(str(name), verb="unlock")
+    return shown(call, [row])[0]
+
+
+def unlock_row(call: Call, row: TriggerState) -> TriggerState:
+    """Return the row of a trigger that waits no longer. Raises `ConflictError` `trigger.unlocked`."""
+    if row.execution_id not in locked(call, [row]):
+        raise ConflictError("trigger.unlocked", f"the trigger {row.trigger_id!r} is not locked")
+    return unlocked(row, datetime.now(UTC))
+
+
+def restart(call: Call) -> dict[str, Any]:
+    """Have a trigger begin as if it were new."""
+    name = identity_in(call)
+    declared = declaration(call, name)
+    zone = call.services.host.zone
+
+    def begin(row: TriggerState) -> TriggerState:
+        now = datetime.now(UTC)
+        return restarted(row, declared[1], now, zone) if declared is not None else unlocked(row, now)
+
+    row = changed(call, name, begin)
+    call.note(str(name), verb="restart")
+    return shown(call, [row])[0]
+
+
+def delete(call: Call) -> Response:
+    """Forget a trigger that no flow declares any more."""
+    name = identity_in(call)
+    call.require(name.namespace)
+    call.services.store.write(lambda db: delete_row(call, db, name))
+    call.note(str(name), verb="delete")
+    return Response(status_code=204)
+
+
+def delete_row(call: Call, db: Session, name: Identity) -> None:
+    """Delete what a trigger remembers. Raises `ConflictError` `trigger.declared`."""
+    row = stored(db, name)
+    if declaration(call, row) is not None:
+        raise ConflictError(
+            "trigger.declared", f"the trigger {name} cannot be deleted because the flow still declares it"
         )
-    namespace, flow_id, trigger_id = (str(name) for name in names)
-    call.require(namespace)
-    now = datetime.now(UTC)
-
-    def change(db: Session) -> TriggerState:
-        row = db.triggers.get(namespace, flow_id, trigger_id)
-        if row is None:
-            raise NotFoundError("trigger.missing", f"no trigger {trigger_id!r} in the flow {namespace}.{flow_id}")
-        changed = replace(row, disabled=disabled, updated_at=now)
-        db.triggers.put(changed)
-        return changed
-
-    changed = call.services.store.write(change)
-    call.note(f"{namespace}.{flow_id}.{trigger_id}", disabled=disabled)
-    return trigger_state_json(changed)
+    db.triggers.delete(row.namespace, row.flow_id, row.trigger_id)
 
 
-def _declaration(call: Call, row: TriggerState) -> dict[str, Any]:
-    try:
-        flow = call.services.catalogue.get(row.namespace, row.flow_id)
-    except MainstemError:
+def _declared(call: Call, row: TriggerState) -> dict[str, Any]:
+    found = declaration(call, row)
+    if found is None:
         return {"id": row.trigger_id, "type": None}
-    for trigger in flow.triggers:
-        if trigger.id == row.trigger_id:
-            return trigger.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return {"id": row.trigger_id, "type": None}
-
-
-def _value(row: TriggerState, field: str) -> Any:
-    return {
-        "q": f"{row.namespace}.{row.flow_id}.{row.trigger_id}",
-        "scope": scope_of(row.namespace),
-        "namespace": row.namespace,
-        "flowId": row.flow_id,
-        "triggerId": row.trigger_id,
-        "workerId": None,
-        "triggerState": "DISABLED" if row.disabled else "ENABLED",
-        "startDate": row.next_at,
-        "endDate": row.next_at,
-        "timeRange": row.last_at,
-        "locked": row.locked,
-        "lastTriggeredDate": row.last_at,
-        "nextExecutionDate": row.next_at,
-    }[field]
+    return found[1].model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file; switching also under its 1.x path."""
     read, write, tag, json = Permission.TRIGGER_READ, Permission.TRIGGER_WRITE, "triggers", "application/json"
+    flow = BASE + "/{namespace}/{flowId}"
+    one = flow + "/{triggerId}"
     return [
-        Endpoint("GET", _BASE + "/search", read, search, "A page of triggers", tag),
-        Endpoint("GET", _BASE + "/{namespace}/{flowId}", read, of_flow, "The triggers of a flow", tag),
-        Endpoint("PUT", _BASE + "/set-disabled", write, set_disabled, "Switch a trigger off or on", tag, takes=json),
-        Endpoint("PUT", _BASE, write, set_disabled, "Switch a trigger off or on (1.x)", tag, takes=json),
+        Endpoint("GET", BASE + "/search", read, search, "A page of triggers", tag),
+        Endpoint("GET", BASE + "/export/by-query/csv", read, export, "Triggers as CSV", tag),
+        Endpoint("GET", flow, read, of_flow, "The triggers of a flow", tag),
+        Endpoint("PUT", BASE + "/set-disabled", write, set_disabled, "Switch a trigger off or on", tag, takes=json),
+        Endpoint("PUT", BASE, write, set_disabled, "Switch a trigger off or on (1.x)", tag, takes=json),
+        Endpoint("POST", one + "/unlock", write, unlock, "Let a trigger wait no longer", tag),
+        Endpoint("POST", one + "/restart", write, restart, "Begin a trigger anew", tag),
+        Endpoint("DELETE", one, write, delete, "Forget a trigger that no flow declares", tag),
     ]

@@ -172,3 +172,31 @@ def test_a_run_of_the_server_is_repeated_here_with_its_files(user: Any) -> None:
     assert changed.returncode == 0, changed.stderr
     assert json.loads(changed.stdout)["inputs"]["data"].endswith("rows.csv")
     assert seen.stdout == "bad\n"
+
+
+def test_a_schedule_runs_its_past_again_rests_and_is_told_to_stop(user: Any) -> None:
+    name, backfill = "company.team.greets/nightly", ("trigger", "backfill")
+
+    begun = user.mainstem(*backfill, "create", name, "--start", "2020-01-01T00:00:00Z", "-i", "who=past", "-l", "a=b")
+    second = user.mainstem(*backfill, "create", name, "--start", "2020-01-01T00:00:00Z")
+    paused = user.mainstem(*backfill, "pause", name)
+    listed = user.mainstem("trigger", "list")
+    resumed = user.mainstem(*backfill, "resume", name)
+    ended = user.mainstem(*backfill, "delete", name)
+    shown = user.mainstem(*backfill, "show", name, "--json")
+
+    assert f"{name}: backfill from 2020-01-01T00:00:00+00:00 to " in begun.stdout, begun.stderr
+    assert "[trigger.backfill.present]" in second.stderr
+    assert "paused at" in paused.stdout
+    assert "backfill (paused)" in listed.stdout
+    assert ", at 20" in resumed.stdout
+    assert ended.stdout == f"{name} has no backfill\n"
+    assert json.loads(shown.stdout) is None
+
+
+def test_a_trigger_is_begun_anew_but_not_unlocked_when_it_waits_for_nothing(user: Any) -> None:
+    user.mainstem("trigger", "restart", "company.team.greets/nightly")
+
+    unlocked = user.mainstem("trigger", "unlock", "company.team.greets/nightly")
+
+    assert "[trigger.unlocked]" in unlocked.stderr

@@ -28,7 +28,8 @@ from runner.settings import Settings
 from runner.states import State
 from runner.store import Store
 from runner.store.records import FlowDraft, TriggerState
-from runner.triggers.activation import activated, switched
+from runner.triggers.activation import activated
+from runner.triggers.control import switched
 from runner.triggers.models import Schedule
 from runner.triggers.schedule import dates_between
 
@@ -76,6 +77,10 @@ class World:
         self.store.write(lambda db: db.flows.put(draft))
         flow = self.engine.catalogue.get("a.b", flow_id)
         self.store.write(lambda db: activated(db, [flow], [], self.now, UTC_ZONE))
+
+    def switch(self, *, disabled: bool, **options: Any) -> None:
+        row = switched(self.row(), self.now, disabled=disabled, **options)
+        self.store.write(lambda db: db.triggers.put(row))
 
     def row(self, flow_id: str = "f", trigger_id: str = "s") -> TriggerState:
         found = self.store.read(lambda db: db.triggers.get("a.b", flow_id, trigger_id))
@@ -293,32 +298,42 @@ def test_a_schedule_of_a_flow_that_is_gone_is_put_to_rest(world: World) -> None:
 
 def test_being_switched_off_survives_a_new_revision_and_makes_up_no_dates(world: World) -> None:
     world.deploy(schedule("0 * * * *"))
-    trigger = world.engine.catalogue.get("a.b", "f").triggers[0]
-    row = world.row()
-    world.store.write(lambda db: db.triggers.put(switched(row, trigger, world.now, UTC_ZONE, disabled=True)))
+    world.switch(disabled=True)
     world.now = datetime(2024, 3, 1, 3, 30, tzinfo=UTC)
     world.deploy(schedule("30 * * * *"))
 
     created = world.scheduler().run_due(world.now)
     off = world.row()
-    on = switched(off, trigger, world.now, UTC_ZONE, disabled=False)
+    world.now = datetime(2024, 3, 1, 4, 10, tzinfo=UTC)
+    world.switch(disabled=False)
+    on = world.scheduler().run_due(world.now)
 
-    assert created == []
+    assert (created, on) == ([], [])
     assert off.disabled
-    assert on.next_at == datetime(2024, 3, 1, 4, tzinfo=UTC)
+    assert world.row().next_at == datetime(2024, 3, 1, 4, 30, tzinfo=UTC)
 
 
-def test_dates_that_passed_while_a_schedule_was_off_are_not_made_up(world: World) -> None:
+@pytest.mark.parametrize(
+    ("recover", "expected"),
+    [
+        ("NONE", ["01:00", "05:00", "06:00"]),
+        ("LAST", ["01:00", "04:00", "05:00", "06:00"]),
+        ("ALL", ["01:00", "02:00", "03:00", "04:00", "05:00", "06:00"]),
+    ],
+)
+def test_dates_that_passed_while_a_schedule_was_off_are_made_up_as_told(
+    world: World, recover: Any, expected: list[str]
+) -> None:
     world.deploy(schedule("0 * * * *", FREE))
     scheduler = world.scheduler()
-    world.pass_time(scheduler, "2024-03-01T01:00:00+00:00")
-    off = replace(world.row(), disabled=True, updated_at=datetime(2024, 3, 1, 1, 30, tzinfo=UTC))
-    on = replace(off, disabled=False, updated_at=datetime(2024, 3, 1, 4, 30, tzinfo=UTC))
-    world.store.write(lambda db: db.triggers.put(on))
+    world.pass_time(scheduler, "2024-03-01T01:30:00+00:00")
+    world.switch(disabled=True)
+    world.pass_time(scheduler, "2024-03-01T04:30:00+00:00")
+    world.switch(disabled=False, recover=recover)
 
     world.pass_time(scheduler, "2024-03-01T06:30:00+00:00")
 
-    assert [date[11:16] for date in world.dates()] == ["01:00", "05:00", "06:00"]
+    assert [date[11:16] for date in world.dates()] == expected
 
 
 def test_a_commit_that_leaves_a_schedule_alone_loses_no_date(world: World) -> None:

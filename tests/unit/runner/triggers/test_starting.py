@@ -24,7 +24,8 @@ from runner.states import State
 from runner.store import Store
 from runner.store.records import FlowDraft
 from runner.triggers import webhook
-from runner.triggers.activation import activated, switched
+from runner.triggers.activation import activated
+from runner.triggers.control import switched
 
 
 @dataclass
@@ -142,11 +143,10 @@ def test_a_flow_trigger_that_is_switched_off_starts_nothing(server: Server) -> N
     server.deploy(UP, "up")
     server.deploy(RETURN % "x" + on(""), "off")
     server.deploy(RETURN % "x" + on(""), "on")
-    trigger = server.local.engine.catalogue.get("a.b", "off").triggers[0]
     row = server.store.read(lambda db: db.triggers.get("a.b", "off", "on"))
     assert row is not None
     now = datetime.now(UTC)
-    server.store.write(lambda db: db.triggers.put(switched(row, trigger, now, ZoneInfo("UTC"), disabled=True)))
+    server.store.write(lambda db: db.triggers.put(switched(row, now, disabled=True)))
 
     server.run("up")
 
@@ -201,7 +201,7 @@ def test_a_webhook_that_is_switched_off_or_whose_key_does_not_render_is_not_foun
     row = server.store.read(lambda db: db.triggers.get("a.b", "hooked", "hook"))
     flow = engine.catalogue.get("a.b", "hooked")
     assert row is not None
-    off = switched(row, flow.triggers[0], datetime.now(UTC), ZoneInfo("UTC"), disabled=True)
+    off = switched(row, datetime.now(UTC), disabled=True)
     server.store.write(lambda db: db.triggers.put(off))
 
     assert webhook.find(engine, flow, "letmein") is None
