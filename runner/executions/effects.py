@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
+from runner.errors import FlowError, MainstemError, NotFoundError, StoreError, TaskError
 from runner.executions.engine import Engine
 from runner.executions.items import counted, is_complete, items_outputs, items_state
 from runner.executions.models import (
@@ -85,7 +85,11 @@ class Effects:
             return
         state, outputs = subflow_result(task if isinstance(task, Subflow) else None, child)
 
-        outputs = kept(self._engine.host.storage, parent, run, outputs)
+        message = None if state is State.SUCCESS else f"the subflow ended {child.state.value}"
+        try:
+            outputs = kept(self._engine.host.storage, parent, run, outputs)
+        except TaskError as error:  # the parent must hear of the end all the same
+            state, outputs, message = State.FAILED, {"executionId": child.id}, error.message
 
         def record(db: Session) -> bool:
             if db.outbox.delete([row.id]) != 1:
@@ -95,7 +99,7 @@ class Effects:
                 run.epoch,
                 result=state,
                 outputs=outputs,
-                error=None if state is State.SUCCESS else f"the subflow ended {child.state.value}",
+                error=message,
                 exit_code=None,
                 failure_reason=None,
                 at=self._engine.host.clock(),

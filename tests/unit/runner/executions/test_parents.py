@@ -112,3 +112,18 @@ def test_a_cycle_of_flows_ends(hand: Hand) -> None:
         hand.runs(hand.store.read(lambda db: db.executions.last_of_flow(NAMESPACE, "flow", 1))[0])[0].error
     )
     assert hand.states(first) == "FAILED"
+
+
+def test_a_child_whose_outputs_cannot_be_stored_tells_its_parent(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.executions.outputs.MOST_BYTES", 70_000)
+    big = "{{ range(1, 20000) | join(',') }}"
+    hand.deploy(
+        f'tasks: [{{id: r, type: core.debug.Return}}]\noutputs: [{{id: o, type: STRING, value: "{big}"}}]', "child"
+    )
+    hand.deploy(CALL)
+    parent = hand.create()
+
+    hand.turn()
+
+    assert hand.states(parent, *hand.children(parent)) == "FAILED SUCCESS"
+    assert "more than 70000" in str(hand.runs(parent)[0].error)
