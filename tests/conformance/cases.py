@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 _SPEC = re.compile(r"(\d+)\.\.(\d+), each left-padded with blanks to width (\d+), one per line$")
 _RELATIVE = re.compile(r"now\s*(?:([+-])\s*(\d+)\s*(s|m|h|d))?$")
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+\.[a-z]{2,}(?::\d+)?(?=[/\s\"'?]|$)")
+_NAMESPACE = re.compile(r"^namespace:\s*([\w.-]+)", re.MULTILINE)
 _LOOPBACK = re.compile(r"//(?:localhost|127\.)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -51,8 +52,13 @@ class Case:
 
     @property
     def setup(self) -> Mapping[str, Any]:
-        """Return what must exist before the first step."""
-        return self["setup"] or {}
+        """Return what must exist before the first step; namespace files stand below their namespace."""
+        setup = dict(self["setup"] or {})
+        files = setup.get("namespace_files") or {}
+        if any(not isinstance(content, Mapping) for content in files.values()):
+            found = _NAMESPACE.search(self.own_source() or "")
+            setup["namespace_files"] = {found[1] if found else "company": files}
+        return setup
 
     @property
     def needs_own_server(self) -> bool:
