@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from runner.access import Permission
-from runner.errors import MainstemError, NotFoundError
+from runner.errors import InvalidError, MainstemError, NotFoundError
 from runner.executions.burst import BurstActions
 from runner.executions.creation import NewExecution, inspect_inputs
 from runner.executions.models import Execution
@@ -18,8 +18,11 @@ from runner.flows.models import Flow, Task
 from webhooks.api.executions import BASE, MULTIPART, form_inputs, visible_execution
 from webhooks.call import Call
 from webhooks.routes import Endpoint
+from webhooks.shapes import instant
 
 ONE: Final = BASE + "/{id}"
+_MOST_FLOWS: Final = 1_000
+_JSON: Final = "application/json"
 
 
 def evaluate(call: Call) -> dict[str, Any]:
@@ -80,6 +83,39 @@ def flow_to_execute(call: Call) -> dict[str, Any]:
     return _flow_json(call.services.catalogue.get(namespace, flow_id, revision), version.revision)
 
 
+def latest(call: Call) -> list[dict[str, Any]]:
+    """Answer with the newest execution of each of some flows; flows that never ran are left out."""
+    wanted = call.json()
+    if not isinstance(wanted, list) or not all(isinstance(each, Mapping) for each in wanted):
+        raise InvalidError("request.json.invalid", "the body must be a list of namespace and id")
+    keys = [(str(each.get("namespace")), str(each.get("id"))) for each in wanted[:_MOST_FLOWS]]
+    store = call.services.store
+    found = store.read(lambda db: [db.executions.last_of_flow(*key, 1) for key in keys if call.sees(key[0])])
+    return [
+        {
+            "id": execution.id,
+            "namespace": execution.namespace,
+            "flowId": execution.flow_id,
+            "startDate": instant(execution.created_at),
+            "status": execution.state.value,
+        }
+        for rows in found
+        for execution in rows
+    ]
+
+
+def namespaces(call: Call) -> list[str]:
+    """Answer with the namespaces in which the caller may run flows."""
+    return sorted({flow.namespace for flow in call.services.catalogue.active() if call.sees(flow.namespace)})
+
+
+def flows_of_namespace(call: Call) -> list[dict[str, Any]]:
+    """Answer with the flows of a namespace as people see them who may only run them."""
+    catalogue, namespace = call.services.catalogue, call.path("namespace")
+    flows = [flow for flow in catalogue.active() if flow.namespace == namespace]
+    return [_flow_json(flow, catalogue.version(namespace, flow.id).revision) for flow in flows]
+
+
 def _flow_json(flow: Flow, revision: int) -> dict[str, Any]:
     return {
         "id": flow.id,
@@ -129,6 +165,9 @@ def endpoints() -> list[Endpoint]:
             takes=MULTIPART,
             reads_body=False,
         ),
+        Endpoint("POST", BASE + "/latest", read, latest, "The newest execution of flows", tag, takes=_JSON),
+        Endpoint("GET", BASE + "/namespaces", run, namespaces, "The namespaces with flows to run", tag),
+        Endpoint("GET", BASE + "/namespaces/{namespace}/flows", run, flows_of_namespace, "The flows to run there", tag),
         Endpoint("GET", f"{ONE}/flow", read, flow_of_execution, "The flow of an execution", tag),
         Endpoint("GET", BASE + "/flows/{namespace}/{flowId}", run, flow_to_execute, "A flow to be run", tag),
     ]

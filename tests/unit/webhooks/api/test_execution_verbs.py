@@ -285,3 +285,24 @@ def test_a_subflow_that_is_not_there_is_told_in_known_words(api: Any) -> None:
     failed = run(api, "parent", "?wait=true")
 
     assert failed["taskRunList"][0]["error"] == "Unable to find flow 'company.team'.'nothing' with revision '7'"
+
+
+def test_the_newest_execution_of_each_flow_is_named(api: Any) -> None:
+    api.store_flow(ONCE)
+    run(api, query="?wait=true")
+    newest = run(api, query="?wait=true")["id"]
+    wanted = [{"namespace": "company.team", "id": flow} for flow in ("hello", "nothing")]
+
+    found = api.post(f"{EXECUTIONS}/latest", json=wanted).json()
+
+    assert [(each["id"], each["status"]) for each in found] == [(newest, "FAILED")]
+
+
+def test_whoever_may_run_flows_finds_them_by_namespace(api: Any) -> None:
+    api.store_flow(ONCE)
+
+    namespaces = api.get(f"{EXECUTIONS}/namespaces").json()
+    flows = api.get(f"{EXECUTIONS}/namespaces/company.team/flows").json()
+    others = api.get(f"{EXECUTIONS}/namespaces", token="other").json()
+
+    assert (namespaces, [flow["id"] for flow in flows], others) == (["company.team"], ["hello"], [])
