@@ -4,48 +4,80 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
+from runner.errors import TaskError
+from runner.expressions import is_truthy
 from runner.plugin import Context
+from runner.tasks.dependencies import REPORT, check, launched
 from runner.tasks.script import Commands, Script, ScriptTask, texts
 from runner.tasks.script_files import write
+from task_runners.base import TaskRunner
 
-_PACKAGES: Final = ".mainstem-packages"
 _MODULES: Final = ".mainstem-python"
 _JSON_WORDS: Final = re.compile(r"\b(?:true|false|null)\b")
+_VERSION: Final = re.compile(r"\d+(\.\d+)?")
+_MANAGERS: Final = ("UV", "PIP")
 _DEFINITION: Final = "true, false, null = True, False, None\n"
 
 
 class _Python(ScriptTask):
-    """What both Python tasks have: packages that are installed before the body runs, and a module `kestra`."""
+    """What both Python tasks have: packages that are there before the body runs, and a module `kestra`."""
 
     dependencies: Any = None
     python_version: Any = None
-    dependency_cache_enabled: Any = None
-    package_manager: Any = None
+    dependency_cache_enabled: Any = True
+    package_manager: Any = "UV"
     uv_auto_install_enabled: Any = None
     uv_installer_version: Any = None
     uv_installer_sha256: Any = None
 
-    def _lines(self, ctx: Context) -> list[str]:
+    def prelude(self, ctx: Context) -> list[str]:
+        """Put the module `kestra` beside the body; no commands are needed for that."""
         write(ctx, f"{_MODULES}/kestra.py", resources.files("runner.tasks.bodies").joinpath("kestra.py").read_bytes())
-        lines = super()._lines(ctx)
-        packages = texts(ctx, self.dependencies, "dependencies")
+        return super().prelude(ctx)
+
+    def command(
+        self, ctx: Context, lines: Sequence[str], env: Mapping[str, str], runner: TaskRunner
+    ) -> tuple[str, ...]:
+        """Return the program to start: one that sees to the dependencies first, where there are any."""
+        command = super().command(ctx, lines, env, runner)
+        given = texts(ctx, self.dependencies, "dependencies")
+        packages = [line for text in given for line in text.splitlines() if line.strip()]
         if not packages:
-            return lines
-        names = " ".join(shlex.quote(package) for package in packages)
-        install = f"python3 -m pip install --no-input --quiet --target {_PACKAGES} {names} || exit $?"
-        return [install, *lines]
+            return command
+        manager = ctx.render(self.package_manager).strip().upper() or "UV"
+        if manager not in _MANAGERS:
+            raise TaskError("task.property.invalid", f"`packageManager` {manager!r} is not one of UV, PIP")
+        may_keep = runner.capabilities.shared_files and is_truthy(ctx.render(self.dependency_cache_enabled))
+        version = self._versioned(ctx)
+        return launched(ctx, packages, command, manager=manager, python=version, is_cached=may_keep)
+
+    def check(self, ctx: Context, outputs: Mapping[str, Any]) -> None:
+        """Tell of the dependencies; raises `TaskError` `task.dependencies.failed`."""
+        if self.dependencies is not None:
+            check(ctx, outputs)
+
+    def _own_globs(self) -> tuple[str, ...]:
+        return (*super()._own_globs(), *([REPORT] if self.dependencies is not None else []))
+
+    def _versioned(self, ctx: Context) -> str | None:
+        """Return the program of `pythonVersion`, such as `python3.12`; None without one."""
+        text = ctx.render(self.python_version).strip()
+        version = _VERSION.match(text)
+        if text and not version:
+            raise TaskError("task.property.invalid", f"`pythonVersion` {text!r} is no version")
+        return f"python{version[0]}" if version else None
 
     def language_environment(self, root: str) -> dict[str, str]:
-        """Return what makes Python print at once and find the installed packages and our module."""
+        """Return what makes Python print at once and find our module."""
         return {
             "PYTHONUNBUFFERED": "true",
             "PIP_ROOT_USER_ACTION": "ignore",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTHONPATH": f"{root}/{_PACKAGES}:{root}/{_MODULES}",
+            "PYTHONPATH": f"{root}/{_MODULES}",
         }
 
     def default_image(self, ctx: Context) -> str:
@@ -60,6 +92,16 @@ class CommandsInPython(_Python, Commands):
 
 class ScriptInPython(_Python, Script):
     """A Python script, in which `true`, `false` and `null` may be used since rendered values contain them."""
+
+    def call(self, ctx: Context, path: str) -> str:
+        """Return the call of Python: that of an activated environment, else of `pythonVersion` if it is there."""
+        python, plain = self._versioned(ctx), super().call(ctx, path)
+        if python is None or python == self.language.program:
+            return plain
+        return f"""if [ -n "${{VIRTUAL_ENV:-}}" ]; then {plain}
+elif command -v {python} >/dev/null; then {python} {path}
+else echo "{python} is not on PATH, python3 runs the script" >&2; {plain}
+fi"""
 
     def prepared(self, text: str) -> str:
         """Return the script, with the three names defined if it uses them."""
