@@ -33,6 +33,22 @@ def flow_schema() -> dict[str, Any]:
     }
 
 
+def suite_schema() -> dict[str, Any]:
+    """Return the schema of a file of flow tests."""
+    from runner.flowtests.models import Suite
+
+    found: dict[str, Schema] = {}
+    suite = Definitions(found).model(Suite)
+    about = f"Tests of a flow, as Mainstem {__version__} runs them."
+    return {
+        "$schema": _DRAFT,
+        "title": "Mainstem flow tests",
+        "description": about,
+        "allOf": [suite],
+        "definitions": dict(sorted(found.items())),
+    }
+
+
 def type_schema(name: str) -> dict[str, Any]:
     """Return the schema of one task, trigger, condition or task runner; `name` is any spelling of its type.
 

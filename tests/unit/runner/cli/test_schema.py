@@ -27,3 +27,10 @@ def test_the_schema_of_one_type_is_printed() -> None:
 
 def test_an_unknown_type_ends_with_three() -> None:
     assert run(["schema", "--type", "core.log.Lgo"]) == 3
+
+
+def test_tests_have_a_schema_of_their_own() -> None:
+    result = CliRunner().invoke(command, ["--tests"])
+
+    assert json.loads(result.output)["title"] == "Mainstem flow tests"
+    assert run(["schema", "--tests", "--type", "core.log.Log"]) == 2

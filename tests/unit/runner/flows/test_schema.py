@@ -17,14 +17,14 @@ from runner.flows.build import field_names
 from runner.flows.loader import load_value
 from runner.flows.parse import parse_flow
 from runner.flows.registry import TypeKind
-from runner.flows.schema import flow_schema, texts, type_schema
+from runner.flows.schema import flow_schema, suite_schema, texts, type_schema
+from runner.flowtests import models as tests
 from task_runners.registry import canonical_name, runner_names
 from task_runners.registry import spellings as runner_spellings
 from tests.rich_flow import RICH, changed, paths
 
-EXAMPLES = sorted(
-    path for path in (Path(__file__).parents[4] / "examples" / "flows").rglob("*.yaml") if path.parent.name != "tests"
-)
+FLOWS = Path(__file__).parents[4] / "examples" / "flows"
+EXAMPLES = sorted(path for path in FLOWS.rglob("*.yaml") if path.parent.name != "tests")
 GOOD: dict[str, Any] = {
     "id": "a",
     "namespace": "company",
@@ -260,6 +260,7 @@ def test_what_validate_takes_the_schema_takes_whatever_part_of_a_flow_is_changed
 
 SHARED = (
     models.Flow, models.Task, models.Trigger, models.Condition, models.Input, models.DependsOn, models.Output,
+    tests.Suite, tests.Case, tests.Fixtures, tests.TaskFixture, tests.TriggerFixture, tests.Assertion,
     models.Retry, models.Concurrency, models.PluginDefault, models.Sla, models.Check, models.Listener,
 )  # fmt: skip
 
@@ -272,7 +273,7 @@ def test_every_property_of_the_language_is_described(cls: type[models.Model]) ->
 
 
 def test_no_text_describes_a_property_that_is_not_there() -> None:
-    schema = flow_schema()["definitions"]
+    schema = flow_schema()["definitions"] | suite_schema()["definitions"]
 
     stray = [
         f"{name}.{word}"
@@ -291,6 +292,21 @@ def test_a_type_and_its_properties_carry_what_their_docstring_says() -> None:
     assert log["description"].startswith("Write one log line for each message.")
     assert log["properties"]["message"]["description"] == "`message` is a text or a list of texts;"
     assert log["properties"]["level"]["default"] == "INFO"
+
+
+def test_tests_of_flows_have_a_schema_too() -> None:
+    schema = suite_schema()
+    validator = jsonschema.Draft7Validator(schema)
+    suites = [path for path in FLOWS.rglob("*.yaml") if path.parent.name == "tests"]
+
+    jsonschema.Draft7Validator.check_schema(schema)
+    assert suites
+    for path in suites:
+        validator.validate(load_value(path.read_bytes()))
+    suite = {"id": "s", "namespace": "x", "flowId": "a", "testCases": [{"id": "one", "assertion": []}]}
+    assert _told(validator, suite) == [
+        ("testCases.0", "Additional properties are not allowed ('assertion' was unexpected)")
+    ]
 
 
 def test_one_type_alone_is_a_schema_too() -> None:
