@@ -33,8 +33,7 @@ def kestra(
     from sync.kestra.places import documents
     from sync.kestra.server import Access
 
-    full = ref if ref == "HEAD" or ref.startswith("refs/") else f"refs/heads/{ref}"
-    access = Access(username, password, token, tenant, full)
+    access = Access(username, password, token, tenant, ref)
     found = [assess(source) for source in documents(place, access)]
     click.echo(report.as_json(place, found) if as_json else "\n".join(report.table(place, found)))
     number = report.counts(found)

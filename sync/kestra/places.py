@@ -79,7 +79,6 @@ def _of_repository(url: str, access: Access) -> Iterator[Source]:
     from sync.sources import LocalSource
 
     address = parse_address(url)
-    ref = access.ref
     with tempfile.TemporaryDirectory(prefix="mainstem-migrate-") as room:
         source: LocalSource | MirrorSource
         if address.is_local:
@@ -88,9 +87,12 @@ def _of_repository(url: str, access: Access) -> Iterator[Source]:
             credentials = Credentials(username=access.username, password=access.password or access.token)
             source = MirrorSource(url, Path(room) / "mirror.git", credentials=credentials)
         try:
-            commit = source.heads([ref]).get(ref)
-            if commit is None:
-                raise NotFoundError("repository.ref.missing", f"{url} has no {ref}", hint="name one with --ref")
+            found = source.heads(access.refs)
+            ref = next((each for each in access.refs if each in found), None)
+            if ref is None:
+                message = f"{url} has no branch or tag {access.ref}"
+                raise NotFoundError("repository.ref.missing", message, hint="name one with --ref")
+            commit = found[ref]
             source.fetch(ref, commit)
             files = {path: blob for path, blob in source.repository.listing(commit).files.items() if _may_be_flow(path)}
             source.ensure(files.values())

@@ -28,13 +28,19 @@ class UnreachableError(MainstemError):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to get in: user and password, or a token. `ref` is the branch of a git repository."""
+    """How to get in: user and password, or a token. `ref` is the branch or tag of a git repository, or a full ref."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     tenant: str = "main"
     ref: str = "HEAD"
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """What `ref` may stand for."""
+        is_full = self.ref == "HEAD" or self.ref.startswith("refs/")
+        return (self.ref,) if is_full else (f"refs/heads/{self.ref}", f"refs/tags/{self.ref}")
 
     def client(self, url: str) -> httpx.Client:
         """Return a client for the server at `url`; the address of its pages (`…/ui/…`) is understood too."""

@@ -276,10 +276,10 @@ def test_an_execution_that_cannot_begin_is_a_failure(run: Run) -> None:
 
 
 def test_an_execution_that_does_not_end_is_stopped_and_says_what_it_waits_for(run: Run) -> None:
-    session = run("tasks: [{id: ask, type: core.flow.Pause}]\n", "    description: x\n", timeout_s=0.5)
+    session = run("tasks: [{id: ask, type: core.flow.Pause}]\n", "    description: x\n", timeout_s=3.0)
 
     assert _sentences(session) == [
-        "it has not ended after 0.5 s, open are ask (PAUSED); give the task a fixture",
+        "it has not ended after 3 s, open are ask (PAUSED); give the task a fixture",
     ]
     assert _only(session).state == "KILLED"
 

@@ -12,6 +12,7 @@ import pytest
 from runner.errors import AccessError, MainstemError, NotFoundError
 from sync.kestra.places import documents
 from sync.kestra.server import Access
+from tests.servers.git import git
 from tests.servers.kestra import kestra_server
 
 FLOWS = {("company", f"flow-{number}"): f"id: flow-{number}\nnamespace: company\ntasks: []\n" for number in range(3)}
@@ -43,19 +44,24 @@ def test_the_zip_of_an_export_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["bare", "file", "http"])
-def test_a_repository_is_read_at_the_head_or_at_a_branch(
+def test_a_repository_is_read_at_the_head_a_branch_or_a_tag(
     tmp_path: Path, git_server: Any, work_tree: Any, form: str
 ) -> None:
     work_tree.write({"_flows/company/a.yml": "id: a\n", "README.md": "x", "company/_files/x.yaml": "y: 1\n"})
     served = git_server.repository("flows.git")
     work_tree.push(served)
+    git(work_tree.path, "tag", "-a", "v1", "-m", "one")
+    git(work_tree.path, "push", "-q", str(served), "v1")
+    work_tree.write({"_flows/company/b.yml": "id: b\n"})
+    work_tree.push(served)
     place = {"bare": str(served), "file": f"file://{served}", "http": f"{git_server.url}/flows.git"}[form]
 
     at_head = [(source.file, source.namespace) for source in documents(place, Access())]
-    at_branch = _files(place, ref="refs/heads/main")
+    at_branch, at_tag = _files(place, ref="main"), _files(place, ref="v1")
 
-    assert at_head == [("_flows/company/a.yml", "company")]
-    assert at_branch == ["_flows/company/a.yml"]
+    assert at_head == [("_flows/company/a.yml", "company"), ("_flows/company/b.yml", "company")]
+    assert at_branch == ["_flows/company/a.yml", "_flows/company/b.yml"]
+    assert at_tag == ["_flows/company/a.yml"]
     with pytest.raises(NotFoundError) as caught:
         _files(place, ref="refs/heads/gone")
     assert caught.value.code == "repository.ref.missing"
