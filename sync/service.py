@@ -287,9 +287,11 @@ class SyncService:
         """Commit one flow and return its active version; see `FlowWrites.write`."""
         return self._writes.write([source], actor=actor, mode=mode)[0]
 
-    def write_flows(self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any") -> list[FlowVersion]:
+    def write_flows(
+        self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any", removing: Sequence[FlowKey] = ()
+    ) -> list[FlowVersion]:
         """Commit several flows of one environment together and return their active versions."""
-        return self._writes.write(sources, actor=actor, mode=mode)
+        return self._writes.write(sources, actor=actor, mode=mode, removing=removing)
 
     def delete_flow(self, namespace: str, flow_id: str, *, actor: str) -> None:
         """Delete a flow by a commit; see `FlowWrites.delete`."""

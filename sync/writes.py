@@ -34,8 +34,12 @@ class FlowWrites:
     clock: Callable[[], datetime]
     applied: Callable[[RevisionResult, str], None]
 
-    def write(self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any") -> list[FlowVersion]:
+    def write(
+        self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any", removing: Sequence[FlowKey] = ()
+    ) -> list[FlowVersion]:
         """Write flows, all in one commit of the one environment that owns them, and return their active versions.
+
+        The flows of `removing` leave with the same commit. Nobody named them one by one, so the deletion guard applies.
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
@@ -44,7 +48,7 @@ class FlowWrites:
             AccessError: `environment.writes.refused`.
         """
         flows = [_parsed(source) for source in sources]
-        environment = self._one_owner([(flow.namespace, flow.id) for flow in flows])
+        environment = self._one_owner([*((flow.namespace, flow.id) for flow in flows), *removing])
         root = self._root(environment)
         edits: dict[str, bytes | None] = {}
         for flow, source in zip(flows, sources, strict=True):
@@ -54,7 +58,8 @@ class FlowWrites:
             if path in edits:
                 raise ConflictError("flow.exists", f"{flow.namespace}.{flow.id} is given twice")
             edits[path] = source.encode()
-        message = _message("Write", [f"{flow.namespace}.{flow.id}" for flow in flows])
+        edits |= dict.fromkeys(self._paths(removing))
+        message = _message("Write", [f"{flow.namespace}.{flow.id}" for flow in flows], removing)
         result = self._commit(environment, edits, actor=actor, message=message)
         found = [result.versions.get((flow.namespace, flow.id)) if result else None for flow in flows]
         return [version or self._required(flow) for version, flow in zip(found, flows, strict=True)]
@@ -66,14 +71,19 @@ class FlowWrites:
             NotFoundError: `flow.missing`.
             ConflictError, AccessError, FlowError: as `write`.
         """
-        edits: dict[str, bytes | None] = {}
+        edits: dict[str, bytes | None] = dict.fromkeys(self._paths(keys))
+        message = _message("Delete", [f"{namespace}.{flow_id}" for namespace, flow_id in keys])
+        self._commit(self._one_owner(keys), edits, actor=actor, message=message, deletions=keys)
+
+    def _paths(self, keys: Sequence[FlowKey]) -> list[str]:
+        """Return the files of active flows. Raises `NotFoundError` `flow.missing`."""
+        paths = []
         for namespace, flow_id in keys:
             stored = self._active(namespace, flow_id)
             if stored is None or stored.path is None:
                 raise NotFoundError("flow.missing", f"there is no flow {namespace}.{flow_id}")
-            edits[stored.path] = None
-        message = _message("Delete", [f"{namespace}.{flow_id}" for namespace, flow_id in keys])
-        self._commit(self._one_owner(keys), edits, actor=actor, message=message, deletions=keys)
+            paths.append(stored.path)
+        return paths
 
     def _commit(
         self,
@@ -188,5 +198,6 @@ def _differs(files: Mapping[str, str], edits: Mapping[str, bytes | None]) -> boo
     return any(files.get(path) != (None if content is None else blob_id(content)) for path, content in edits.items())
 
 
-def _message(verb: str, names: Sequence[str]) -> str:
-    return f"{verb} {names[0]}" if len(names) == 1 else f"{verb} {len(names)} flows\n\n" + "\n".join(names)
+def _message(verb: str, names: Sequence[str], removing: Sequence[FlowKey] = ()) -> str:
+    lines = [*names, *(f"without {namespace}.{flow_id}" for namespace, flow_id in removing)]
+    return f"{verb} {lines[0]}" if len(lines) == 1 else f"{verb} {len(names)} flows\n\n" + "\n".join(lines)

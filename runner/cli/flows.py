@@ -10,15 +10,17 @@ import click
 from runner.cli.client import Client, options
 from runner.cli.groups import SuggestingGroup
 from runner.cli.names import flow_name
-from runner.cli.table import show_json, show_rows
+from runner.cli.table import safe, show_json, show_rows
 
 _PAGE: Final = 1_000
+_REVISIONS: Final = 2  # that can be compared
+_DIFFERS: Final = 5  # exit code: changes
 _COLUMNS: Final = ("namespace", "id", "revision", "environment", "commit", "disabled", "description")
 
 
 @click.group("flows", cls=SuggestingGroup)
 def command() -> None:
-    """List and show active flows."""
+    """List, show and compare flows."""
 
 
 @command.command("list")
@@ -54,6 +56,32 @@ def get(client: Client, flow: str, *, revision: int | None, as_json: bool) -> No
         show_json(body)
     else:
         click.echo(body["source"], nl=not body["source"].endswith("\n"))
+
+
+@command.command("diff")
+@click.argument("flow", metavar="NAMESPACE.FLOW")
+@click.argument("revisions", metavar="[A] [B]", nargs=-1, type=click.IntRange(min=1))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options
+def diff(client: Client, flow: str, *, revisions: tuple[int, ...], as_json: bool) -> int:
+    """Print what revision B of a flow changed since A, by meaning; the active one since the one before without them.
+
+    Ends with 5 when anything differs. Spelling, comments and order of properties do not count.
+    """
+    if len(revisions) > _REVISIONS:
+        raise click.BadParameter("at most two revisions", param_hint="[A] [B]")
+    namespace, flow_id = flow_name(flow)
+    names = ("from", "to")
+    body = client.get(f"/flows/{namespace}/{flow_id}/revisions/diff", params=dict(zip(names, revisions, strict=False)))
+    if as_json:
+        show_json(body)
+    else:
+        for change in body["changes"]:
+            click.echo(safe(change["text"]))
+        old, new = body["from"]["revision"], body["to"]["revision"]
+        if not body["changes"]:
+            click.echo(f"revisions {old} and {new} mean the same")
+    return _DIFFERS if body["changes"] else 0
 
 
 def _all(client: Client, namespace: str | None) -> Iterator[dict[str, Any]]:

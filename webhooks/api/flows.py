@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sync.service import SyncService
 
 _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
-_YAML = "application/x-yaml"
-_BASE = "/api/v1/{tenant}/flows"
+YAML = "application/x-yaml"
+BASE = "/api/v1/{tenant}/flows"
 _MOST_DOCUMENTS = 1_000
 # Words that Kestra uses for routes which are not here yet; an empty list would look like an answer.
 _RESERVED = frozenset({"source", "deprecated"})
@@ -38,37 +38,37 @@ _RESERVED = frozenset({"source", "deprecated"})
 def create(call: Call) -> Response:
     """Commit a new flow and answer with it."""
     source = call.text()
-    flow = _parsed(source)
+    flow = parsed_flow(source)
     call.require(flow.namespace)
-    if _active(call, flow.namespace, flow.id) is not None:
+    if active_flow(call, flow.namespace, flow.id) is not None:
         raise ConflictError(
             "flow.exists", f"the flow {flow.namespace}.{flow.id} exists already", hint="PUT changes a flow"
         )
-    return _written(call, _sync(call).write_flow(source, actor=call.actor, mode="create"))
+    return _written(call, sync_of(call).write_flow(source, actor=call.actor, mode="create"))
 
 
 def update(call: Call) -> Response:
     """Commit a changed flow and answer with its new revision."""
     namespace, flow_id = call.path("namespace"), call.path("id")
-    if _active(call, namespace, flow_id) is None:
-        raise _missing(namespace, flow_id)
+    if active_flow(call, namespace, flow_id) is None:
+        raise missing_flow(namespace, flow_id)
     source = call.text()
-    flow = _parsed(source)
+    flow = parsed_flow(source)
     if (flow.namespace, flow.id) != (namespace, flow_id):
         raise InvalidError(
             "flow.identity.changed",
             f"the body is the flow {flow.namespace}.{flow.id}, the address names {namespace}.{flow_id}",
             hint="create the flow under its new name, then delete the old one",
         )
-    return _written(call, _sync(call).write_flow(source, actor=call.actor, mode="update"))
+    return _written(call, sync_of(call).write_flow(source, actor=call.actor, mode="update"))
 
 
 def delete(call: Call) -> Response:
     """Commit the removal of a flow."""
     namespace, flow_id = call.path("namespace"), call.path("id")
-    if _active(call, namespace, flow_id) is None:
-        raise _missing(namespace, flow_id)
-    _sync(call).delete_flow(namespace, flow_id, actor=call.actor)
+    if active_flow(call, namespace, flow_id) is None:
+        raise missing_flow(namespace, flow_id)
+    sync_of(call).delete_flow(namespace, flow_id, actor=call.actor)
     call.services.catalogue.invalidate()
     call.note(f"{namespace}.{flow_id}", verb="delete")
     return Response(status_code=204)
@@ -80,7 +80,7 @@ def get(call: Call) -> dict[str, Any]:
     deleted_too = call.flag("allowDeleted")
     version = call.services.store.read(lambda db: db.flows.get(namespace, flow_id, revision, allow_deleted=deleted_too))
     if version is None or (version.deleted and not deleted_too):
-        raise _missing(namespace, flow_id, revision)
+        raise missing_flow(namespace, flow_id, revision)
     return shape(call, version, source=call.flag("source"))
 
 
@@ -90,7 +90,7 @@ def revisions(call: Call) -> list[dict[str, Any]]:
     found: list[FlowVersion] = call.services.store.read(lambda db: db.flows.revisions(namespace, flow_id))
     deleted_too = call.flag("allowDelete")
     if not found:
-        raise _missing(namespace, flow_id)
+        raise missing_flow(namespace, flow_id)
     return [shape(call, item, source=True) for item in found if deleted_too or not item.deleted]
 
 
@@ -105,6 +105,20 @@ def of_namespace(call: Call) -> list[dict[str, Any]]:
 def search(call: Call) -> dict[str, Any]:
     """Answer with a page of flows."""
     paging = call.paging()
+    wanted = found_flows(call)
+    keys = {
+        "id": lambda item: item.flow_id,
+        "flowId": lambda item: item.flow_id,
+        "namespace": lambda item: item.namespace,
+        "revision": lambda item: item.revision,
+        "updated": lambda item: item.created_at,
+    }
+    page = in_order(wanted, paging.sort, keys)[paging.offset : paging.offset + paging.size]
+    return page_of((shape(call, item) for item in page), len(wanted))
+
+
+def found_flows(call: Call) -> list[FlowVersion]:
+    """Return the active flows that the filters of the query let through and the caller may see."""
     filters = parse_filters(call.request.query_params.multi_items(), FLOW_FIELDS)
     now = datetime.now(UTC)
     q, within = call.query("q"), call.query("namespace")
@@ -116,16 +130,7 @@ def search(call: Call) -> dict[str, Any]:
             return False
         return holds(filters, lambda field: _value(call, version, field), now)
 
-    wanted = [item for item in call.services.store.read(lambda db: db.flows.list()) if is_wanted(item)]
-    keys = {
-        "id": lambda item: item.flow_id,
-        "flowId": lambda item: item.flow_id,
-        "namespace": lambda item: item.namespace,
-        "revision": lambda item: item.revision,
-        "updated": lambda item: item.created_at,
-    }
-    page = in_order(wanted, paging.sort, keys)[paging.offset : paging.offset + paging.size]
-    return page_of((shape(call, item) for item in page), len(wanted))
+    return [item for item in call.services.store.read(lambda db: db.flows.list()) if is_wanted(item)]
 
 
 def namespaces(call: Call) -> list[str]:
@@ -145,7 +150,7 @@ async def validate(call: Call) -> list[dict[str, Any]]:
         text = "\n---\n".join(item.decode(errors="replace") for item in sources)
     else:
         text = (await call.request.body()).decode(errors="replace")
-    return [_verdict(index, item) for index, item in enumerate(documents(text))]
+    return [verdict_on(index, item) for index, item in enumerate(documents(text))]
 
 
 def documents(text: str) -> list[str]:
@@ -170,7 +175,8 @@ def shape(call: Call, version: FlowVersion, *, source: bool = False) -> dict[str
         return broken_flow_json(version, error.message, source=source)
 
 
-def _verdict(index: int, source: str) -> dict[str, Any]:
+def verdict_on(index: int, source: str) -> dict[str, Any]:
+    """Return what is wrong with a source, as an entry of a validation."""
     parsed = parse_flow(source)
 
     def texts(severity: Severity) -> list[str]:
@@ -204,21 +210,25 @@ def _scalar(source: str, key: str) -> str | None:
     return match[1] if match else None
 
 
-def _parsed(source: str) -> Flow:
+def parsed_flow(source: str) -> Flow:
+    """Return the flow of a source that names its namespace. Raises `FlowError`."""
     flow = parse_flow(source).require()
     if not flow.namespace:
         raise FlowError("flow.namespace.missing", "the flow names no namespace")
     return flow
 
 
-def _active(call: Call, namespace: str, flow_id: str) -> FlowVersion | None:
+def active_flow(call: Call, namespace: str, flow_id: str) -> FlowVersion | None:
+    """Return the active version of a flow."""
+
     def find(db: Session) -> FlowVersion | None:
         return db.flows.active(namespace, flow_id)
 
     return call.services.store.read(find)
 
 
-def _sync(call: Call) -> SyncService:
+def sync_of(call: Call) -> SyncService:
+    """Return what writes flows. Raises `ConflictError` `sync.elsewhere`."""
     if call.services.sync is None:
         raise ConflictError(
             "sync.elsewhere",
@@ -237,7 +247,8 @@ def _written(call: Call, version: FlowVersion) -> Response:
     return Json(shape(call, version, source=True), headers=headers)
 
 
-def _missing(namespace: str, flow_id: str, revision: int | None = None) -> NotFoundError:
+def missing_flow(namespace: str, flow_id: str, revision: int | None = None) -> NotFoundError:
+    """Return the error for a flow, or a revision of it, that is not there."""
     what = f"revision {revision} of the flow" if revision else "flow named"
     return NotFoundError("flow.missing", f"no {what} {namespace}.{flow_id}")
 
@@ -259,15 +270,15 @@ def _value(call: Call, version: FlowVersion, field: str) -> Any:
 def endpoints() -> Iterable[Endpoint]:
     """Return the routes of this file."""
     read, write = Permission.FLOW_READ, Permission.FLOW_WRITE
-    one = _BASE + "/{namespace}/{id}"
+    one = BASE + "/{namespace}/{id}"
     return [
-        Endpoint("POST", _BASE, write, create, "Create a flow (a commit)", "flows", takes=_YAML),
-        Endpoint("PUT", one, write, update, "Change a flow (a commit)", "flows", takes=_YAML),
+        Endpoint("POST", BASE, write, create, "Create a flow (a commit)", "flows", takes=YAML),
+        Endpoint("PUT", one, write, update, "Change a flow (a commit)", "flows", takes=YAML),
         Endpoint("DELETE", one, write, delete, "Delete a flow (a commit)", "flows", status=204),
         Endpoint("GET", one, read, get, "One flow", "flows"),
         Endpoint("GET", one + "/revisions", read, revisions, "All revisions of a flow", "flows"),
-        Endpoint("GET", _BASE + "/{namespace}", read, of_namespace, "The flows of a namespace", "flows"),
-        Endpoint("GET", _BASE + "/search", read, search, "A page of flows", "flows"),
-        Endpoint("GET", _BASE + "/distinct-namespaces", read, namespaces, "Namespaces that have flows", "flows"),
-        Endpoint("POST", _BASE + "/validate", read, validate, "Check flows", "flows", takes=_YAML, reads_body=False),
+        Endpoint("GET", BASE + "/{namespace}", read, of_namespace, "The flows of a namespace", "flows"),
+        Endpoint("GET", BASE + "/search", read, search, "A page of flows", "flows"),
+        Endpoint("GET", BASE + "/distinct-namespaces", read, namespaces, "Namespaces that have flows", "flows"),
+        Endpoint("POST", BASE + "/validate", read, validate, "Check flows", "flows", takes=YAML, reads_body=False),
     ]

@@ -48,6 +48,26 @@ def server(user: Any, up: Callable[..., Any]) -> Iterator[Any]:
         yield running
 
 
+def test_two_revisions_of_a_flow_are_compared_by_meaning(user: Any, server: Any) -> None:
+    token = (user.folder / ".mainstem/token").read_text().strip()
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/x-yaml"}
+    for text in ("one", "two"):
+        source = WAITS.replace("waits", "changes").replace("waiting now", text)
+        method = "POST" if text == "one" else "PUT"
+        place = "" if method == "POST" else "/company.team/changes"
+        httpx.request(method, f"{server.url}/api/v1/main/flows{place}", content=source, headers=headers, timeout=20)
+
+    last = user.mainstem("flows", "diff", "company.team.changes")
+    named = user.mainstem("flows", "diff", "company.team.changes", "1", "2", "--json")
+    same = user.mainstem("flows", "diff", "company.team.changes", "2", "2")
+    missing = user.mainstem("flows", "diff", "company.team.changes", "1", "7")
+
+    assert (last.returncode, last.stdout) == (5, "tasks.say.message one -> two\n")
+    assert (named.returncode, json.loads(named.stdout)["changes"][0]["path"]) == (5, "tasks.say.message")
+    assert (same.returncode, same.stdout) == (0, "revisions 2 and 2 mean the same\n")
+    assert missing.returncode == 3
+
+
 def test_waiting_ends_with_124_though_nothing_happens(user: Any) -> None:
     started = time.monotonic()
 

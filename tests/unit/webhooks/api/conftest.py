@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import FlowDraft
+from sync.service import SyncService
 from webhooks.app import create_app
 from webhooks.services import Services
 
@@ -72,8 +74,9 @@ class Api:
 @pytest.fixture
 def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
     opened: list[tuple[Store, LocalEngine]] = []
+    closing: list[SyncService] = []
 
-    def make(**options: Any) -> Services:
+    def make(*, is_syncing: bool = False, **options: Any) -> Services:
         settings = Settings(home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:8420")
         settings.home.mkdir()
         store = Store.open(settings.database_url)
@@ -82,11 +85,17 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
         local.__enter__()
         opened.append((store, local))
         access = AccessControl(store)
-        return Services(
-            settings, store, local.engine, local.engine.catalogue, None, access, host, datetime.now(UTC), **options
-        )
+        catalogue = local.engine.catalogue
+        sync = None
+        if is_syncing:
+            sync = SyncService(store, catalogue, settings)
+            sync.ensure_declared()
+            closing.append(sync)
+        return Services(settings, store, local.engine, catalogue, sync, access, host, datetime.now(UTC), **options)
 
     yield make
+    for sync in closing:
+        sync.close()
     for store, local in opened:
         local.close()
         store.close()
@@ -94,7 +103,19 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
 
 @pytest.fixture
 def api(make_services: Callable[..., Services]) -> Iterator[Api]:
-    services = make_services()
+    with _serving(make_services()) as api:
+        yield api
+
+
+@pytest.fixture
+def git_api(make_services: Callable[..., Services]) -> Iterator[Api]:
+    """The API with a hosted repository behind it: what is written becomes commits."""
+    with _serving(make_services(is_syncing=True)) as api:
+        yield api
+
+
+@contextmanager
+def _serving(services: Services) -> Iterator[Api]:
     tokens = {str(role): services.access.create(str(role), role)[0] for role in Role}
     tokens["other"] = services.access.create("other", Role.ADMIN, namespaces=["other"])[0]
     app = create_app(services)
