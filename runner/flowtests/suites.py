@@ -91,6 +91,10 @@ def _findings(suite: Suite) -> Iterator[Finding]:
     for case in suite.test_cases:
         if case.type != CASE_TYPE:
             yield Finding("test.type.unknown", f"no type of test is called {case.type!r}", case, ("type",), CASE_TYPE)
+        for name in case.fixtures.files:
+            if not all(part.strip(".") for part in name.split("/")):
+                message, hint = f"{name!r} is no name of a file", "such as rows.csv or data/rows.csv"
+                yield Finding("test.file.invalid", message, case.fixtures, ("files", name), hint)
         for assertion in case.assertions:
             if not NAMES.keys() & assertion.model_fields_set:
                 hint = "such as `equalTo`, `contains`, `greaterThan`, `isNotNull`"

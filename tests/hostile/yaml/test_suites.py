@@ -68,7 +68,6 @@ def test_any_part_of_a_suite_may_be_missing_or_of_another_kind(tmp_path: Path, n
         "fixtures: {inputs: {n: '{{ nothing }}'}}",
         "fixtures: {inputs: {n: [1, 2]}}",
         "fixtures: {kv: {'not a key!': 1}}",
-        "fixtures: {files: {'/etc/passwd': x, '': y, 'a/../../b': z}}",
         "fixtures: {tasks: [{id: say, outputs: {value: '{{ nothing }}'}}]}",
         "fixtures: {secrets: {'': ''}, labels: {'system.x': y}}",
         "fixtures: {trigger: {id: '', variables: {a: '{{ secret(1) }}'}}}",
@@ -92,3 +91,19 @@ def test_every_case_has_a_result_in_time(tmp_path: Path, case: str) -> None:
     assert result.seconds < 15
     assert all(finding.sentence for finding in result.findings)
     assert not any(re.match(r"\w+Error: ", finding.sentence) for finding in result.findings)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "", "a/../../b", "..", ".", "a/", "a//b", "/"])
+def test_a_file_of_a_fixture_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    suite = {
+        "id": "s",
+        "namespace": "x",
+        "flowId": "a",
+        "testCases": [{"id": "one", "fixtures": {"files": {name: "x"}}}],
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(suite))
+
+    suites, problems = read_suites(tmp_path / "s.yaml", named=True)
+
+    assert suites == []
+    assert [problem.code for problem in problems] == ["test.file.invalid"]

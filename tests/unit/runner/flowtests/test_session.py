@@ -143,16 +143,6 @@ def test_no_report_shows_a_secret(run: Run) -> None:
     assert _sentences(session)[0].endswith("but it is 'key ******'")
 
 
-def test_a_file_whose_name_climbs_out_of_its_folder_is_refused(run: Run) -> None:
-    session = run(
-        "tasks: [{id: a, type: core.log.Log, message: a}]\n",
-        "    fixtures: {files: {'../../../../../../escaped': x}}\n",
-    )
-
-    assert _only(session).outcome == "failed"
-    assert _sentences(session)[0].startswith("no execution: ")
-
-
 def test_inputs_keep_their_types_and_may_name_files(run: Run) -> None:
     session = run(
         "inputs: [{id: rows, type: FILE}, {id: limits, type: JSON}, {id: n, type: INT}]\n"
