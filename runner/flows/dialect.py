@@ -12,6 +12,7 @@ from typing import Any
 from runner.flows.aliases import PREFIX, canonical
 from runner.flows.positions import Path
 
+_OLD_SCRIPTS = "io.kestra.core.tasks.scripts."
 _PROCESS = PREFIX + "core.runner.Process"
 _DOCKER = PREFIX + "scripts.runner.docker.Docker"
 
@@ -33,7 +34,7 @@ def rewrite(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[Path, Path]]:
 def _walk(value: Any, path: Path, moved: dict[Path, Path]) -> Any:
     if isinstance(value, dict):
         built = {key: _walk(item, (*path, key), moved) for key, item in value.items()}
-        return _script(built, path, moved) if _is_script(built) else built
+        return _script(built, path, moved) if _is_script(built) or _is_old_script(built) else built
     if isinstance(value, list):
         return [_walk(item, (*path, index), moved) for index, item in enumerate(value)]
     return value
@@ -44,16 +45,23 @@ def _is_script(task: dict[str, Any]) -> bool:
     return isinstance(kind, str) and ("runner" in task or "docker" in task) and ".scripts." in canonical(kind)
 
 
+def _is_old_script(task: dict[str, Any]) -> bool:
+    kind = task.get("type")
+    return isinstance(kind, str) and kind.startswith(_OLD_SCRIPTS) and "dockerOptions" in task
+
+
 def _script(task: dict[str, Any], path: Path, moved: dict[Path, Path]) -> dict[str, Any]:
     """Turn `runner: DOCKER` and `docker: {...}` of old script tasks into `taskRunner` and `containerImage`.
 
     As in Kestra, `runner` wins over `taskRunner` and turns the output directory on, and a `docker` map beside
-    another runner has no effect.
+    another runner has no effect. The script tasks of before 0.11 call the map `dockerOptions`, and their runner is
+    a process unless it is said.
     """
-    runner = task.pop("runner", None)
+    options_name = "dockerOptions" if _is_old_script(task) else "docker"
+    runner = task.pop("runner", "PROCESS" if options_name == "dockerOptions" and "taskRunner" not in task else None)
     if runner is not None and "outputDir" not in task:
         task.setdefault("outputDirectory", True)
-    docker = task.pop("docker", None)
+    docker = task.pop(options_name, None)
     name = str(runner).upper() if runner is not None else ""
     if name == "PROCESS":
         task["taskRunner"] = {"type": _PROCESS}
@@ -71,10 +79,10 @@ def _script(task: dict[str, Any], path: Path, moved: dict[Path, Path]) -> dict[s
     image = options.pop("image", None)
     if image is not None and "containerImage" not in task:
         task["containerImage"] = image
-        moved[*path, "containerImage"] = (*path, "docker", "image")
+        moved[*path, "containerImage"] = (*path, options_name, "image")
     own = present if isinstance(present, dict) and is_docker else {}
     task["taskRunner"] = {"type": _DOCKER, **options, **own}
-    moved[*path, "taskRunner"] = (*path, "docker") if docker is not None else (*path, "runner")
+    moved[*path, "taskRunner"] = (*path, options_name) if docker is not None else (*path, "runner")
     return task
 
 

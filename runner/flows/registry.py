@@ -60,6 +60,7 @@ _CONDITIONS = (
     "ExecutionStatus Expression FlowCondition FlowNamespaceCondition HasRetryAttempt MultipleCondition Not Or "
     "PublicHoliday TimeBetween Weekend"
 )
+_OLD_SCRIPTS = "Bash Node Python"
 _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
     TypeKind.TASK: {
         f"core.{family}.{name}": f"runner.tasks.{family}:{name}"
@@ -71,7 +72,8 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         f"scripts.{language.name}.{form}": f"runner.tasks.script_families:{language.class_prefix}{form}"
         for language in LANGUAGES.values()
         for form in ("Commands", "Script")
-    },
+    }
+    | {f"io.kestra.core.tasks.scripts.{name}": f"runner.tasks.script_legacy:{name}" for name in _OLD_SCRIPTS.split()},
     TypeKind.TRIGGER: {
         "core.http.Trigger": "runner.tasks.http_trigger:Trigger",
         "core.trigger.Flow": "runner.triggers.models:FlowTrigger",

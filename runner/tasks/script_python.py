@@ -23,8 +23,26 @@ _MANAGERS: Final = ("UV", "PIP")
 _DEFINITION: Final = "true, false, null = True, False, None\n"
 
 
-class _Python(ScriptTask):
-    """What both Python tasks have: packages that are there before the body runs, and a module `kestra`."""
+class WithModule(ScriptTask):
+    """A body that finds our module `kestra`, and whose lines come at once."""
+
+    def prelude(self, ctx: Context) -> list[str]:
+        """Put the module beside the body; no commands are needed for that."""
+        write(ctx, f"{_MODULES}/kestra.py", resources.files("runner.tasks.bodies").joinpath("kestra.py").read_bytes())
+        return super().prelude(ctx)
+
+    def language_environment(self, root: str) -> dict[str, str]:
+        """Return what makes Python print at once and find the module."""
+        return {
+            "PYTHONUNBUFFERED": "true",
+            "PIP_ROOT_USER_ACTION": "ignore",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PYTHONPATH": f"{root}/{_MODULES}",
+        }
+
+
+class _Python(WithModule):
+    """What both Python tasks have: packages that are there before the body runs, and the wanted version."""
 
     dependencies: Any = None
     python_version: Any = None
@@ -33,11 +51,6 @@ class _Python(ScriptTask):
     uv_auto_install_enabled: Any = None
     uv_installer_version: Any = None
     uv_installer_sha256: Any = None
-
-    def prelude(self, ctx: Context) -> list[str]:
-        """Put the module `kestra` beside the body; no commands are needed for that."""
-        write(ctx, f"{_MODULES}/kestra.py", resources.files("runner.tasks.bodies").joinpath("kestra.py").read_bytes())
-        return super().prelude(ctx)
 
     def command(
         self, ctx: Context, lines: Sequence[str], env: Mapping[str, str], runner: TaskRunner
@@ -70,15 +83,6 @@ class _Python(ScriptTask):
         if text and not version:
             raise TaskError("task.property.invalid", f"`pythonVersion` {text!r} is no version")
         return f"python{version[0]}" if version else None
-
-    def language_environment(self, root: str) -> dict[str, str]:
-        """Return what makes Python print at once and find our module."""
-        return {
-            "PYTHONUNBUFFERED": "true",
-            "PIP_ROOT_USER_ACTION": "ignore",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTHONPATH": f"{root}/{_MODULES}",
-        }
 
     def default_image(self, ctx: Context) -> str:
         """Return the slim image of `pythonVersion`."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import os
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -117,3 +120,31 @@ def cancel_after() -> Iterator[Callable[[float], threading.Event]]:
     for timer in timers:
         timer.cancel()
         timer.join()
+
+
+def _make_wheel(folder: Path, name: str, version: str) -> Path:
+    """Write a package whose module has `said`, with a program of its name."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f'said = "{name} {version}"\ndef main():\n    print(said)\n',
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{name}={name}:main\n",
+    }
+    digests = {path: hashlib.sha256(text.encode()).digest() for path, text in files.items()}
+    rows = [
+        f"{path},sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()},{len(files[path])}"
+        for path, digest in digests.items()
+    ]
+    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""])
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return wheel
+
+
+@pytest.fixture
+def make_wheel() -> Callable[[Path, str, str], Path]:
+    """Give what writes a small package, by name and version, into a folder, for installers without a network."""
+    return _make_wheel

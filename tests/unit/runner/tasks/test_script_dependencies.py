@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,28 +28,6 @@ if TYPE_CHECKING:
 SCRIPT = 'import greeting; print(\'::{"outputs": {"said": "%s"}}::\' % greeting.said)'
 
 
-def make_wheel(folder: Path, name: str, version: str) -> Path:
-    """Write a package with a module, `said`, and a program of its name."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": f'said = "{name} {version}"\ndef main():\n    print(said)\n',
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[console_scripts]\n{name}={name}:main\n",
-    }
-    digests = {path: hashlib.sha256(text.encode()).digest() for path, text in files.items()}
-    rows = [
-        f"{path},sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()},{len(files[path])}"
-        for path, digest in digests.items()
-    ]
-    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""])
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return wheel
-
-
 @dataclass
 class Shelf:
     """Runs Python tasks whose packages come from the folder `wheels`, and knows the folder where they are kept."""
@@ -60,6 +35,7 @@ class Shelf:
     bench: Bench
     wheels: Path
     path: str
+    make_wheel: Callable[[Path, str, str], Path]
 
     def task(self, form: str = "Script", env: dict[str, str] | None = None, **fields: Any) -> Any:
         index = {"PATH": self.path, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels)}
@@ -84,16 +60,18 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(bench: Bench, tmp_path: Path) -> Shelf:
+def shelf(bench: Bench, tmp_path: Path, make_wheel: Callable[[Path, str, str], Path]) -> Shelf:
     """Give a shelf whose PATH has no uv."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     make_wheel(wheels, "greeting", "1.0")
-    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder, "uv").exists()]
     own = os.path.realpath(sys.prefix)
-    return Shelf(
-        bench, wheels, os.pathsep.join(folder for folder in folders if not os.path.realpath(folder).startswith(own))
-    )
+    folders = [
+        folder
+        for folder in os.environ["PATH"].split(os.pathsep)
+        if not Path(folder, "uv").exists() and not os.path.realpath(folder).startswith(own)
+    ]
+    return Shelf(bench, wheels, os.pathsep.join(folders), make_wheel)
 
 
 def test_packages_are_installed_once_and_found_by_later_bodies(shelf: Shelf) -> None:
@@ -142,9 +120,9 @@ def test_an_interpreter_without_pip_gets_its_packages_all_the_same(shelf: Shelf,
 
 
 def test_other_requirements_and_other_settings_get_other_packages(shelf: Shelf, tmp_path: Path) -> None:
-    make_wheel(shelf.wheels, "greeting", "2.0")
+    shelf.make_wheel(shelf.wheels, "greeting", "2.0")
     (tmp_path / "others").mkdir()
-    make_wheel(tmp_path / "others", "greeting", "3.0")
+    shelf.make_wheel(tmp_path / "others", "greeting", "3.0")
 
     said = [
         shelf.run(script=SCRIPT, dependencies=["greeting<2"]),
@@ -185,7 +163,7 @@ def test_an_unversioned_requirement_is_looked_up_anew_after_a_month(shelf: Shelf
     shelf.run(script=SCRIPT)
     (kept,) = shelf.kept
     (kept / ".mainstem-environment").write_text(str(time.time() - launch.OLDEST_S))
-    make_wheel(shelf.wheels, "greeting", "2.0")
+    shelf.make_wheel(shelf.wheels, "greeting", "2.0")
 
     outcome = shelf.run(script=SCRIPT)
 
