@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,8 +25,10 @@ from runner.states import State
 from runner.store import Session
 from runner.store.records import FlowVersion, TriggerState
 from runner.triggers.conditions import ConditionContext, all_hold
+from runner.triggers.control import stops
 from runner.triggers.polling import Look, PollingTrigger
 from runner.triggers.starting import renderer, request
+from runner.triggers.stillborn import insert, line_of, stillborn
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class Poller:
             self._move(row, next_at=None)
             return None
         last = self._last(row)
-        if last is not None and last.state in trigger.stop_after:
+        if last is not None and stops(row, trigger, last):
             self._move(row, disabled=True, updated_at=now)
             return None
         if _name(row) in self._going_on:
@@ -116,6 +118,8 @@ class Poller:
             self._look(due)
         except MainstemError as error:
             log.warning("a trigger could not be looked at", extra={"trigger": _name(due.row), "error": error.message})
+            if due.trigger.fail_on_trigger_error:
+                self._fail(due, {}, error)
         except Exception:  # the thread boundary: a plugin may raise anything
             log.exception("a trigger failed", extra={"trigger": _name(due.row)})
         finally:
@@ -132,14 +136,36 @@ class Poller:
                 found = due.trigger.look(context, due.row.memory.get("seen") or {})
             finally:
                 timer.cancel()
-        new = self._request(due, execution, found)
-        created = self._store.write(lambda db: self._keep(db, due, found, new))
+        try:
+            new = self._request(due, execution, found)
+            created = self._store.write(lambda db: self._keep(db, due, found, new))
+        except MainstemError as error:
+            self._fail(due, found.outputs or {}, error, seen=found.memory)
+            return
         if created is None:
             return
         self._engine.ring([created.id])
         mask = self._engine.host.masker.mask
         entries = [replace(line, message=mask(line.message), trigger_id=due.trigger.id, task_id=None) for line in lines]
         self._store.logs.append(entries)
+
+    def _fail(
+        self, due: _Due, outputs: Mapping[str, Any], error: MainstemError, seen: Mapping[str, Any] | None = None
+    ) -> None:
+        """Leave an execution that says why nothing started; what was `seen` is not looked at again."""
+        execution = stillborn(due.flow, due.trigger, due.version, outputs, self._clock(), error)
+
+        def record(db: Session) -> bool:
+            current = self._current(db, due)
+            if current is None:
+                return False
+            memory = {**current.memory, "seen": dict(seen)} if seen is not None else current.memory
+            db.triggers.put(replace(current, memory=memory, last_at=execution.created_at))
+            insert(db, execution)
+            return True
+
+        if self._store.write(record):
+            self._store.logs.append([line_of(execution, self._engine.host.masker.mask(error.message))])
 
     def _future(self, due: _Due) -> Execution:
         """Return the execution as it will be if the look finds something: its files are stored under its id."""
@@ -177,8 +203,8 @@ class Poller:
 
     def _keep(self, db: Session, due: _Due, found: Look, new: NewExecution | None) -> Execution | None:
         """Write what was found, and the execution it starts, unless the trigger was changed or removed meanwhile."""
-        current = db.triggers.get(due.row.namespace, due.row.flow_id, due.row.trigger_id)
-        if current is None or current.disabled or current.evaluated_at != due.row.evaluated_at:
+        current = self._current(db, due)
+        if current is None:
             return None
         execution = self._engine.create_in(db, new) if new is not None else None
         memory = {**current.memory, "seen": dict(found.memory)}
@@ -186,6 +212,13 @@ class Poller:
             current = replace(current, execution_id=execution.id, last_at=self._clock())
         db.triggers.put(replace(current, memory=memory))
         return execution
+
+    @staticmethod
+    def _current(db: Session, due: _Due) -> TriggerState | None:
+        """Return the trigger's row; None when it was changed, switched off or removed during the look."""
+        current = db.triggers.get(due.row.namespace, due.row.flow_id, due.row.trigger_id)
+        is_old = current is None or current.disabled or current.evaluated_at != due.row.evaluated_at
+        return None if is_old else current
 
 
 def _name(row: TriggerState) -> str:

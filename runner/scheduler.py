@@ -17,28 +17,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, ParamSpec, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
-from runner.executions.creation import CORRELATION, NewExecution
+from runner.executions.creation import NewExecution
 from runner.executions.engine import Engine
-from runner.executions.models import Execution, HistoryRow, LogEntry, TriggerInfo
+from runner.executions.models import Execution
 from runner.expressions import is_truthy
-from runner.flows.aliases import canonical
 from runner.flows.catalogue import Catalogue
 from runner.flows.models import Flow
-from runner.ids import new_id
 from runner.periodic import Periodic
 from runner.poller import POLLING, Poller
 from runner.settings import Settings
-from runner.states import State
 from runner.store import Session, Store
 from runner.store.records import TriggerState
 from runner.triggers.activation import SCHEDULE
 from runner.triggers.backfill import onward, running
 from runner.triggers.conditions import RenderText
-from runner.triggers.control import switched_on
+from runner.triggers.control import stops, switched, switched_on
 from runner.triggers.dates import iso
 from runner.triggers.models import Schedule, ScheduleOnDates
 from runner.triggers.schedule import Tick, latest, plan, tick_at
 from runner.triggers.starting import renderer, request, trigger_key
+from runner.triggers.stillborn import insert, line_of, stillborn
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -232,11 +230,11 @@ class Scheduler:
     def _may_start(self, due: _Due, now: datetime) -> bool:
         """Return whether the date can be tried now; a date that cannot be tried any more is moved on."""
         row = due.row
-        state = self._last_state(row)
-        if state is not None and state in due.trigger.stop_after:
-            self._move(row, lambda current: replace(current, disabled=True, updated_at=now))
+        last = self._last(row)
+        if last is not None and stops(row, due.trigger, last):
+            self._move(row, lambda current: switched(current, now, disabled=True))
             return False
-        if state is not None and not state.is_terminal and not due.trigger.allow_concurrent:
+        if last is not None and not last.state.is_terminal and not due.trigger.allow_concurrent:
             return False
         moved = due.at if running(row) else self._not_passed(due, now)
         if moved != due.at:
@@ -259,11 +257,10 @@ class Scheduler:
             return None
         return _Due(row, flow, trigger, row.next_at, renderer(self._engine.host, flow, version, now))
 
-    def _last_state(self, row: TriggerState) -> State | None:
-        """Return the state of the execution that the schedule started last; None when there is none any more."""
+    def _last(self, row: TriggerState) -> Execution | None:
+        """Return the execution that the schedule started last; None when there is none any more."""
         last_id = row.execution_id
-        last = self._store.read(lambda db: db.executions.get(last_id)) if last_id is not None else None
-        return last.state if last is not None else None
+        return self._store.read(lambda db: db.executions.get(last_id)) if last_id is not None else None
 
     def _not_passed(self, due: _Due, now: datetime) -> datetime | None:
         """Return the date itself, or the one to go on from: it passed while the schedule was off, or is too late."""
@@ -349,7 +346,8 @@ class Scheduler:
 
     def _fail(self, due: _Due, now: datetime, error: MainstemError) -> Execution | None:
         """Record an execution that failed before it began, so that whoever looks sees why nothing ran."""
-        execution = _stillborn(due, self._catalogue, now, error)
+        version = self._catalogue.version(due.flow.namespace, due.flow.id)
+        execution = stillborn(due.flow, due.trigger, version, {"date": iso(due.at)}, now, error)
 
         def record(db: Session) -> Execution | None:
             current = self._claim(db, due, due.at)
@@ -361,28 +359,13 @@ class Scheduler:
             db.triggers.put(moved)
             if not is_first:
                 return None
-            db.executions.insert(
-                execution,
-                history=[HistoryRow(execution.id, 0, state.value, at) for state, at in execution.histories],
-            )
+            insert(db, execution)
             return execution
 
         recorded = self._store.write(record)
         if recorded is not None:
             log.warning("a schedule failed", extra={"trigger": _name(due.row), "error": error.message})
-            self._store.logs.append(
-                [
-                    LogEntry(
-                        execution.id,
-                        execution.namespace,
-                        execution.flow_id,
-                        now,
-                        "ERROR",
-                        self._engine.host.masker.mask(error.message),
-                        trigger_id=due.trigger.id,
-                    )
-                ]
-            )
+            self._store.logs.append([line_of(execution, self._engine.host.masker.mask(error.message))])
         return recorded
 
     # ---------------------------------------------------------------- after a downtime
@@ -415,28 +398,6 @@ def _tick_key(due: _Due) -> str:
     """Return the name under which a date is taken once: a backfill takes dates again that the schedule had."""
     key, backfill = trigger_key(due.flow, due.trigger), running(due.row)
     return f"{key}#{backfill.id}" if backfill is not None else key
-
-
-def _stillborn(due: _Due, catalogue: Catalogue, now: datetime, error: MainstemError) -> Execution:
-    version = catalogue.version(due.flow.namespace, due.flow.id)
-    execution_id = new_id()
-    labels = {name: text for name, text in due.flow.labels.items() if not name.startswith("system.")}
-    created = Execution(
-        id=execution_id,
-        namespace=due.flow.namespace,
-        flow_id=due.flow.id,
-        flow_revision=version.revision,
-        state=State.CREATED,
-        created_at=now,
-        environment=version.environment,
-        commit=version.commit,
-        labels={**labels, CORRELATION: execution_id},
-        trigger=TriggerInfo(due.trigger.id, canonical(due.trigger.type), {"date": iso(due.at)}),
-        original_id=execution_id,
-        histories=((State.CREATED, now),),
-        error=error.message,
-    )
-    return created.enter(State.FAILED, now)
 
 
 def _name(row: TriggerState) -> str:

@@ -39,6 +39,7 @@ from runner.flows.models import Concurrency
 from runner.services import Host
 from runner.states import State
 from runner.store import Session, Store
+from runner.triggers.control import stopped_by
 from runner.triggers.models import FlowTrigger
 
 log = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ class Advancer:
         """Return the outbox rows that go with a commit which makes `after` of `before`; None: it was created."""
         if before is not None and len(before.histories) == len(after.histories):
             return []
-        listened = bool(self._catalogue.triggers(FlowTrigger))
+        listened = bool(self._catalogue.triggers(FlowTrigger)) or stopped_by(self._catalogue, after) is not None
         return rows_after(before, after, reports=self._host.settings.reports.enabled, listened=listened)
 
     def _refusal(self, loaded: Loaded, concurrency: Concurrency, now: datetime) -> Commit:

@@ -169,15 +169,19 @@ class Effects:
             self._engine.ring([run.execution_id])
 
     def _flow_event(self, row: OutboxRow) -> None:
+        from runner.triggers.control import stopped_by, switch_off_after
         from runner.triggers.flow_trigger import requests_after
 
         execution = self._engine.get(row.key)
         state = State(row.payload["state"])
         wanted = requests_after(self._engine, execution, state)
+        stopped = stopped_by(self._engine.catalogue, execution)
 
         def start(db: Session) -> list[str]:
             if db.outbox.delete([row.id]) != 1:
                 return []
+            if stopped is not None:
+                switch_off_after(db, execution, stopped, self._engine.host.clock())
             started = []
             for new in wanted(db):
                 try:

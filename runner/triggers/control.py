@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from runner.errors import FlowError, NotFoundError
+from runner.executions.models import Execution
+from runner.flows.aliases import canonical
+from runner.flows.catalogue import Catalogue
 from runner.flows.models import Trigger
+from runner.store import Session
 from runner.store.records import TriggerState
 from runner.triggers.activation import DECLARED, next_look
 from runner.triggers.backfill import running
@@ -41,6 +46,42 @@ def switched_on(row: TriggerState) -> SwitchedOn | None:
     """Return when the trigger was switched on; None when it never was off."""
     stored = row.memory.get(_SWITCHED_ON)
     return SwitchedOn(datetime.fromisoformat(stored["at"]), stored["recover"]) if stored else None
+
+
+def stops(row: TriggerState, trigger: Trigger, last: Execution) -> bool:
+    """Return whether the end of an execution that the trigger started switches it off (`stopAfter`).
+
+    One that ended before somebody switched the trigger on again does not.
+    """
+    switch = switched_on(row)
+    is_over = switch is not None and last.ended_at is not None and last.ended_at <= switch.at
+    return last.state in trigger.stop_after and not is_over
+
+
+def stopped_by(catalogue: Catalogue, execution: Execution) -> Trigger | None:
+    """Return the trigger that started an execution and is switched off by its end (`stopAfter`); None otherwise."""
+    cause = execution.trigger
+    if cause is None or not execution.state.is_terminal:
+        return None
+    try:
+        flow = catalogue.get(execution.namespace, execution.flow_id)
+    except (NotFoundError, FlowError):
+        return None
+    return next(
+        (
+            trigger
+            for trigger in flow.triggers
+            if execution.state in trigger.stop_after and (trigger.id, canonical(trigger.type)) == (cause.id, cause.type)
+        ),
+        None,
+    )
+
+
+def switch_off_after(db: Session, execution: Execution, trigger: Trigger, now: datetime) -> None:
+    """Switch a trigger off because an execution that it started ended as its `stopAfter` says."""
+    row = db.triggers.get(execution.namespace, execution.flow_id, trigger.id)
+    if row is not None and stops(row, trigger, execution):
+        db.triggers.put(switched(row, now, disabled=True))
 
 
 def unlocked(row: TriggerState, now: datetime) -> TriggerState:

@@ -19,6 +19,7 @@ from runner.triggers.conditions import RenderText
 from runner.triggers.matching import Change, Match, concerns, match, needs_attempts
 from runner.triggers.models import FlowTrigger
 from runner.triggers.starting import renderer, request, trigger_key
+from runner.triggers.stillborn import insert, stillborn
 
 if TYPE_CHECKING:
     from runner.executions.engine import Engine
@@ -69,16 +70,21 @@ def _ask(
     if row is not None and row.disabled:
         return
     row = row or TriggerState(flow.namespace, flow.id, trigger.id, FLOW)
+    found: Match | None = None
     try:
         render = renderer(host, flow, version, change.at)
-        found: Match = match(trigger, change, row.memory, host.zone, render)
+        found = match(trigger, change, row.memory, host.zone, render)
         wanted = [_request(flow, trigger, change, found, render)] if found.fires else []
     except MainstemError as error:
         log.warning(
             "a flow trigger could not be decided",
             extra={"trigger": trigger_key(flow, trigger), "execution": change.execution.id, "error": error.message},
         )
-        return
+        if not (trigger.fail_on_trigger_error or (found is not None and trigger.depends_on)):
+            return
+        # The language of 2.0: what fired and could not start leaves an execution that says why.
+        insert(db, stillborn(flow, trigger, version, change.variables(), change.at, error))
+        found, wanted = found or Match(fires=True, memory=dict(row.memory)), []
     if found.fires or found.memory != row.memory:
         fired = change.at if found.fires else row.last_at
         db.triggers.put(replace(row, memory=found.memory, last_at=fired, evaluated_at=change.at, updated_at=change.at))

@@ -25,6 +25,7 @@ from runner.states import State
 from runner.store import Store
 from runner.store.records import FlowDraft, TriggerState
 from runner.triggers.activation import activated
+from runner.triggers.control import switched
 from tests.unit.runner.test_scheduler import Bell
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -240,3 +241,48 @@ def test_a_script_may_be_judged_by_what_it_prints(watch: Watch) -> None:
     (execution,) = watch.executions()
     assert execution.trigger is not None
     assert execution.trigger.variables["vars"] == {"stock": "empty"}
+
+
+@pytest.mark.parametrize(
+    ("more", "states"),
+    [("", []), (", failOnTriggerError: true", [State.FAILED])],
+)
+def test_a_look_that_fails_leaves_a_failed_execution_only_when_told(
+    watch: Watch, more: str, states: list[State]
+) -> None:
+    watch.deploy(f"{{id: w, type: core.http.Trigger, uri: 'http://127.0.0.1:1/', interval: PT1M{more}}}")
+
+    watch.look()
+
+    found = watch.store.read(lambda db: db.executions.last_of_flow("a.b", "f", 10))
+    assert [each.state for each in found] == states
+    assert watch.row.next_at == watch.now + timedelta(minutes=1)
+
+
+def test_a_condition_that_cannot_be_decided_leaves_a_failed_execution_each_time(watch: Watch, site: Site) -> None:
+    watch.deploy(asking(site, ", when: '{{ nothing.at.all }}'"))
+
+    watch.look()
+    watch.wait(60)
+    watch.look()
+
+    found = watch.store.read(lambda db: db.executions.last_of_flow("a.b", "f", 10))
+    assert [each.state for each in found] == [State.FAILED, State.FAILED]
+    assert all(each.error for each in found)
+
+
+def test_a_poll_that_was_stopped_and_switched_on_again_looks_again(watch: Watch, site: Site) -> None:
+    watch.deploy(asking(site, ", stopAfter: [SUCCESS]"))
+    watch.look()
+    watch.end()
+    watch.wait(60)
+    watch.look()
+    stopped = watch.row.disabled
+    watch.wait(60)
+    watch.store.write(lambda db: db.triggers.put(switched(watch.row, watch.now, disabled=False)))
+
+    watch.look()
+
+    assert stopped
+    assert not watch.row.disabled
+    assert site.asked == 2

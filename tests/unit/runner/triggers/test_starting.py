@@ -226,3 +226,54 @@ def test_a_body_is_json_or_text(body: bytes, expected: object) -> None:
 
 def test_an_empty_body_is_absent() -> None:
     assert webhook.variables(b"", [], []) == {"headers": {}, "parameters": {}}
+
+
+def test_a_webhook_is_switched_off_by_an_end_it_names_until_somebody_switches_it_on(server: Server) -> None:
+    fails = "tasks:\n  - {id: no, type: core.execution.Fail}\n"
+    server.deploy(f"{fails}triggers:\n  - {{id: on, type: core.trigger.Webhook, key: k, stopAfter: [FAILED]}}\n", "f")
+    flow = server.local.engine.catalogue.get("a.b", "f")
+
+    def off() -> bool:
+        row = server.store.read(lambda db: db.triggers.get("a.b", "f", "on"))
+        return row is not None and row.disabled
+
+    found = webhook.find(server.local.engine, flow, "k")
+    assert found is not None
+    new = webhook.request_for(flow, found[0], {}, found[1])
+    assert new is not None
+    server.local.engine.wait(server.local.engine.create(new).id, 10)
+    deadline = time.monotonic() + 10
+    while not off() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert off()
+    assert webhook.find(server.local.engine, flow, "k") is None
+
+
+@pytest.mark.parametrize(
+    ("trigger", "states"),
+    [
+        ("dependsOn: [{flowId: up, namespace: a.b}], inputs: {n: '{{ nothing.at.all }}'}", [State.FAILED]),
+        ("failOnTriggerError: true, inputs: {n: '{{ nothing.at.all }}'}", [State.FAILED]),
+        ("failOnTriggerError: true, when: '{{ nothing.at.all }}'", [State.FAILED]),
+        ("when: '{{ nothing.at.all }}'", []),
+        ("inputs: {n: '{{ nothing.at.all }}'}", []),
+    ],
+)
+def test_a_flow_trigger_that_cannot_start_leaves_a_failed_execution_where_it_is_told(
+    server: Server, trigger: str, states: list[State]
+) -> None:
+    up = "conditions: [{type: core.condition.ExecutionFlow, namespace: a.b, flowId: up}]"
+    listens = f"triggers:\n  - {{id: on, type: core.trigger.Flow, states: [SUCCESS], {up}, {trigger}}}\n"
+    server.deploy(UP, "up")
+    server.deploy("inputs: [{id: n, type: STRING, required: false}]\n" + RETURN % "x" + listens, "down")
+    server.deploy(
+        RETURN % "x" + "triggers:\n  - {id: on, type: core.trigger.Flow, dependsOn: [{flowId: up}]}\n", "last"
+    )
+
+    server.run("up")
+    server.started("last", 1)
+
+    found = server.started("down", len(states))
+    assert [each.state for each in found] == states
+    assert all(each.error and each.trigger is not None and "up" in str(each.trigger.variables) for each in found)
