@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ def launched(
     write(ctx, _REQUIREMENTS, "".join(f"{line}\n" for line in requirements).encode())
     write(ctx, _PLAN, json.dumps(plan).encode())
     write(ctx, REPORT, b"{}")
-    return ("python3", f"./{_LAUNCHER}", _PLAN, REPORT, *command)
+    return ("python3", "-I", f"./{_LAUNCHER}", _PLAN, REPORT, *command)
 
 
 def _cache(ctx: Context) -> str:
@@ -66,7 +66,7 @@ def _cache(ctx: Context) -> str:
     return str(folder.absolute())
 
 
-def check(ctx: Context, outputs: Mapping[str, Any]) -> None:
+def check(ctx: Context) -> None:
     """Log where the packages came from.
 
     Raises:
@@ -76,7 +76,8 @@ def check(ctx: Context, outputs: Mapping[str, Any]) -> None:
     if "error" in report:
         lines = "\n".join(map(str, report["error"]))
         message = f"the dependencies cannot be installed; {report.get('installer')} says:\n{lines}"
-        raise TaskError("task.dependencies.failed", host_of(ctx).masker.mask(message), outputs=outputs)
+        # No outputs: the body never began, and nobody may take the installer's exit code for its own.
+        raise TaskError("task.dependencies.failed", host_of(ctx).masker.mask(message))
     if "seconds" in report:
         how = f"were installed by {report['installer']}" if report.get("installer") else "were there already"
         ctx.log("DEBUG", f"the dependencies {how} ({report['seconds']} s)")

@@ -195,7 +195,7 @@ class ScriptTask(Task):
             "stdErrLineCount": result.stderr_lines,
             "taskRunner": {"type": runner.type, **result.details},
         }
-        self.check(ctx, outputs)
+        self.check(ctx)
         if result.status is Phase.SUCCEEDED:
             return Outcome(outputs, exit_code=result.exit_code)
         if result.failure_reason is FailureReason.CANCELLED:
@@ -211,7 +211,7 @@ class ScriptTask(Task):
             failure_reason=None if result.failure_reason is None else result.failure_reason.value,
         )
 
-    def check(self, ctx: Context, outputs: Mapping[str, Any]) -> None:
+    def check(self, ctx: Context) -> None:
         """Raise `TaskError` for what a language knows of a body that has ended. Nothing here."""
 
     def _check_program(

@@ -68,10 +68,10 @@ class _Python(WithModule):
         version = self._versioned(ctx)
         return launched(ctx, packages, command, manager=manager, python=version, is_cached=may_keep)
 
-    def check(self, ctx: Context, outputs: Mapping[str, Any]) -> None:
+    def check(self, ctx: Context) -> None:
         """Tell of the dependencies; raises `TaskError` `task.dependencies.failed`."""
         if self.dependencies is not None:
-            check(ctx, outputs)
+            check(ctx)
 
     def _own_globs(self) -> tuple[str, ...]:
         return (*super()._own_globs(), *([REPORT] if self.dependencies is not None else []))

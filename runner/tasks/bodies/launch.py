@@ -1,11 +1,12 @@
-"""Starts a body with the Python packages it needs: `python3 launch.py PLAN REPORT COMMAND ARGUMENT ...`.
+"""Starts a body with the Python packages it needs: `python3 -I launch.py PLAN REPORT COMMAND ARGUMENT ...`.
 
 It runs where the body runs and as the body's user, since installing a package may run code of that package. `PLAN` is
 a JSON file: `requirements` (lines), `file` (their file), `cache` (a folder, or null), `manager` (`UV` or `PIP`),
 `python` (the program of the wanted version, or null). With a cache, each set of requirements and interpreter has one
 folder there, which is complete or not there at all, is locked while a body uses it, and leaves when many others were
 used since. What was done, or the last lines of an installer that failed, is written to the JSON file `REPORT`; then the
-command takes the place of this program. It must run on Python 3.8.
+command takes the place of this program. Python is isolated here (`-I`), so that a file of the flow which is called
+like a module of Python's own does not stand in for it. It must run on Python 3.8.
 """
 
 from __future__ import annotations
@@ -135,12 +136,12 @@ def install(target: Path, file: str, uv: str | None, environ: dict[str, str]) ->
         return "uv"
     options = ["install", "--quiet", "--no-input", "--target", str(target), "-r", file]
     if _has("pip"):
-        _call("pip", [sys.executable, "-m", "pip", *options], environ)
+        _call("pip", [sys.executable, "-I", "-m", "pip", *options], environ)
         return "pip"
     with tempfile.TemporaryDirectory() as room:
         # No pip beside this interpreter: one in an environment of its own installs for it.
-        _call("venv", [sys.executable, "-m", "venv", room], environ)
-        _call("pip", [f"{room}/bin/python", "-m", "pip", "--python", sys.executable, *options], environ)
+        _call("venv", [sys.executable, "-I", "-m", "venv", room], environ)
+        _call("pip", [f"{room}/bin/python", "-I", "-m", "pip", "--python", sys.executable, *options], environ)
     return "venv and pip"
 
 
@@ -233,7 +234,7 @@ def _become_wanted(python: str | None) -> None:
     """Go on under the interpreter `python` if it is there and another one."""
     found = shutil.which(python) if python else None
     if found and os.path.realpath(found) != os.path.realpath(sys.executable):
-        os.execv(found, [found, *sys.argv])  # noqa: S606 - an interpreter of the machine
+        os.execv(found, [found, "-I", *sys.argv])  # noqa: S606 - an interpreter of the machine
 
 
 def _write(path: str, report: dict[str, Any]) -> None:

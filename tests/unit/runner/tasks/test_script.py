@@ -14,7 +14,6 @@ from runner.errors import TaskError
 from runner.plugin import Outcome
 from runner.states import State
 from runner.tasks.script_families import (
-    NodeCommands,
     NodeScript,
     PythonCommands,
     PythonScript,
@@ -222,20 +221,6 @@ def test_a_python_script_finds_the_files_beside_it_and_its_exit_code_counts(benc
     assert outcome.error == "Command failed with exit code 3"
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields"),
-    [
-        (PythonCommands, {"inputFiles": {"m.py": "print('ran')"}, "commands": ["python3 m.py"]}),
-        (NodeCommands, {"inputFiles": {"m.js": "console.log('ran')"}, "commands": ["node m.js"]}),
-        (NodeScript, {"script": "console.log('ran')"}),
-    ],
-)
-def test_other_languages_run_their_files(bench: Bench, kind: Any, fields: dict[str, Any]) -> None:
-    run(bench, kind, **fields)
-
-    assert bench.lines == [("INFO", "ran")]
-
-
 KESTRA = """
 from kestra import Kestra
 Kestra.outputs({"text": "value", "whole": 2})
@@ -281,7 +266,7 @@ def test_a_language_that_is_not_there_is_named_with_what_brings_it(bench: Bench)
 
 
 def test_another_program_that_is_not_there_does_not_blame_the_language(bench: Bench) -> None:
-    outcome = run(bench, NodeCommands, commands=["no-such-program"])
+    outcome = run(bench, PythonCommands, commands=["no-such-program"])
 
     assert outcome.error == "Command failed with exit code 127"
 
