@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from runner.errors import NotFoundError
+from runner.errors import AccessError, NotFoundError
 from task_runners.errors import TaskRunnerError
 from task_runners.files import open_beneath
+
+MOST_BYTES = 10 * 1024 * 1024
+"""The largest file that a task may write to git."""
 
 _OTHER_FOLDERS = ("_files", "files", "_flows", "flows", "tests")
 
@@ -22,6 +25,65 @@ class NamespaceFiles(Protocol):
 
     def list(self, environment: str | None, commit: str | None, namespace: str) -> list[str]:
         """Return the paths of the namespace's files without leading slash, sorted."""
+
+
+Conflict = Literal["OVERWRITE", "ERROR", "SKIP"]
+"""What becomes of a file that is there already, with another content."""
+
+
+class NamespaceFileWriter(Protocol):
+    """Writes namespace files to the repository of an environment; running executions do not see them.
+
+    An execution keeps the commit that it began with, so what it writes is for those that begin later.
+    """
+
+    def write(
+        self,
+        environment: str | None,
+        namespace: str,
+        files: Mapping[str, bytes],
+        *,
+        conflict: Conflict = "OVERWRITE",
+        actor: str,
+    ) -> list[str]:
+        """Write files by their paths without leading slash, all or none; return the paths written, sorted.
+
+        Raises:
+            MainstemError: `namespace.file.exists` for `conflict` ERROR, `namespace.files.readonly` where nothing can be
+                written, and what the repository refuses.
+        """
+
+    def delete(
+        self, environment: str | None, namespace: str, matches: Callable[[str], bool], *, actor: str
+    ) -> list[str]:
+        """Remove the files whose path `matches`; return their paths, sorted. Raises as `write`."""
+
+
+class ReadOnlyNamespaceFiles:
+    """No namespace file can be written: what runs belongs to no environment of a server."""
+
+    def write(
+        self,
+        environment: str | None,  # noqa: ARG002 - the protocol's
+        namespace: str,
+        files: Mapping[str, bytes],  # noqa: ARG002
+        *,
+        conflict: Conflict = "OVERWRITE",  # noqa: ARG002
+        actor: str,  # noqa: ARG002
+    ) -> list[str]:
+        """Raise `AccessError` `namespace.files.readonly`."""
+        raise readonly(namespace)
+
+    def delete(
+        self,
+        environment: str | None,  # noqa: ARG002 - the protocol's
+        namespace: str,
+        matches: Callable[[str], bool],  # noqa: ARG002
+        *,
+        actor: str,  # noqa: ARG002
+    ) -> list[str]:
+        """Raise `AccessError` `namespace.files.readonly`."""
+        raise readonly(namespace)
 
 
 class NoNamespaceFiles:
@@ -85,3 +147,12 @@ def _paths(root: Path, *, skip: tuple[str, ...], suffixes: tuple[str, ...]) -> I
 def missing(namespace: str, path: str) -> NotFoundError:
     """Return the error for a file that a namespace does not have."""
     return NotFoundError("namespace.file.missing", f"the namespace {namespace!r} has no file {path!r}")
+
+
+def readonly(namespace: str) -> AccessError:
+    """Return the error for a write to a namespace whose files come from no environment."""
+    return AccessError(
+        "namespace.files.readonly",
+        f"the files of {namespace!r} cannot be written: the execution belongs to no environment of a server",
+        hint="push the flow to a server, which commits what its tasks write",
+    )

@@ -19,7 +19,7 @@ from runner.executions.models import Execution, LogEntry, Metric, TaskRun
 from runner.flows.models import Flow
 from runner.ids import new_id
 from runner.key_values import lookup
-from runner.namespace_files import NamespaceFiles, NoNamespaceFiles
+from runner.namespace_files import NamespaceFiles, NamespaceFileWriter, NoNamespaceFiles, ReadOnlyNamespaceFiles
 from runner.plugin import KeyValues, Storage
 from runner.secrets.base import Secrets, plugin_backends
 from runner.secrets.encryption import Encryption
@@ -62,6 +62,7 @@ class Host:
     log: Callable[[LogEntry], None] = lambda _entry: None
     metric: Callable[[Metric], None] = lambda _metric: None
     files: NamespaceFiles = field(default_factory=NoNamespaceFiles)
+    file_writer: NamespaceFileWriter = field(default_factory=ReadOnlyNamespaceFiles)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     clock: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic

@@ -9,7 +9,7 @@ from typing import Final
 
 from runner.errors import NotFoundError
 from runner.namespace_files import missing
-from sync.layout import file_index, flow_place
+from sync.layout import Layout, file_index, flow_place
 from sync.names import MAX_FILE_BYTES, MAX_FLOW_BYTES
 from sync.parsed import stated_namespace
 from sync.planning import list_files, read_layout
@@ -79,11 +79,15 @@ class GitNamespaceFiles:
             files = list_files(source, commit, layout).files
         except NotFoundError:
             return {}, {}
-        flows = {file: blob for file, blob in files.items() if flow_place(file, layout)}
-        if len(flows) == len(files):
+        if all(flow_place(file, layout) for file in files):
             return {}, files
-        with source.repository.lock:
-            source.ensure(flows.values())
-        contents = {file: source.repository.blob(blob, limit=2 * MAX_FLOW_BYTES) for file, blob in flows.items()}
-        stated = {file: name for file, content in contents.items() if (name := stated_namespace(content))}
-        return file_index(files, layout, stated), files
+        return file_index(files, layout, stated_namespaces(source, files, layout)), files
+
+
+def stated_namespaces(source: Source, files: Mapping[str, str], layout: Layout) -> dict[str, str]:
+    """Return the namespaces that the flows among `files` (path to blob) state themselves, by path."""
+    flows = {file: blob for file, blob in files.items() if flow_place(file, layout)}
+    with source.repository.lock:
+        source.ensure(flows.values())
+    contents = {file: source.repository.blob(blob, limit=2 * MAX_FLOW_BYTES) for file, blob in flows.items()}
+    return {file: name for file, content in contents.items() if (name := stated_namespace(content))}

@@ -20,6 +20,8 @@ from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Repository, Revision
 from sync.activation import RACED, Activation, Outcome, RevisionResult
+from sync.commits import Commits
+from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
@@ -68,7 +70,9 @@ class SyncService:
         self._origins = Origins(store, settings, (home or settings.home).absolute())
         self._planner = Planner(store, catalogue, zone, clock)
         self._activation = Activation(store, zone, clock)
-        self._writes = FlowWrites(store, self._origins, self._planner, self._activation, clock, self._after_write)
+        commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
+        self._writes = FlowWrites(store, commits)
+        self._file_writes = GitFileWrites(store, commits)
 
     # repositories and environments
 
@@ -123,6 +127,10 @@ class SyncService:
             return self._origins.get(environment.repository), environment.ref, environment.path
 
         return GitNamespaceFiles(place_of)
+
+    def file_writer(self) -> GitFileWrites:
+        """Return the writer of namespace files, each write of which is a commit."""
+        return self._file_writes
 
     def close(self) -> None:
         """Close all repositories."""

@@ -47,6 +47,7 @@ _TASKS: Mapping[str, str] = {
     "http": "Download Request",
     "kv": "Delete Get GetKeys PurgeKV Set",
     "log": "Fetch Log PurgeLogs",
+    "namespace": "DeleteFiles DownloadFiles UploadFiles",
     "output": "OutputValues",
     "state": "Delete Get Set",
     "storage": (
@@ -99,9 +100,6 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
             "core.flow.Approval",
             "core.flow.Loop",
             "core.flow.Template",
-            "core.namespace.DeleteFiles",
-            "core.namespace.DownloadFiles",
-            "core.namespace.UploadFiles",
         }
     ),
     TypeKind.TRIGGER: frozenset(),

@@ -71,7 +71,7 @@ def store(ctx: Context, paths: Iterable[str]) -> dict[str, str]:
     uris = {}
     for path in sorted(paths):
         uris[path] = ctx.uri(path)
-        with _open(ctx, path) as file:
+        with open_output(ctx, path) as file:
             ctx.storage.put(uris[path], file)
     return uris
 
@@ -186,7 +186,8 @@ def _list(value: Any) -> list[str]:
     return [str(item) for item in value or ()]
 
 
-def _open(ctx: Context, path: str) -> IO[bytes]:
+def open_output(ctx: Context, path: str) -> IO[bytes]:
+    """Open a file of the working directory. Raises `TaskError` `file.outputs.unreadable`."""
     try:
         return open(open_beneath(ctx.work_dir(), path), "rb")  # noqa: PTH123 - a descriptor; the caller closes
     except (TaskRunnerError, OSError) as error:

@@ -1,0 +1,121 @@
+"""Commits that the server itself makes to the repository of an environment: valid and active before they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from time import perf_counter
+
+from runner.errors import AccessError, ConflictError, FlowError
+from runner.store import Store
+from runner.store.records import Environment
+from sync.activation import Activation, RevisionResult
+from sync.layout import layout_of
+from sync.origins import Origins
+from sync.plan import FlowKey, Plan
+from sync.planning import Planner, read_layout
+from sync.repository import Author, blob_id
+from sync.sources import Source
+
+Edits = Mapping[str, bytes | None]
+Edit = Callable[[Source, str | None], Edits]
+"""What to change, decided on the head commit (None: there is none yet) under the lock of the repository."""
+
+MOVED = "repository.head.moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """Commits edits under the lock that pushes take too, and activates them."""
+
+    store: Store
+    origins: Origins
+    planner: Planner
+    activation: Activation
+    clock: Callable[[], datetime]
+    applied: Callable[[RevisionResult, str], None]
+
+    def commit(
+        self,
+        environment: Environment,
+        edit: Edit,
+        *,
+        actor: str,
+        message: str,
+        deletions: Collection[FlowKey] = (),
+    ) -> RevisionResult | None:
+        """Commit what `edit` says to the ref of `environment` and activate it; None when nothing changes by it.
+
+        Raises:
+            FlowError: `flow.invalid` with the problems; nothing is committed.
+            ConflictError: `environment.held`, or `repository.head.moved` when somebody was faster.
+            AccessError: `environment.writes.refused`.
+        """
+        check_writes(environment)
+        source = self.origins.get(environment.repository)
+        repository = source.repository
+        with repository.lock:
+            started = perf_counter()
+            head = source.heads([environment.ref]).get(environment.ref)
+            if head is not None:
+                source.fetch(environment.ref, head)
+            edits = edit(source, head)
+            files = repository.listing(head, "").files if head is not None else {}
+            if not _differs(files, edits) and not deletions:
+                return None
+            author = Author(actor, f"{actor}@users.mainstem.local")
+            commit = repository.commit_changes(head, edits, author=author, message=message, at=self.clock())
+            plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
+            _check_plan(plan)
+            if not source.push(environment.ref, head, commit):
+                raise ConflictError(MOVED, f"{environment.ref} was moved meanwhile", hint="try again")
+            result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
+            self.applied(result, environment.repository)
+            return result
+
+    def root(self, environment: Environment) -> str:
+        """Return the folder in which new flow files go, with a slash at its end."""
+        source = self.origins.get(environment.repository)
+        active = environment.active
+        is_known = active is not None and active in source.repository
+        layout = read_layout(source, active or "", environment.path) if is_known else layout_of(environment.path, None)
+        return f"{layout.root}/" if layout.root else ""
+
+
+def check_writes(environment: Environment) -> None:
+    """Demand that an environment takes commits from here.
+
+    Raises:
+        AccessError: `environment.writes.refused`.
+        ConflictError: `environment.writes.elsewhere`.
+    """
+    if environment.writes == "refuse":
+        raise AccessError(
+            "environment.writes.refused",
+            f"environment {environment.name} takes no writes but those of git",
+            hint="push to its repository",
+        )
+    if environment.writes == "propose":
+        raise ConflictError(
+            "environment.writes.elsewhere",
+            f"environment {environment.name} takes changes only as proposals, which this server cannot make",
+            hint="push a branch and open a pull request",
+        )
+
+
+def _check_plan(plan: Plan) -> None:
+    if plan.errors:
+        first = plan.errors[0]
+        where = f"{first.file}: " if first.file else ""
+        raise FlowError("flow.invalid", f"{where}{first.message}", hint=first.hint, problems=plan.problems)
+    if plan.held:
+        raise ConflictError(
+            "environment.held",
+            f"environment {plan.environment} is held since {plan.held}",
+            hint="mainstem sync run --allow-deletes, or push the flows again",
+        )
+
+
+def _differs(files: Mapping[str, str], edits: Edits) -> bool:
+    return any(files.get(path) != (None if content is None else blob_id(content)) for path, content in edits.items())
