@@ -181,7 +181,7 @@ class _Matcher:
         tally = count_in(self.memory, name, set(entries), met, sighting, window, self._zone, reset_on_success=reset)
         self.memory = tally.memory
         if scoped and tally.is_complete:
-            self.outputs = {"outputs": {**tally.outputs, **upstream.outputs}}
+            self.outputs = {"outputs": tally.outputs}
         return tally.is_complete
 
     def _is_met(self, entry: UpstreamFlow) -> bool:
