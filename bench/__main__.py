@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench import deliveries, kestra01, small
+from bench import deliveries, kestra01, schedules, small
 
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "kestra01": kestra01.run,
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "sync": small.sync,
     "runner": small.runner,
     "deliveries": deliveries.run,
+    "schedules": schedules.run,
 }
 
 

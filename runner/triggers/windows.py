@@ -13,6 +13,7 @@ from runner.durations import Duration
 from runner.flows.models import Model
 
 _DAY = timedelta(days=1)
+_TICK = timedelta(microseconds=1)
 
 
 class TimeWindow(Model):
@@ -45,7 +46,6 @@ class TimeWindow(Model):
     def span(self, now: datetime, zone: ZoneInfo) -> Span | None:
         """Return the window that holds `now`, in the server's time zone; None when there is none at this time."""
         local = now.astimezone(zone)
-        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         match self.type:
             case "SLIDING_WINDOW":
                 return Span(now - (self.window or _DAY), now, slides=True)
@@ -57,7 +57,7 @@ class TimeWindow(Model):
                 assert self.end_time is not None
                 return _span_of_day(local, self.start_time, self.end_time)
             case _:
-                return _fixed(midnight.astimezone(UTC), now.astimezone(UTC), self)
+                return _fixed(local, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,18 @@ def _span_of_day(local: datetime, start: time, end: time) -> Span | None:
     return span if span.holds(local) else None
 
 
-def _fixed(midnight: datetime, now: datetime, window: TimeWindow) -> Span:
-    """Return the window that holds `now` among those that follow each other from midnight plus the advance."""
-    length = window.window or _DAY
-    first = midnight + (window.window_advance or timedelta(0))
-    passed = (now - first) // length
-    start = first + passed * length
-    return Span(start, start + length - timedelta(microseconds=1))
+def _fixed(local: datetime, window: TimeWindow) -> Span:
+    """Return the window that holds `local` among those that follow each other from midnight plus the advance.
+
+    Windows of whole days go by the calendar, so that a day of 23 or 25 hours is one too; others go by real time.
+    """
+    length, advance = window.window or _DAY, window.window_advance or timedelta(0)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if length % _DAY:
+        now, first = local.astimezone(UTC), midnight.astimezone(UTC) + advance
+        start = first + (now - first) // length * length
+        return Span(start, start + length - _TICK)
+    # Times of one zone are added and compared by what the wall clock shows.
+    start = midnight + advance
+    start += (local - start) // length * length
+    return Span(start, (start + length - _TICK).replace(fold=1))
