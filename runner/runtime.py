@@ -24,6 +24,8 @@ from runner.executions.engine import Engine
 from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN
 from runner.flows.catalogue import Catalogue
 from runner.news import CHANGED, STOP, TIMERS, News
+from runner.periodic import Periodic
+from runner.retention import Retention
 from runner.ringer import Ringer
 from runner.scheduler import Scheduler
 from runner.services import Host
@@ -39,6 +41,7 @@ TASKS_QUEUE = "tasks"
 
 _ENGINE_THREADS = 2
 _FENCE_EVERY_S = 0.5
+_SWEEP_WORK_S = 3600.0
 _MESSAGES_OUT = 3  # of executions at a time; see runner.ringer
 
 
@@ -75,12 +78,24 @@ class Runtime:
         self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
         self.scheduler = Scheduler(self.engine, store, catalogue, settings, host.clock) if roles.schedules else None
         self.news = None if roles.is_alone else self._make_news(broker_url)
+        home = settings.home.absolute() if settings.is_embedded and settings.storage is None else None
+        self.retention = Retention(store, host, settings.retention, home=home)
+        self._housekeeping = self._make_housekeeping()
         self._dramatiq: list[dramatiq.Worker] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._backlog = 0
         self.engine.backlog = lambda: max(self._ring_executions.waiting, self._backlog)
+
+    def _make_housekeeping(self) -> Periodic:
+        jobs = Periodic("housekeeping")
+        if self.roles.schedules:
+            jobs.every(self.settings.retention.interval_s, self.retention.run_once, name="retention")
+        if self.roles.works:
+            root = self.settings.work_root
+            jobs.every(_SWEEP_WORK_S, lambda: self.retention.sweep_work(root), name="working folders")
+        return jobs
 
     def _make_news(self, broker_url: str) -> News:
         news = News(broker_url)
@@ -119,9 +134,12 @@ class Runtime:
             self.news.start()
         if self.scheduler is not None:
             self.scheduler.start()
+        self._housekeeping.start()
 
     def stop(self, grace_s: float) -> None:
         """Drain: start nothing new, let bodies end for `grace_s` seconds, hand back the rest, write everything."""
+        self.retention.stop()
+        self._housekeeping.stop()
         if self.scheduler is not None:
             self.scheduler.stop()
         if self.roles.works:
@@ -157,6 +175,7 @@ class Runtime:
             "tasks_waiting": float(self._ring_tasks.waiting),
             "workers_busy": float(self.worker.busy),
             "workers": float(self.settings.workers if self.roles.works else 0),
+            **self.retention.figures(),
         }
 
     def _messages(self, kind: str) -> int:

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,6 +60,29 @@ class ReportSettings(_Part):
     def ref(self) -> str:
         """Return the full name of the branch."""
         return f"refs/heads/{self.branch}"
+
+
+EndState = Literal["SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED"]
+Days = Annotated[float, Field(gt=0)]
+
+
+class RetentionSettings(_Part):
+    """What leaves by itself once it is old. What an execution needs that has not ended stays, however old it is."""
+
+    executions_days: Days | None = None
+    """Days after its end for which an execution stays, with its task runs, logs and files; without it for ever."""
+    state_days: dict[EndState, Days] = Field(default_factory=dict)
+    """Other numbers of days for executions that ended in a certain state: `{SUCCESS: 30, FAILED: 365}`."""
+    logs_days: Days | None = None
+    """Days for which lines of the log stay; without it as long as their execution."""
+    metrics_days: Days | None = None
+    """Days for which metrics of tasks stay; without it as long as their execution."""
+    deliveries_days: Days = 14
+    """Days for which deliveries of forges stay, 14 at the most, and 10,000 of a repository."""
+    home_gib: float | None = Field(default=20, gt=0)
+    """GiB that databases and stored files of `mainstem up` may take; beyond, its oldest ended executions leave."""
+    interval_s: float = Field(default=600, gt=0)
+    """Seconds between two looks at what is old."""
 
 
 class RepositorySettings(_Part):
@@ -162,6 +185,8 @@ class Settings(_Part):
     """The process runner."""
     reports: ReportSettings = ReportSettings()
     """The branch of reports."""
+    retention: RetentionSettings = RetentionSettings()
+    """What leaves by itself once it is old."""
     repositories: tuple[RepositorySettings, ...] = ()
     """Repositories to follow."""
     environments: tuple[EnvironmentSettings, ...] = ()

@@ -130,6 +130,11 @@ class Store:
                 found.append(error.message)
         return found
 
+    def used_bytes(self) -> int:
+        """Return how many bytes of the files of SQLite hold something; 0 on PostgreSQL, whose room is not ours."""
+        engines = dict.fromkeys((self._engine, self._log_engine))
+        return sum(engine.read(_used) for engine in engines)
+
     def metrics_snapshot(self) -> dict[str, float]:
         """Return counters of this process: commits, units, queue_depth, seconds_waiting, and those of the logs."""
         return {**self._engine.measure(), **self.logs.measure()}
@@ -140,3 +145,13 @@ def _session(connection: Connection) -> Session:
     if session is None:
         session = connection.bound = Session(connection)
     return session
+
+
+def _used(connection: Connection) -> int:
+    if connection.dialect == POSTGRESQL:
+        return 0
+    pages, free, size = (
+        connection.driver.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)

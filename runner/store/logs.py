@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from runner.store.columns import from_micros, to_micros
 from runner.store.connection import Connection, Engine
 from runner.store.queries import Page, ordering, paged, within
 from runner.store.rows import Rows
-from runner.store.statements import POSTGRESQL, Statement
+from runner.store.statements import POSTGRESQL, Statement, listed, one_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,13 @@ _SORTABLE: Final = {"timestamp": _l.timestamp, "level": _l.level, "id": _l.id}
 
 _DELETE: Final = Statement(sa.delete(schema.logs).where(_l.execution_id == sa.bindparam("execution")))
 _PRUNE: Final = Statement(sa.delete(schema.logs).where(_l.timestamp < sa.bindparam("before")))
+_OLD: Final = (
+    sa.select(_l.id)
+    .where(_l.timestamp < sa.bindparam("before"), sa.not_(one_of(_l.execution_id, "kept")))
+    .order_by(_l.timestamp)
+    .limit(sa.bindparam("count", type_=sa.Integer()))
+)
+_EXPIRE: Final = Statement(sa.delete(schema.logs).where(_l.timestamp < sa.bindparam("before"), _l.id.in_(_OLD)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +183,21 @@ class LogStore:
             if connection.dialect == POSTGRESQL:
                 _drop_days(connection, before)
             return connection.run(_PRUNE, before=to_micros(before))
+
+        removed = self._engine.write(remove)
+        self._days.clear()
+        return removed
+
+    def expire(self, before: datetime, kept: Collection[str], since: datetime, limit: int) -> int:
+        """Remove at most `limit` entries before a moment, but none of the executions `kept`; give how many.
+
+        On PostgreSQL whole days before both `before` and `since` are dropped, 0 is given for them.
+        """
+
+        def remove(connection: Connection) -> int:
+            if connection.dialect == POSTGRESQL:
+                _drop_days(connection, min(before, since))
+            return connection.run(_EXPIRE, before=to_micros(before), kept=listed(kept), count=limit)
 
         removed = self._engine.write(remove)
         self._days.clear()

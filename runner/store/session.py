@@ -8,6 +8,7 @@ from runner.store.connection import Connection
 from runner.store.deliveries import Deliveries, Idempotency
 from runner.store.execution_search import ExecutionSearch
 from runner.store.executions import ExecutionRows
+from runner.store.expiry import Expiry
 from runner.store.flows import Flows
 from runner.store.metrics import Metrics
 from runner.store.outbox import Outbox
@@ -43,4 +44,5 @@ class Session:
         self.tokens = Tokens(connection)
         self.audit = Audit(connection)
         self.metrics = Metrics(connection)
+        self.expiry = Expiry(connection)
         self.reports = ReportState(connection)
