@@ -1,0 +1,1 @@
+"""Whatever bytes arrive, the loader and the expressions answer in bounded time: `python -m tests.fuzz --help`."""
