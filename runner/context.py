@@ -389,7 +389,21 @@ def make_work_dir(root: Path, name: str) -> Path:
     """Return a new empty directory (0700) called `name` below `root`; what a crash left there is removed first.
 
     Raises:
-        MainstemError: `work.root.refused` when somebody else owns `root`, which lies in a shared folder by default.
+        MainstemError: `work.root.refused`.
+    """
+    make_work_root(root)
+    path = root / name
+    if path.exists():
+        remove_work_dir(path)
+    path.mkdir(mode=0o700)
+    return path
+
+
+def make_work_root(root: Path) -> None:
+    """Make the folder of working directories if it is not there.
+
+    Raises:
+        MainstemError: `work.root.refused` when somebody else owns it: by default it lies in a shared folder.
     """
     if not root.exists():
         root.mkdir(parents=True, exist_ok=True)
@@ -401,11 +415,6 @@ def make_work_dir(root: Path, name: str) -> Path:
             f"the folder of working directories {root} belongs to somebody else or can be written by others",
             hint="set `work` to a folder of this user",
         )
-    path = root / name
-    if path.exists():
-        remove_work_dir(path)
-    path.mkdir(mode=0o700)
-    return path
 
 
 def remove_work_dir(path: Path) -> None:

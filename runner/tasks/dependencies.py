@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Final
 
-from runner.context import host_of
+from runner.context import host_of, make_work_root
 from runner.errors import TaskError
 from runner.plugin import Context
 from runner.tasks.script_files import write
@@ -58,8 +58,10 @@ def _cache(ctx: Context) -> str:
     """Return the folder of environments that bodies of this flow's user share; nobody else may look into it."""
     host = host_of(ctx)
     uid = host.uid_of(ctx.flow.namespace)
+    make_work_root(host.settings.work_root)
     folder = host.settings.work_root / _CACHE / ("own" if uid is None else str(uid))
-    folder.parent.mkdir(mode=0o711, exist_ok=True)
+    folder.parent.mkdir(exist_ok=True)
+    folder.parent.chmod(0o711)  # whatever the umask is: each user passes through to its own
     folder.mkdir(mode=0o700, exist_ok=True)
     if uid is not None:
         os.chown(folder, uid, uid)

@@ -62,7 +62,7 @@ _CSHARP = Language(
     is_real=False,
 )
 _ROWS = (
-    Language("shell", "Shell", "ubuntu"),
+    Language("shell", "Shell", "ubuntu", install="apt install dash"),
     Language("python", "Python", "python:3.13-slim", ".py", ("python3",), "apt install python3"),
     Language("node", "Node.js", "node", ".js", ("node",), "apt install nodejs"),
     Language("r", "R", "r-base", ".R", ("Rscript",), "apt install r-base-core"),

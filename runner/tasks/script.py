@@ -69,7 +69,8 @@ class ScriptTask(Task):
         try:
             result = ctx.run_command(runner, command=command, image=image, env=env, output_globs=globs)
         except TaskError as error:
-            if error.code == "runner.command.missing" and command[0] == self.language.interpreter[0]:
+            is_language = not self.language.program and command[0] == self.language.interpreter[0]
+            if error.code == "runner.command.missing" and is_language:
                 message = f"{error.message}; {self._advice(runner)}"
                 raise TaskError("runner.interpreter.missing", message, hint=error.hint) from error
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -14,6 +15,7 @@ from runner.tasks.languages import LANGUAGES, Language
 from runner.tasks.script import Commands, Script, ScriptTask
 from runner.tasks.script_python import CommandsInPython, ScriptInPython
 
+_EXTENSION: Final = re.compile(r"\.?[A-Za-z0-9]+")
 FORMS: Final = ("Commands", "Script")
 """The two types that each language has."""
 
@@ -27,7 +29,7 @@ class _JbangScript(Script):
     def suffix(self, ctx: Context) -> str:
         """Return the extension, with its dot."""
         extension = ctx.render(self.extension).strip()
-        if not extension.strip(".") or "/" in extension:
+        if not _EXTENSION.fullmatch(extension):
             raise TaskError("task.property.invalid", f"`extension` {extension!r} is no end of a file's name")
         return extension if extension.startswith(".") else f".{extension}"
 

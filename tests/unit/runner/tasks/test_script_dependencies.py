@@ -209,6 +209,20 @@ def test_an_installer_that_fails_is_quoted(
     assert ("INFO", "never") not in shelf.bench.lines
 
 
+@pytest.mark.parametrize(
+    "line", ["greeting; touch made", "$(touch made)", "`touch made`", "greeting' && touch made; '"]
+)
+def test_a_requirement_is_no_command(shelf: Shelf, tmp_path: Path, line: str) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+
+    with pytest.raises(TaskError) as caught:
+        shelf.bench.run(shelf.task(script="1", dependencies=[line]), work_dir_factory=lambda: shared)
+
+    assert caught.value.code == "task.dependencies.failed"
+    assert not (shared / "made").exists()
+
+
 def test_a_secret_in_a_requirement_is_not_told(shelf: Shelf) -> None:
     with pytest.raises(TaskError) as caught:
         shelf.run(script="1", dependencies=["greeting=={{ secret('password') }}"])

@@ -199,7 +199,7 @@ def test_jbang_runs_what_the_extension_says(recorder: Recorder, fields: dict[str
     assert call["argv"] == argv
 
 
-@pytest.mark.parametrize("extension", ["", ".", "/../x.java", "a/b"])
+@pytest.mark.parametrize("extension", ["", ".", "/../x.java", "a/b", ".java; touch x", "{{ '$(touch x)' }}"])
 def test_an_extension_that_is_none_is_refused(bench: Bench, extension: str) -> None:
     with pytest.raises(TaskError) as caught:
         bench.run(build("jbang.Script", script="x", extension=extension))
