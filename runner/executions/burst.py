@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,18 +10,21 @@ from datetime import datetime
 from typing import Any
 
 from runner.context import TaskContext
-from runner.errors import MainstemError, StoreError, TaskError
+from runner.errors import FlowError, MainstemError, StoreError, TaskError
 from runner.executions.items import Batch
 from runner.executions.models import Execution
-from runner.executions.outputs import kept, restored
+from runner.executions.outputs import MOST_BYTES, kept, restored
 from runner.executions.tree import Node, Tree
 from runner.executions.variables import LazyVariables, OutputsView, build_variables
-from runner.expressions import Scope, render, render_deep, render_typed
+from runner.expressions import Scope, render, render_deep, render_typed, to_json
+from runner.expressions.ion import from_ion
 from runner.flows.inputs import cast_outputs
+from runner.flows.models import Output
 from runner.plugin import InstantTask, Outcome
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
+from runner.storage.uris import execution_uri, task_uri
 from runner.triggers.conditions import ConditionContext, all_hold
 
 BUDGET_S = 0.05  # a burst yields after this long, so that one execution cannot hold a thread
@@ -174,18 +178,45 @@ class BurstActions:
         with self._watched():
             return all_hold(self.tree.flow.listeners[number].conditions, context)
 
+    def rows(self, _node: Node, uri: str) -> list[Any]:
+        """Return the rows of a file in internal storage."""
+        with self._watched():
+            if self._services.file_size(uri) > MOST_BYTES:
+                raise FlowError("loop.values.large", f"{uri} holds more than {MOST_BYTES:,} bytes of values")
+            return list(from_ion(self._services.read_file(uri).decode("utf-8", "replace")))
+
+    def stored_rows(self, node: Node, rows: list[Any]) -> str:
+        """Write rows to a file of the task of `node`; return its address."""
+        execution = self.tree.execution
+        own = execution_uri(execution.namespace, execution.flow_id, execution.id)
+        uri = task_uri(own, node.row.task_id, node.row.id, "outputs.jsonl")
+        with self._watched():
+            self.host.storage.put(uri, io.BytesIO("".join(f"{to_json(row)}\n" for row in rows).encode()))
+        return uri
+
+    def keep_outputs(self, node: Node, outputs: Mapping[str, Any]) -> None:
+        """Take the last outputs of a container; large ones go to storage."""
+        with self._watched():
+            self._rows[node.row.id] = kept(self.host.storage, self.tree.execution, node.row, outputs)
+
     def flow_outputs(self) -> dict[str, Any]:
         """Render and cast the flow's outputs."""
-        scope = self.scope(None)
+        return self._declared(self.tree.flow.outputs, self.scope(None))
+
+    def declared_outputs(self, node: Node, outputs: tuple[Output, ...]) -> dict[str, Any]:
+        """Render and cast declared outputs as the task of `node` sees them."""
+        return self._declared(outputs, self.scope(node))
+
+    def _declared(self, outputs: tuple[Output, ...], scope: Scope) -> dict[str, Any]:
         with self._watched():
             rendered = {
                 output.id: render_typed(output.value, scope)
                 if isinstance(output.value, str)
                 else render_deep(output.value, scope)
-                for output in self.tree.flow.outputs
+                for output in outputs
             }
         encryption = self.host.encryption
-        return cast_outputs(self.tree.flow.outputs, rendered, encrypt=encryption.seal if encryption else None)
+        return cast_outputs(outputs, rendered, encrypt=encryption.seal if encryption else None)
 
 
 def shared_variables(host: Host, execution: Execution) -> dict[str, Callable[[], Any]]:

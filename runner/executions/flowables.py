@@ -16,11 +16,13 @@ from runner.durations import parse_duration
 from runner.errors import FlowError
 from runner.executions.models import Execution
 from runner.executions.tree import Node, Tree
+from runner.executions.variables import item_of
 from runner.expressions import is_truthy
 from runner.expressions.values import to_text
-from runner.flows.models import Task, Tasks
+from runner.flows.models import Output, Task, Tasks
 from runner.plugin import Outcome
 from runner.states import State
+from runner.storage.uris import is_uri
 from runner.tasks.flow import (
     Dag,
     EachParallel,
@@ -28,6 +30,7 @@ from runner.tasks.flow import (
     Flowable,
     ForEach,
     If,
+    Loop,
     LoopUntil,
     Parallel,
     Pause,
@@ -61,6 +64,18 @@ class Actions(Protocol):
 
     def render_deep(self, node: Node, value: Any) -> Any:
         """Render all strings inside a value."""
+
+    def rows(self, node: Node, uri: str) -> list[Any]:
+        """Return the rows of a file in internal storage, as the task of `node` may read it. Raises `MainstemError`."""
+
+    def declared_outputs(self, node: Node, outputs: tuple[Output, ...]) -> dict[str, Any]:
+        """Render and cast declared outputs as the task of `node` sees them. Raises `MainstemError`."""
+
+    def stored_rows(self, node: Node, rows: list[Any]) -> str:
+        """Write rows to a file of the task of `node`; return its address."""
+
+    def keep_outputs(self, node: Node, outputs: Mapping[str, Any]) -> None:
+        """Take the last outputs of a container, however large. Raises `TaskError` when they are too large."""
 
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task; a failure is an outcome, never an exception."""
@@ -174,10 +189,68 @@ def loop_values(node: Node, actions: Actions, declared: Any) -> list[str]:
         )
     if not isinstance(values, list):
         raise FlowError("loop.values.invalid", f"the values of a loop must be an array, got {type(values).__name__}")
+    _refuse_nulls(values)
+    return list(dict.fromkeys(_as_text(value) for value in values))
+
+
+def _refuse_nulls(values: list[Any]) -> None:
     nulls = sum(value is None for value in values)
     if nulls:
         raise FlowError("loop.values.invalid", f"Found '{nulls}' null values on Each, with values={_java_text(values)}")
-    return list(dict.fromkeys(_as_text(value) for value in values))
+
+
+def _open_items(node: Node, actions: Actions) -> Opened:
+    assert isinstance(node.task, Loop)
+    found = _items(node, actions, node.task.values)
+    keys = {"keys": [str(key) for key in found]} if isinstance(found, Mapping) else {}
+    values = list(found.values()) if isinstance(found, Mapping) else found
+    _refuse_nulls(values)
+    return Opened(memory={"values": [_as_text(value) for value in values], **keys}, outputs=_counts(len(values), 0))
+
+
+def _items(node: Node, actions: Actions, declared: Any) -> list[Any] | Mapping[str, Any]:
+    """Return the values of a `Loop`, a map when they have keys. Raises `FlowError` `loop.values.invalid`."""
+    values = declared
+    if isinstance(declared, str):
+        rendered = actions.render(node, declared).strip()
+        if is_uri(rendered):
+            return actions.rows(node, rendered)
+        try:
+            values = json.loads(rendered)
+        except ValueError:
+            raise FlowError(
+                "loop.values.invalid", f"the values of a loop must be a list, a map or a file, got {rendered!r}"
+            ) from None
+    elif isinstance(declared, list | tuple):
+        values = [actions.render_deep(node, value) for value in declared]
+    elif isinstance(declared, Mapping):
+        values = actions.render_deep(node, declared)
+    if not isinstance(values, list | Mapping):
+        kind = type(values).__name__
+        raise FlowError("loop.values.invalid", f"the values of a loop must be a list, a map or a file, got {kind}")
+    return values
+
+
+def _counts(total: int, ended: int) -> dict[str, Any]:
+    return {"iterationCount": total, "runningIterations": 0, "terminatedIterations": ended}
+
+
+def close_loop(node: Node, actions: Actions) -> dict[str, Any]:
+    """Return the outputs of a `Loop` whose iterations have ended. Raises `MainstemError` when they do not render."""
+    task = node.task
+    assert isinstance(task, Loop)
+    last = {run.row.iteration: run for run in node.children.get("tasks", ())}
+    outputs = _counts(len(node.row.memory["values"]), len(last))
+    if task.outputs:
+        rows = [{"item": item_of(run), "outputs": _iteration_outputs(run, task, actions)} for run in last.values()]
+        rows.sort(key=lambda row: row["item"]["index"])
+        outputs |= {"uri": actions.stored_rows(node, rows)} if task.fetch_type == "STORE" else {"outputs": rows}
+    actions.keep_outputs(node, outputs)
+    return outputs
+
+
+def _iteration_outputs(run: Node, loop: Loop, actions: Actions) -> dict[str, Any]:
+    return {} if run.row.state.is_failed else actions.declared_outputs(run, loop.outputs)
 
 
 def _java_text(value: Any) -> str:
@@ -223,6 +296,7 @@ _OPENERS: dict[type[Task | None], Callable[[Node, Actions], Opened]] = {
     If: _open_if,
     Switch: _open_switch,
     ForEach: _open_loop,
+    Loop: _open_items,
     EachSequential: _open_loop,
     EachParallel: _open_loop,
     Pause: _open_pause,
@@ -311,7 +385,7 @@ def _continued(node: Node, tasks: Tasks, values: list[str]) -> Iterator[Next]:
         runs = node.active.get(iteration, [])
         if runs and not runs[-1].row.state.is_terminal:
             continue
-        if runs and len(runs) < len(tasks):
+        if runs and len(runs) < len(tasks) and not runs[-1].row.state.is_failed:
             yield Next(tasks[len(runs)], "tasks", values[iteration], iteration)
         else:
             node.active.pop(iteration, None)
@@ -323,6 +397,7 @@ _NEXT: dict[type[Flowable | Task], Callable[[Tree, Node], list[Next]]] = {
     Parallel: _next_parallel,
     Dag: _next_dag,
     ForEach: _next_loop,
+    Loop: _next_loop,
     EachSequential: _next_loop,
     EachParallel: _next_each_parallel,
 }

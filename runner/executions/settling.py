@@ -8,14 +8,14 @@ from typing import Any
 
 from runner.errors import MainstemError
 from runner.executions.ending import fail_to_start, finish
-from runner.executions.flowables import Actions, Next, duration_of, next_main, next_of_branch
+from runner.executions.flowables import Actions, Next, close_loop, duration_of, next_main, next_of_branch
 from runner.executions.models import OUTBOX_ADVANCE, OutboxRow
 from runner.executions.starting import dispatch
 from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State
-from runner.tasks.flow import AllowFailure, LoopUntil, WorkingDirectory
+from runner.tasks.flow import AllowFailure, Loop, LoopUntil, WorkingDirectory
 
 
 def settle_all(tree: Tree, actions: Actions) -> None:
@@ -55,7 +55,19 @@ def _settle(tree: Tree, node: Node, actions: Actions) -> None:
         return
     if isinstance(node.task, LoopUntil) and not node.failed and _loops_again(tree, node, actions):
         return
+    if isinstance(node.task, Loop) and not _closes(tree, node, actions):
+        return
     finish(tree, node, actions, _final_state(node))
+
+
+def _closes(tree: Tree, node: Node, actions: Actions) -> bool:
+    """Give a loop its last outputs; False when they cannot be rendered, and it has failed by that."""
+    try:
+        tree.outputs[node.row.id] = close_loop(node, actions)
+    except MainstemError as error:
+        fail_to_start(tree, node, actions, error)
+        return False
+    return True
 
 
 def _advance_branches(tree: Tree, node: Node, actions: Actions) -> bool:
@@ -80,7 +92,7 @@ def _advance_branches(tree: Tree, node: Node, actions: Actions) -> bool:
 def _has_error(node: Node) -> bool:
     if node.run is not None and node.row.memory.get("jobDone") == State.FAILED.value:
         return True
-    return any(child.row.state is State.FAILED for child in node.main_children())
+    return node.fails and any(child.row.state is State.FAILED for child in node.main_children())
 
 
 def _begin(tree: Tree, node: Node, actions: Actions, found: list[Next]) -> bool:
@@ -107,6 +119,8 @@ def _begin(tree: Tree, node: Node, actions: Actions, found: list[Next]) -> bool:
 def _final_state(node: Node) -> State:
     """Return the state of a container whose branches are over: the worst of its main runs, and of finally."""
     states = {child.row.state for child in node.main_children()}
+    if not node.fails:
+        states.discard(State.FAILED)
     if node.run is not None and "jobDone" in node.row.memory:
         states.add(State(node.row.memory["jobDone"]))
     states |= {child.row.state for child in node.children.get(FINALLY, ())} & {State.FAILED, State.KILLED}

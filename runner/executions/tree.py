@@ -26,7 +26,7 @@ from runner.executions.models import (
 )
 from runner.flows.models import Flow, Retry, Task, TaskKind, Tasks
 from runner.states import State
-from runner.tasks.flow import WorkingDirectory
+from runner.tasks.flow import Loop, WorkingDirectory
 
 ERRORS = "errors"
 FINALLY = "finally"
@@ -109,6 +109,11 @@ class Node:
         return self.parent
 
     @property
+    def fails(self) -> bool:
+        """Whether the container fails with a child of its main branch."""
+        return not isinstance(self.task, Loop) or self.task.transmit_failed
+
+    @property
     def owner(self) -> str | None:
         """Return the id of the task that holds the children, None for the flow."""
         return self.task.id if self.task else None
@@ -183,7 +188,7 @@ class Tree:
         run = node.row
         if not is_main(run.branch):
             return
-        if run.state in {State.FAILED, State.KILLED, State.CANCELLED}:
+        if run.state in {State.FAILED, State.KILLED, State.CANCELLED} and parent.fails:
             parent.failed = True
         if run.iteration is not None:
             parent.touched.append(run.iteration)
@@ -229,7 +234,7 @@ class Tree:
             self.mark(parent)
         elif before.state.is_terminal and not run.state.is_terminal:
             parent.open += 1
-            parent.failed = any(child.row.state.is_failed for child in parent.main_children())
+            parent.failed = parent.fails and any(child.row.state.is_failed for child in parent.main_children())
 
     def remove(self, node: Node) -> None:
         """Take a run and everything below it out of the execution."""
@@ -246,7 +251,7 @@ class Tree:
             parent.children[run.branch].remove(node)
             if not run.state.is_terminal:
                 parent.open -= 1
-            parent.failed = any(child.row.state.is_failed for child in parent.main_children())
+            parent.failed = parent.fails and any(child.row.state.is_failed for child in parent.main_children())
             if run.iteration is not None and node in parent.active.get(run.iteration, []):
                 parent.active[run.iteration].remove(node)
 

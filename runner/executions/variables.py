@@ -12,6 +12,7 @@ from typing import Any
 from runner.executions.models import Execution
 from runner.executions.tree import ERRORS, Node, Tree
 from runner.states import State
+from runner.tasks.flow import Loop
 
 
 class LazyVariables(Mapping[str, Any]):
@@ -59,6 +60,7 @@ class OutputsView:
         self._stored: Mapping[str, dict[str, Any]] | None = None
         self._seen: dict[str, int] = {}
         self._merged: dict[str, Any] = {}
+        self._grouped: dict[str, tuple[int, dict[int, list[Node]]]] = {}
 
     def of_run(self, run_id: str) -> dict[str, Any]:
         """Return the outputs of one run."""
@@ -81,14 +83,53 @@ class OutputsView:
                 self._merge(run_id, outputs)
         return self._merged
 
+    def around(self, node: Node) -> dict[str, Any]:
+        """Return the whole map as the task of `node` sees it: with what the iterations of `Loop`s around it put out."""
+        found: dict[str, Any] | None = None
+        for each in reversed([node, *node.ancestors()]):
+            if each.row.iteration is not None and isinstance(each.container.task, Loop):
+                found = {**(self.merged() if found is None else found), **self._of_iteration(each)}
+        return self.merged() if found is None else found
+
+    def _of_iteration(self, node: Node) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for sibling in self._iterations(node.container).get(node.row.iteration or 0, ()):
+            for run in _inside(sibling):
+                outputs = self.of_run(run.row.id)
+                if outputs:
+                    place = found.setdefault(run.row.task_id, {})
+                    for value in loop_path(run)[len(loop_path(sibling)) :]:
+                        place = place.setdefault(value, {})
+                    place.update(outputs)
+        return found
+
+    def _iterations(self, loop: Node) -> Mapping[int, list[Node]]:
+        runs = loop.children["tasks"]
+        known, found = self._grouped.get(loop.row.id, (0, {}))
+        if known != len(runs):
+            found = {}
+            for run in runs:
+                found.setdefault(run.row.iteration or 0, []).append(run)
+            self._grouped[loop.row.id] = (len(runs), found)
+        return found
+
     def _merge(self, run_id: str, outputs: Mapping[str, Any]) -> None:
         node = self._tree.nodes.get(run_id)
-        if node is None:
+        if node is None or any(isinstance(each.task, Loop) for each in node.ancestors()):
             return
         place = self._merged.setdefault(node.row.task_id, {})
         for value in loop_path(node):
             place = place.setdefault(value, {})
         place.update(outputs)
+
+
+def _inside(node: Node) -> Iterator[Node]:
+    """Yield a run and everything in it that is no iteration of a further `Loop`."""
+    yield node
+    if not isinstance(node.task, Loop):
+        for children in node.children.values():
+            for child in children:
+                yield from _inside(child)
 
 
 def loop_path(node: Node) -> list[str]:
@@ -127,6 +168,7 @@ def build_variables(
             "parent": lambda: next(iter(_parents(node, outputs)), LazyVariables.ABSENT),
             "item": lambda: _item(node),
             "error": lambda: _error(tree, node),
+            "outputs": lambda: outputs.around(node),
         }
     return LazyVariables(providers)
 
@@ -219,12 +261,20 @@ def _parents(node: Node, outputs: OutputsView) -> list[dict[str, Any]]:
 
 
 def _item(node: Node) -> Any:
-    around = [each.row for each in (node, *node.ancestors()) if each.row.value is not None]
+    around = [item_of(each) for each in (node, *node.ancestors()) if each.row.value is not None]
     if not around:
         return LazyVariables.ABSENT
-    parents = [{"value": run.value, "index": run.iteration} for run in around[1:]]
-    own: dict[str, Any] = {"value": around[0].value, "index": around[0].iteration, "parents": parents}
+    own, parents = around[0], around[1:]
+    own["parents"] = parents
     return own | {"parent": parents[0]} if parents else own
+
+
+def item_of(node: Node) -> dict[str, Any]:
+    """Return the value of a loop that a run is for, its index from 0, and its key in a loop over a map."""
+    run = node.row
+    found = {"value": run.value, "index": run.iteration}
+    keys = node.container.row.memory.get("keys")
+    return found | {"key": keys[run.iteration]} if keys and run.iteration is not None else found
 
 
 def _error(tree: Tree, node: Node) -> Any:

@@ -41,8 +41,8 @@ _TASKS: Mapping[str, str] = {
     "debug": "Echo Return",
     "execution": "Assert Count Exit Fail Kill Labels PurgeExecutions Resume SetVariables UnsetVariables",
     "flow": (
-        "AllowFailure Dag EachParallel EachSequential ForEach If LoopUntil Parallel Pause Sequential Sleep Subflow "
-        "Switch WorkingDirectory"
+        "AllowFailure Dag EachParallel EachSequential ForEach If Loop LoopUntil Parallel Pause Sequential Sleep "
+        "Subflow Switch WorkingDirectory"
     ),
     "http": "Download Request",
     "kv": "Delete Get GetKeys PurgeKV Set",
@@ -98,7 +98,6 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
     TypeKind.TASK: frozenset(
         {
             "core.flow.Approval",
-            "core.flow.Loop",
             "core.flow.Template",
         }
     ),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import AliasChoices, Field, SerializeAsAny
 
 from runner.durations import Duration
-from runner.flows.models import Input, Model, Task, TaskKind, Tasks, Template
+from runner.flows.models import Input, Model, Output, Task, TaskKind, Tasks, Template
 
 
 class Flowable(Task):
@@ -102,6 +102,21 @@ class ForEach(Block):
 
     values: Any
     concurrency_limit: int = Field(default=1, ge=0)
+
+
+class Loop(ForEach):
+    """The loop of Kestra 2.0: run tasks for each value of a list or map, or each row of a file in internal storage.
+
+    Values may be equal. Inside, `item` has `value`, `index`, `key` (of a map), `parent` and `parents`, and `outputs`
+    has what the tasks of the same iteration put out; outside it has not. Outputs: `iterationCount`,
+    `terminatedIterations`, `runningIterations`, and `outputs`, a list with the declared `outputs` of each iteration
+    beside its `item`; with `fetchType: STORE` a file with the rows of that list in its place, `uri`. Without
+    `transmitFailed` an iteration that fails stops no other one, and the loop succeeds.
+    """
+
+    transmit_failed: bool = True
+    outputs: tuple[Output, ...] = ()
+    fetch_type: Literal["AUTO", "FETCH", "STORE"] = "AUTO"
 
 
 class EachSequential(Block):

@@ -145,8 +145,13 @@ def loop_outputs(outputs: Any, name: str) -> list[Any]:
         {{ loopOutputs({'a': {'value': 1}, 'b': {'value': 2}}, 'value') }} -> [1,2]
     """
     items = list(outputs.values()) if isinstance(outputs, Mapping) else list(outputs)
-    found = [member(item, name) for item in items]
+    found = [member(item["outputs"] if _is_iteration(item) else item, name) for item in items]
     return [None if value is MISSING else value for value in found]
+
+
+def _is_iteration(item: Any) -> bool:
+    """Return whether this is what a `Loop` tells of one iteration."""
+    return isinstance(item, Mapping) and set(item) == {"item", "outputs"}
 
 
 @function("parentOutput")

@@ -54,7 +54,7 @@ def test_an_unknown_type_is_answered_with_the_nearest(wrong: str, meant: str | N
 
 
 def test_a_type_of_kestra_that_is_not_there_yet_is_called_so_and_not_mistyped() -> None:
-    assert suggestion(TypeKind.TASK, "io.kestra.plugin.core.flow.Loop") == (
+    assert suggestion(TypeKind.TASK, "io.kestra.plugin.core.flow.Approval") == (
         "this type of Kestra is not there yet; docs/compatibility.md lists those that are"
     )
     assert suggestion(TypeKind.TASK, "core.flow.Swich") == "did you mean 'core.flow.Switch'?"
