@@ -9,7 +9,8 @@ from runner.flows.finding import Finding
 from runner.flows.models import Flow, Model
 
 _OF_TASKS = ("task_cache", "log_to_file")
-_OF_TRIGGERS = ("fail_on_trigger_error", "log_to_file", "backfill", "response_content_type")
+_OF_TRIGGERS = ("log_to_file", "backfill")
+_OF_WINDOWS = ("on_miss",)
 _OF_FLOWS = ("quotas",)
 
 
@@ -20,6 +21,9 @@ def ineffective(flow: Flow) -> Iterator[Finding]:
         yield from _set(task, _OF_TASKS)
     for trigger in flow.triggers:
         yield from _set(trigger, _OF_TRIGGERS)
+        window = getattr(trigger, "window", None)
+        if isinstance(window, Model):
+            yield from _set(window, _OF_WINDOWS)
 
 
 def _set(model: Model, names: tuple[str, ...]) -> Iterator[Finding]:

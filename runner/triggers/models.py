@@ -49,7 +49,7 @@ class Webhook(Trigger):
     key: Template = Field(max_length=256)
     wait: bool = False
     return_outputs: bool = False
-    response_content_type: str | None = None
+    response_content_type: Literal["application/json", "text/plain"] | None = None
 
     @model_validator(mode="after")
     def _needs_no_memory(self) -> Self:

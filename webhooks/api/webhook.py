@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from starlette.responses import Response
+import orjson
+from starlette.responses import PlainTextResponse, Response
 
 from runner.access import Permission
 from runner.errors import NotFoundError
 from runner.executions.models import Execution
 from runner.settings import Settings
+from runner.states import State
 from runner.triggers.models import Webhook
 from runner.triggers.webhook import find, request_for, variables
 from webhooks.call import Call
@@ -24,6 +26,7 @@ from webhooks.routes import TENANT, Endpoint
 from webhooks.shapes import execution_url, labels_json, masked, state_json
 
 _LONGEST_WAIT_S: Final = 600.0
+_FAILED: Final = frozenset({State.FAILED, State.KILLED, State.CANCELLED})
 # What a caller sends to prove itself to somebody else must not end up in the variables of an execution.
 _KEPT_BACK: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -52,6 +55,8 @@ async def start(call: Call) -> Response:
     if trigger.wait:
         ended = await until_terminal(call.services, execution.id, _LONGEST_WAIT_S)
         execution = ended or execution
+        if trigger.return_outputs and trigger.response_content_type and execution.state.is_terminal:
+            return _bare(execution, trigger.response_content_type)
     return Json(_answer(call.services.settings, execution, trigger))
 
 
@@ -78,6 +83,21 @@ def _answer(settings: Settings, execution: Execution, trigger: Webhook) -> dict[
         "state": state_json(execution.state, execution.histories, execution.created_at),
         "url": execution_url(settings, execution),
     }
+
+
+def _bare(execution: Execution, content_type: str) -> Response:
+    """Return the outputs as the whole answer: as JSON, or as text, where a single output stands alone.
+
+    Handshakes of other services want exactly that. The status is all that can tell such a caller of a failure.
+    """
+    status = 500 if execution.state in _FAILED else 200
+    outputs = masked(execution.outputs)
+    if content_type != "text/plain":
+        return Json(outputs, status_code=status)
+    only = next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    text = only if isinstance(only, str) else orjson.dumps(only).decode() if only else ""
+    # Whatever a caller sent and a flow echoes must not be taken for a page.
+    return PlainTextResponse(text, status_code=status, headers={"x-content-type-options": "nosniff"})
 
 
 def endpoints() -> list[Endpoint]:

@@ -249,6 +249,10 @@ def test_a_property_that_cannot_be_is_refused_in_plain_words(more: str, message:
         ("tasks: [{id: t, type: core.log.Log, message: x, logToFile: true}]", "logToFile"),
         (TASKS + "triggers: [{id: s, type: core.trigger.Schedule, cron: '@daily', backfill: {start: x}}]", "backfill"),
         (TASKS + "quotas: [{duration: PT1H, limit: 3}]", "quotas"),
+        (
+            TASKS + "triggers: [{id: s, type: core.trigger.Flow, dependsOn: [{flowId: up}], window: {onMiss: FAIL}}]",
+            "onMiss",
+        ),
     ],
 )
 def test_a_property_without_effect_is_told(more: str, name: str) -> None:

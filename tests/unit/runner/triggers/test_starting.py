@@ -277,3 +277,23 @@ def test_a_flow_trigger_that_cannot_start_leaves_a_failed_execution_where_it_is_
     found = server.started("down", len(states))
     assert [each.state for each in found] == states
     assert all(each.error and each.trigger is not None and "up" in str(each.trigger.variables) for each in found)
+
+
+def test_what_preconditions_have_seen_survives_a_restart(server: Server) -> None:
+    both = "preconditions: {id: p, flows: [{namespace: a.b, flowId: one}, {namespace: a.b, flowId: two}]}"
+    server.deploy(RETURN % "x", "one")
+    server.deploy(RETURN % "x", "two")
+    server.deploy(RETURN % "x" + f"triggers:\n  - {{id: on, type: core.trigger.Flow, {both}}}\n", "down")
+    server.run("one")
+    deadline = time.monotonic() + 10
+    while not server.store.read(lambda db: db.triggers.get("a.b", "down", "on").memory.get("windows")):  # type: ignore[union-attr]  # the row is there since it was deployed
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    server.local.close()
+
+    with LocalEngine(server.store, server.local.engine.host) as again:
+        restarted = Server(server.store, again)
+        restarted.run("two")
+        found = restarted.started("down", 1)
+
+    assert [each.state for each in found] == [State.SUCCESS]

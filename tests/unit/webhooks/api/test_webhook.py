@@ -124,3 +124,41 @@ def test_who_knows_no_key_cannot_make_the_server_wait_for_a_body(api: Any, servi
         answer = connection.recv(65536)
 
     assert answer.startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "body"),
+    [
+        ("text/plain", "", "ann"),
+        ("text/plain", "  - {id: n, type: INT, value: '3'}\n", '{"name":"ann","n":3}'),
+        ("application/json", "", '{"name":"ann"}'),
+    ],
+)
+def test_outputs_alone_are_the_answer_when_a_content_type_is_named(api: Any, kind: str, more: str, body: str) -> None:
+    source = HOOKED.replace("triggers:\n", f"{more}triggers:\n") + f"    responseContentType: {kind}\n"
+    api.store_flow(source)
+
+    answer = api.post(f"{HOOK}/s3cret", token=None, content=b'{"name": "ann"}')
+
+    assert (answer.status_code, answer.text) == (200, body)
+    assert answer.headers["content-type"].split(";")[0] == kind
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_failure_behind_a_bare_answer_shows_in_the_status(api: Any) -> None:
+    failing = HOOKED.replace("outputs:\n", "  - {id: no, type: core.execution.Fail}\noutputs:\n")
+    api.store_flow(failing + "    responseContentType: text/plain\n")
+
+    assert api.post(f"{HOOK}/s3cret", token=None).status_code == 500
+
+
+def test_a_key_is_a_secret_and_inputs_come_from_the_request(api: Any) -> None:
+    kept = api.services.settings.home / "secrets.yaml"
+    kept.touch(mode=0o600)
+    kept.write_text("company.team: {KEY: s3cret}\n")
+    source = HOOKED.replace("key: s3cret", "key: \"{{ secret('KEY') }}\"\n    inputs: {who: '{{ trigger.body.name }}'}")
+    api.store_flow(source.replace("tasks:\n", "inputs: [{id: who, type: STRING}]\ntasks:\n"))
+
+    answer = api.post(f"{HOOK}/s3cret", token=None, content=b'{"name": "ann"}')
+
+    assert answer.json()["inputs"] == {"who": "ann"}
