@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -321,6 +321,8 @@ class Worker:
         """Run one task's body to its outcome, within its timeout."""
         task = node.task
         assert isinstance(task, Task)
+        with suppress(MainstemError):  # a file that is wrong is told to the tasks that ask for a secret
+            self.engine.host.secrets.renew()  # an output may hold what another worker's task read
         timer = self._start_timer(claim, context)
         try:
             result = task.run(context)

@@ -26,11 +26,23 @@ class SecretBackend(Protocol):
 
 
 class Secrets:
-    """All secrets of a process. `watch` hears every value that leaves here, and at the start every value known."""
+    """All secrets of a process. `watch` hears every value that leaves here, and at the start every value known.
+
+    Another process may read a secret first that was set after the start; `renew` tells of it here as well.
+    """
 
     def __init__(self, backends: Sequence[SecretBackend], watch: Callable[[str], Any] = lambda _value: None) -> None:
         self._backends = tuple(backends)
         self._watch = watch
+        self._told: set[str] = set()
+        self.renew()
+
+    def renew(self) -> None:
+        """Tell `watch` of every value that has become known since it was last told.
+
+        Raises:
+            InvalidError: the file of secrets has become one that is not acceptable.
+        """
         for backend in self._backends:
             for value in backend.values():
                 self._reveal(value)
@@ -67,10 +79,13 @@ class Secrets:
         return text
 
     def _reveal(self, value: str) -> None:
+        if value in self._told:
+            return
         self._watch(value)
         # `json(secret('x')).field` takes a field out where nobody sees it, so the fields are masked as well.
         for text in _leaves(value):
             self._watch(text)
+        self._told.add(value)
 
 
 def plugin_backends() -> list[SecretBackend]:

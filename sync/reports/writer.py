@@ -128,10 +128,19 @@ class ReportWriter:
     def _run_once(self) -> int:
         now = self._host.clock()
         rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
-        if not rows:
+        if not rows or not self._knows_secrets():
             return 0
         self._store.logs.flush()
         return sum(self._publish(name, found, now) for name, found in self._by_repository(rows).items())
+
+    def _knows_secrets(self) -> bool:
+        """Have the masker hear of secrets that were set since the start: only the process of a task read them."""
+        try:
+            self._host.secrets.renew()
+        except MainstemError as error:
+            log.warning("reports stay in the outbox: secrets cannot be read, so nothing hides them: %s", error)
+            return False
+        return True
 
     def _by_repository(self, rows: Sequence[OutboxRow]) -> dict[str | None, list[OutboxRow]]:
         """Return rows by the repository of their environment; under None those that nobody wants."""

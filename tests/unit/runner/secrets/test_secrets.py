@@ -96,3 +96,15 @@ def test_every_value_is_masked_from_the_start_and_fields_of_json_too(tmp_path: P
     assert masker.mask("x from the file y") == "x ****** y"
     assert masker.mask("from the environment") == "******"
     assert masker.mask("inside json!") == "******!"
+
+
+def test_a_value_that_another_process_reads_first_is_masked_when_renewed(tmp_path: Path) -> None:
+    masker = Masker()
+    path = write(tmp_path / "s.yaml", "a: {k: known from the start}")
+    secrets = Secrets([FileSecrets(path)], masker.add)
+    write(path, "a: {k: known from the start, l: set much later}")
+    assert masker.mask("set much later") == "set much later"
+
+    secrets.renew()
+
+    assert masker.mask("set much later") == "******"

@@ -130,6 +130,34 @@ def test_secrets_and_secret_inputs_are_nowhere_on_the_branch(server: Any) -> Non
     assert not [canary for canary in ("s3cret", "typed-secret", "czNjcmV0") if canary in everything]
 
 
+def test_a_secret_that_was_set_after_the_start_and_read_elsewhere_is_nowhere_on_the_branch(server: Any) -> None:
+    secrets = server.settings.home / "secrets.yaml"
+    secrets.touch(mode=0o600)
+    secrets.write_text("weather: {KEY: set-later-value}\n", encoding="utf-8")
+    failed = server.ended(state=State.FAILED, inputs={"text": "set-later-value"}, outputs={"seen": "set-later-value"})
+    server.with_task(failed, "no access with set-later-value")
+
+    server.write()
+
+    assert server.branch.runs() == [failed.id]
+    assert "set-later" not in "\n".join(server.branch.files().values())
+
+
+def test_reports_wait_while_secrets_cannot_be_read(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+    secrets = server.settings.home / "secrets.yaml"
+    secrets.write_text("weather: {KEY: set-later-value}\n", encoding="utf-8")
+    secrets.chmod(0o644)
+    ended = server.ended()
+
+    left = server.write()
+    secrets.chmod(0o600)
+
+    assert (left, server.branch.exists()) == (0, False)
+    assert "secrets cannot be read" in caplog.text
+    assert server.write() == 1
+    assert server.branch.runs() == [ended.id]
+
+
 def test_environments_of_one_repository_share_a_branch(start: Start) -> None:
     server = start(
         EnvironmentSettings(name="prod", repository="hosted", namespaces=("weather",)),
