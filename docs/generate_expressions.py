@@ -29,7 +29,12 @@ Pebble's, with the functions and filters of Kestra.
 - **Limits**: a source of 128 KiB, nesting of 100, an output of 1 MiB, lists of 100,000 elements, 0.5 seconds.
 - **Patterns** run on RE2: no look-around and no back-references; `$1` in a replacement is the first group.
 
-Arguments are given in order or by name: `date(format='yyyy', timeZone='UTC')`.
+Arguments are given in order or by name: `date(format='yyyy', timeZone='UTC')`. A name of several words may be
+written in snake case too (`replace_pairs`).
+
+The examples are executed. What they find outside: it is 12:00 UTC on 1 June 2024, the namespace `company.team` has
+the file `greeting.txt` (`hello`), the key `region` (`eu`), the secrets `API_KEY` and `LOGIN`, and the task `load`
+has failed.
 """
 
 

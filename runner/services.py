@@ -162,7 +162,7 @@ class ExecutionServices:
         Raises:
             ExpressionError: `storage.file.refused` for a file of somebody else, `storage.file.missing`.
         """
-        uri = self.file_uri(uri_or_path.removeprefix(NAMESPACE_FILE_SCHEME)) if not is_uri(uri_or_path) else uri_or_path
+        uri = self._address(uri_or_path)
         self.check_access(uri)
         file = namespace_file_of(uri)
         try:
@@ -176,7 +176,8 @@ class ExecutionServices:
             raise ExpressionError(error.code, error.message) from None
 
     def file_size(self, uri: str) -> int:
-        """Return the size in bytes. Raises as `read_file`."""
+        """Return the size in bytes of what `read_file` reads. Raises as it does."""
+        uri = self._address(uri)
         self.check_access(uri)
         if namespace_file_of(uri) is not None:
             return len(self.read_file(uri))
@@ -186,7 +187,8 @@ class ExecutionServices:
             raise ExpressionError(error.code, error.message) from None
 
     def file_exists(self, uri: str) -> bool:
-        """Return whether there is such a file that this execution may read."""
+        """Return whether there is a file that `read_file` reads."""
+        uri = self._address(uri)
         self.check_access(uri)
         file = namespace_file_of(uri)
         if file is not None:
@@ -262,6 +264,9 @@ class ExecutionServices:
     def environment(self, name: str, default: str | None = None) -> str | None:
         """Return the variable `name` (lower case, without prefix) of those that flows may see."""
         return expression_variables(self.host.environment).get(name.lower(), default)
+
+    def _address(self, uri_or_path: str) -> str:
+        return uri_or_path if is_uri(uri_or_path) else self.file_uri(uri_or_path.removeprefix(NAMESPACE_FILE_SCHEME))
 
     def _own(self, namespace: str | None) -> str:
         if namespace is None or namespace in set(around(self.flow.namespace)):

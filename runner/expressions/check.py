@@ -12,19 +12,11 @@ from runner.expressions.lexer import TemplateSyntaxError, position_of
 from runner.expressions.limits import DEFAULT_LIMITS
 from runner.expressions.nodes import Arguments, Filter, Literal, Macro, Name, Node, Root, Test
 from runner.expressions.nodes import Call as CallNode
-from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, Builtin, bind, nearest
+from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, Builtin, bind, suggestion
 from runner.expressions.statements import bound_names, parse
 
 _TABLES: Final[dict[str, dict[str, Builtin]]] = {"filter": FILTERS, "function": FUNCTIONS, "test": TESTS}
 _TITLES: Final = {"filter": "Filter", "function": "Function or Macro", "test": "Test"}
-# Words of other template languages that people write by habit.
-_HABITS: Final = {
-    "dateFormat": "date",
-    "truncate": "abbreviate",
-    "ternary": "? :",
-    "secrets": "secret",
-    "tojson": "toJson",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +96,8 @@ def _fault(kind: str, name: str, arguments: Arguments) -> ExpressionError | None
     table = _TABLES[kind]
     builtin = table.get(name)
     if builtin is None:
-        hint = f"did you mean `{_HABITS[name]}`?" if name in _HABITS else nearest(name, table)
-        return ExpressionError(f"expression.{kind}.unknown", f"{_TITLES[kind]} [{name}] does not exist", hint=hint)
+        message = f"{_TITLES[kind]} [{name}] does not exist"
+        return ExpressionError(f"expression.{kind}.unknown", message, hint=suggestion(name, table))
     try:
         bind(builtin, len(arguments.positional), [key for key, _ in arguments.named])
     except ExpressionError as error:

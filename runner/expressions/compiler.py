@@ -31,7 +31,17 @@ from runner.expressions.nodes import (
     Test,
     Unary,
 )
-from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, TYPE_NAMES, Builtin, accepts, bind, nearest
+from runner.expressions.registry import (
+    FILTERS,
+    FUNCTIONS,
+    TESTS,
+    TYPE_NAMES,
+    Builtin,
+    accepts,
+    bind,
+    nearest,
+    suggestion,
+)
 from runner.expressions.values import MISSING, is_list, kind_of, to_text, weigh
 
 _SHOWN_SOURCE: Final = 500
@@ -347,7 +357,7 @@ class Compiler:
                 ExpressionError(
                     "expression.filter.unknown",
                     f"Filter [{node.name}] does not exist",
-                    hint=nearest(node.name, FILTERS),
+                    hint=suggestion(node.name, FILTERS),
                 )
             )
         target = self.quiet(node.target) if node.name == "default" else self.compile(node.target)
@@ -368,7 +378,7 @@ class Compiler:
         if builtin is None:
             return _raising(
                 ExpressionError(
-                    "expression.test.unknown", f"Test [{node.name}] does not exist", hint=nearest(node.name, TESTS)
+                    "expression.test.unknown", f"Test [{node.name}] does not exist", hint=suggestion(node.name, TESTS)
                 )
             )
         target = self.quiet(node.target) if node.name == "defined" else self.compile(node.target)
@@ -391,7 +401,7 @@ class Compiler:
                 raise ExpressionError(
                     "expression.function.unknown",
                     f"Function or Macro [{name}] does not exist",
-                    hint=nearest(name, [*FUNCTIONS, *(frame.macros or ())]),
+                    hint=suggestion(name, [*FUNCTIONS, *(frame.macros or ())]),
                 )
             result = function(frame)
             return operators.checked_text(result, frame.limits) if type(result) is str else result

@@ -15,6 +15,7 @@ from runner.expressions.locales import Locale
 
 # Letters that only the named formats use: fraction as long as needed, [region], ISO week date, GMT or +0200.
 _OWN: Final = "frig"
+_PAD: Final = "p"  # pads the field that follows with blanks
 NAMED: Final = {
     "iso": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "iso_sec": "yyyy-MM-dd'T'HH:mm:ssXXX",
@@ -72,21 +73,32 @@ def _cut(pattern: str, own: str) -> tuple[Part, ...]:
             if piece in "{}#'":
                 raise bad_pattern(pattern, f"`{piece}` is reserved or not closed")
             parts.append((piece, 0) if piece in "[]" else piece)
-        elif letter in own or (letter in _FIELDS and letter not in _OWN):
+        elif letter in own or letter == _PAD or (letter in _FIELDS and letter not in _OWN):
             parts.append((letter, len(piece)))
         else:
             raise bad_pattern(pattern, f"unknown letter `{letter}`")
+    pads = [index for index, part in enumerate(parts) if not isinstance(part, str) and part[0] == _PAD]
+    if any(not _is_field(part) for index in pads for part in (parts[index + 1 :] or [""])[:1]):
+        raise bad_pattern(pattern, "`p` needs a letter to pad")
     return tuple(parts)
+
+
+def _is_field(part: Part) -> bool:
+    return not isinstance(part, str) and part[1] > 0 and part[0] != _PAD
 
 
 def format_moment(moment: datetime, pattern: str, locale: Locale) -> str:
     """Return `moment` in a named format or a pattern."""
     texts: list[str] = []
+    width = 0
     for part in parts_of(pattern):
         if isinstance(part, str):
             texts.append(part)
+        elif part[0] == _PAD:
+            width = part[1]
         elif part[1]:
-            texts.append(_FIELDS[part[0]](moment, part[1], locale))
+            texts.append(_FIELDS[part[0]](moment, part[1], locale).rjust(width))
+            width = 0
     return "".join(texts)
 
 

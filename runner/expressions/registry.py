@@ -52,6 +52,8 @@ TESTS: Final[dict[str, Builtin]] = {}
 
 
 def _camel(name: str) -> str:
+    if "_" not in name:
+        return name
     first, *rest = name.strip("_").split("_")
     return first + "".join(word.capitalize() for word in rest)
 
@@ -111,6 +113,23 @@ def accepts(annotation: str, value: Any) -> bool:
     return expected is None or expected(value)
 
 
+# Words of other template languages that people write by habit, and what Kestra has in its paid edition only.
+_HABITS: Final = {
+    "appLink": "this function belongs to Kestra's Enterprise Edition",
+    "credential": "this function belongs to Kestra's Enterprise Edition",
+    "dateFormat": "did you mean `date`?",
+    "secrets": "did you mean `secret`?",
+    "ternary": "did you mean `? :`?",
+    "tojson": "did you mean `toJson`?",
+    "truncate": "did you mean `abbreviate`?",
+}
+
+
+def suggestion(name: str, known: Iterable[object]) -> str | None:
+    """Return what to write instead of a filter, function or test that does not exist, if that can be guessed."""
+    return _HABITS.get(name) or nearest(name, known)
+
+
 def nearest(name: str, known: Iterable[object]) -> str | None:
     """Return a hint with the known name that looks most like `name`, if any does."""
     close = get_close_matches(name, [other for other in known if isinstance(other, str)], n=1)
@@ -130,12 +149,15 @@ def bind(builtin: Builtin, positional: int, named: Sequence[str]) -> list[int | 
             "expression.argument", f"{title} takes at most {len(parameters)} arguments, not {positional}"
         )
     chosen: list[int | None] = [index if index < positional else None for index in range(len(parameters))]
-    for offset, name in enumerate(named):
+    for offset, written in enumerate(named):
+        name = (
+            written if written in parameters else _camel(written)
+        )  # Pebble's own are `replace_pairs`, ours replacePairs
         if name not in parameters:
             raise ExpressionError(
                 "expression.argument",
-                f"{title} has no argument '{name}'",
-                hint=nearest(name, parameters) or (f"it has {', '.join(parameters)}" if parameters else None),
+                f"{title} has no argument '{written}'",
+                hint=nearest(written, parameters) or (f"it has {', '.join(parameters)}" if parameters else None),
             )
         if chosen[parameters.index(name)] is not None:
             raise ExpressionError("expression.argument", f"{title} got the argument '{name}' twice")

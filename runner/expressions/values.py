@@ -71,6 +71,19 @@ def to_text(value: Any) -> str:
     return _other_text(value)
 
 
+def java_text(value: Any) -> str:
+    """Return what Java's `toString` gives: as `to_text`, but `[1, 2]` for lists and `{a=1}` for maps."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_inner_text(key)}={_inner_text(item)}" for key, item in value.items()) + "}"
+    if is_list(value):
+        return "[" + ", ".join(map(_inner_text, value)) + "]"
+    return to_text(value)
+
+
+def _inner_text(value: Any) -> str:
+    return "null" if value is None else java_text(value)
+
+
 def _other_text(value: Any) -> str:
     if isinstance(value, datetime):
         return date_text(value)

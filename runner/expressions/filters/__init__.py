@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from runner.expressions.filters import collections, data, dates, numbers, text
+from runner.expressions.filters import collections, data, dates, format, numbers, text  # noqa: A004 - the name of the filter
 
-__all__ = ["collections", "data", "dates", "numbers", "text"]
+__all__ = ["collections", "data", "dates", "format", "numbers", "text"]

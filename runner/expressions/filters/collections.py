@@ -11,7 +11,7 @@ from runner.expressions.frame import Frame
 from runner.expressions.operators import concatenate, equals
 from runner.expressions.registry import filter_
 from runner.expressions.tests import empty
-from runner.expressions.values import MISSING, is_list, is_number, kind_of, to_json, weigh
+from runner.expressions.values import MISSING, is_list, is_number, java_text, kind_of, to_json, weigh
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -65,14 +65,14 @@ def last(value: Any) -> Any:
 
 @filter_()
 def join(frame: Frame, value: Any, separator: str = "") -> str:
-    """Return the elements as one text, with `separator` between them.
+    """Return the elements as one text, with `separator` between them; lists and maps in it as Java prints them.
 
     Example:
-        {{ [1, 'a', 2.5] | join('-') }} -> 1-a-2.5
+        {{ [1, 'a', 2.5] | join('-') }} {{ [[1, 2], {'k': 'v'}] | join('; ') }} -> 1-a-2.5 [1, 2]; {k=v}
     """
     pieces: list[Any] = []
     for item in _list(value, "join"):
-        pieces += [separator, item]
+        pieces += [separator, java_text(item)]
     return concatenate(pieces[1:], frame.limits)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from runner.errors import ExpressionError
@@ -109,7 +109,7 @@ _READERS: Final[dict[str | None, Callable[[str], Any]]] = {
 
 @filter_("numberFormat")
 def number_format(value: Any, format: str) -> str:  # noqa: A002 - the name used in templates
-    """Return the number in a Java DecimalFormat pattern of `# 0 . , %` with text around it.
+    """Return the number in a Java DecimalFormat pattern of `# 0 . , % E` with text around it.
 
     Example:
         {{ 3.14159 | numberFormat('#.##') }} {{ 1234567 | numberFormat('#,##0.00') }} -> 3.14 1,234,567.00
@@ -132,6 +132,25 @@ def _formatted(exact: Decimal, pattern: str) -> str:
     prefix, core, suffix = pattern[: marks[0]], pattern[marks[0] : marks[-1] + 1], pattern[marks[-1] + 1 :]
     if "%" in prefix + suffix:
         exact *= 100
+    core, _, exponent_pattern = core.partition("E")
+    digits = _scientific(exact, core, len(exponent_pattern)) if exponent_pattern else _plain(exact, core)
+    return prefix + digits + suffix
+
+
+def _scientific(exact: Decimal, core: str, exponent_digits: int) -> str:
+    """Return mantissa and exponent; with more `#` and `0` before the point than `0`, exponents are their multiples."""
+    whole, _, fraction = core.partition(".")
+    least, most = max(whole.count("0"), 1), len(whole)
+    exact = Context(prec=least + len(fraction), rounding=ROUND_HALF_EVEN).plus(exact)
+    exponent = exact.adjusted() - least + 1 if exact else 0
+    if exact and most > least:
+        exponent = exact.adjusted() // most * most
+        core = "0." + "#" * (least + len(fraction))
+    power = str(abs(exponent)).rjust(exponent_digits, "0")
+    return f"{_plain(exact.scaleb(-exponent), core)}E{'-' if exponent < 0 else ''}{power}"
+
+
+def _plain(exact: Decimal, core: str) -> str:
     whole_pattern, _, fraction_pattern = core.partition(".")
     size = len(fraction_pattern)
     digits = f"{exact.quantize(Decimal(1).scaleb(-size), rounding=ROUND_HALF_EVEN, context=_wide(exact, size)):f}"
@@ -142,12 +161,10 @@ def _formatted(exact: Decimal, pattern: str) -> str:
     whole = whole.lstrip("0").rjust(whole_pattern.count("0"), "0")
     if "," in whole_pattern:
         whole = _grouped(whole, len(whole_pattern) - whole_pattern.rindex(",") - 1)
-    return prefix + (whole or ("" if fraction else "0")) + (f".{fraction}" if fraction else "") + suffix
+    return (whole or ("" if fraction else "0")) + (f".{fraction}" if fraction else "")
 
 
-def _wide(exact: Decimal, size: int) -> Any:
-    from decimal import Context
-
+def _wide(exact: Decimal, size: int) -> Context:
     return Context(prec=max(exact.adjusted(), 0) + size + len("123"))
 
 

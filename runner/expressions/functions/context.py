@@ -24,6 +24,9 @@ def secret(
     """Return the secret `key`; its value is masked in every log of the run.
 
     `subkey` takes a field of a secret that holds JSON; `full` gives a map with `value`.
+
+    Example:
+        {{ secret('API_KEY') }} {{ secret('LOGIN', subkey='user') }} -> s3cr3t ann
     """
     found = frame.services.secret(key, namespace, subkey)
     return {"value": found, "metadata": {}} if full else found
@@ -34,6 +37,9 @@ def kv(frame: Frame, key: str, namespace: str | None = None, error_on_missing: b
     """Return the typed value of `key` in the namespace of the flow, or another one.
 
     A missing key is an error unless `errorOnMissing` is false, which gives null.
+
+    Example:
+        {{ kv('region') }} {{ kv('none', errorOnMissing=false) ?? 'unset' }} -> eu unset
     """
     return frame.services.kv(key, namespace, error_on_missing=_flag(error_on_missing))
 
@@ -44,19 +50,31 @@ def _flag(value: Any) -> bool:
 
 @function()
 def env(frame: Frame, name: str, default: str | None = None) -> str | None:
-    """Return the environment variable `name` of those that flows may see, else `default`."""
+    """Return the environment variable `name` of those that flows may see, else `default`.
+
+    Example:
+        {{ env('stage') }} {{ env('zone', 'none') }} -> production none
+    """
     return frame.services.environment(to_text(name), default)
 
 
 @function("errorLogs")
 def error_logs(frame: Frame) -> list[dict[str, Any]]:
-    """Return the ERROR log entries of the execution: `taskId`, `level`, `message`, `timestamp` and others."""
+    """Return the ERROR log entries of the execution: `taskId`, `level`, `message`, `timestamp` and others.
+
+    Example:
+        {{ (errorLogs() | first).message }} -> no such table
+    """
     return frame.services.error_logs()
 
 
 @function("tasksWithState")
 def tasks_with_state(frame: Frame, state: str) -> list[dict[str, Any]]:
-    """Return `taskId`, `state` and, in loops, `value` of each task run in `state`."""
+    """Return `taskId`, `state` and, in loops, `value` of each task run in `state`.
+
+    Example:
+        {{ tasksWithState('failed') }} -> [{"taskId":"load","state":"FAILED"}]
+    """
     return frame.services.tasks_with_state(to_text(state).upper())
 
 
@@ -72,7 +90,11 @@ def http(  # noqa: PLR0913, PLR0917 - the signature in templates
     options: Mapping[str, Any] | None = None,
     accept: str | None = None,
 ) -> Any:
-    """Return the body of an HTTP response, parsed by its content type."""
+    """Return the body of an HTTP response, parsed by its content type.
+
+    Example:
+        {{ http('https://example.com/rates').EUR }} -> 1.25
+    """
     return frame.services.http(
         to_text(uri), method=method.upper(), query=query, body=body, content_type=content_type, headers=headers,
         options=options, accept=accept,
@@ -104,6 +126,9 @@ def current_each_output(frame: Frame, outputs: Any) -> Any:
     """Return the part of a looped task's outputs that belongs to the iteration this task runs in.
 
     It walks down by the values of the enclosing loops, outermost first, then by `taskrun.value`.
+
+    Example:
+        {{ currentEachOutput(outputs.inner).value }} -> x of a
     """
     if not isinstance(outputs, Mapping):
         raise ExpressionError(
@@ -156,7 +181,11 @@ def _is_iteration(item: Any) -> bool:
 
 @function("parentOutput")
 def parent_output(frame: Frame, index: int = 0) -> Any:
-    """Return the outputs of the enclosing loop's iteration; `index` counts outwards from 0."""
+    """Return the outputs of the enclosing loop's iteration; `index` counts outwards from 0.
+
+    Example:
+        {{ parentOutput().outer.value }} -> a done
+    """
     parents = frame.variables.get("parents") or []
     if not 0 <= index < len(parents):
         raise ExpressionError("expression.value", f"there is no enclosing loop number {index}")

@@ -25,7 +25,11 @@ def now(
     existing_format: str | None = None,  # noqa: ARG001 - Kestra takes it and has no use for it either
     locale: str | None = None,
 ) -> str:
-    """Return the present as text, in a named format (`iso` by default) or a pattern, in the server's zone."""
+    """Return the present as text, in a named format (`iso` by default) or a pattern, in the server's zone.
+
+    Example:
+        {{ now('yyyy-MM-dd HH:mm', timeZone='Asia/Tokyo') }} -> 2024-06-01 21:00
+    """
     return formatted(frame.services.now().astimezone(zone_for(frame, time_zone)), format, locale)
 
 

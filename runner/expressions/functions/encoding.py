@@ -17,13 +17,21 @@ _NONCE: Final = 12  # bytes; what GCM is defined for
 
 @function()
 def encrypt(frame: Frame, key: str, plaintext: str) -> str:
-    """Return the text encrypted with `key`: 16, 24 or 32 bytes in base 64."""
+    """Return the text encrypted with `key`: 16, 24 or 32 bytes in base 64.
+
+    Example:
+        {{ encrypt('0123456789abcdef', 'text') | length }} -> 44
+    """
     return encrypt_text(to_text(plaintext), key, frame.services.random_bytes(_NONCE))
 
 
 @function()
 def decrypt(key: str, encrypted: str) -> str:
-    """Return the text that `encrypt` encrypted with the same key."""
+    """Return the text that `encrypt` encrypted with the same key.
+
+    Example:
+        {{ decrypt('0123456789abcdef', encrypt('0123456789abcdef', 'text')) }} -> text
+    """
     return decrypt_text(to_text(encrypted), key)
 
 

@@ -17,7 +17,11 @@ _MAX_LENGTH: Final = 10_000
 
 @function("randomInt")
 def random_int(frame: Frame, lower: int, upper: int) -> int:
-    """Return a random integer from `lower` up to, and without, `upper`; `lower` when both are the same."""
+    """Return a random integer from `lower` up to, and without, `upper`; `lower` when both are the same.
+
+    Example:
+        {{ randomInt(5, 6) }} -> 5
+    """
     if upper < lower:
         raise ExpressionError("expression.argument", f"In 'randomInt' upper ({upper}) is less than lower ({lower})")
     return lower if upper == lower else frame.services.random_int(lower, upper)
@@ -25,25 +29,41 @@ def random_int(frame: Frame, lower: int, upper: int) -> int:
 
 @function("randomPort")
 def random_port(frame: Frame) -> int:
-    """Return a TCP port that is free on this host at this moment."""
+    """Return a TCP port that is free on this host at this moment.
+
+    Example:
+        {{ randomPort() > 1023 }} -> true
+    """
     return frame.services.random_port()
 
 
 @function()
 def uuid(frame: Frame) -> str:
-    """Return a random UUID."""
+    """Return a random UUID.
+
+    Example:
+        {{ uuid() | length }} -> 36
+    """
     return frame.services.uuid()
 
 
 @function("id")
 def new_id(frame: Frame) -> str:
-    """Return a fresh identifier, as executions have."""
+    """Return a fresh identifier, as executions have.
+
+    Example:
+        {{ id() | regexMatch('^[0-9A-Za-z]+$') }} -> true
+    """
     return frame.services.new_id()
 
 
 @function()
 def ksuid(frame: Frame) -> str:
-    """Return a KSUID: 27 characters that sort by time."""
+    """Return a KSUID: 27 characters that sort by time.
+
+    Example:
+        {{ ksuid() | length }} -> 27
+    """
     seconds = int(frame.services.now().timestamp()) - _KSUID_EPOCH
     number = int.from_bytes(seconds.to_bytes(4, "big") + frame.services.random_bytes(16))
     characters = []
@@ -55,7 +75,11 @@ def ksuid(frame: Frame) -> str:
 
 @function("nanoId")
 def nano_id(frame: Frame, length: int = 21, alphabet: str | None = None) -> str:
-    """Return `length` random characters of `alphabet` (letters, digits, `_` and `-` by default)."""
+    """Return `length` random characters of `alphabet` (letters, digits, `_` and `-` by default).
+
+    Example:
+        {{ nanoId(8) | length }} {{ nanoId(3, 'x') }} -> 8 xxx
+    """
     letters = alphabet or _ALPHABET
     if not 0 < length <= _MAX_LENGTH:
         raise ExpressionError("expression.argument", f"In 'nanoId' length has to be 1 to {_MAX_LENGTH}, not {length!r}")

@@ -47,6 +47,11 @@ _EXHAUSTING = {
     "growing by join": "{{ (0..99998) | join(text) | length }}",
     "indentation": "{{ 'a' | indent(1000000000) }}{{ 'a' | nindent(1000000000) }}",
     "wide indentation": "{{ text | indent(1000, text) }}{{ text | nindent(2000, text) }}",
+    "padding a text": "{{ '%999999999s' | format('a') }}",
+    "many digits": "{{ '%.999999999f' | format(1.0) }}",
+    "many paddings": "{{ '" + "%1000000s" * 20 + "' | format(" + ", ".join(["1"] * 20) + ") }}",
+    "padding a date": "{{ '2024-01-01' | date('" + "p" * 100_000 + "y') }}{{ 0..999999999 }}",
+    "an exponent of many digits": "{{ 1 | numberFormat('0.0E" + "0" * 5000 + "') | length }}{{ 0..9999999999999 }}",
     "padding a number": "{{ 1 | numberFormat('" + "0" * 5000 + "') | length }}{{ 0..9999999999999 }}",
     "a number with a huge exponent": "{{ ('1e999999999' | number('BIGDECIMAL')) | numberFormat('0') }}",
     "multiplying": _doubling("7", "a * a"),
@@ -110,7 +115,8 @@ _ESCAPES = [
     "{{ d.keys }}",
     "{{ [].append }}",
     "{{ '' | attr('__class__') }}",
-    "{{ '{0.__class__}' | format('x') }}",
+    "{{ '%{0.__class__}' | format('x') }}",
+    "{{ '%(a)s' | format({'a': 1}) }}",
     "{{ ''.format('x') }}",
     "{{ self.__init__ }}",
     "{{ loop.__class__ }}",
@@ -144,6 +150,10 @@ def test_nothing_of_python_or_of_the_host_can_be_reached(template: str) -> None:
 
     with pytest.raises(ExpressionError):
         render(template, Scope(_CONTEXT | own))
+
+
+def test_the_format_of_python_is_none_of_the_filter() -> None:
+    assert render("{{ '{0.__class__}' | format('x') }}", Scope({})) == "{0.__class__}"
 
 
 def test_a_webhook_body_with_an_expression_comes_out_as_it_is() -> None:

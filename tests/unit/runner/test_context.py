@@ -187,6 +187,9 @@ def test_namespace_files_can_be_read_by_path_and_address(host: Host) -> None:
     assert [ctx.read_uri(place) for place in places] == [b"select 1"] * 3
     assert [open_uri(ctx, place).read() for place in places] == [b"select 1"] * 3
     assert ctx.namespace_files() == ["a.sql"]
+    assert [ctx.render(f"{{{{ fileSize('{place}') }}}}") for place in places] == ["8"] * 3
+    assert [ctx.render(f"{{{{ fileExists('{place}') }}}}") for place in places] == ["true"] * 3
+    assert ctx.render("{{ fileExists('absent') }} {{ isFileEmpty('a.sql') }}") == "false false"
     with pytest.raises(NotFoundError):
         ctx.namespace_file("absent")
     with pytest.raises(ExpressionError, match="absent"):
