@@ -85,6 +85,7 @@ TRIGGER_FIELDS: Final = {
     "lastTriggeredDate": DATE_OPS,
     "nextExecutionDate": DATE_OPS,
 }
+NAMESPACE_FIELDS: Final = {"q": PLAIN_OPS, "namespace": TEXT_OPS}
 KEY_FIELDS: Final = {"q": PLAIN_OPS, "namespace": TEXT_OPS, "updated": DATE_OPS}
 NAMESPACE_FIELD_OPS: Final = frozenset({"EQUALS", "PREFIX"})
 

@@ -168,10 +168,11 @@ class LogStore:
         self.flush()
         return self._engine.write(lambda connection: connection.run(_DELETE, execution=execution_id))
 
-    def delete_matching(self, query: LogQuery) -> int:
-        """Remove the entries that `query` matches; give how many."""
+    def delete_matching(self, query: LogQuery, *, exact: bool = False) -> int:
+        """Remove the entries that `query` matches, with `exact` none of namespaces below its own; give how many."""
         self.flush()
-        ids = sa.select(_l.id).where(*_conditions(query))
+        below = [_l.namespace == query.namespace] if exact else []
+        ids = sa.select(_l.id).where(*_conditions(query), *below)
         removal = sa.delete(schema.logs).where(_l.id.in_(ids))
         return self._engine.write(lambda connection: connection.change(removal))
 

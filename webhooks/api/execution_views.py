@@ -73,14 +73,14 @@ def flow_of_execution(call: Call) -> dict[str, Any]:
     """Answer with the flow of an execution at its revision, without the properties of its tasks."""
     execution: Execution = visible_execution(call, call.path("id"))
     flow = call.services.catalogue.get(execution.namespace, execution.flow_id, execution.flow_revision)
-    return _flow_json(flow, execution.flow_revision)
+    return flow_summary(flow, execution.flow_revision)
 
 
 def flow_to_execute(call: Call) -> dict[str, Any]:
     """Answer with a flow as people see it who may only run it."""
     namespace, flow_id, revision = call.path("namespace"), call.path("flowId"), call.number("revision", least=1)
     version = call.services.catalogue.version(namespace, flow_id, revision)
-    return _flow_json(call.services.catalogue.get(namespace, flow_id, revision), version.revision)
+    return flow_summary(call.services.catalogue.get(namespace, flow_id, revision), version.revision)
 
 
 def latest(call: Call) -> list[dict[str, Any]]:
@@ -113,10 +113,11 @@ def flows_of_namespace(call: Call) -> list[dict[str, Any]]:
     """Answer with the flows of a namespace as people see them who may only run them."""
     catalogue, namespace = call.services.catalogue, call.path("namespace")
     flows = [flow for flow in catalogue.active() if flow.namespace == namespace]
-    return [_flow_json(flow, catalogue.version(namespace, flow.id).revision) for flow in flows]
+    return [flow_summary(flow, catalogue.version(namespace, flow.id).revision) for flow in flows]
 
 
-def _flow_json(flow: Flow, revision: int) -> dict[str, Any]:
+def flow_summary(flow: Flow, revision: int) -> dict[str, Any]:
+    """Return a flow without the properties of its tasks."""
     return {
         "id": flow.id,
         "namespace": flow.namespace,

@@ -13,7 +13,17 @@ from runner.flows.edits import with_disabled, with_namespace
 from runner.store import Session
 from runner.store.records import FlowVersion
 from sync.plan import FlowKey
-from webhooks.api.flows import BASE, YAML, documents, found_flows, missing_flow, parsed_flow, shape, sync_of
+from webhooks.api.flows import (
+    BASE,
+    YAML,
+    documents,
+    found_flows,
+    missing_flow,
+    namespace_in,
+    parsed_flow,
+    shape,
+    sync_of,
+)
 from webhooks.call import Call, RequestError
 from webhooks.routes import Endpoint
 
@@ -31,7 +41,7 @@ def replace_all(call: Call) -> list[dict[str, Any]]:
 
 def replace_namespace(call: Call) -> list[dict[str, Any]]:
     """Commit the flows of the body as those of one namespace; with `delete`, the default, its others leave."""
-    namespace, sources = call.path("namespace"), documents(call.text())
+    namespace, sources = namespace_in(call), documents(call.text())
     if call.flag("override"):
         sources = [with_namespace(source, namespace) for source in sources]
     return _replace(call, sources, namespace, below=False)

@@ -32,7 +32,7 @@ YAML = "application/x-yaml"
 BASE = "/api/v1/{tenant}/flows"
 _MOST_DOCUMENTS = 1_000
 # Words that Kestra uses for routes which are not here yet; an empty list would look like an answer.
-_RESERVED = frozenset({"source", "deprecated"})
+_RESERVED = frozenset({"source", "deprecated", "graph", "expressions"})
 
 
 def create(call: Call) -> Response:
@@ -96,10 +96,16 @@ def revisions(call: Call) -> list[dict[str, Any]]:
 
 def of_namespace(call: Call) -> list[dict[str, Any]]:
     """Answer with the flows of exactly one namespace."""
+    namespace = namespace_in(call)
+    return [shape(call, item) for item in call.services.store.read(lambda db: db.flows.list(namespace))]
+
+
+def namespace_in(call: Call) -> str:
+    """Return the namespace of the path. Raises `NotFoundError` for a word that Kestra has a route for."""
     namespace = call.path("namespace")
     if namespace in _RESERVED:
         raise NotFoundError("route.missing", f"there is no route /flows/{namespace} yet")
-    return [shape(call, item) for item in call.services.store.read(lambda db: db.flows.list(namespace))]
+    return namespace
 
 
 def search(call: Call) -> dict[str, Any]:

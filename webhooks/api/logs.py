@@ -65,6 +65,23 @@ def search(call: Call) -> dict[str, Any]:
     return {"results": [log_json(entry) for entry in rows], "type": "OFFSET", "total": total, "nextCursor": None}
 
 
+def delete(call: Call) -> Response:
+    """Remove lines of an execution: all, or those that the parameters name."""
+    query = execution_query(call)
+    count = call.services.store.logs.delete_matching(query)
+    call.note(str(query.execution_id), verb="delete logs", count=count)
+    return Response(status_code=204)
+
+
+def delete_of_trigger(call: Call) -> Response:
+    """Remove the lines of a trigger of a flow."""
+    namespace, flow_id, trigger = call.path("namespace"), call.path("flowId"), call.required("triggerId")
+    query = LogQuery(namespace=namespace, flow_id=flow_id, trigger_id=trigger)
+    count = call.services.store.logs.delete_matching(query, exact=True)
+    call.note(f"{namespace}.{flow_id}", verb="delete logs", trigger=trigger, count=count)
+    return Response(status_code=204)
+
+
 def execution_query(call: Call) -> LogQuery:
     """Return the query for one execution that the caller may see, from plain parameters and filters alike.
 
@@ -111,10 +128,20 @@ def _sort(sort: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read = Permission.LOG_READ
+    read, remove = Permission.LOG_READ, Permission.EXECUTION_DELETE
     text = "text/plain"
     return [
         Endpoint("GET", _BASE + "/search", read, search, "A page of log lines", "logs"),
         Endpoint("GET", _BASE + "/{id}", read, of_execution, "The log of an execution", "logs"),
+        Endpoint("DELETE", _BASE + "/{id}", remove, delete, "Remove lines of an execution", "logs", status=204),
+        Endpoint(
+            "DELETE",
+            _BASE + "/{namespace}/{flowId}",
+            remove,
+            delete_of_trigger,
+            "Remove the lines of a trigger",
+            "logs",
+            status=204,
+        ),
         Endpoint("GET", _BASE + "/{id}/download", read, download, "The log as text", "logs", gives=text),
     ]

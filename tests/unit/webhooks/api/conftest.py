@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
         if is_syncing:
             sync = SyncService(store, catalogue, settings)
             sync.ensure_declared()
+            host = replace(host, files=sync.file_reader())
             closing.append(sync)
         return Services(settings, store, local.engine, catalogue, sync, access, host, datetime.now(UTC), **options)
 

@@ -1,0 +1,115 @@
+"""What executions left behind as values: outputs and metrics."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from runner.access import Permission
+from runner.errors import NotFoundError
+from runner.executions.models import Metric, TaskRun
+from runner.executions.outputs import restored
+from runner.store import Session
+from webhooks.api.executions import visible_execution
+from webhooks.call import Call, page_of
+from webhooks.routes import TENANT, Endpoint
+from webhooks.shapes import instant, masked
+
+_OUTPUTS: Final = "/api/v1/{tenant}/outputs"
+_METRICS: Final = "/api/v1/{tenant}/metrics"
+
+
+def of_execution(call: Call) -> dict[str, Any]:
+    """Answer with the outputs of the flow; a map without any when there are none."""
+    outputs: dict[str, Any] = masked(visible_execution(call, call.path("id")).outputs)
+    return outputs
+
+
+def of_tasks(call: Call) -> list[dict[str, Any]]:
+    """Answer with the outputs of all task runs that have some."""
+    return [
+        {"taskId": run.task_id, "taskRunId": run.id, "value": run.value, "iteration": None, "inline": value}
+        for run, value in _task_outputs(call)
+    ]
+
+
+def of_task(call: Call) -> dict[str, Any]:
+    """Answer with the outputs of one task run."""
+    wanted = call.path("taskRunId")
+    for run, value in _task_outputs(call):
+        if run.id == wanted:
+            return value
+    execution_id = call.path("id")
+    runs = call.services.store.read(lambda db: db.executions.runs(execution_id))
+    if not any(run.id == wanted for run in runs):
+        raise NotFoundError("execution.run.missing", f"the execution {execution_id} has no task run {wanted!r}")
+    return {}
+
+
+def _task_outputs(call: Call) -> list[tuple[TaskRun, dict[str, Any]]]:
+    execution = visible_execution(call, call.path("id"))
+
+    def read(db: Session) -> tuple[list[TaskRun], dict[str, dict[str, Any]]]:
+        return db.executions.runs(execution.id), db.executions.outputs(execution.id)
+
+    runs, stored = call.services.store.read(read)
+    outputs = restored(call.services.host.storage, stored)
+    return [(run, masked(outputs[run.id])) for run in runs if run.id in outputs]
+
+
+def metrics(call: Call) -> dict[str, Any]:
+    """Answer with a page of the metrics that the tasks of an execution emitted."""
+    execution, paging = visible_execution(call, call.path("id")), call.paging()
+    task_run, task = call.query("taskRunId"), call.query("taskId")
+    sort = tuple(f"{name}:{'asc' if ascending else 'desc'}" for name, ascending in paging.sort)
+
+    def read(db: Session) -> Any:
+        return db.metrics.of_execution(
+            execution.id, task_run_id=task_run, task_id=task, page=paging.page, size=paging.size, sort=sort
+        )
+
+    page = call.services.store.read(read)
+    return page_of((_metric_json(metric) for metric in page.items), page.total)
+
+
+def metric_names(call: Call) -> list[str]:
+    """Answer with the names of the metrics of a flow, or of one of its tasks."""
+    namespace, flow_id, task = call.path("namespace"), call.path("flowId"), call.request.path_params.get("taskId")
+    return call.services.store.read(lambda db: db.metrics.names(namespace, flow_id, task))
+
+
+def metric_tasks(call: Call) -> list[str]:
+    """Answer with the tasks of a flow that emitted metrics."""
+    namespace, flow_id = call.path("namespace"), call.path("flowId")
+    return call.services.store.read(lambda db: db.metrics.tasks(namespace, flow_id))
+
+
+def _metric_json(metric: Metric) -> dict[str, Any]:
+    return {
+        "tenantId": TENANT,
+        "namespace": metric.namespace,
+        "flowId": metric.flow_id,
+        "executionId": metric.execution_id,
+        "taskId": metric.task_id,
+        "taskRunId": metric.task_run_id,
+        "type": metric.kind,
+        "name": metric.name,
+        "value": metric.value,
+        "timestamp": instant(metric.timestamp),
+        "tags": metric.tags,
+    }
+
+
+def endpoints() -> list[Endpoint]:
+    """Return the routes of this file."""
+    read = Permission.EXECUTION_READ
+    flow = "/{namespace}/{flowId}"
+    names = "Names of metrics"
+    return [
+        Endpoint("GET", _OUTPUTS + "/executions/{id}", read, of_execution, "The outputs of a flow", "outputs"),
+        Endpoint("GET", _OUTPUTS + "/tasks/{id}", read, of_tasks, "The outputs of all task runs", "outputs"),
+        Endpoint("GET", _OUTPUTS + "/tasks/{id}/{taskRunId}", read, of_task, "The outputs of a task run", "outputs"),
+        Endpoint("GET", _METRICS + "/{id}", read, metrics, "The metrics of an execution", "metrics"),
+        Endpoint("GET", _METRICS + "/names" + flow, read, metric_names, names, "metrics"),
+        Endpoint("GET", _METRICS + "/names" + flow + "/{taskId}", read, metric_names, names, "metrics"),
+        Endpoint("GET", _METRICS + "/tasks" + flow, read, metric_tasks, "Tasks that emitted metrics", "metrics"),
+    ]
