@@ -37,9 +37,13 @@ def identity_from(body: Any) -> Identity:
     """Return the trigger that a body names. Raises `InvalidError` `trigger.identity.invalid`."""
     named = body if isinstance(body, Mapping) else {}
     match [named.get(key) for key in ("namespace", "flowId", "triggerId")]:
-        case [str(namespace), str(flow_id), str(trigger_id)] if namespace and flow_id and trigger_id:
+        case [str(namespace), str(flow_id), str(trigger_id)] if all(map(_is_name, (namespace, flow_id, trigger_id))):
             return Identity(namespace, flow_id, trigger_id)
     raise InvalidError("trigger.identity.invalid", "the body must hold namespace, flowId and triggerId")
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and "\0" not in text  # which PostgreSQL does not take in a text
 
 
 def identity_in(call: Call) -> Identity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from runner.access import Permission
 from runner.errors import ConflictError, InvalidError
@@ -21,7 +21,9 @@ from webhooks.call import Call
 from webhooks.routes import Endpoint
 from webhooks.trigger_rows import BASE, changed, declaration, identity_from, shown
 
-_SYSTEM_LABELS = "system."
+_SYSTEM_LABELS: Final = "system."
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9000
 
 
 def create(call: Call) -> dict[str, Any]:
@@ -63,10 +65,16 @@ def backfill_from(content: Any, flow: Flow, now: datetime) -> Backfill:
     labels = labels_from(content.get("labels") or [])
     if any(key.startswith(_SYSTEM_LABELS) for key in labels):
         raise InvalidError("label.invalid", "system labels are set by the system")
-    start = parse_date(content["start"])
-    return Backfill(
-        new_id(), start, parse_date(str(end)) if end else now, start, None, inputs=dict(inputs), labels=labels
-    )
+    start = _date(content["start"])
+    return Backfill(new_id(), start, _date(str(end)) if end else now, start, None, inputs=dict(inputs), labels=labels)
+
+
+def _date(text: str) -> datetime:
+    """Return a date far enough from the ends of the calendar to be counted with."""
+    date = parse_date(text)
+    if not _FIRST_YEAR <= date.year <= _LAST_YEAR:
+        raise InvalidError("trigger.backfill.invalid", f"{text!r} lies outside of the years that schedules know")
+    return date
 
 
 def _verb(change: Callable[[TriggerState, datetime], TriggerState], word: str, call: Call) -> dict[str, Any]:
