@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench import deliveries, kestra01, schedules, small
+from bench import deliveries, kestra01, loops, schedules, small
 
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "kestra01": kestra01.run,
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "runner": small.runner,
     "deliveries": deliveries.run,
     "schedules": schedules.run,
+    "foreach": loops.run,
 }
 
 

@@ -1,0 +1,72 @@
+"""What one task run of a loop costs, in a short loop and in a long one: CPU a run must not grow with the values."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+from bench.server import Server
+
+SHORT = 100
+LONG = {"instant": 10_000, "shell": 1_000}
+QUICK = {"instant": 2_000, "shell": 300}
+REPEATS = 3  # of the short loop, whose whole CPU is little
+PATIENCE_S = 900.0
+POLL_S = 0.25
+TASKS = {
+    "instant": '{id: each, type: core.debug.Return, format: "{{ taskrun.value }}"}',
+    "shell": "{id: each, type: scripts.shell.Commands, commands: [exit 0]}",
+}
+FLOW = """\
+id: {kind}
+namespace: company.team
+inputs: [{{id: count, type: INT}}]
+tasks:
+  - id: loop
+    type: core.flow.ForEach
+    values: "{{{{ range(1, inputs.count) }}}}"
+    concurrencyLimit: 4
+    tasks: [{task}]
+"""
+
+
+def run(*, quick: bool = False) -> dict[str, Any]:
+    """Milliseconds of CPU for each task run, and by how many MB a server grows with the long loops."""
+    figures: dict[str, Any] = {"bench": "foreach"}
+    with Server() as server:
+        server.push({f"{kind}.yaml": FLOW.format(kind=kind, task=task) for kind, task in TASKS.items()})
+        for kind in TASKS:
+            _loop(server, kind, SHORT)  # warm
+            before = server.resident_mb()
+            short = sum(_loop(server, kind, SHORT) for _ in range(REPEATS)) / REPEATS
+            count = (QUICK if quick else LONG)[kind]
+            long = _loop(server, kind, count)
+            figures |= {
+                f"{kind}_values": count,
+                f"{kind}_short_ms": round(short, 2),
+                f"{kind}_long_ms": round(long, 2),
+                f"{kind}_ratio": round(long / short, 2),
+                f"{kind}_grown_mb": round(server.resident_mb() - before, 1),
+            }
+    return figures
+
+
+def _loop(server: Server, kind: str, count: int) -> float:
+    """Run the loop over `count` values to its end; return the milliseconds of CPU for each of its task runs."""
+    before = server.cpu_seconds()
+    deadline = time.monotonic() + PATIENCE_S
+    with server.client() as client:
+        path = f"/executions/company.team/{kind}"
+        execution_id = client.post(path, files={"count": (None, str(count))}).raise_for_status().json()["id"]
+    # Seen in the store itself: the API would spend CPU on a list of all runs each time.
+    database = sqlite3.connect(f"file:{server.home / 'state.db'}?mode=ro", uri=True)
+    state, ended = "CREATED", None
+    while ended is None and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        found = "SELECT state, ended_at FROM executions WHERE id = ?"
+        state, ended = database.execute(found, (execution_id,)).fetchone()
+    database.close()
+    if state != "SUCCESS":
+        raise SystemExit(f"the loop over {count} values is {state}")
+    return (server.cpu_seconds() - before) * 1e3 / count
