@@ -230,9 +230,10 @@ class Worker:
         self.engine.advancer.advance([run.execution_id])
 
     def _carry_out(self, claim: Claim) -> None:
-        loaded = self._store.read(lambda db: db.executions.load(claim.run.execution_id))
-        if loaded is None:
+        found = self._store.read(lambda db: db.executions.load_many([claim.run.execution_id]))
+        if not found:
             return
+        loaded = found[0]
         if loaded.execution.state is State.KILLING:
             claim.cancel()
         if claim.run.losses >= MAX_LOSSES and self._is_poison(claim.run):
@@ -273,7 +274,7 @@ class Worker:
             raise
         except MainstemError as error:
             return Outcome({}, State.FAILED, error.message)
-        tree = Tree(index, loaded)
+        tree = Tree(index, loaded, lambda: self._store.read(lambda db: db.executions.runs(execution.id)))
         node = tree.nodes.get(claim.run.id)
         if node is None or node.task is None:
             return Outcome({}, State.FAILED, f"the flow has no task {claim.run.task_id!r}")

@@ -151,7 +151,7 @@ class Advancer:
             raise
         except MainstemError as error:
             return self._without_flow(loaded, error.message, now)
-        tree = Tree(index, loaded)
+        tree = Tree(index, loaded, lambda: self._store.read(lambda db: db.executions.runs(execution.id)))
         try:
             actions = BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow)
             step(tree, actions)

@@ -64,7 +64,7 @@ class BurstActions:
         tree, stored = self.tree, host.error_logs_of
         return replace(
             host,
-            runs_of=lambda _id: [node.row for node in tree.nodes.values()],
+            runs_of=lambda _id: tree.rows(),
             error_logs_of=lambda id_: [*stored(id_), *(entry for entry in tree.logs if entry.level == "ERROR")],
             log=tree.logs.append,
             metric=tree.metrics.append,

@@ -13,6 +13,12 @@ ORIGINAL = "originalCreatedDate"
 Histories = tuple[tuple[State, datetime], ...]
 ACTOR = "system.username"
 """The label of an execution that names who started it by the API."""
+LEDGER = "ledger"
+"""The key of a loop's memory for what is to be known of its ended values, so that they need not be loaded.
+
+`behind`: the values whose next task is still to be started though no run of theirs is open. `states`: the states other
+than SUCCESS in which runs of its values ended.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +241,28 @@ OUTBOX_STATUS = "status"  # key: repository name: a commit status to post
 
 
 @dataclass(frozen=True, slots=True)
+class Omitted:
+    """What deciding must know of the runs that were not loaded, because all that they led to is over.
+
+    `cursors` holds, for the run of each loop some of whose values are left out, the number of values that have begun.
+    `next_seq` is the `seq` of the execution's next run.
+    """
+
+    cursors: dict[str, int]
+    next_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """An execution with its runs in creation order, and the doorbell rows that this load answers."""
+    """An execution with its runs in creation order, and the doorbell rows that this load answers.
+
+    `omitted` is None when all runs are there.
+    """
 
     execution: Execution
     runs: tuple[TaskRun, ...]
     doorbells: tuple[int, ...] = ()
+    omitted: Omitted | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,7 @@ class Reruns:
         now = self._engine.host.clock()
         change(tree, now)
         fresh = self._successor(tree.execution, revision, source.inputs if inputs is None else inputs)
+        tree.keep_ledgers()
         copy = copied(tree, fresh.id, self._ids(), attempts, outputs)
         commit = Commit(
             execution=replace(fresh, version=1),

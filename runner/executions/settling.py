@@ -92,7 +92,7 @@ def _advance_branches(tree: Tree, node: Node, actions: Actions) -> bool:
 def _has_error(node: Node) -> bool:
     if node.run is not None and node.row.memory.get("jobDone") == State.FAILED.value:
         return True
-    return node.fails and any(child.row.state is State.FAILED for child in node.main_children())
+    return node.fails and State.FAILED in node.main_states()
 
 
 def _begin(tree: Tree, node: Node, actions: Actions, found: list[Next]) -> bool:
@@ -118,7 +118,7 @@ def _begin(tree: Tree, node: Node, actions: Actions, found: list[Next]) -> bool:
 
 def _final_state(node: Node) -> State:
     """Return the state of a container whose branches are over: the worst of its main runs, and of finally."""
-    states = {child.row.state for child in node.main_children()}
+    states = node.main_states()
     if not node.fails:
         states.discard(State.FAILED)
     if node.run is not None and "jobDone" in node.row.memory:

@@ -1,19 +1,21 @@
 """The working copy of one execution: its runs as a tree, and everything a step has decided so far.
 
 A tree is built from the stored rows, changed by `runner.executions.step`, and turned into one `Commit`. It keeps what
-a decision needs beside each container (how many children are open, whether one failed, which loop values are active),
-so that the cost of one transition does not grow with the number of runs.
+a decision needs beside each container (how many children are open, whether one failed, which loop values are active).
+Of a long execution only the runs that still matter are loaded, so that the cost of one transition does not grow with
+the number of runs; the `LEDGER` of a loop says what must be known of its other values.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from runner.executions.models import (
+    LEDGER,
     Attempt,
     Commit,
     Execution,
@@ -21,12 +23,13 @@ from runner.executions.models import (
     Loaded,
     LogEntry,
     Metric,
+    Omitted,
     OutboxRow,
     TaskRun,
 )
 from runner.flows.models import Flow, Retry, Task, TaskKind, Tasks
 from runner.states import State
-from runner.tasks.flow import Loop, WorkingDirectory
+from runner.tasks.flow import EachSequential, ForEach, Loop, WorkingDirectory
 
 ERRORS = "errors"
 FINALLY = "finally"
@@ -82,7 +85,19 @@ class FlowIndex:
 class Node:
     """A task run with its place in the tree; the root stands for the execution itself and has no run."""
 
-    __slots__ = ("active", "children", "cursor", "failed", "open", "parent", "queued", "run", "task", "touched")
+    __slots__ = (
+        "active",
+        "children",
+        "cursor",
+        "failed",
+        "omitted",
+        "open",
+        "parent",
+        "queued",
+        "run",
+        "task",
+        "touched",
+    )
 
     def __init__(self, run: TaskRun | None, task: Task | None, parent: Node | None) -> None:
         self.run = run
@@ -95,6 +110,7 @@ class Node:
         self.active: dict[int, list[Node]] = {}  # runs of the loop values that have begun and not ended
         self.touched: list[int] = []  # loop values whose last run ended since the container was settled
         self.queued = False  # stands on the list of containers to settle
+        self.omitted: frozenset[State] = frozenset()  # the states of ended loop values that are not loaded
 
     @property
     def row(self) -> TaskRun:
@@ -124,6 +140,10 @@ class Node:
             if is_main(branch):
                 yield from nodes
 
+    def main_states(self) -> set[State]:
+        """Return the states that the children of `main_children` are in, loaded or not."""
+        return {child.row.state for child in self.main_children()} | self.omitted
+
     def ancestors(self) -> Iterator[Node]:
         """Yield the containers around this run, nearest first, without the root."""
         node = self.parent
@@ -133,9 +153,12 @@ class Node:
 
 
 class Tree:
-    """One execution being decided on."""
+    """One execution being decided on.
 
-    def __init__(self, index: FlowIndex, loaded: Loaded) -> None:
+    `load_all` returns all runs of the execution; it is called when some were omitted and one of them is asked for.
+    """
+
+    def __init__(self, index: FlowIndex, loaded: Loaded, load_all: Callable[[], Iterable[TaskRun]] = tuple) -> None:
         self.index = index
         self.flow = index.flow
         self.execution: Execution = loaded.execution
@@ -159,8 +182,13 @@ class Tree:
         self.stop_runs: list[str] = []  # runs whose bodies must be stopped after the commit
         self.kill_children: list[str] = []  # runs whose child executions must be killed after the commit
         self.touched_execution = False
+        self._omitted = loaded.omitted
+        self._load_all = load_all
+        self._others: dict[str, TaskRun] | None = None  # the runs that were omitted, once they are loaded
         for run in loaded.runs:
             self._attach(run)
+        if loaded.omitted is not None:
+            self._account(loaded.omitted)
         paused = any(node.row.state is State.PAUSED for node in self.nodes.values())
         self._held = self.execution.state is State.PAUSED and not paused
 
@@ -177,6 +205,15 @@ class Tree:
         else:
             parent.open += 1
 
+    def _account(self, omitted: Omitted) -> None:
+        """Have the loops know of their values that were not loaded."""
+        self.seq = max(self.seq, omitted.next_seq)
+        for run_id, cursor in omitted.cursors.items():
+            loop = self.nodes[run_id]
+            loop.cursor = max(loop.cursor, cursor)
+            loop.omitted = frozenset(State(name) for name in loop.row.memory[LEDGER]["states"])
+            loop.failed = loop.failed or any(state.is_failed for state in loop.omitted)
+
     def _place(self, parent: Node, node: Node) -> None:
         run = node.row
         parent.children.setdefault(run.branch, []).append(node)
@@ -188,7 +225,7 @@ class Tree:
         run = node.row
         if not is_main(run.branch):
             return
-        if run.state in {State.FAILED, State.KILLED, State.CANCELLED} and parent.fails:
+        if run.state.is_failed and parent.fails:
             parent.failed = True
         if run.iteration is not None:
             parent.touched.append(run.iteration)
@@ -234,7 +271,7 @@ class Tree:
             self.mark(parent)
         elif before.state.is_terminal and not run.state.is_terminal:
             parent.open += 1
-            parent.failed = parent.fails and any(child.row.state.is_failed for child in parent.main_children())
+            parent.failed = parent.fails and any(state.is_failed for state in parent.main_states())
 
     def remove(self, node: Node) -> None:
         """Take a run and everything below it out of the execution."""
@@ -242,6 +279,8 @@ class Tree:
             for child in list(children):
                 self.remove(child)
         run, parent = node.row, node.parent
+        if node.task is None or node.task.kind is TaskKind.FLOWABLE:
+            self._remove_unloaded(run.id)
         if self.new.pop(run.id, None) is None:
             self.removed.append(run.id)
         self.changed.pop(run.id, None)
@@ -251,9 +290,16 @@ class Tree:
             parent.children[run.branch].remove(node)
             if not run.state.is_terminal:
                 parent.open -= 1
-            parent.failed = parent.fails and any(child.row.state.is_failed for child in parent.main_children())
+            parent.failed = parent.fails and any(state.is_failed for state in parent.main_states())
             if run.iteration is not None and node in parent.active.get(run.iteration, []):
                 parent.active[run.iteration].remove(node)
+
+    def _remove_unloaded(self, parent_id: str) -> None:
+        others = self._unloaded()
+        for run_id in [run.id for run in others.values() if run.parent_id == parent_id]:
+            del others[run_id]
+            self.removed.append(run_id)
+            self._remove_unloaded(run_id)
 
     def set_execution(self, execution: Execution) -> None:
         """Replace the execution's row."""
@@ -291,6 +337,28 @@ class Tree:
             )
         )
 
+    # ---------------------------------------------------------------- looking
+
+    def rows(self) -> list[TaskRun]:
+        """Return all runs as they stand now, in the order of their creation; loads those that were omitted."""
+        rows = [*self._unloaded().values(), *(node.row for node in self.nodes.values())]
+        return sorted(rows, key=lambda run: run.seq) if self._omitted is not None else rows
+
+    def row(self, run_id: str | None) -> TaskRun | None:
+        """Return one run as it stands now; loads those that were omitted when it is among them."""
+        if run_id is None:
+            return None
+        node = self.nodes.get(run_id)
+        return node.row if node is not None else self._unloaded().get(run_id)
+
+    def _unloaded(self) -> dict[str, TaskRun]:
+        if self._omitted is None:
+            return {}
+        if self._others is None:
+            known = {*self.nodes, *self.removed}
+            self._others = {run.id: run for run in self._load_all() if run.id not in known}
+        return self._others
+
     # ---------------------------------------------------------------- result
 
     @property
@@ -305,8 +373,30 @@ class Tree:
             self.touched_execution or self.new or self.changed or self.removed or self.started_children or self.outbox
         )
 
+    def keep_ledgers(self) -> None:
+        """Write into each open loop what the next decision must know of the values that it will not load."""
+        for node in list(self.nodes.values()):
+            if _has_ledger(node) and not node.row.state.is_terminal:
+                ledger, memory = self._ledger(node), node.row.memory
+                if memory.get(LEDGER) != ledger:
+                    self.update(node, replace(node.row, memory={**memory, LEDGER: ledger}))
+
+    def _ledger(self, loop: Node) -> dict[str, list[Any]]:
+        tasks = len(self.index.enabled(loop.owner, "tasks"))
+        behind = (
+            iteration
+            for iteration, runs in loop.active.items()
+            if 0 < len(runs) < tasks
+            and all(each.row.state.is_terminal for each in runs)
+            and not runs[-1].row.state.is_failed
+        )
+        ended = {each.row.state for each in loop.children.get("tasks", ()) if each.row.state.is_terminal}
+        states = (ended | loop.omitted) - {State.SUCCESS}
+        return {"behind": sorted(behind), "states": sorted(state.value for state in states)}
+
     def commit(self) -> Commit:
         """Return everything decided as one unit of work."""
+        self.keep_ledgers()
         return Commit(
             execution=replace(self.execution, version=self.version + 1),
             expected_version=self.version,
@@ -322,6 +412,11 @@ class Tree:
             answered=self.doorbells,
             metrics=tuple(self.metrics),
         )
+
+
+def _has_ledger(node: Node) -> bool:
+    """Return whether a node is a loop whose ended values need not be loaded; a `Loop` asks for all that ran in it."""
+    return isinstance(node.task, ForEach | EachSequential) and not isinstance(node.task, Loop)
 
 
 def _last(run: TaskRun) -> datetime:

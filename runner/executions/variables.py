@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from runner.executions.models import Execution
+from runner.executions.models import Execution, TaskRun
 from runner.executions.tree import ERRORS, Node, Tree
 from runner.states import State
 from runner.tasks.flow import Loop
@@ -98,7 +98,7 @@ class OutputsView:
                 outputs = self.of_run(run.row.id)
                 if outputs:
                     place = found.setdefault(run.row.task_id, {})
-                    for value in loop_path(run)[len(loop_path(sibling)) :]:
+                    for value in loop_path(self._tree, run.row)[len(loop_path(self._tree, sibling.row)) :]:
                         place = place.setdefault(value, {})
                     place.update(outputs)
         return found
@@ -114,11 +114,11 @@ class OutputsView:
         return found
 
     def _merge(self, run_id: str, outputs: Mapping[str, Any]) -> None:
-        node = self._tree.nodes.get(run_id)
-        if node is None or any(isinstance(each.task, Loop) for each in node.ancestors()):
+        tree, run = self._tree, self._tree.row(run_id)
+        if run is None or any(isinstance(tree.index.tasks.get(each.task_id), Loop) for each in lineage(tree, run)[1:]):
             return
-        place = self._merged.setdefault(node.row.task_id, {})
-        for value in loop_path(node):
+        place = self._merged.setdefault(run.task_id, {})
+        for value in loop_path(self._tree, run):
             place = place.setdefault(value, {})
         place.update(outputs)
 
@@ -132,13 +132,19 @@ def _inside(node: Node) -> Iterator[Node]:
                 yield from _inside(child)
 
 
-def loop_path(node: Node) -> list[str]:
+def lineage(tree: Tree, run: TaskRun) -> list[TaskRun]:
+    """Return a run and the runs of the containers around it, outermost last."""
+    found = []
+    at: TaskRun | None = run
+    while at is not None:
+        found.append(at)
+        at = tree.row(at.parent_id)
+    return found
+
+
+def loop_path(tree: Tree, run: TaskRun) -> list[str]:
     """Return the loop values around a run, outermost first, its own last."""
-    path = [ancestor.row.value for ancestor in node.ancestors() if ancestor.row.value is not None]
-    path.reverse()
-    if node.row.value is not None:
-        path.append(node.row.value)
-    return path
+    return [each.value for each in reversed(lineage(tree, run)) if each.value is not None]
 
 
 def build_variables(
@@ -221,12 +227,12 @@ def _schedule(execution: Execution) -> Any:
 
 def _task_states(tree: Tree) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for node in tree.nodes.values():
-        place = found.setdefault(node.row.task_id, {})
-        if node.row.value is not None:
-            place[node.row.value] = {"state": node.row.state.value}
+    for run in tree.rows():
+        place = found.setdefault(run.task_id, {})
+        if run.value is not None:
+            place[run.value] = {"state": run.state.value}
         else:
-            place["state"] = node.row.state.value
+            place["state"] = run.state.value
     return found
 
 
@@ -278,8 +284,9 @@ def item_of(node: Node) -> dict[str, Any]:
 
 
 def _error(tree: Tree, node: Node) -> Any:
-    inside = node.row.branch == ERRORS or any(each.row.branch == ERRORS for each in node.ancestors())
-    failed = next((each.row for each in tree.nodes.values() if each.row.state is State.FAILED and each.row.error), None)
-    if not inside or failed is None:
+    if all(each.row.branch != ERRORS for each in (node, *node.ancestors())):
+        return LazyVariables.ABSENT
+    failed = next((run for run in tree.rows() if run.state is State.FAILED and run.error), None)
+    if failed is None:
         return LazyVariables.ABSENT
     return {"taskId": failed.task_id, "message": failed.error, "stackTrace": ""}

@@ -13,8 +13,9 @@ from runner.states import State
 from runner.store import schema
 from runner.store.columns import clean, dump, to_micros
 from runner.store.connection import Connection
-from runner.store.executions import ATTEMPTS, RUNS, entered, entry
+from runner.store.executions import ATTEMPTS, entered, entry
 from runner.store.outbox import Outbox
+from runner.store.part import RUNS
 from runner.store.statements import Statement
 
 _r: Final = schema.task_runs.c

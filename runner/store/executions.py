@@ -28,12 +28,12 @@ from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
 from runner.store.outbox import Outbox
+from runner.store.part import RUNS, decode_run, part_of
 from runner.store.rows import Part, Rows
 from runner.store.statements import Statement, listed, one_of
 
 EXECUTIONS: Final = Rows(Execution, schema.executions)
 ENDINGS: Final = Part(Ending, schema.executions)
-RUNS: Final = Rows(TaskRun, schema.task_runs)
 ATTEMPTS: Final = Rows(Attempt, schema.attempts)
 HISTORY: Final = Rows(HistoryRow, schema.history, generated="id")
 METRICS: Final = Rows(Metric, schema.metrics, generated="id")
@@ -48,6 +48,12 @@ _SELECT_MANY: Final = Statement(EXECUTIONS.select(one_of(_e.id, _IDS)))
 _ENDINGS: Final = Statement(sa.select(*ENDINGS.columns).where(one_of(_e.id, _IDS)))
 _RUNS: Final = Statement(RUNS.select(_r.execution_id == _ID).order_by(_r.seq))
 _RUNS_MANY: Final = Statement(RUNS.select(one_of(_r.execution_id, _IDS)).order_by(_r.execution_id, _r.seq))
+_LAST_SEQ: Final = Statement(
+    sa.select(
+        _e.id,
+        sa.select(sa.func.max(_r.seq)).where(_r.execution_id == _e.id).correlate(schema.executions).scalar_subquery(),
+    ).where(one_of(_e.id, _IDS))
+)
 _FAILED_MANY: Final = Statement(
     RUNS.select(
         one_of(_r.execution_id, _IDS), sa.or_(_r.state == State.FAILED.value, _r.state == State.KILLED.value)
@@ -64,6 +70,9 @@ _OUTPUTS: Final = Statement(sa.select(_r.id, _r.outputs).where(_r.execution_id =
 _OUTPUTS_OF: Final = Statement(
     sa.select(_r.id, _r.outputs).where(_r.execution_id == _ID, one_of(_r.id, "runs"), _r.outputs.is_not(None))
 )
+
+MOST_WHOLE: Final = 100
+"""The number of runs up to which an execution is read as a whole, which costs less than looking for a part of it."""
 
 # What an execution keeps from its creation on; everything else may change with a commit.
 _FIXED: Final = {"id", "namespace", "flow_id", "created_at", "trigger", "trigger_execution_id", "original_id"}
@@ -140,26 +149,6 @@ _DELETE: Final = [
 ]
 
 
-# Runs that have ended hardly ever change, and each transition reads all of its execution: what was decoded before is
-# taken from here when the row is the same to the letter.
-_MOST_ENDED: Final = 20_000
-_ended: Final[dict[str, tuple[Any, TaskRun]]] = {}
-_ENDED_AT: Final = RUNS.names.index("ended_at")
-
-
-def _decode_run(row: Any) -> TaskRun:
-    if row[_ENDED_AT] is None:
-        return RUNS.decode(row)
-    known = _ended.get(row[0])
-    if known is not None and known[0] == row:
-        return known[1]
-    run = RUNS.decode(row)
-    _ended[row[0]] = (row, run)
-    if len(_ended) > _MOST_ENDED:
-        _ended.clear()
-    return run
-
-
 def _encode_new(execution: Execution) -> tuple[Any, ...]:
     trigger = execution.trigger
     source = trigger.variables.get("executionId") if trigger else None
@@ -196,19 +185,30 @@ class ExecutionRows:
         execution = self.get(execution_id)
         if execution is None:
             return None
-        runs = tuple(_decode_run(row) for row in self._db.all(_RUNS, execution=execution_id))
+        runs = tuple(decode_run(row) for row in self._db.all(_RUNS, execution=execution_id))
         return Loaded(execution, runs, tuple(self._outbox.of_key(OUTBOX_ADVANCE, execution_id)))
 
     def load_many(self, ids: Collection[str]) -> list[Loaded]:
-        """Return many executions like `load`, in the order of `ids`; those that do not exist are left out."""
+        """Return many executions for deciding, in the order of `ids`; those that do not exist are left out.
+
+        Of an execution with more than `MOST_WHOLE` runs some are omitted, those that can change nothing any more.
+        """
         wanted = listed(ids)
         found = {row[0]: EXECUTIONS.decode(row) for row in self._db.all(_SELECT_MANY, executions=wanted)}
+        last = dict(self._db.all(_LAST_SEQ, executions=wanted))
+        long = {key: seq for key, seq in last.items() if seq is not None and seq >= MOST_WHOLE}
+        whole = [key for key, seq in last.items() if seq is not None and seq < MOST_WHOLE]
         runs: dict[str, list[TaskRun]] = {key: [] for key in found}
-        for row in self._db.all(_RUNS_MANY, executions=wanted):
-            runs[row[1]].append(_decode_run(row))
+        for row in self._db.all(_RUNS_MANY, executions=listed(whole)) if whole else ():
+            runs[row[1]].append(decode_run(row))
         bells = self._outbox.of_keys(OUTBOX_ADVANCE, ids)
-        ordered = (key for key in dict.fromkeys(ids) if key in found)
-        return [Loaded(found[key], tuple(runs[key]), bells.get(key, ())) for key in ordered]
+        return [
+            part_of(self._db, found[key], bells.get(key, ()), long[key] + 1)
+            if key in long
+            else Loaded(found[key], tuple(runs[key]), bells.get(key, ()))
+            for key in dict.fromkeys(ids)
+            if key in found
+        ]
 
     def get_many(self, ids: Collection[str]) -> dict[str, Execution]:
         """Return many executions without their runs, by id; those that do not exist are left out."""

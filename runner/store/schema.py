@@ -121,6 +121,8 @@ task_runs: Final = _table(
     keys=("id",),
 )
 _index("task_runs_execution", task_runs.c.execution_id, task_runs.c.seq)
+_index("task_runs_open", task_runs.c.execution_id, where="ended_at IS NULL")
+_index("task_runs_place", task_runs.c.execution_id, task_runs.c.parent_id, task_runs.c.iteration)
 _index("task_runs_due", task_runs.c.due_at, where="due_at IS NOT NULL AND ended_at IS NULL")
 
 attempts: Final = _table(

@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 
 from runner.errors import StoreError
-from runner.executions.models import Attempt, Commit, HistoryRow, LogEntry, Metric, OutboxRow, TriggerInfo
+from runner.executions.models import (
+    LEDGER,
+    Attempt,
+    Commit,
+    HistoryRow,
+    LogEntry,
+    Metric,
+    Omitted,
+    OutboxRow,
+    TriggerInfo,
+)
 from runner.states import State
 from runner.store import ExecutionQuery, Store
+from runner.store.executions import MOST_WHOLE
 
 
 def test_an_execution_comes_back_as_it_was_inserted(store: Store, rows: Any) -> None:
@@ -69,6 +80,47 @@ def test_many_are_loaded_in_the_order_asked_for(store: Store, rows: Any) -> None
 
     assert [one.execution for one in loaded] == [executions[2], executions[0]]
     assert [len(one.doorbells) for one in loaded] == [1, 0]
+
+
+def test_of_a_long_execution_the_runs_that_can_change_nothing_are_omitted(store: Store, rows: Any) -> None:
+    execution = rows.started(store)
+    over = {"state": State.SUCCESS, "ended_at": rows.now}
+    loop = rows.run(execution, state=State.RUNNING, memory={LEDGER: {"behind": [3], "states": ["WARNING"]}})
+    earlier = rows.run(execution, seq=1, **over)
+    inside_earlier = rows.run(execution, seq=2, parent_id=earlier.id, **over)
+    values = [
+        rows.run(execution, seq=number + 3, parent_id=loop.id, iteration=number, value=str(number), **over)
+        for number in range(MOST_WHOLE)
+    ]
+    inside_value = rows.run(execution, seq=MOST_WHOLE + 3, parent_id=values[7].id, **over)
+    first, second = (
+        rows.run(execution, seq=MOST_WHOLE + seq, parent_id=loop.id, iteration=MOST_WHOLE, **fields)
+        for seq, fields in ((4, over), (5, {}))
+    )
+    runs = (loop, earlier, inside_earlier, *values, inside_value, first, second)
+    store.write(lambda session: session.executions.commit(Commit(execution, 1, new_runs=runs)))
+
+    whole, (part,) = store.read(
+        lambda session: (session.executions.load(execution.id), session.executions.load_many([execution.id]))
+    )
+
+    assert whole is not None
+    assert (len(whole.runs), whole.omitted) == (len(runs), None)
+    assert part.runs == (loop, earlier, values[3], first, second)
+    assert part.omitted == Omitted({loop.id: MOST_WHOLE + 1}, MOST_WHOLE + 6)
+
+
+def test_the_containers_of_an_open_run_are_read_though_they_have_ended(store: Store, rows: Any) -> None:
+    execution = rows.started(store)
+    over = {"state": State.FAILED, "ended_at": rows.now}
+    outer = rows.run(execution, **over)
+    pause = rows.run(execution, seq=1, parent_id=outer.id, **over)
+    left = rows.run(execution, seq=MOST_WHOLE, parent_id=pause.id, branch="onPause")
+    store.write(lambda session: session.executions.commit(Commit(execution, 1, new_runs=(outer, pause, left))))
+
+    (part,) = store.read(lambda session: session.executions.load_many([execution.id]))
+
+    assert part.runs == (outer, pause, left)
 
 
 def test_a_commit_writes_all_its_parts(store: Store, rows: Any) -> None:

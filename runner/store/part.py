@@ -1,0 +1,107 @@
+"""The part of a long execution that deciding needs: its open runs, what stands around them and directly inside them.
+
+Left out are the values of loops that are over, with all that ran for them, and what is inside of ended containers.
+Every statement here finds its rows by an index, so that its cost does not grow with the number of runs left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from runner.executions.models import LEDGER, Execution, Loaded, Omitted, TaskRun
+from runner.store import schema
+from runner.store.connection import Connection
+from runner.store.rows import Rows
+from runner.store.statements import Statement, listed, one_of
+
+RUNS: Final = Rows(TaskRun, schema.task_runs)
+
+_r: Final = schema.task_runs.c
+_OF: Final = _r.execution_id == sa.bindparam("execution")
+_PARENTS: Final = one_of(_r.parent_id, "parents")
+_PARENT: Final = _r.parent_id == sa.bindparam("parent")
+
+_ALL: Final = Statement(RUNS.select(_OF))
+_OPEN: Final = Statement(RUNS.select(_OF, _r.ended_at.is_(None)))
+_ROOTS: Final = Statement(RUNS.select(_OF, _r.parent_id.is_(None)))
+_INSIDE: Final = Statement(RUNS.select(_OF, _PARENTS))
+_BESIDE_VALUES: Final = Statement(RUNS.select(_OF, _PARENTS, _r.iteration.is_(None)))
+_VALUES: Final = Statement(RUNS.select(_OF, _PARENT, one_of(_r.iteration, "iterations")))
+_LAST_VALUE: Final = Statement(sa.select(sa.func.max(_r.iteration)).where(_OF, _PARENT))
+_BY_ID: Final = Statement(RUNS.select(one_of(_r.id, "runs")))
+
+# Runs that have ended hardly ever change, and each transition reads them again: what was decoded before is
+# taken from here when the row is the same to the letter.
+_MOST_ENDED: Final = 20_000
+_ended: Final[dict[str, tuple[Any, TaskRun]]] = {}
+_ENDED_AT: Final = RUNS.names.index("ended_at")
+
+
+def decode_run(row: Any) -> TaskRun:
+    """Return the run of a row."""
+    if row[_ENDED_AT] is None:
+        return RUNS.decode(row)
+    known = _ended.get(row[0])
+    if known is not None and known[0] == row:
+        return known[1]
+    run = RUNS.decode(row)
+    _ended[row[0]] = (row, run)
+    if len(_ended) > _MOST_ENDED:
+        _ended.clear()
+    return run
+
+
+def part_of(db: Connection, execution: Execution, doorbells: tuple[int, ...], next_seq: int) -> Loaded:
+    """Return an execution with those of its runs that deciding needs, and what is to be known of the others."""
+    reader = _Reader(db, execution.id)
+    cursors = reader.read()
+    runs = tuple(sorted(reader.found.values(), key=lambda run: run.seq))
+    return Loaded(execution, runs, doorbells, None if cursors is None else Omitted(cursors, next_seq))
+
+
+class _Reader:
+    """Finds the runs of one execution."""
+
+    def __init__(self, db: Connection, execution_id: str) -> None:
+        self._db = db
+        self._execution_id = execution_id
+        self.found: dict[str, TaskRun] = {}
+
+    def read(self) -> dict[str, int] | None:
+        """Find the runs; return how many values have begun of each loop, None when nothing is left out."""
+        self._add(_OPEN)
+        is_open = list(self.found.values())
+        if any("values" in run.memory and LEDGER not in run.memory for run in is_open):
+            self._add(_ALL)  # a loop whose tasks ask for more than a ledger tells, or of an earlier program
+            return None
+        self._add(_ROOTS)
+        loops = [run for run in is_open if LEDGER in run.memory]
+        self._add(_BESIDE_VALUES, parents=listed([run.id for run in loops]))
+        self._add(_INSIDE, parents=listed([run.id for run in is_open if LEDGER not in run.memory]))
+        cursors = {loop.id: self._add_values(loop, is_open) for loop in loops}
+        self._add_around()
+        return cursors
+
+    def _add_values(self, loop: TaskRun, is_open: list[TaskRun]) -> int:
+        """Find the runs of the values that are not over; return how many have begun."""
+        iterations = {run.iteration for run in is_open if run.parent_id == loop.id and run.iteration is not None}
+        iterations.update(loop.memory[LEDGER]["behind"])
+        self._add(_VALUES, parent=loop.id, iterations=listed(sorted(iterations)))
+        last = self._db.one(_LAST_VALUE, execution=self._execution_id, parent=loop.id)
+        return last[0] + 1 if last is not None and last[0] is not None else 0
+
+    def _add_around(self) -> None:
+        """Find the containers of runs that are still open though these have ended, like those of an ended Pause."""
+        while missing := {run.parent_id for run in self.found.values() if run.parent_id} - self.found.keys():
+            before = len(self.found)
+            for row in self._db.all(_BY_ID, runs=listed(sorted(missing))):
+                self.found[row[0]] = decode_run(row)
+            if len(self.found) == before:
+                return
+
+    def _add(self, statement: Statement, **values: Any) -> None:
+        for row in self._db.all(statement, execution=self._execution_id, **values):
+            if row[0] not in self.found:
+                self.found[row[0]] = decode_run(row)

@@ -1,0 +1,202 @@
+"""Long executions: deciding on the part of their runs that still matters comes to what deciding on all of them does."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from runner.executions.models import LEDGER, Execution, TaskRun
+from runner.executions.reruns import Reruns
+from runner.states import State
+from runner.store import executions
+
+if TYPE_CHECKING:
+    from tests.unit.runner.executions.conftest import Hand
+
+LOOP = """
+tasks:
+  - id: loop
+    type: core.flow.ForEach
+    values: "{{ range(1, 12) }}"
+    concurrencyLimit: %d
+    tasks:
+      - {id: first, type: core.debug.Return, format: "{{ taskrun.value }}"}
+      - id: inner
+        type: core.flow.If
+        condition: "{{ taskrun.iteration %% 2 == 0 }}"
+        then: [{id: even, type: core.debug.Return, format: "{{ outputs.first[parents[0].taskrun.value].value }}"}]
+        else: [{id: odd, type: core.debug.Return, format: "{{ taskrun.id | length }}"}]
+      - {id: last, type: core.debug.Return, format: "{{ outputs.first[taskrun.value].value }}"}
+  - {id: after, type: core.debug.Return, format: "{{ outputs.last | length }} {{ outputs.even | length }}"}
+"""
+
+WORK = """
+tasks:
+  - id: loop
+    type: core.flow.ForEach
+    values: "{{ range(1, 6) }}"
+    concurrencyLimit: 3
+    tasks:
+      - {id: first, type: core.kv.Set, key: k, value: "{{ taskrun.value }}"}
+      - {id: second, type: core.kv.Set, key: k, value: "{{ BROKEN }}"}
+    errors: [{id: told, type: core.debug.Return, format: "{{ error.taskId }}"}]
+"""
+
+UNTIL = """
+tasks:
+  - id: until
+    type: core.flow.LoopUntil
+    condition: "{{ outputs.until.iterationCount >= 3 }}"
+    checkFrequency: {interval: PT1S}
+    tasks:
+      - id: loop
+        type: core.flow.ForEach
+        values: [x, y]
+        tasks: [{id: each, type: core.debug.Return, format: "{{ taskrun.value }}"}]
+"""
+
+ITEMS = """
+tasks:
+  - id: loop
+    type: core.flow.Loop
+    values: [x, y]
+    outputs: [{id: seen, type: STRING, value: "{{ outputs.deep.value }}"}]
+    tasks:
+      - id: inner
+        type: core.flow.If
+        condition: "true"
+        then: [{id: deep, type: core.debug.Return, format: "{{ item.value }}"}]
+      - {id: set, type: core.kv.Set, key: k, value: "{{ outputs.deep.value }}"}
+  - {id: after, type: core.debug.Return, format: "{{ outputs.loop.outputs | jq('.[].outputs') | toJson }}"}
+"""
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No execution is short enough to be read as a whole."""
+    monkeypatch.setattr(executions, "MOST_WHOLE", 0)
+
+
+def pace(hand: Hand, per_look: float) -> None:
+    """Let that many seconds pass for a burst each time it looks at the clock."""
+    looks = itertools.count()
+    advancer = hand.engine.advancer
+    advancer._host = replace(advancer._host, monotonic=lambda: next(looks) * per_look)
+
+
+def ended(hand: Hand, execution: Execution) -> list[tuple[str, str | None, State]]:
+    return sorted((run.task_id, run.value or "", run.state) for run in hand.runs(execution))
+
+
+def work(hand: Hand, execution: Execution) -> None:
+    """Let a worker carry out what was submitted, in order, until nothing is."""
+    hand.turn()
+    while submitted := [run for run in hand.runs(execution) if run.state is State.SUBMITTED]:
+        hand.worker.work(submitted[0].id, submitted[0].epoch)
+        hand.turn()
+
+
+def loop_of(hand: Hand, execution: Execution) -> TaskRun:
+    return next(run for run in hand.runs(execution) if run.task_id == "loop")
+
+
+@pytest.mark.parametrize("limit", [1, 3, 0])
+def test_a_loop_whose_bursts_are_cut_short_ends_as_one_that_is_read_whole(
+    hand: Hand, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand.deploy(LOOP % limit)
+    pace(hand, 0)
+    whole = hand.create()
+    hand.turn()
+    monkeypatch.setattr(executions, "MOST_WHOLE", 0)
+    pace(hand, 0.005)
+
+    parts = hand.create()
+    hand.turn()
+
+    outputs = hand.store.read(lambda db: db.executions.outputs(parts.id))
+    after = next(run for run in hand.runs(parts) if run.task_id == "after")
+    assert hand.states(whole, parts) == "SUCCESS SUCCESS"
+    assert hand.get(parts).version > hand.get(whole).version, "no burst was cut short"
+    assert ended(hand, parts) == ended(hand, whole)
+    assert len({run.seq for run in hand.runs(parts)}) == len(hand.runs(parts))
+    assert outputs[after.id] == {"value": "12 6"}
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_values_whose_next_task_may_not_start_yet_are_found_again(hand: Hand) -> None:
+    hand.deploy(WORK.replace("BROKEN", "taskrun.value"))
+    execution = hand.create()
+    hand.turn()
+    hand.engine.pause(execution.id)
+    for run in [run for run in hand.runs(execution) if run.state is State.SUBMITTED]:
+        hand.worker.work(run.id, run.epoch)
+    hand.turn()
+    held = loop_of(hand, execution).memory[LEDGER]
+
+    hand.engine.resume(execution.id)
+    work(hand, execution)
+
+    assert held == {"behind": [0, 1, 2], "states": []}
+    assert hand.states(execution) == "SUCCESS"
+    assert len(ended(hand, execution)) == 1 + 6 * 2
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_failed_value_is_remembered_when_it_is_not_read_again(hand: Hand) -> None:
+    hand.deploy(WORK)
+    execution = hand.create()
+
+    work(hand, execution)
+
+    told = next(run for run in hand.runs(execution) if run.task_id == "told")
+    outputs = hand.store.read(lambda db: db.executions.outputs(execution.id))
+    assert hand.states(execution) == "FAILED"
+    assert loop_of(hand, execution).memory[LEDGER]["states"] == ["FAILED"]
+    assert outputs[told.id] == {"value": "second"}
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_restarted_loop_goes_on_with_the_values_it_left(hand: Hand) -> None:
+    hand.deploy(WORK.replace("BROKEN", "kv('missing' ~ taskrun.value)"))
+    execution = hand.create()
+    work(hand, execution)
+    for value in range(1, 7):
+        hand.engine.host.kv.put("company.team", f"missing{value}", "here")
+
+    Reruns(hand.engine).restart(execution.id)
+    work(hand, execution)
+
+    assert hand.states(execution) == "SUCCESS"
+    assert [each for each in ended(hand, execution) if each[0] == "second"] == [
+        ("second", str(value), State.SUCCESS) for value in range(1, 7)
+    ]
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_an_iteration_of_a_loop_with_outputs_finds_what_is_inside_its_ended_containers(hand: Hand) -> None:
+    hand.deploy(ITEMS)
+    execution = hand.create()
+
+    work(hand, execution)
+
+    outputs = hand.store.read(lambda db: db.executions.outputs(execution.id))
+    after = next(run for run in hand.runs(execution) if run.task_id == "after")
+    assert hand.states(execution) == "SUCCESS"
+    assert outputs[after.id] == {"value": '[{"seen":"x"},{"seen":"y"}]'}
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_what_was_not_read_is_taken_out_with_its_container(hand: Hand) -> None:
+    hand.deploy(UNTIL)
+    execution = hand.create()
+    hand.turn()
+
+    hand.wait(1)
+    hand.wait(1)
+
+    assert hand.states(execution) == "SUCCESS"
+    assert [each[:2] for each in ended(hand, execution)] == [("each", "x"), ("each", "y"), ("loop", ""), ("until", "")]
