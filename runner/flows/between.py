@@ -46,7 +46,7 @@ def check_flows(flows: Sequence[LocatedFlow], known: Collection[FlowKey] = ()) -
     return problems
 
 
-def _calls(flow: Flow) -> Iterator[tuple[Subflow | ForEachItem, FlowKey]]:
+def calls(flow: Flow) -> Iterator[tuple[Subflow | ForEachItem, FlowKey]]:
     """Yield the subflow tasks whose target is written plainly."""
     for task in flow.all_tasks():
         if isinstance(task, Subflow | ForEachItem) and "{" not in task.namespace and "{" not in task.flow_id:
@@ -56,7 +56,7 @@ def _calls(flow: Flow) -> Iterator[tuple[Subflow | ForEachItem, FlowKey]]:
 def _missing(by_key: Mapping[FlowKey, LocatedFlow], known: Collection[FlowKey]) -> Iterator[Problem]:
     names = {".".join(key) for key in (*by_key, *known)}
     for located in by_key.values():
-        for task, target in _calls(located.flow):
+        for task, target in calls(located.flow):
             if target not in by_key and target not in known:
                 message = f"task {task.id!r} calls the flow {'.'.join(target)}, which does not exist here"
                 hint = did_you_mean(".".join(target), names)
@@ -78,6 +78,6 @@ def _cycles(by_key: Mapping[FlowKey, LocatedFlow]) -> Iterator[Problem]:
 def _graph(by_key: Mapping[FlowKey, LocatedFlow]) -> dict[str, list[str]]:
     """Return which flow calls which others; a flow that calls itself is reported when it is parsed."""
     return {
-        ".".join(key): [".".join(target) for _, target in _calls(located.flow) if target != key]
+        ".".join(key): [".".join(target) for _, target in calls(located.flow) if target != key]
         for key, located in by_key.items()
     }

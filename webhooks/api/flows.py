@@ -32,7 +32,7 @@ YAML = "application/x-yaml"
 BASE = "/api/v1/{tenant}/flows"
 _MOST_DOCUMENTS = 1_000
 # Words that Kestra uses for routes which are not here yet; an empty list would look like an answer.
-_RESERVED = frozenset({"source", "deprecated", "graph", "expressions"})
+_RESERVED = frozenset({"deprecated", "graph", "expressions"})
 
 
 def create(call: Call) -> Response:
