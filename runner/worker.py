@@ -31,6 +31,7 @@ from runner.states import State
 from runner.store import Session
 from runner.store.records import Worker as WorkerRow
 from runner.sweeper import RESTARTED, STOPPED
+from runner.task_cache import CacheEntry
 from runner.tasks.flow import WorkingDirectory
 from runner.working_directory import run_working_directory
 from task_runners.spec import JobHandle
@@ -326,8 +327,7 @@ class Worker:
             self.engine.host.secrets.renew()  # an output may hold what another worker's task read
         timer = self._start_timer(claim, context)
         try:
-            result = task.run(context)
-            outcome = result if isinstance(result, Outcome) else Outcome(result or {})
+            outcome = _cached_or_run(task, context)
         except TaskError as error:
             context.log("ERROR", error.message)
             outcome = Outcome(error.outputs, State.FAILED, error.message, **_details(error))
@@ -400,6 +400,18 @@ class Worker:
 
         if self._store.write(write) is None:
             log.info("a result came too late and was dropped", extra={"task_run": run.id, "epoch": run.epoch})
+
+
+def _cached_or_run(task: Task, context: TaskContext) -> Outcome:
+    """Return the result that the cache of a task has, or that of its body."""
+    entry = CacheEntry.of(context, task) if task.task_cache is not None else None
+    if entry is not None and (kept_before := entry.outcome()) is not None:
+        return kept_before
+    result = task.run(context)
+    outcome = result if isinstance(result, Outcome) else Outcome(result or {})
+    if entry is not None and not context.cancelled.is_set():
+        entry.keep(outcome)
+    return outcome
 
 
 def _runner_of(outputs: Mapping[str, Any]) -> str | None:

@@ -58,6 +58,13 @@ class Retry(Model):
     behavior: Literal["RETRY_FAILED_TASK", "CREATE_NEW_EXECUTION"] = "RETRY_FAILED_TASK"
 
 
+class TaskCache(Model):
+    """Whether the outputs of a successful run are taken again, and how long they are good for."""
+
+    enabled: bool
+    ttl: Duration | None = None
+
+
 class Task(Model):
     """What all tasks have. A task type is a subclass; its YAML name is registered in `runner.flows.registry`."""
 
@@ -76,7 +83,7 @@ class Task(Model):
     log_to_file: bool = False
     worker_group: dict[str, Any] | None = None
     worker_selector: dict[str, Any] | None = None
-    task_cache: dict[str, Any] | None = None
+    task_cache: TaskCache | None = None
     version: str | None = None
     assets: Any = None
 
