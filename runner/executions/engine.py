@@ -28,7 +28,7 @@ from runner.executions.subflows import subflow_request
 from runner.executions.tree import Node, Tree
 from runner.expressions import Scope, render, render_typed
 from runner.flows.catalogue import Catalogue
-from runner.flows.inputs import FileInput, resolve_inputs
+from runner.flows.inputs import FileInput, InputValue, resolve_inputs, validate_inputs
 from runner.services import Host
 from runner.states import State
 from runner.storage.uris import execution_uri, input_uri
@@ -260,6 +260,31 @@ class Engine:
             store_file=lambda name, file: self._store_input(execution, name, file),
             encrypt=encryption.seal if encryption else None,
         )
+
+    def inspect_resume(self, execution_id: str, given: Mapping[str, Any]) -> list[InputValue]:
+        """Return what would become of each input that the pauses of an execution ask for; nothing goes on.
+
+        Raises:
+            ConflictError: `execution.state` when it is not paused.
+        """
+        execution = self.get(execution_id)
+        if execution.state is not State.PAUSED:
+            raise _state_conflict(execution, "can't be resumed: it is not paused")
+        index = self.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
+        services = self.host.expression_services(index.flow, execution)
+        runs = self.store.read(lambda db: db.executions.runs(execution_id))
+        tasks = [index.tasks.get(run.task_id) for run in runs if run.state is State.PAUSED]
+        return [
+            entry
+            for task in tasks
+            if isinstance(task, Pause)
+            for entry in validate_inputs(
+                task.on_resume,
+                given,
+                render=lambda template, extra: render_typed(template, Scope(extra, services)),
+                render_text=lambda template, extra: render(template, Scope(extra, services)),
+            )
+        ]
 
     def set_labels(self, execution_id: str, labels: Mapping[str, str]) -> Execution:
         """Merge labels into those of an ended execution.

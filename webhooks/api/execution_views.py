@@ -69,6 +69,15 @@ async def validate(call: Call) -> dict[str, Any]:
     return await run_in_threadpool(check)
 
 
+async def validate_resume(call: Call) -> dict[str, Any]:
+    """Say what would become of the inputs that a pause asks for, without going on."""
+    execution = await run_in_threadpool(visible_execution, call, call.path("id"))
+    inputs = await form_inputs(call)
+    entries = await run_in_threadpool(call.services.engine.inspect_resume, execution.id, inputs)
+    shown = [entry.as_json() for entry in entries]
+    return {"id": execution.flow_id, "namespace": execution.namespace, "inputs": shown, "checks": []}
+
+
 def flow_of_execution(call: Call) -> dict[str, Any]:
     """Answer with the flow of an execution at its revision, without the properties of its tasks."""
     execution: Execution = visible_execution(call, call.path("id"))
@@ -169,6 +178,19 @@ def endpoints() -> list[Endpoint]:
         Endpoint("POST", BASE + "/latest", read, latest, "The newest execution of flows", tag, takes=_JSON),
         Endpoint("GET", BASE + "/namespaces", run, namespaces, "The namespaces with flows to run", tag),
         Endpoint("GET", BASE + "/namespaces/{namespace}/flows", run, flows_of_namespace, "The flows to run there", tag),
+        *[
+            Endpoint(
+                "POST",
+                f"{ONE}{verb}/resume/validate",
+                run,
+                validate_resume,
+                "What would become of the inputs of a pause",
+                tag,
+                takes=MULTIPART,
+                reads_body=False,
+            )
+            for verb in ("", "/actions")
+        ],
         Endpoint("GET", f"{ONE}/flow", read, flow_of_execution, "The flow of an execution", tag),
         Endpoint("GET", BASE + "/flows/{namespace}/{flowId}", run, flow_to_execute, "A flow to be run", tag),
     ]

@@ -111,3 +111,23 @@ def test_the_catalogue_names_types_inputs_functions_and_filters(api: Any) -> Non
     assert "upper" in api.get("/api/v1/pebble/filters").json()
     assert "secret" in [row["name"] for row in api.get("/api/v1/pebble/functions").json()]
     assert api.get("/api/v1/plugins", token=None).status_code == 401
+
+
+def test_inputs_of_a_pause_are_checked_without_going_on(api: Any) -> None:
+    pause = "  - {id: gate, type: core.flow.Pause, onResume: [{id: count, type: INT}]}\n"
+    api.store_flow(f"id: hello\nnamespace: company.team\ntasks:\n{pause}")
+    started = api.post(f"{BASE}/executions/company.team/hello").json()["id"]
+    api.wait_for(started, "PAUSED")
+    place = f"{BASE}/executions/{started}/actions/resume/validate"
+
+    good = api.post(place, data={"count": "3"}).json()["inputs"]
+    bad = api.post(place, data={"count": "many"}).json()["inputs"]
+    state = api.get(f"{BASE}/executions/{started}").json()["state"]["current"]
+    api.post(f"{BASE}/executions/{started}/actions/resume", data={"count": "3"})
+    api.wait_for(started, "SUCCESS")
+
+    assert (good[0]["value"], good[0]["errors"]) == (3, [])
+    assert bad[0]["errors"]
+    assert state == "PAUSED"
+    assert api.post(place).status_code == 409
+    assert api.post(place, token="viewer").status_code == 403
