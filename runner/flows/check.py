@@ -14,15 +14,14 @@ from runner.flows.between import LocatedFlow, check_flows
 from runner.flows.build import field_names
 from runner.flows.check_effects import ineffective
 from runner.flows.check_inputs import input_problems
+from runner.flows.check_runners import task_runner_problems
 from runner.flows.finding import Finding, find_cycle
 from runner.flows.models import Flow, Model, Retry, Task, TaskKind, Trigger, walk
 from runner.flows.positions import Path, Positions
 from runner.flows.registry import TypeKind
-from runner.flows.spelling import did_you_mean, nearest
+from runner.flows.spelling import did_you_mean
 from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirectory
 from runner.tasks.for_each_item import ForEachItem
-from task_runners.errors import TaskRunnerError
-from task_runners.registry import canonical_name, runner_class, runner_names
 
 __all__ = ["RESERVED_IDS", "LocatedFlow", "Places", "check_flow", "check_flows"]
 
@@ -146,7 +145,7 @@ def _tasks(flow: Flow) -> Iterator[Finding]:
                 yield Finding("task.cases.empty", message, task)
         elif isinstance(task, WorkingDirectory):
             yield from _working_directory(task)
-        yield from _task_runner(task)
+        yield from task_runner_problems(task)
 
 
 def _recursion(flow: Flow, task: Subflow | ForEachItem) -> Iterator[Finding]:
@@ -182,34 +181,6 @@ def _working_directory(task: WorkingDirectory) -> Iterator[Finding]:
         if child.worker_group is not None:
             message = f"{task.id}: Cannot set a Worker Group in any WorkingDirectory sub-tasks"
             yield Finding("task.workerGroup.invalid", message, child, ("workerGroup",))
-
-
-def _task_runner(task: Task) -> Iterator[Finding]:
-    spec = getattr(task, "task_runner", None)
-    if not isinstance(spec, Mapping):
-        return
-    name = spec.get("type")
-    if not isinstance(name, str):
-        known = f"there are {', '.join(runner_names())}"
-        yield Finding("runner.property.missing", "a task runner needs a `type`", task, ("taskRunner",), known)
-        return
-    if "{{" in name:
-        return
-    try:
-        names = field_names(runner_class(name))
-    except TaskRunnerError as error:
-        if error.code != "runner.type.unknown":
-            raise
-        found = nearest(canonical_name(name), runner_names())
-        hint = f"did you mean {found!r}?" if found else error.hint
-        yield Finding("runner.type.unknown", f"no task runner named {name!r}", task, ("taskRunner", "type"), hint)
-    except ImportError:
-        return  # the runner is known; its vendor library is asked for when a task uses it
-    else:
-        for key in spec:
-            if key not in names:
-                message = f'Unrecognized field "{key}" (class {name}), not marked as ignorable'
-                yield Finding("runner.property.unknown", message, task, ("taskRunner", key), did_you_mean(key, names))
 
 
 def _retries(flow: Flow) -> Iterator[Finding]:

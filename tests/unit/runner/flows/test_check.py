@@ -167,6 +167,22 @@ def _found(source: str) -> list[tuple[str, str, int | None]]:
             4,
         ),
         (
+            HEAD + "tasks:\n  - {id: s, type: core.flow.WorkingDirectory,"
+            " taskRunner: {type: scripts.runner.docker.Docker, user: '{{ flow.id }}', pullPolicy: NEVERR},"
+            f" tasks: [{NAP % 'one'}]" + "}\n",
+            "runner.property.invalid",
+            "`pullPolicy`: Input should be 'ALWAYS', 'IF_NOT_PRESENT' or 'NEVER'",
+            4,
+        ),
+        (
+            HEAD + "tasks:\n  - {id: s, type: core.flow.WorkingDirectory,"
+            " taskRunner: {type: scripts.runner.docker.Docker, cpu: {cpus: '{{ 1 }}'}, memory: {memroy: 1GB}},"
+            f" tasks: [{NAP % 'one'}]" + "}\n",
+            "runner.property.invalid",
+            "`memory.memroy`: Extra inputs are not permitted",
+            4,
+        ),
+        (
             HEAD + TASKS + "triggers:\n  - {id: t, type: core.trigger.Schedule, cron: '0 25 * * *'}\n",
             "cron.invalid",
             "invalid cron expression '0 25 * * *': '25' is no hours, which goes from 0 to 23",
