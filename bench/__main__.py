@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench import deliveries, kestra01, loops, schedules, small
+from bench import deliveries, kestra01, loops, rendering, schedules, small
 
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "kestra01": kestra01.run,
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "sync": small.sync,
     "runner": small.runner,
     "deliveries": deliveries.run,
+    "rendering": rendering.rendering,
     "schedules": schedules.run,
     "foreach": loops.run,
 }
