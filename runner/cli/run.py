@@ -107,6 +107,14 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def _beginning(file: Path) -> bytes:
+    """Return as much of a file as it takes to see that it is too large for a flow."""
+    from runner.flows.loader import MAX_BYTES
+
+    with file.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
+
+
 class _Run:
     """One run of one flow: of a file, or of an earlier run."""
 
@@ -116,7 +124,7 @@ class _Run:
         self.options = options
         if repeated is None:
             assert file is not None
-            self.file, self.source = file, file.read_bytes()
+            self.file, self.source = file, _beginning(file)
         else:
             self.file, self.source = self._file_of(repeated), repeated.source.encode()
         self.root = self.file.absolute().parent
