@@ -54,6 +54,7 @@ class _Decided:
     admitted: Commit
     refused: Commit | None = None
     places: Places | None = None
+    again: bool = False  # it was restarted
     logs: tuple[LogEntry, ...] = ()
     stop_runs: tuple[str, ...] = ()
     kills_children: bool = False
@@ -167,11 +168,12 @@ class Advancer:
             return None
         limit = index.flow.concurrency
         self._add_effects(tree, execution)
-        waits = limit is not None and execution.state in {State.CREATED, State.QUEUED}
+        waits = limit is not None and execution.state in {State.CREATED, State.QUEUED, State.RESTARTED}
         return _Decided(
             admitted=replace(tree.commit(), task_outputs=actions.rows_of(tree.outputs)),
             refused=self._refusal(loaded, limit, now) if limit and waits else None,
             places=Places(execution.namespace, execution.flow_id, limit.limit) if limit is not None else None,
+            again=execution.state is State.RESTARTED,
             logs=tuple(tree.logs),
             stop_runs=tuple(tree.stop_runs),
             kills_children=bool(tree.kill_children),
@@ -195,9 +197,10 @@ class Advancer:
         return rows_after(before, after, reports=self._host.settings.reports.enabled, listened=listened)
 
     def _refusal(self, loaded: Loaded, concurrency: Concurrency, now: datetime) -> Commit:
-        """Return what is written when the flow's limit is reached: QUEUED, CANCELLED or FAILED."""
+        """Return what is written when the flow's limit is reached: QUEUED, CANCELLED or FAILED; a restart waits."""
         execution = loaded.execution
-        state = {"QUEUE": State.QUEUED, "CANCEL": State.CANCELLED, "FAIL": State.FAILED}[concurrency.behavior]
+        behavior = concurrency.behavior if not loaded.runs else "QUEUE"
+        state = {"QUEUE": State.QUEUED, "CANCEL": State.CANCELLED, "FAIL": State.FAILED}[behavior]
         refused = execution.enter(state, now)
         if state is State.FAILED:
             refused = replace(refused, error=f"the flow already runs {concurrency.limit} executions, its limit")
@@ -275,7 +278,11 @@ def _write(decided: _Decided, db: Session) -> _Written | None:
     ends = places is not None and commit.execution.state.is_terminal
     if places is not None and ends:
         places.lock(db)
-    if places is not None and decided.refused is not None and not places.has_room_for(db, commit.execution.id):
+    if (
+        places is not None
+        and decided.refused is not None
+        and not places.has_room_for(db, commit.execution.id, again=decided.again)
+    ):
         commit = decided.refused
     if not db.executions.commit(commit):
         return None

@@ -23,11 +23,17 @@ class Places:
         """Let nobody else take or free a place until this transaction ends. Before any other write of it."""
         db.executions.lock_flow(self.namespace, self.flow_id)
 
-    def has_room_for(self, db: Session, execution_id: str) -> bool:
-        """Return whether an execution may start: there is room, and nobody has waited longer for it."""
+    def has_room_for(self, db: Session, execution_id: str, *, again: bool = False) -> bool:
+        """Return whether an execution may start: there is room, and nobody has waited longer for it.
+
+        One that starts `again` takes free room at once: put in line by its age it could come before those that were
+        rung for that room, and nobody would ring for it.
+        """
         assert self.limit is not None
         if not db.executions.admit(execution_id, self.namespace, self.flow_id, self.limit):
             return False
+        if again:
+            return True
         room = self.limit - db.executions.running_count(self.namespace, self.flow_id)
         queued = db.executions.queued(self.namespace, self.flow_id, room)
         return not queued or execution_id in queued

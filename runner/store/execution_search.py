@@ -23,7 +23,7 @@ _r: Final = schema.task_runs.c
 _DAY: Final = 86_400_000_000  # microseconds
 _FLOW: Final = (_e.namespace == sa.bindparam("namespace"), _e.flow_id == sa.bindparam("flow"))
 _OPEN: Final = _e.ended_at.is_(None)
-_STARTED: Final = (_OPEN, _e.state != State.CREATED.value, _e.state != State.QUEUED.value)
+_STARTED: Final = (_OPEN, *(_e.state != state.value for state in (State.CREATED, State.QUEUED, State.RESTARTED)))
 _DURATION: Final = sa.func.coalesce(_e.ended_at, 0) - sa.func.coalesce(_e.started_at, _e.created_at)
 _SORTABLE: Final[dict[str, Any]] = {
     "id": _e.id,

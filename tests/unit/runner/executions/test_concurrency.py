@@ -9,6 +9,7 @@ import pytest
 
 from runner.executions.creation import NewExecution
 from runner.executions.models import OUTBOX_REPORT
+from runner.executions.reruns import Reruns
 from runner.states import State
 
 if TYPE_CHECKING:
@@ -81,6 +82,27 @@ def test_who_waits_behind_a_killed_one_moves_up(hand: Hand) -> None:
     hand.turn()
 
     assert hand.states(first, second, third) == "SUCCESS KILLED RUNNING"
+
+
+@pytest.mark.parametrize("behavior", ["QUEUE", "CANCEL", "FAIL"])
+def test_a_restarted_execution_waits_for_a_place(hand: Hand, behavior: str) -> None:
+    hand.deploy(
+        f"concurrency: {{limit: 1, behavior: {behavior}}}\ntasks: [{SLEEP}, {{id: f, type: core.execution.Fail}}]"
+    )
+    failed = hand.create()
+    hand.turn()
+    hand.wait(10)
+    second = hand.create()
+    hand.turn()
+    states = hand.states(failed, second)
+
+    Reruns(hand.engine).restart(failed.id)
+    hand.turn()
+
+    assert states == "FAILED RUNNING"
+    assert hand.states(failed, second) == "QUEUED RUNNING"
+    hand.wait(10)
+    assert hand.states(failed, second) == "FAILED FAILED"
 
 
 @pytest.mark.parametrize(("behavior", "state"), [("CANCEL", State.CANCELLED), ("FAIL", State.FAILED)])
