@@ -93,12 +93,18 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
 }
 
 
-# Types of Kestra's core and script plugins that flows may name and that do not exist here yet.
+# Types of Kestra's core, script and git plugins that flows may name and that do not exist here yet.
 ABSENT: Mapping[TypeKind, frozenset[str]] = {
     TypeKind.TASK: frozenset(
         {
             "core.flow.Approval",
             "core.flow.Template",
+            "git.Clone",
+            "git.Push",
+            "git.PushFlows",
+            "git.PushNamespaceFiles",
+            "git.SyncFlows",
+            "git.SyncNamespaceFiles",
         }
     ),
     TypeKind.TRIGGER: frozenset(),
