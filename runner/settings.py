@@ -205,8 +205,13 @@ class Settings(_Part):
     @property
     def public_url(self) -> str:
         """Return the address that links are built from, without a slash at its end."""
+        return (self.url or self.local_url).rstrip("/")
+
+    @property
+    def local_url(self) -> str:
+        """Return the address under which programs of this machine reach the server, whatever links say."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - a comparison, not a bind
-        return (self.url or f"http://{host}:{self.port}").rstrip("/")
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def work_root(self) -> Path:

@@ -84,8 +84,9 @@ class EmbeddedServer(ServerProcess):
         port = self.listen(self.settings.host, self.settings.port)
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
-        self.lock.announce(url=self.settings.public_url)
-        write_context(self.environment, "local", self.settings.public_url, self.home / TOKEN_FILE, make_current=False)
+        # Who reads these is on this machine. MAINSTEM_URL may name another server: the command line reads it too.
+        self.lock.announce(url=self.settings.local_url)
+        write_context(self.environment, "local", self.settings.local_url, self.home / TOKEN_FILE, make_current=False)
 
     def _open_store(self) -> Store:
         """Open the database; an older one is copied aside and migrated."""
@@ -132,9 +133,11 @@ def _short(path: Path) -> str:
 
 
 def _banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: bool) -> Iterator[str]:
-    url = settings.public_url
+    url = settings.local_url
     yield f"Mainstem {__version__}   embedded: SQLite, Valkey, 1 process      ready in {seconds:.1f} s"
     yield f"  web      {url}          token in {home}/token (admin)"
+    if settings.public_url != url:
+        yield f"  public   {settings.public_url}          (MAINSTEM_URL: what links and webhooks name)"
     yield f"  git      git remote add mainstem {url}/git/flows.git"
     yield f"           git config --global credential.{url}.helper '!mainstem git-credential'"
     yield from hook_lines(settings)

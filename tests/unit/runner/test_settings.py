@@ -45,3 +45,20 @@ def test_repositories_given_by_the_environment_are_filled_too(tmp_path: Path) ->
     [repository] = Settings.load(tmp_path / "none", environ).repositories
 
     assert repository.webhook_secret == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "local", "public"),
+    [
+        ("127.0.0.1", None, "http://127.0.0.1:8420", "http://127.0.0.1:8420"),
+        ("0.0.0.0", None, "http://127.0.0.1:8420", "http://127.0.0.1:8420"),
+        ("::1", None, "http://[::1]:8420", "http://[::1]:8420"),
+        ("127.0.0.1", "https://flows.example.org/", "http://127.0.0.1:8420", "https://flows.example.org"),
+    ],
+)
+def test_what_links_name_is_not_how_this_machine_reaches_the_server(
+    host: str, url: str | None, local: str, public: str
+) -> None:
+    settings = Settings(host=host, url=url)
+
+    assert (settings.local_url, settings.public_url) == (local, public)
