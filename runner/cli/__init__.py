@@ -77,10 +77,10 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with the exit code."""
     _refuse_shadowed_packages()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: list[str]) -> int:
+def call(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     try:
         result: Any = group.main(args=arguments, prog_name="mainstem", standalone_mode=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import run
+from runner.cli import call
 
 FLOW = """\
 id: greet
@@ -19,7 +19,7 @@ tasks:
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
-    code = run(["exex", "list"])
+    code = call(["exex", "list"])
 
     assert code == 2
     assert "there is no command 'exex'; did you mean 'exec'?" in capfd.readouterr().err
@@ -29,7 +29,7 @@ def test_an_input_that_the_flow_does_not_have_is_refused(tmp_path: Path, capfd: 
     file = tmp_path / "greet.yaml"
     file.write_text(FLOW)
 
-    code = run(["run", str(file), "-i", "dya=monday"])
+    code = call(["run", str(file), "-i", "dya=monday"])
 
     assert code == 1
     assert "demo.greet has no input 'dya'  [input.unknown]\n  hint: did you mean 'day'?" in capfd.readouterr().err
@@ -39,7 +39,7 @@ def test_an_input_that_the_flow_has_is_taken(tmp_path: Path, capfd: pytest.Captu
     file = tmp_path / "greet.yaml"
     file.write_text(FLOW)
 
-    code = run(["run", str(file), "-i", "day=monday"])
+    code = call(["run", str(file), "-i", "day=monday"])
 
     assert code == 0
     assert "INFO  say: monday" in capfd.readouterr().out
@@ -50,7 +50,7 @@ def test_the_demo_says_where_its_flows_are(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    code = run(["demo"])
+    code = call(["demo"])
 
     assert code == 3
     assert "[demo.flows.missing]\n  hint: run the demo in a checkout" in capfd.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from runner.cli import run
+from runner.cli import call
 from runner.cli.schema import command
 
 
@@ -26,11 +26,11 @@ def test_the_schema_of_one_type_is_printed() -> None:
 
 
 def test_an_unknown_type_ends_with_three() -> None:
-    assert run(["schema", "--type", "core.log.Lgo"]) == 3
+    assert call(["schema", "--type", "core.log.Lgo"]) == 3
 
 
 def test_tests_have_a_schema_of_their_own() -> None:
     result = CliRunner().invoke(command, ["--tests"])
 
     assert json.loads(result.output)["title"] == "Mainstem flow tests"
-    assert run(["schema", "--tests", "--type", "core.log.Log"]) == 2
+    assert call(["schema", "--tests", "--type", "core.log.Log"]) == 2

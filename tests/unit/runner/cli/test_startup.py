@@ -37,8 +37,8 @@ LIGHT = sorted(name for name, (place, _) in COMMANDS.items() if place.startswith
 
 
 def imported_by(*calls: list[str]) -> set[str]:
-    program = "import json, sys; from runner.cli import run\n"
-    program += f"for call in {list(calls)!r}: assert run(call) == 0\n"
+    program = "import json, sys; from runner.cli import call\n"
+    program += f"for words in {list(calls)!r}: assert call(words) == 0\n"
     program += "print('\\n' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))

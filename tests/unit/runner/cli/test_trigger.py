@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import run
+from runner.cli import call
 
 FLOW = """
 id: f
@@ -29,7 +29,7 @@ def test_the_next_dates_of_a_file_are_shown_in_each_schedules_zone(
     file = tmp_path / "f.yaml"
     file.write_text(FLOW)
 
-    code = run(["trigger", "next", str(file), "-n", "2", "--from", "2024-03-30T12:00:00Z", "--json"])
+    code = call(["trigger", "next", str(file), "-n", "2", "--from", "2024-03-30T12:00:00Z", "--json"])
 
     assert code == 0
     assert {entry["triggerId"]: entry["dates"] for entry in json.loads(capsys.readouterr().out)} == {
@@ -43,7 +43,7 @@ def test_dates_are_printed_below_the_name_of_their_schedule(tmp_path: Path, caps
     file = tmp_path / "f.yaml"
     file.write_text(FLOW)
 
-    run(["trigger", "next", str(file), "-n", "1", "--from", "2024-03-30T12:00:00Z"])
+    call(["trigger", "next", str(file), "-n", "1", "--from", "2024-03-30T12:00:00Z"])
 
     assert capsys.readouterr().out.splitlines() == [
         "a.b.f/s",
@@ -64,7 +64,7 @@ def test_dates_are_printed_below_the_name_of_their_schedule(tmp_path: Path, caps
     ],
 )
 def test_mistakes_are_named(arguments: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["trigger", *arguments]) == code
+    assert call(["trigger", *arguments]) == code
     assert text in capsys.readouterr().err
 
 
@@ -72,5 +72,5 @@ def test_a_file_with_a_mistake_is_refused(tmp_path: Path, capsys: pytest.Capture
     file = tmp_path / "f.yaml"
     file.write_text(FLOW.replace("core.trigger.Schedule,", "core.trigger.Shedule,"))
 
-    assert run(["trigger", "next", str(file)]) == 1
+    assert call(["trigger", "next", str(file)]) == 1
     assert "trigger.type.unknown" in capsys.readouterr().err

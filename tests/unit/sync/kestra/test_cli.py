@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from runner.cli import run
+from runner.cli import call
 from sync.kestra.cli import command
 
 GOOD = "id: good\nnamespace: company\ntasks: [{id: say, type: io.kestra.plugin.core.log.Log, message: hi}]\n"
@@ -87,7 +87,7 @@ def test_a_place_without_flows_ends_with_three(tmp_path: Path) -> None:
     (tmp_path / "board.yml").write_text("id: board\ncharts: []\n")
 
     assert _run(tmp_path).return_value == 3
-    assert run(["migrate", "kestra", str(tmp_path / "gone")]) == 3
+    assert call(["migrate", "kestra", str(tmp_path / "gone")]) == 3
 
 
 def test_names_of_somebody_else_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
