@@ -55,6 +55,8 @@ _LIMITS = {
     "cpu_seconds": resource.RLIMIT_CPU,
 }
 
+_SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - pathlib costs 10 ms
 
@@ -136,7 +138,7 @@ def _nothing(_number: int, _frame: Any) -> None:
 def _become_body(request: dict[str, Any], stdout: int, stderr: int, errors: int, keeper: int) -> NoReturn:
     step = "session"
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)  # what is ignored stays ignored through exec
         os.setsid()
         step = "descriptors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,26 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Give programs that tests start the signals of a terminal, also where the tests run in the background.
+
+    A shell without job control starts background jobs with these two ignored, what is ignored stays so in all children,
+    and those that tests interrupt would go on.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long forms to those who ask for them."""
+    if "MAINSTEM_TEST_LONG" in os.environ:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
 
 
 def absent(name: str, reason: str) -> NoReturn:

@@ -19,8 +19,6 @@ from tests.servers.deployment import Deployment
 from tests.servers.outcome import outcome_of
 from tests.servers.program import descendants, is_running, wait_until
 
-LONG = pytest.mark.skipif("MAINSTEM_TEST_LONG" not in os.environ, reason="long: MAINSTEM_TEST_LONG=1 runs it")
-
 
 @pytest.fixture
 def start(deployment: Deployment, activate: Callable[..., None], ledger: Ledger) -> Callable[..., Deployment]:
@@ -156,7 +154,7 @@ def test_a_database_that_cuts_its_connections_loses_nothing(start: Callable[...,
     assert_all_done_once(started, ledger, accepted)
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_worker_that_was_frozen_beyond_its_lease_writes_nothing_more(
@@ -181,7 +179,7 @@ def test_a_worker_that_was_frozen_beyond_its_lease_writes_nothing_more(
     assert outcome.faults == ledger.unfinished() == []
 
 
-@LONG
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_workers_that_are_killed_in_turn_lose_nothing(start: Callable[..., Deployment], ledger: Ledger) -> None:

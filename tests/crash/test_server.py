@@ -155,7 +155,7 @@ def _parent_of(pid: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif("MAINSTEM_TEST_LONG" not in os.environ, reason="long: MAINSTEM_TEST_LONG=1 runs it")
+@pytest.mark.long
 def test_a_server_that_is_killed_ten_times_loses_nothing(make_server: Callable[..., Server], ledger: Ledger) -> None:
     server = make_server().start()
     accepted = load(server, ledger, 400, seconds=0.2)
