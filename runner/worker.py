@@ -24,6 +24,7 @@ from runner.executions.burst import BurstActions
 from runner.executions.engine import Engine
 from runner.executions.models import Loaded, TaskRun
 from runner.executions.outputs import kept
+from runner.executions.rest import StoredRuns
 from runner.executions.tree import Node, Tree
 from runner.expressions import render
 from runner.plugin import Outcome, Task
@@ -275,7 +276,7 @@ class Worker:
             raise
         except MainstemError as error:
             return Outcome({}, State.FAILED, error.message)
-        tree = Tree(index, loaded, lambda: self._store.read(lambda db: db.executions.runs(execution.id)))
+        tree = Tree(index, loaded, StoredRuns(self._store, execution.id))
         node = tree.nodes.get(claim.run.id)
         if node is None or node.task is None:
             return Outcome({}, State.FAILED, f"the flow has no task {claim.run.task_id!r}")

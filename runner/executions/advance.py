@@ -32,6 +32,7 @@ from runner.executions.models import (
 )
 from runner.executions.places import Places
 from runner.executions.ports import Doorbell
+from runner.executions.rest import StoredRuns
 from runner.executions.step import step
 from runner.executions.tree import Tree
 from runner.flows.catalogue import Catalogue
@@ -152,7 +153,7 @@ class Advancer:
             raise
         except MainstemError as error:
             return self._without_flow(loaded, error.message, now)
-        tree = Tree(index, loaded, lambda: self._store.read(lambda db: db.executions.runs(execution.id)))
+        tree = Tree(index, loaded, StoredRuns(self._store, execution.id))
         try:
             actions = BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow)
             step(tree, actions)

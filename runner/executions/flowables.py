@@ -372,11 +372,19 @@ def _next_loop(tree: Tree, node: Node) -> list[Next]:
         return []
     limit = node.task.concurrency_limit if isinstance(node.task, ForEach) else 1
     found = list(_continued(node, tasks, values))
-    begun = node.cursor
-    while begun < len(values) and (limit == 0 or len(node.active) + begun - node.cursor < limit):
-        found.append(Next(tasks[0], "tasks", values[begun], begun))
-        begun += 1
-    return found
+    fresh: list[Next] = []
+    for number in range(node.cursor, len(values)):
+        if limit and len(node.active) + len(fresh) >= limit:
+            break
+        kept = tree.kept_runs(node, number)
+        if _has_next(kept, tasks):
+            fresh.append(Next(tasks[len(kept)], "tasks", values[number], number))
+    return found + fresh
+
+
+def _has_next(runs: list[Node], tasks: Tasks) -> bool:
+    """Return whether a loop value whose runs have ended goes on with a further task."""
+    return len(runs) < len(tasks) and not (runs and runs[-1].row.state.is_failed)
 
 
 def _continued(node: Node, tasks: Tasks, values: list[str]) -> Iterator[Next]:
@@ -385,7 +393,7 @@ def _continued(node: Node, tasks: Tasks, values: list[str]) -> Iterator[Next]:
         runs = node.active.get(iteration, [])
         if runs and not runs[-1].row.state.is_terminal:
             continue
-        if runs and len(runs) < len(tasks) and not runs[-1].row.state.is_failed:
+        if runs and _has_next(runs, tasks):
             yield Next(tasks[len(runs)], "tasks", values[iteration], iteration)
         else:
             node.active.pop(iteration, None)

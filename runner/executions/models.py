@@ -17,7 +17,8 @@ LEDGER = "ledger"
 """The key of a loop's memory for what is to be known of its ended values, so that they need not be loaded.
 
 `behind`: the values whose next task is still to be started though no run of theirs is open. `states`: the states other
-than SUCCESS in which runs of its values ended.
+than SUCCESS in which runs of its values ended. `again`: of a loop that a replay turned back, the first value that has
+yet to begin, though it and those after it may have runs already.
 """
 
 

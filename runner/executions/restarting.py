@@ -17,9 +17,20 @@ from runner.executions.ending import attempt_of
 from runner.executions.models import ORIGINAL, Attempt, Execution, TaskRun
 from runner.executions.starting import RESTARTS_CHILD
 from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, ON_PAUSE, Node, Tree
-from runner.flows.models import TaskKind
+from runner.flows.models import Task, TaskKind
 from runner.states import State
-from runner.tasks.flow import Dag, EachParallel, ForEach, LoopUntil, Parallel, Pause, Sleep, Subflow, WorkingDirectory
+from runner.tasks.flow import (
+    Dag,
+    EachParallel,
+    EachSequential,
+    ForEach,
+    LoopUntil,
+    Parallel,
+    Pause,
+    Sleep,
+    Subflow,
+    WorkingDirectory,
+)
 from runner.tasks.for_each_item import Items
 
 RESTARTED_LABEL = "system.restarted"
@@ -58,8 +69,10 @@ def replay(tree: Tree, run_id: str, now: datetime) -> None:
     """
     target = _replayable(tree, run_id)
     for node in [target, *target.ancestors()]:
-        for later in _later(node, node.parent or tree.root):
+        for later in _later(tree, node, node.container):
             tree.remove(later)
+        if _takes_turns(node.container.task) and node.row.iteration is not None:
+            tree.turn_back(node.container, node.row.iteration + 1)
     for children in list(target.children.values()):
         for child in list(children):
             tree.remove(child)
@@ -158,8 +171,12 @@ def _rank(branch: str) -> int:
     return {ERRORS: 1, ON_PAUSE: 1, FINALLY: 2, AFTER: 3}.get(branch, 0)
 
 
-def _later(node: Node, container: Node) -> list[Node]:
-    """Return the siblings that run because this run has ended."""
+def _later(tree: Tree, node: Node, container: Node) -> list[Node]:
+    """Return the siblings that run because this run has ended.
+
+    In a loop that takes one value at a time those are what follows in the loop's tasks, for this value and for all
+    after it: what stands before, a later value has done already and does not do again.
+    """
     run, task = node.row, container.task
     siblings = [each for children in container.children.values() for each in children if each is not node]
     late = [each for each in siblings if _rank(each.row.branch) > _rank(run.branch)]
@@ -173,7 +190,30 @@ def _later(node: Node, container: Node) -> list[Node]:
         return late + [each for each in siblings if each.row.task_id in needing]
     if isinstance(task, ForEach) and task.concurrency_limit != 1:
         return late + [each for each in beside if each.row.iteration == run.iteration]
+    if _takes_turns(task) and run.iteration is not None:
+        before = _tasks_before(tree, container, run.task_id)
+        return late + [each for each in siblings if _follows(each.row, run, before)]
     return late + beside
+
+
+def _takes_turns(task: Task | None) -> bool:
+    """Return whether a task is a loop that takes one value at a time."""
+    return isinstance(task, EachSequential) or (isinstance(task, ForEach) and task.concurrency_limit == 1)
+
+
+def _follows(each: TaskRun, run: TaskRun, before: Collection[str]) -> bool:
+    """Return whether `each` comes after `run` in a loop that takes one value at a time."""
+    if each.branch != run.branch or each.iteration is None or run.iteration is None:
+        return False
+    if each.iteration == run.iteration:
+        return each.seq > run.seq
+    return each.iteration > run.iteration and (each.task_id not in before or each.state in _BROKEN)
+
+
+def _tasks_before(tree: Tree, container: Node, task_id: str) -> set[str]:
+    """Return the tasks of a container that stand before one of its tasks."""
+    names = [task.id for task in tree.index.enabled(container.owner, "tasks")]
+    return set(names[: names.index(task_id)]) if task_id in names else set()
 
 
 def _dependents(dag: Dag, task_id: str) -> set[str]:

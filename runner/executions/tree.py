@@ -9,10 +9,10 @@ the number of runs; the `LEDGER` of a loop says what must be known of its other 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from runner.executions.models import (
     LEDGER,
@@ -36,11 +36,22 @@ FINALLY = "finally"
 AFTER = "afterExecution"
 ON_PAUSE = "onPause"
 LISTENERS = "listeners:"
+VALUES_AT_ONCE = 100  # values of a loop whose kept runs are loaded together
 
 
 def is_main(branch: str) -> bool:
     """Return whether a branch is what its container is there for, and decides how it ends."""
     return branch not in {ERRORS, FINALLY, AFTER, ON_PAUSE} and not branch.startswith(LISTENERS)
+
+
+class Rest(Protocol):
+    """Where the runs are that were not loaded."""
+
+    def all(self) -> Iterable[TaskRun]:
+        """Return all runs of the execution, in the order of their creation."""
+
+    def values(self, loop_id: str, iterations: Iterable[int]) -> Iterable[TaskRun]:
+        """Return the runs directly inside a loop for some of its values."""
 
 
 class FlowIndex:
@@ -87,9 +98,12 @@ class Node:
 
     __slots__ = (
         "active",
+        "again",
         "children",
         "cursor",
         "failed",
+        "kept",
+        "looked",
         "omitted",
         "open",
         "parent",
@@ -111,6 +125,9 @@ class Node:
         self.touched: list[int] = []  # loop values whose last run ended since the container was settled
         self.queued = False  # stands on the list of containers to settle
         self.omitted: frozenset[State] = frozenset()  # the states of ended loop values that are not loaded
+        self.again: int | None = run.memory.get(LEDGER, {}).get("again") if run is not None else None
+        self.kept: dict[int, list[Node]] = {}  # runs of the loop values from `again` on, which have yet to begin
+        self.looked = 0  # the runs of loop values before this one are loaded, as far as they were kept
 
     @property
     def row(self) -> TaskRun:
@@ -155,10 +172,10 @@ class Node:
 class Tree:
     """One execution being decided on.
 
-    `load_all` returns all runs of the execution; it is called when some were omitted and one of them is asked for.
+    `rest` is asked when some runs were omitted and one of them is needed.
     """
 
-    def __init__(self, index: FlowIndex, loaded: Loaded, load_all: Callable[[], Iterable[TaskRun]] = tuple) -> None:
+    def __init__(self, index: FlowIndex, loaded: Loaded, rest: Rest | None = None) -> None:
         self.index = index
         self.flow = index.flow
         self.execution: Execution = loaded.execution
@@ -183,7 +200,7 @@ class Tree:
         self.kill_children: list[str] = []  # runs whose child executions must be killed after the commit
         self.touched_execution = False
         self._omitted = loaded.omitted
-        self._load_all = load_all
+        self._rest = rest
         self._others: dict[str, TaskRun] | None = None  # the runs that were omitted, once they are loaded
         for run in loaded.runs:
             self._attach(run)
@@ -199,6 +216,10 @@ class Tree:
         node = Node(run, self.index.tasks.get(run.task_id), parent)
         self.nodes[run.id] = node
         self.seq = max(self.seq, run.seq + 1)
+        if parent.again is not None and run.iteration is not None and run.iteration >= parent.again:
+            parent.children.setdefault(run.branch, []).append(node)
+            parent.kept.setdefault(run.iteration, []).append(node)
+            return
         self._place(parent, node)
         if run.state.is_terminal:
             self._count_end(parent, node)
@@ -210,7 +231,7 @@ class Tree:
         self.seq = max(self.seq, omitted.next_seq)
         for run_id, cursor in omitted.cursors.items():
             loop = self.nodes[run_id]
-            loop.cursor = max(loop.cursor, cursor)
+            loop.cursor = max(loop.cursor, cursor) if loop.again is None else loop.again
             loop.omitted = frozenset(State(name) for name in loop.row.memory[LEDGER]["states"])
             loop.failed = loop.failed or any(state.is_failed for state in loop.omitted)
 
@@ -218,7 +239,7 @@ class Tree:
         run = node.row
         parent.children.setdefault(run.branch, []).append(node)
         if run.iteration is not None and run.branch == "tasks":
-            parent.active.setdefault(run.iteration, []).append(node)
+            parent.active.setdefault(run.iteration, parent.kept.pop(run.iteration, [])).append(node)
             parent.cursor = max(parent.cursor, run.iteration + 1)
 
     def _count_end(self, parent: Node, node: Node) -> None:
@@ -291,8 +312,9 @@ class Tree:
             if not run.state.is_terminal:
                 parent.open -= 1
             parent.failed = parent.fails and any(state.is_failed for state in parent.main_states())
-            if run.iteration is not None and node in parent.active.get(run.iteration, []):
-                parent.active[run.iteration].remove(node)
+            for runs in (parent.active, parent.kept) if run.iteration is not None else ():
+                if node in runs.get(run.iteration or 0, ()):
+                    runs[run.iteration or 0].remove(node)
 
     def _remove_unloaded(self, parent_id: str) -> None:
         others = self._unloaded()
@@ -300,6 +322,23 @@ class Tree:
             del others[run_id]
             self.removed.append(run_id)
             self._remove_unloaded(run_id)
+
+    def turn_back(self, loop: Node, iteration: int) -> None:
+        """Have a loop begin its values from `iteration` on once more; the runs that they have now are kept for that."""
+        loop.again = loop.cursor = iteration
+        for later in [each for each in loop.active if each >= iteration]:
+            loop.kept[later] = loop.active.pop(later)
+
+    def kept_runs(self, loop: Node, iteration: int) -> list[Node]:
+        """Return the runs that a value of a loop has before it begins, because the loop was turned back."""
+        if loop.again is None:
+            return []
+        if self._omitted is not None and self._rest is not None and iteration >= loop.looked:
+            for run in self._rest.values(loop.row.id, range(iteration, iteration + VALUES_AT_ONCE)):
+                if run.id not in self.nodes:
+                    self._attach(run)
+            loop.looked = iteration + VALUES_AT_ONCE
+        return loop.kept.get(iteration, [])
 
     def set_execution(self, execution: Execution) -> None:
         """Replace the execution's row."""
@@ -341,8 +380,8 @@ class Tree:
 
     def rows(self) -> list[TaskRun]:
         """Return all runs as they stand now, in the order of their creation; loads those that were omitted."""
-        rows = [*self._unloaded().values(), *(node.row for node in self.nodes.values())]
-        return sorted(rows, key=lambda run: run.seq) if self._omitted is not None else rows
+        rows = {**self._unloaded(), **{run_id: node.row for run_id, node in self.nodes.items()}}
+        return sorted(rows.values(), key=lambda run: run.seq) if self._omitted is not None else list(rows.values())
 
     def row(self, run_id: str | None) -> TaskRun | None:
         """Return one run as it stands now; loads those that were omitted when it is among them."""
@@ -352,11 +391,11 @@ class Tree:
         return node.row if node is not None else self._unloaded().get(run_id)
 
     def _unloaded(self) -> dict[str, TaskRun]:
-        if self._omitted is None:
+        if self._omitted is None or self._rest is None:
             return {}
         if self._others is None:
             known = {*self.nodes, *self.removed}
-            self._others = {run.id: run for run in self._load_all() if run.id not in known}
+            self._others = {run.id: run for run in self._rest.all() if run.id not in known}
         return self._others
 
     # ---------------------------------------------------------------- result
@@ -376,12 +415,16 @@ class Tree:
     def keep_ledgers(self) -> None:
         """Write into each open loop what the next decision must know of the values that it will not load."""
         for node in list(self.nodes.values()):
-            if _has_ledger(node) and not node.row.state.is_terminal:
+            if _has_ledger(node) and (not node.row.state.is_terminal or self._has_just_ended(node)):
                 ledger, memory = self._ledger(node), node.row.memory
                 if memory.get(LEDGER) != ledger:
                     self.update(node, replace(node.row, memory={**memory, LEDGER: ledger}))
 
-    def _ledger(self, loop: Node) -> dict[str, list[Any]]:
+    def _has_just_ended(self, loop: Node) -> bool:
+        """Return whether a loop that was turned back ends here: run again, it must not count its values as kept."""
+        return loop.again is not None and loop.row.id in self.changed
+
+    def _ledger(self, loop: Node) -> dict[str, Any]:
         tasks = len(self.index.enabled(loop.owner, "tasks"))
         behind = (
             iteration
@@ -392,7 +435,11 @@ class Tree:
         )
         ended = {each.row.state for each in loop.children.get("tasks", ()) if each.row.state.is_terminal}
         states = (ended | loop.omitted) - {State.SUCCESS}
-        return {"behind": sorted(behind), "states": sorted(state.value for state in states)}
+        again = {"again": loop.cursor} if self._is_turned_back(loop) else {}
+        return {"behind": sorted(behind), "states": sorted(state.value for state in states), **again}
+
+    def _is_turned_back(self, loop: Node) -> bool:
+        return loop.again is not None and loop.cursor < len(loop.row.memory.get("values", ()))
 
     def commit(self) -> Commit:
         """Return everything decided as one unit of work."""

@@ -6,6 +6,7 @@ Every statement here finds its rows by an index, so that its cost does not grow 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -61,6 +62,12 @@ def part_of(db: Connection, execution: Execution, doorbells: tuple[int, ...], ne
     return Loaded(execution, runs, doorbells, None if cursors is None else Omitted(cursors, next_seq))
 
 
+def runs_of_values(db: Connection, execution_id: str, loop_id: str, iterations: Collection[int]) -> list[TaskRun]:
+    """Return the runs directly inside a loop for some of its values, in the order of their creation."""
+    rows = db.all(_VALUES, execution=execution_id, parent=loop_id, iterations=listed(iterations))
+    return sorted((decode_run(row) for row in rows), key=lambda run: run.seq)
+
+
 class _Reader:
     """Finds the runs of one execution."""
 
@@ -89,6 +96,8 @@ class _Reader:
         iterations = {run.iteration for run in is_open if run.parent_id == loop.id and run.iteration is not None}
         iterations.update(loop.memory[LEDGER]["behind"])
         self._add(_VALUES, parent=loop.id, iterations=listed(sorted(iterations)))
+        if "again" in loop.memory[LEDGER]:
+            return int(loop.memory[LEDGER]["again"])
         last = self._db.one(_LAST_VALUE, execution=self._execution_id, parent=loop.id)
         return last[0] + 1 if last is not None and last[0] is not None else 0
 

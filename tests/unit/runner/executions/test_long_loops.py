@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.executions import tree
 from runner.executions.models import LEDGER, Execution, TaskRun
 from runner.executions.reruns import Reruns
 from runner.states import State
@@ -174,6 +175,29 @@ def test_a_restarted_loop_goes_on_with_the_values_it_left(hand: Hand) -> None:
     assert [each for each in ended(hand, execution) if each[0] == "second"] == [
         ("second", str(value), State.SUCCESS) for value in range(1, 7)
     ]
+
+
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_a_replayed_loop_finds_what_it_kept_of_later_values(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(tree, "VALUES_AT_ONCE", chunk)
+    hand.deploy(WORK.replace("BROKEN", "taskrun.value").replace("Limit: 3", "Limit: 1"))
+    source = hand.create()
+    work(hand, source)
+    begin = next(run for run in hand.runs(source) if (run.task_id, run.value) == ("second", "2"))
+
+    replayed = Reruns(hand.engine).replay(source.id, begin.id)
+    kept = [(run.task_id, run.value) for run in hand.runs(replayed) if run.value is not None]
+    work(hand, replayed)
+
+    assert kept == [("first", "1"), ("second", "1"), ("first", "2"), ("second", "2")] + [
+        ("first", str(value)) for value in range(3, 7)
+    ]
+    assert hand.states(replayed) == "SUCCESS"
+    assert ended(hand, replayed) == ended(hand, source)
+    assert "again" not in loop_of(hand, replayed).memory[LEDGER]
 
 
 @pytest.mark.usefixtures("in_parts")

@@ -27,6 +27,10 @@ def again(it: Play, task: str) -> Play:
     return it.change(lambda tree, now: replay(tree, run_id, now))
 
 
+def run_of(it: Play, task: str, value: str) -> str:
+    return next(run.id for run in it.runs if (run.task_id, run.value) == (task, value))
+
+
 def test_a_restart_runs_the_failed_task_again_and_then_the_rest(play: Start) -> None:
     it = play(f"tasks: [{OK % 'a'}, {WORK % 'b'}, {OK % 'c'}]").fail("b")
 
@@ -142,6 +146,61 @@ def test_a_replay_of_one_of_several_values_at_a_time_keeps_the_others(play: Star
 
     assert sorted(it.states) == ["a[u] RESTARTED", "a[v] SUCCESS", "b[v] SUCCESS", "l RUNNING"]
     assert it.advance().states.count("b[u] SUCCESS") == 1
+
+
+NESTED = f"""
+tasks:
+  - id: l
+    type: core.flow.EachSequential
+    value: [u, v]
+    tasks:
+      - {OK % "a"}
+      - {{id: m, type: core.flow.EachSequential, value: [x, y], tasks: [{OK % "b"}, {OK % "c"}]}}
+      - {OK % "d"}
+  - {OK % "end"}
+"""
+
+
+def test_a_replay_in_a_loop_keeps_what_stands_before_the_task_for_later_values_too(play: Start) -> None:
+    it = play(NESTED)
+
+    it.change(lambda tree, now: replay(tree, run_of(it, "m", "u"), now))
+
+    assert it.states == ["l RUNNING", "a[u] SUCCESS", "m[u] RUNNING", "a[v] SUCCESS"]
+    assert sorted(it.advance().states) == sorted(play(NESTED).states)
+    assert it.started[-2:] == ["d[v]", "end"]
+    assert it.started.index("d[u]") < it.started.index("m[v]")
+
+
+def test_a_replay_in_a_loop_inside_a_loop_turns_both_back(play: Start) -> None:
+    it = play(NESTED)
+
+    it.change(lambda tree, now: replay(tree, it.runs[3].id, now))
+
+    assert it.states == ["l RUNNING", "a[u] SUCCESS", "m[u] RUNNING", "b[x] RESTARTED", "a[v] SUCCESS"]
+    assert sorted(it.advance().states) == sorted(play(NESTED).states)
+
+
+def test_a_replay_of_a_replay_keeps_the_values_before_it_whole(play: Start) -> None:
+    it = play(NESTED)
+    it.change(lambda tree, now: replay(tree, run_of(it, "m", "u"), now)).advance()
+
+    it.change(lambda tree, now: replay(tree, run_of(it, "a", "v"), now))
+
+    assert "d[u] SUCCESS" in it.states
+    assert [state for state in it.states if "[v]" in state] == ["a[v] RESTARTED"]
+    assert sorted(it.advance().states) == sorted(play(NESTED).states)
+
+
+def test_values_wait_for_their_turn_in_a_loop_that_was_turned_back(play: Start) -> None:
+    it = play(f"tasks: [{{id: l, type: core.flow.ForEach, values: [u, v], tasks: [{OK % 'a'}, {WORK % 'b'}]}}]")
+    it.end("b[u]").end("b[v]")
+
+    it.change(lambda tree, now: replay(tree, run_of(it, "b", "u"), now)).advance()
+
+    assert it.open == ["l", "b[u]"]
+    assert it.end("b[u]").open == ["l", "b[v]"]
+    assert it.end("b[v]").state is State.SUCCESS
 
 
 def test_a_replay_of_a_container_keeps_its_decision_and_runs_its_tasks_again(play: Start) -> None:

@@ -1,0 +1,25 @@
+"""The runs of a long execution that were not loaded for deciding, read from the store when one of them is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runner.executions.models import TaskRun
+from runner.store import Store
+
+
+class StoredRuns:
+    """The `Rest` of one execution. Each question is a read of its own: the commit's version check covers them."""
+
+    def __init__(self, store: Store, execution_id: str) -> None:
+        self._store = store
+        self._execution_id = execution_id
+
+    def all(self) -> list[TaskRun]:
+        """Return all runs, in the order of their creation."""
+        return self._store.read(lambda db: db.executions.runs(self._execution_id))
+
+    def values(self, loop_id: str, iterations: Iterable[int]) -> list[TaskRun]:
+        """Return the runs directly inside a loop for some of its values, in the order of their creation."""
+        wanted = list(iterations)
+        return self._store.read(lambda db: db.executions.runs_of_values(self._execution_id, loop_id, wanted))
