@@ -5,11 +5,12 @@ No flow ids, namespaces or labels of executions appear: who may read figures nee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from runner import __version__
 from runner.states import State
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _QUEUE_KINDS: Final = frozenset({"advance", "run"})
-Extra = Callable[[], Mapping[str, float]]
+_DEFAULT_QUEUE: Final = "tasks"
+_NOT_ACTIVATED: Final = frozenset({"INVALID", "HELD", "FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +48,43 @@ def render(families: Iterable[Family]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def collect(
-    store: Store,
-    now: datetime,
-    started_at: datetime,
-    extra: Mapping[str, float] | None = None,
-    received: Mapping[str, int] | None = None,
-) -> list[Family]:
-    """Return the figures of this moment.
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a process says of itself: its role, such as `worker`, and its counters and gauges by name.
 
-    `extra` are counters of the process by name, `received` the webhook deliveries that came to it, by result.
+    `received` are the webhook deliveries that came to it, by result.
     """
+
+    role: str
+    started_at: datetime
+    figures: Mapping[str, float] = field(default_factory=dict)
+    received: Mapping[str, int] = field(default_factory=dict)
+
+
+def of_process(process: Process, store: Store, now: datetime) -> list[Family]:
+    """Return the figures of one process, without a question to the store."""
+    info = Family("mainstem_info", "gauge", "1, with the version and the role of this process.")
+    info.add(1, version=__version__, role=process.role)
+    up = Family("mainstem_uptime_seconds", "gauge", "Seconds since this process started.")
+    up.add((now - process.started_at).total_seconds())
+    return [info, up, _received(process.received), *_process({**store.metrics_snapshot(), **process.figures})]
+
+
+def of_store(store: Store, now: datetime) -> list[Family]:
+    """Return the figures of the whole server, as they stand in its store."""
 
     def read(db: Session) -> list[Family]:
         return [
             _executions(db),
             *_queues(db, now),
-            *_environments(db.environments.all(), now),
+            *_tasks(db, now),
+            _timers(db, now),
+            *_environments(db, now),
             _logged(db),
             *_workers(db),
         ]
 
-    up = Family("mainstem_uptime_seconds", "gauge", "Seconds since this process started.")
-    up.add((now - started_at).total_seconds())
-    return [up, *store.read(read), _received(received or {}), *_process({**store.metrics_snapshot(), **(extra or {})})]
+    return store.read(read)
 
 
 def _executions(db: Session) -> Family:
@@ -94,14 +109,40 @@ def _queues(db: Session, now: datetime) -> list[Family]:
     return [depth, age, backlog]
 
 
-def _environments(environments: Iterable[Environment], now: datetime) -> list[Family]:
+def _tasks(db: Session, now: datetime) -> list[Family]:
+    waiting = Family("mainstem_tasks_waiting", "gauge", "Task runs that no worker has claimed yet, by queue.")
+    age = Family("mainstem_tasks_oldest_seconds", "gauge", "Age of the task run that has waited longest, by queue.")
+    # Always there, so that who scales workers by it reads 0, and not that there is no such figure.
+    for queue, (count, oldest) in {_DEFAULT_QUEUE: (0, now), **db.outbox.runs_by_queue()}.items():
+        waiting.add(count, queue=queue)
+        age.add(max((now - oldest).total_seconds(), 0.0), queue=queue)
+    return [waiting, age]
+
+
+def _timers(db: Session, now: datetime) -> Family:
+    family = Family("mainstem_timers_late_seconds", "gauge", "How long the delay or pause that is due has waited.")
+    due = db.executions.next_due()
+    family.add(max((now - due).total_seconds(), 0.0) if due else 0.0)
+    return family
+
+
+def _environments(db: Session, now: datetime) -> list[Family]:
     age = Family("mainstem_sync_age_seconds", "gauge", "Seconds since the remote was last looked at, by environment.")
     failing = Family("mainstem_sync_failing", "gauge", "1 when the last sync did not activate its commit.")
-    for item in environments:
+    lag = Family("mainstem_sync_lag_seconds", "gauge", "For how long the newest commit has not become active, else 0.")
+    for item in db.environments.all():
         if item.checked_at is not None:
             age.add(max((now - item.checked_at).total_seconds(), 0.0), environment=item.name)
         failing.add(0 if item.state == "OK" else 1, environment=item.name, state=item.state)
-    return [age, failing]
+        lag.add(_lag_s(db, item, now), environment=item.name)
+    return [age, failing, lag]
+
+
+def _lag_s(db: Session, environment: Environment, now: datetime) -> float:
+    newest = next(iter(db.revisions.list(environment.name, 1)), None)
+    if newest is None or newest.result not in _NOT_ACTIVATED:
+        return 0.0
+    return max((now - newest.at).total_seconds(), 0.0)
 
 
 def _logged(db: Session) -> Family:

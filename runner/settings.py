@@ -158,7 +158,7 @@ class Settings(_Part):
     admin_token: str | None = None
     """The secret of the token `admin` of a deployment; without it `mainstem serve` makes the first one in its home."""
     health_port: int | None = None
-    """Port on which `mainstem worker`, `scheduler` and `sync-agent` answer whether they are well; without it none."""
+    """Port on which a process answers probes and gives its figures, without a token; without it none."""
     default_task_runner: str = "process"
     """The task runner of script tasks that name none."""
     workers: int = Field(default=8, ge=1, le=256)

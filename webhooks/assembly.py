@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from runner.access import AccessControl
 from runner.executions.models import LogEntry, Metric, TaskRun
 from runner.flows.catalogue import Catalogue
+from runner.metrics import Process
 from runner.news import REPOSITORIES
 from runner.runtime import Roles, Runtime
 from runner.services import Host
@@ -97,8 +98,8 @@ def make_host(settings: Settings, store: Store, sync: SyncService, environment: 
     )
 
 
-def make_app(parts: Parts, *, mounted: tuple[Mounted, ...] = ()) -> Starlette:
-    """Return the web application of a server."""
+def make_app(parts: Parts, process: Callable[[], Process], *, mounted: tuple[Mounted, ...] = ()) -> Starlette:
+    """Return the web application of a server; `process` gives the figures of this process."""
     return create_app(
         Services(
             settings=parts.settings,
@@ -108,10 +109,9 @@ def make_app(parts: Parts, *, mounted: tuple[Mounted, ...] = ()) -> Starlette:
             sync=parts.sync,
             access=parts.access,
             host=parts.host,
-            started_at=utc_now(),
+            process=process,
             ready=parts.runtime.problems,
             mounted=mounted,
-            figures=lambda: {**parts.runtime.figures(), **parts.reports.figures()},
         )
     )
 

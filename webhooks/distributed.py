@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from starlette.types import ASGIApp
 
 from runner import __version__
 from runner.errors import InvalidError
@@ -41,14 +40,19 @@ def _options(command: F) -> F:
 
 
 def _health_port(command: F) -> F:
-    """Add the options of a role that serves nothing else."""
+    """Add the option of the port that probes ask."""
     port = click.IntRange(0, 65_535)
-    command = click.option("--health-port", type=port, help="Answer on this port whether the process is well.")(command)
-    return click.option("--host", help="Address to answer on (127.0.0.1).")(command)
+    return click.option("--health-port", type=port, help="Answer probes on this port, and give figures there.")(command)
+
+
+def _answering(command: F) -> F:
+    """Add the options of a role that answers nothing but probes."""
+    return click.option("--host", help="Address to answer on (127.0.0.1).")(_health_port(command))
 
 
 @click.command("serve")
 @_options
+@_health_port
 @click.option("--host", help="Address to listen on (127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (8420); 0 takes a free one.")
 @click.option("--insecure", is_flag=True, help="Allow an address of other machines without TLS in front.")
@@ -62,7 +66,7 @@ def serve(*, insecure: bool, **options: Any) -> int:
 
 @click.command("worker")
 @_options
-@_health_port
+@_answering
 @click.option("--workers", type=click.IntRange(1, 256), help="How many tasks run at the same time (8).")
 def worker(**options: Any) -> int:
     """Move executions forward and run their tasks. SIGTERM drains: running tasks end, nothing new is begun."""
@@ -71,7 +75,7 @@ def worker(**options: Any) -> int:
 
 @click.command("scheduler")
 @_options
-@_health_port
+@_answering
 def scheduler(**options: Any) -> int:
     """Fire schedules and wake what waits for a moment; several share the work, and each date fires once."""
     return _run("scheduler", SCHEDULER, **options)
@@ -79,7 +83,7 @@ def scheduler(**options: Any) -> int:
 
 @click.command("sync-agent")
 @_options
-@_health_port
+@_answering
 def sync_agent(**options: Any) -> int:
     """Follow the repositories, activate what they hold, commit reports back."""
     return _run("sync-agent", SYNC_AGENT, **options)
@@ -142,8 +146,7 @@ class RoleProcess(ServerProcess):
 
     def __init__(self, name: str, settings: Settings, roles: Roles) -> None:
         check_settings(settings)
-        super().__init__(settings, roles, os.environ)
-        self.name = name
+        super().__init__(name, settings, roles, os.environ)
         self.port: int | None = None
 
     def start(self) -> None:
@@ -151,11 +154,9 @@ class RoleProcess(ServerProcess):
         from runner.store import Store
 
         self.take_home()
-        port = self.settings.port if self.roles.serves else self.settings.health_port
-        if port is not None:
-            self.port = self.listen(self.settings.host, port)
         if self.roles.serves:
-            self.settings = self.settings.model_copy(update={"port": self.port})
+            self.settings = self.settings.model_copy(update={"port": self.listen(self.settings.port)})
+        self.port = self.listen_for_probes()
         self.lock.announce(role=self.name)
         # Migrating is for whoever upgrades all processes: `mainstem db migrate`.
         store = Store.open(self.settings.database_url, create=False)
@@ -182,17 +183,6 @@ class RoleProcess(ServerProcess):
         if secret is not None:
             self.parts.access.adopt("admin", secret, Role.ADMIN)
 
-    def application(self) -> ASGIApp:
-        """Return the API, or what tells that a process without one is well."""
-        if not self.roles.serves:
-            from webhooks.health import health_app
-
-            return health_app(self.parts.runtime.problems)
-        from webhooks.assembly import make_app
-        from webhooks.mounts import mounts
-
-        return make_app(self.parts, mounted=mounts(self.parts))
-
     def banner(self) -> str:
         """Return that it is ready, and where it is."""
         lines = [
@@ -203,6 +193,6 @@ class RoleProcess(ServerProcess):
             if (self.home / TOKEN_FILE).exists():
                 lines.append(f"  token    {self.home / TOKEN_FILE} (admin)")
             lines += hook_lines(self.settings)
-        elif self.port is not None:
+        if self.port is not None:
             lines.append(f"  health   http://{self.settings.host}:{self.port}/health/ready")
         return "\n".join([*lines, "Ctrl-C drains and stops."])

@@ -8,19 +8,23 @@ import logging
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from starlette.types import ASGIApp
 
 from runner.errors import InvalidError
 from runner.home import HomeLock, lock_home, prepare_home
+from runner.metrics import Family, Process, of_process, of_store
 from runner.runtime import Roles
 from runner.settings import Settings
 
 if TYPE_CHECKING:
     from runner.store import Store
     from webhooks.assembly import Parts
+    from webhooks.routes import Mounted
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +72,8 @@ class ServerProcess:
     Subclasses say in `start` what this process consists of, by the methods below it.
     """
 
-    def __init__(self, settings: Settings, roles: Roles, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, settings: Settings, roles: Roles, environment: Mapping[str, str]) -> None:
+        self.name = name
         self.home = prepare_home(settings.home)
         self.settings = settings.model_copy(update={"home": self.home})
         self.roles = roles
@@ -79,6 +84,9 @@ class ServerProcess:
         """How long the start took."""
         self._exit = contextlib.ExitStack()
         self._listener: socket.socket | None = None
+        self._health: socket.socket | None = None
+        self._mounted: tuple[Mounted, ...] = ()
+        self._started_at = datetime.now(UTC)
         self._is_asked = False
 
     # ---------------------------------------------------------------- life
@@ -105,13 +113,24 @@ class ServerProcess:
         self.lock = lock_home(self.home)
         self._exit.callback(self.lock.release)
 
-    def listen(self, host: str, port: int) -> int:
-        """Take an address before anything is promised there; return the port. Raises as `webhooks.server.bind`."""
+    def listen(self, port: int) -> int:
+        """Take the address of the API before anything is promised there; return its port. Raises as `bind`."""
+        self._listener, port = self._bind(port)
+        return port
+
+    def listen_for_probes(self) -> int | None:
+        """Take the address of the answers to probes, if there is to be one; return its port. Raises as `bind`."""
+        if self.settings.health_port is None:
+            return None
+        self._health, port = self._bind(self.settings.health_port)
+        return port
+
+    def _bind(self, port: int) -> tuple[socket.socket, int]:
         from webhooks.server import address_of, bind
 
-        self._listener = bind(host, port)
-        self._exit.callback(self._listener.close)
-        return address_of(self._listener)[1]
+        listener = bind(self.settings.host, port)
+        self._exit.callback(listener.close)
+        return listener, address_of(listener)[1]
 
     def assemble(self, store: Store, broker_url: str) -> None:
         """Make the parts on an open store, which is closed with them."""
@@ -169,29 +188,50 @@ class ServerProcess:
             return asyncio.run(self._run())
         return uvloop.run(self._run())
 
-    def application(self) -> ASGIApp | None:
-        """Return what answers on the address that was taken."""
-        raise NotImplementedError
+    def application(self) -> ASGIApp:
+        """Return what answers on the address of the API."""
+        from webhooks.assembly import make_app
+        from webhooks.mounts import mounts
+
+        self._mounted = mounts(self.parts)
+        return make_app(self.parts, self.process, mounted=self._mounted)
+
+    def process(self) -> Process:
+        """Return the figures of this process, as they are now."""
+        received: Counter[str] = Counter()
+        for item in self._mounted:
+            received.update(item.deliveries())
+        figures = {**self.parts.runtime.figures(), **self.parts.reports.figures()}
+        return Process(self.name, self._started_at, figures, received)
+
+    def _figures(self) -> list[Family]:
+        """Return what the health port says: of the whole server only where it serves, so that it is counted once."""
+        store, now = self.parts.store, datetime.now(UTC)
+        own = of_process(self.process(), store, now)
+        return [*own, *of_store(store, now)] if self.roles.serves else own
 
     async def _run(self) -> int:
-        stop = asyncio.Event()
+        stop, drained = asyncio.Event(), asyncio.Event()
         self._hear_signals(stop)
-        app = self.application() if self._listener is not None else None
-        if app is None:
-            await stop.wait()
+        # Until the end of the drain, so that those who ask hear that it drains.
+        answering = asyncio.create_task(self._answer_probes(drained))
+        try:
+            if self._listener is not None:
+                # Requests end before the drain, whose end nobody could answer.
+                await self._serve(self.application(), stop, self._listener)
+            else:
+                await stop.wait()
             await self._drain()
-        elif self.roles.serves:
-            # Requests end before the drain, whose end nobody could answer.
-            await self._serve(app, stop)
-            await self._drain()
-        else:
-            drained = asyncio.Event()
-            answering = asyncio.create_task(self._serve(app, drained))
-            await stop.wait()
-            await self._drain()  # meanwhile those who ask hear that it drains
+        finally:
             drained.set()
             await answering
         return 0
+
+    async def _answer_probes(self, until: asyncio.Event) -> None:
+        from webhooks.health import health_app
+
+        if self._health is not None:
+            await self._serve(health_app(self.parts.runtime.problems, self._figures), until, self._health)
 
     def _hear_signals(self, stop: asyncio.Event) -> None:
         def on_signal() -> None:
@@ -208,10 +248,10 @@ class ServerProcess:
         if self._is_asked:
             on_signal()
 
-    def _serve(self, app: ASGIApp, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
+    def _serve(self, app: ASGIApp, stop: asyncio.Event, listener: socket.socket) -> Coroutine[Any, Any, None]:
         from webhooks.server import serve
 
-        return serve(app, self.settings.host, self.settings.port, stop, listener=self._listener)
+        return serve(app, self.settings.host, self.settings.port, stop, listener=listener)
 
     async def _drain(self) -> None:
         # On a thread, because it waits for bodies and a second signal must still be heard.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runner.access import AccessControl
+from runner.metrics import Process
 from runner.settings import Settings
 from webhooks.routes import Mounted
 
@@ -24,18 +24,14 @@ def _nothing_missing() -> list[str]:
     return []
 
 
-def _no_figures() -> Mapping[str, float]:
-    return {}
-
-
 @dataclass(slots=True)
 class Services:
     """The parts that handlers use.
 
     `ready` returns what is missing for work to be done, one sentence each, and nothing when all is well. `mounted` are
-    applications of other modules (hosted git, forge receivers), which prove their callers themselves. `figures` are
-    counters of this process for `/metrics`, by name. `closing` is set when the server stops: streams and callers that
-    wait end then.
+    applications of other modules (hosted git, forge receivers), which prove their callers themselves. `process` returns
+    what the process says of itself in `/metrics`. `closing` is set when the server stops: streams and callers that wait
+    end then.
     """
 
     settings: Settings
@@ -45,8 +41,7 @@ class Services:
     sync: SyncService | None
     access: AccessControl
     host: Host
-    started_at: datetime
+    process: Callable[[], Process]
     ready: Callable[[], list[str]] = _nothing_missing
     mounted: tuple[Mounted, ...] = ()
-    figures: Callable[[], Mapping[str, float]] = _no_figures
     closing: threading.Event = field(default_factory=threading.Event)

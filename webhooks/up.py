@@ -19,8 +19,6 @@ from runner.settings import Settings
 from webhooks.process import LOG_LEVELS, ServerProcess, check_address, hook_lines, write_logs
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
     from runner.store import Store
 
 log = logging.getLogger(__name__)
@@ -30,6 +28,7 @@ log = logging.getLogger(__name__)
 @click.option("--home", type=click.Path(path_type=Path), help="Folder with everything the server keeps.")
 @click.option("--host", help="Address to listen on (127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on (8420); 0 takes a free one.")
+@click.option("--health-port", type=click.IntRange(0, 65_535), help="Answer probes here too, and give figures.")
 @click.option("--settings", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
 @click.option("--insecure", is_flag=True, help="Allow an address of other machines without TLS in front.")
 @click.option("--log-level", default="warning", type=click.Choice(LOG_LEVELS))
@@ -44,6 +43,7 @@ def command(**options: Any) -> int:
         home=options["home"],
         host=options["host"],
         port=options["port"],
+        health_port=options["health_port"],
         insecure=options["insecure"] or None,
     )
     check_address(settings)
@@ -60,7 +60,7 @@ class EmbeddedServer(ServerProcess):
                 "`up` keeps its state in SQLite",
                 hint="with a database of your own start `mainstem serve`, `worker`, `scheduler` and `sync-agent`",
             )
-        super().__init__(settings, Roles(), os.environ)
+        super().__init__("up", settings, Roles(), os.environ)
         self.token = ""
 
     def start(self) -> None:
@@ -81,7 +81,8 @@ class EmbeddedServer(ServerProcess):
     def _take_address(self) -> None:
         from runner.cli.client import write_context
 
-        port = self.listen(self.settings.host, self.settings.port)
+        port = self.listen(self.settings.port)
+        self.listen_for_probes()
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
         # Who reads these is on this machine. MAINSTEM_URL may name another server: the command line reads it too.
@@ -110,13 +111,6 @@ class EmbeddedServer(ServerProcess):
         if is_new or not any(token.name == "admin" for token in self.parts.access.tokens()):
             self.parts.access.adopt("admin", secret, Role.ADMIN)
         return secret
-
-    def application(self) -> Starlette:
-        """Return the API with the applications that stand beside it."""
-        from webhooks.assembly import make_app
-        from webhooks.mounts import mounts
-
-        return make_app(self.parts, mounted=mounts(self.parts))
 
     def banner(self) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""

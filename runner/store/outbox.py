@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from runner.executions.models import OutboxRow
+from runner.executions.models import OUTBOX_RUN, OutboxRow
 from runner.store import schema
 from runner.store.columns import dump, from_micros, to_micros
 from runner.store.connection import Connection
@@ -44,6 +44,12 @@ _DEFER: Final = Statement(
     sa.update(_table).where(one_of(_c.id, "ids")).values(available_at=sa.bindparam("available_at"))
 )
 _COUNTS: Final = Statement(sa.select(_c.kind, sa.func.count(), sa.func.min(_c.created_at)).group_by(_c.kind))
+_RUNS: Final = Statement(
+    sa.select(schema.task_runs.c.queue, sa.func.count(), sa.func.min(_c.created_at))
+    .join(schema.task_runs, schema.task_runs.c.id == _c.key)
+    .where(_c.kind == sa.literal_column(f"'{OUTBOX_RUN}'"))
+    .group_by(schema.task_runs.c.queue)
+)
 _OF_KEY: Final = Statement(
     sa.select(_c.id).where(_c.key == sa.bindparam("the_key"), _c.kind == sa.bindparam("of")).order_by(_c.id)
 )
@@ -111,6 +117,10 @@ class Outbox:
     def counts(self) -> dict[str, tuple[int, datetime]]:
         """Return for each kind the number of its rows and the moment the oldest was written."""
         return {kind: (count, from_micros(oldest)) for kind, count, oldest in self._db.all(_COUNTS)}
+
+    def runs_by_queue(self) -> dict[str, tuple[int, datetime]]:
+        """Return for each queue the number of task runs that wait to be claimed, and since when the oldest does."""
+        return {queue: (count, from_micros(oldest)) for queue, count, oldest in self._db.all(_RUNS)}
 
     def _oldest(self, statement: Statement, kinds: Collection[str], limit: int, **moment: int) -> list[OutboxRow]:
         found = [row for kind in kinds for row in self._db.all(statement, of=kind, count=limit, **moment)]

@@ -84,7 +84,7 @@ class CaseServer:
         self._server = self._exit.enter_context(EmbeddedServer(settings))
         self._commit = self._commit_files(self._setup.get("namespace_files") or {})
         loop, stop = asyncio.new_event_loop(), asyncio.Event()
-        app = make_app(self._server.parts)
+        app = make_app(self._server.parts, self._server.process)
 
         def answer() -> None:
             loop.run_until_complete(serve(app, host, port, stop, listener=listener))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime
 
 from starlette.responses import Response
 
 from runner.access import Permission
-from runner.metrics import CONTENT_TYPE, collect, render
+from runner.metrics import CONTENT_TYPE, of_process, of_store, render
 from webhooks.call import Call
 from webhooks.routes import Endpoint
 
 
 def metrics(call: Call) -> Response:
     """Answer with the figures of this moment; needs a token like everything else."""
-    services = call.services
-    received: Counter[str] = Counter()
-    for item in services.mounted:
-        received.update(item.deliveries())
-    families = collect(services.store, datetime.now(UTC), services.started_at, services.figures(), received)
+    services, now = call.services, datetime.now(UTC)
+    families = [*of_process(services.process(), services.store, now), *of_store(services.store, now)]
     return Response(render(families), headers={"content-type": CONTENT_TYPE})
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from runner.executions.models import OutboxRow
+from runner.executions.models import OUTBOX_RUN, Commit, OutboxRow
 from runner.store import Store
 
 
@@ -61,3 +62,16 @@ def test_deleting_tells_how_many_were_there(store: Store) -> None:
 
     assert removed == [2, 0]
     assert store.write(lambda session: session.outbox.delete([])) == 0
+
+
+def test_task_runs_that_wait_are_counted_by_their_queue(store: Store, rows: Any) -> None:
+    execution = rows.started(store)
+    queues = ("tasks", "gpu", "gpu")
+    runs = tuple(rows.run(execution, seq=number, queue=queue) for number, queue in enumerate(queues))
+    waiting = tuple(OutboxRow(OUTBOX_RUN, run.id, {"epoch": 0, "queue": run.queue}) for run in runs)
+    rows.commit(store, Commit(replace(execution, version=2), 1, new_runs=runs, outbox=waiting))
+
+    counted = store.read(lambda session: session.outbox.runs_by_queue())
+
+    assert {queue: count for queue, (count, _) in counted.items()} == {"tasks": 1, "gpu": 2}
+    assert {oldest for _, oldest in counted.values()} == {rows.now}

@@ -18,6 +18,7 @@ import pytest
 from runner.access import AccessControl, Role
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
+from runner.metrics import Process
 from runner.services import Host
 from runner.settings import Settings
 from runner.store import Store
@@ -71,6 +72,10 @@ class Api:
         raise AssertionError(f"still {body['state']['current']}")
 
 
+def _process() -> Process:
+    return Process("up", datetime.now(UTC))
+
+
 @pytest.fixture
 def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
     opened: list[tuple[Store, LocalEngine]] = []
@@ -92,7 +97,7 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
             sync.ensure_declared()
             host = replace(host, files=sync.file_reader())
             closing.append(sync)
-        return Services(settings, store, local.engine, catalogue, sync, access, host, datetime.now(UTC), **options)
+        return Services(settings, store, local.engine, catalogue, sync, access, host, _process, **options)
 
     yield make
     for sync in closing:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
-from runner.store.records import Delivery, Environment, Repository, TriggerState
+from runner import __version__
+from runner.metrics import Family, of_store
+from runner.store.records import Delivery, Environment, Repository, Revision, TriggerState
+from webhooks.health import health_app
 
 TALK = """id: hello
 namespace: company.team
@@ -169,10 +174,45 @@ def test_the_figures_count_executions_queues_and_sync(api: Any, talked: str) -> 
 
     assert 'mainstem_executions{state="SUCCESS"} 1' in text
     assert 'mainstem_queue_depth{kind="run"}' in text
+    assert 'mainstem_tasks_waiting{queue="tasks"} 0' in text
+    assert "mainstem_timers_late_seconds 0" in text
+    assert f'mainstem_info{{version="{__version__}",role="up"}} 1' in text
     assert 'mainstem_sync_failing{environment="prod",state="DEGRADED"} 1' in text
     assert "mainstem_workers" in text
     assert "company" not in text
     assert talked not in text
+
+
+def test_the_figures_tell_how_long_a_commit_has_not_become_active(api: Any) -> None:
+    now = datetime.now(UTC)
+    for name, results in {"held": ["ACTIVE", "HELD"], "mended": ["INVALID", "ACTIVE"], "new": []}.items():
+        api.services.store.write(lambda db, name=name: db.environments.put(Environment(name, "flows")))
+        for age, result in zip((100, 40), results, strict=False):
+            revision = Revision(name, "c" * 40, result, now - timedelta(seconds=age))
+            api.services.store.write(lambda db, revision=revision: db.revisions.add(revision))
+
+    families = {family.name: family for family in of_store(api.services.store, now)}
+
+    lags = {labels["environment"]: value for labels, value in families["mainstem_sync_lag_seconds"].samples}
+    assert lags == {"held": 40.0, "mended": 0.0, "new": 0.0}
+
+
+def test_the_health_port_gives_figures_and_problems_to_whoever_asks() -> None:
+    problems = ["the broker does not answer"]
+    family = Family("mainstem_info", "gauge", "1.")
+    family.add(1, role="worker")
+
+    transport = httpx.ASGITransport(health_app(lambda: problems, lambda: [family]))
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://probe") as client:
+            return [await client.get(path) for path in ("/metrics", "/health/live", "/health/ready")]
+
+    figures, live, ready = asyncio.run(ask())
+
+    assert figures.text.splitlines()[-1] == 'mainstem_info{role="worker"} 1'
+    assert figures.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert (live.status_code, ready.status_code, ready.json()["missing"]) == (200, 503, problems)
 
 
 def test_the_document_describes_every_route(api: Any) -> None:
