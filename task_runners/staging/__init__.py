@@ -1,0 +1,1 @@
+"""How files travel to where a task runs, and back."""
