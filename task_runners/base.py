@@ -2,7 +2,8 @@
 
 A task runner runs one command somewhere. It knows no flow and renders nothing: the YAML properties that made it and the
 `TaskSpec` arrive rendered. A subclass only talks to its engine (`submit poll logs cancel cleanup`); order, timeouts,
-cancelling, line counts, markers and result are the same for all and live in `TaskRunner.run`.
+cancelling, line counts, markers and result are the same for all and live in `TaskRunner.run`. What runs on other
+machines is a `task_runners.remote.RemoteTaskRunner`, which holds no thread.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from task_runners import following
 from task_runners.capture import LogLine, OutputLimits, Stream
-from task_runners.errors import FailureReason, TaskRunnerError
+from task_runners.errors import FailureReason, JobLeftError, TaskRunnerError
 from task_runners.files import FileLimits
+from task_runners.following import End, Tell, Watch
 from task_runners.lines import Marker, Metric
 from task_runners.outputs import collect_outputs
 from task_runners.spec import (
@@ -31,8 +34,10 @@ from task_runners.spec import (
     JobStatus,
     Limits,
     LogCursor,
+    Note,
     Phase,
     Policy,
+    Progress,
     RunnerContext,
     TaskResult,
     TaskSpec,
@@ -45,13 +50,16 @@ __all__ = [
     "FailureReason",
     "FileLimits",
     "JobHandle",
+    "JobLeftError",
     "JobStatus",
     "Limits",
     "LogCursor",
     "LogLine",
+    "Note",
     "OutputLimits",
     "Phase",
     "Policy",
+    "Progress",
     "RunnerContext",
     "Stream",
     "TaskResult",
@@ -64,10 +72,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_UNREACHABLE_S = 60.0  # an engine may be restarted while a job runs
 _DRAIN_S = 10.0  # the log of an ended job that brings nothing new for this long is taken as finished
-_ENDED_BEFORE_START = {FailureReason.CANCELLED: Phase.CANCELLED, FailureReason.DEADLINE: Phase.FAILED}
-_OVERTIME_S = 30.0  # an engine that cannot end a job this long after its grace has lost it
 
 
 class TaskRunner(BaseModel, abc.ABC):
@@ -80,6 +85,8 @@ class TaskRunner(BaseModel, abc.ABC):
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     poll_seconds: ClassVar[float] = 0.5
+    patience_s: ClassVar[float] = 60.0
+    """How long the engine may be out of reach, as it is when it is restarted, before a job counts as lost."""
 
     type: str
 
@@ -140,7 +147,6 @@ class TaskRunner(BaseModel, abc.ABC):
         """Release connections to the engine. The instance can be used again; jobs are not touched."""
         return
 
-    @final
     def run(self, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> TaskResult:
         """Run one attempt to its end and return how it ended, whatever the body did.
 
@@ -149,81 +155,68 @@ class TaskRunner(BaseModel, abc.ABC):
 
         Raises:
             TaskRunnerError: the body could not be started. Every later trouble is in the result.
+            JobLeftError: `ctx.left` was set; the job goes on.
         """
-        if ctx.cancelled.is_set():
-            return TaskResult(
-                Phase.CANCELLED, failure_reason=FailureReason.CANCELLED, message="cancelled before it began"
-            )
-        started = ctx.clock()
+        if ctx.cancelled.is_set() and ctx.stored_handle is None:
+            return TaskResult.before_start(FailureReason.CANCELLED, "cancelled before it began")
+        watch = following.begin(spec, ctx.clock(), patience_s=self.patience_s, start_within_s=None, longest_s=None)
         try:
             handle = self.attach(spec, ctx) or self.submit(spec, workdir, ctx)
         except TaskRunnerError as error:
-            phase = _ENDED_BEFORE_START.get(error.failure_reason)
-            if phase is None:
-                raise
-            return TaskResult(phase, failure_reason=error.failure_reason, message=error.message)
+            return TaskResult.not_started(error)
         pump = _LogPump(self, handle, ctx)
+        is_left = False
         try:
-            status = self._follow(handle, spec, ctx, started)
+            end = self._follow(handle, watch, ctx)
             pump.finish()
+            collected_from = ctx.clock()
             files, problem = self._outputs(spec, workdir, handle, ctx)
+        except JobLeftError:
+            is_left = True
+            raise
         finally:
-            self._tidy(handle, ctx)
-        if problem and status.phase is Phase.SUCCEEDED:
-            status = JobStatus(
-                Phase.FAILED,
-                status.exit_code,
-                FailureReason.OUTPUT_FILES,
-                problem.message,
-                status.usage,
-                status.details,
-            )
+            if not is_left:
+                self._tidy(handle, ctx)
         return TaskResult(
-            status=status.phase,
-            exit_code=status.exit_code,
-            failure_reason=status.failure_reason,
-            message=status.message,
+            status=end.status.phase,
+            exit_code=end.status.exit_code,
+            failure_reason=end.status.failure_reason,
+            message=end.status.message,
             output_files=files,
             stdout_lines=ctx.capture.counts[Stream.STDOUT],
             stderr_lines=ctx.capture.counts[Stream.STDERR],
             vars=pump.vars,
             metrics=tuple(pump.metrics),
-            usage=status.usage,
-            details=status.details,
-        )
+            usage=end.status.usage,
+            details=end.status.details,
+            stages=end.watch.stages(ctx.clock() - collected_from),
+        ).spoilt_by(problem)
 
-    def _follow(self, handle: JobHandle, spec: TaskSpec, ctx: RunnerContext, started: float) -> JobStatus:
-        ending: FailureReason | None = None
-        deadline = started + spec.timeout.total_seconds() if spec.timeout is not None else None
-        reached = ctx.clock()
+    def _follow(self, handle: JobHandle, watch: Watch, ctx: RunnerContext) -> End:
+        watch = watch.started(ctx.clock())
         while True:
             now = ctx.clock()
+            seen: JobStatus | TaskRunnerError
             try:
-                status = self.poll(handle, ctx)
-                reached = now
+                seen = self.poll(handle, ctx)
             except TaskRunnerError as error:
-                if error.failure_reason is not FailureReason.UNAVAILABLE or now - reached > _UNREACHABLE_S:
-                    return JobStatus(Phase.LOST, None, FailureReason.LOST, error.message)
-                status = JobStatus(Phase.RUNNING)
-            if status.phase.is_final:
-                return _explained(status, ending, spec)
-            if deadline is not None and now >= deadline:
-                if ending is not None:
-                    message = f"the job did not end within {_OVERTIME_S:g} s after it was told to"
-                    return JobStatus(Phase.LOST, None, FailureReason.LOST, message)
-                ending = FailureReason.DEADLINE
-            elif ending is None and ctx.cancelled.is_set():
-                ending = FailureReason.CANCELLED
-            else:
-                self.wait(handle, ctx, deadline - now if deadline is not None else self.poll_seconds)
+                seen = error
+            step = following.look(watch, seen, now, is_cancelled=ctx.cancelled.is_set())
+            if isinstance(step, End):
+                return step
+            watch = step.watch
+            if isinstance(step, Tell):
+                try:
+                    self.cancel(handle, timedelta(seconds=watch.grace_s), ctx)
+                except TaskRunnerError:  # the engine is away: tell it again, until it answers or `poll` gives up
+                    self.pause(ctx, self.poll_seconds)
+                else:
+                    watch = following.told(step, now)
                 continue
-            try:
-                self.cancel(handle, spec.grace, ctx)
-            except TaskRunnerError:
-                ending = None  # the engine is away: tell it again, until it answers or `poll` gives up
-                self.pause(ctx, self.poll_seconds)
-                continue
-            deadline = now + spec.grace.total_seconds() + _OVERTIME_S
+            if ctx.left.is_set() and self.capabilities.reattach:
+                raise JobLeftError(handle.id)
+            moment = following.next_moment(watch)
+            self.wait(handle, ctx, moment - now if moment is not None else self.poll_seconds)
 
     def _tidy(self, handle: JobHandle, ctx: RunnerContext) -> None:
         try:
@@ -243,18 +236,6 @@ class TaskRunner(BaseModel, abc.ABC):
             return {}, error
         except OSError as error:
             return {}, TaskRunnerError("file.outputs.unreadable", f"the output files cannot be taken: {error}")
-
-
-def _explained(status: JobStatus, ending: FailureReason | None, spec: TaskSpec) -> JobStatus:
-    # A body that ended well in the moment it was told to end did its work: what happened counts, not what was asked.
-    if ending is None or status.phase in {Phase.SUCCEEDED, Phase.LOST}:
-        return status
-    if ending is FailureReason.DEADLINE:
-        seconds = spec.timeout.total_seconds() if spec.timeout is not None else 0.0
-        phase, message = Phase.FAILED, f"ended after its timeout of {seconds:g} s"
-    else:
-        phase, message = Phase.CANCELLED, "cancelled"
-    return JobStatus(phase, status.exit_code, ending, message, status.usage, status.details)
 
 
 class _LogPump:

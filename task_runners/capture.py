@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from task_runners.lines import MalformedMarker, Marker, parse_marker
 from task_runners.masking import Masker
 
-__all__ = ["Capture", "LogLine", "OutputLimits", "Stream"]
+__all__ = ["Capture", "CaptureState", "LogLine", "OutputLimits", "Stream"]
 
 _MARKER_START = b"::{"
 _MARKER_STARTS = (b":", b"::", b"::{")
@@ -51,6 +51,22 @@ class OutputLimits:
     total_lines: int = 250_000
 
 
+@dataclass(frozen=True, slots=True)
+class CaptureState:
+    """How much of an attempt's output was seen and kept, for a capture that goes on where another one stopped."""
+
+    stdout: int = 0
+    stderr: int = 0
+    bytes: int = 0
+    lines: int = 0
+    dropped: int = 0
+    is_full: bool = False
+
+    def as_json(self) -> dict[str, int]:
+        """Return the fields."""
+        return asdict(self)
+
+
 class Capture:
     """Turns the output of one attempt into lines; used by one thread at a time."""
 
@@ -84,6 +100,23 @@ class Capture:
             start = end + 1
         if start < len(chunk):
             partial.append(chunk[start:], self._room(partial, chunk, start))
+
+    def take(self, stream: Stream, text: bytes, at: datetime) -> Iterator[LogLine]:
+        """Yield the line `text`, which has no line end and was written `at` that moment, if it is kept."""
+        partial = _Partial()
+        partial.append(text, self._room(partial, text, 0))
+        yield from self._line(stream, partial, at, end_bytes=1)
+
+    def state(self) -> CaptureState:
+        """Return how far this capture is."""
+        out, err = self.counts[Stream.STDOUT], self.counts[Stream.STDERR]
+        return CaptureState(out, err, self._stored_bytes, self._stored_lines, self.dropped_bytes, self._is_full)
+
+    def restore(self, state: CaptureState) -> None:
+        """Go on where another capture was."""
+        self.counts = {Stream.STDOUT: state.stdout, Stream.STDERR: state.stderr}
+        self._stored_bytes, self._stored_lines = state.bytes, state.lines
+        self.dropped_bytes, self._is_full = state.dropped, state.is_full
 
     def _skip(self, stream: Stream, partial: _Partial, chunk: bytes) -> int:
         """Count whole lines at once when none of them can be a marker; return where the unread rest begins.

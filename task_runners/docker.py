@@ -38,7 +38,7 @@ from task_runners.base import (
 )
 from task_runners.docker_container import OWNED_LABEL, container_description, label_value, owner_of, status_of
 from task_runners.docker_faults import cancelled, no_image, not_startable, too_slow
-from task_runners.docker_log import frames_of, was_seen
+from task_runners.docker_log import frames_of, log_request, stored_lines
 from task_runners.docker_properties import (
     Cpu,
     Credentials,
@@ -48,6 +48,7 @@ from task_runners.docker_properties import (
     PullPolicy,
     Size,
 )
+from task_runners.log_pages import LogPage, unseen
 from task_runners.outputs import glob_pattern
 
 __all__ = ["Docker"]
@@ -436,29 +437,17 @@ class Docker(TaskRunner):
         Following the log loses its last line now and then and attaching anew its first ones (both measured), so it is
         read again and again from the last timestamp, and once more after the end.
         """
-        last = ""
-        start = int(since.timestamp.timestamp()) - 1 if since is not None else 0
         has_ended = False
         while True:
             with self._talking(ctx) as client:
                 is_running = client.inspect_container(handle.id)["State"]["Running"]
-                newest = last
-                for stream in Stream:
-                    stored = client.logs(
-                        handle.id,
-                        stdout=stream is Stream.STDOUT,
-                        stderr=stream is Stream.STDERR,
-                        timestamps=True,
-                        since=start or None,
-                    )
-                    for line in stored.splitlines(keepends=True):
-                        stamp, _, text = line.partition(b" ")
-                        at = stamp.decode("ascii", "replace")
-                        if at <= last or (since is not None and was_seen(since, at, text)):
-                            continue
-                        newest = max(newest, at)
-                        yield stream, text
-                last = newest
+                start = int(since.timestamp.timestamp()) - 1 if since is not None else None
+                lines = stored_lines(
+                    (stream, client.logs(handle.id, **log_request(stream, start))) for stream in Stream
+                )
+            fresh, since = unseen(LogPage(lines), since)
+            for line in fresh:
+                yield line.stream, line.text
             if has_ended:
                 return
             has_ended = not is_running

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from datetime import datetime
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from task_runners.capture import Stream
-from task_runners.spec import LogCursor
+from task_runners.log_pages import RawLine, moment_of
 
-__all__ = ["frames_of", "was_seen"]
+__all__ = ["frames_of", "log_request", "stored_lines"]
 
 _HEADER = struct.Struct(">BxxxL")  # the number of the stream, three unused bytes, the length of what follows
 _STDERR = 2
@@ -42,7 +41,14 @@ def _exactly(attached: _Readable, size: int) -> bytes:
     return pieces
 
 
-def was_seen(since: LogCursor, at: str, text: bytes) -> bool:
-    """Whether the line `text` with the daemon's time stamp `at` is among those that the cursor has behind it."""
-    moment = datetime.fromisoformat(f"{at[:26]}Z")  # nanoseconds are more than it reads
-    return moment <= since.timestamp and text.decode("utf-8", "replace").rstrip("\r\n") in since.seen
+def log_request(stream: Stream, since_s: int | None) -> dict[str, Any]:
+    """Return the options of a request for what the daemon stored of one stream from a second on."""
+    is_out = stream is Stream.STDOUT
+    return {"stdout": is_out, "stderr": not is_out, "timestamps": True, "since": since_s}
+
+
+def stored_lines(parts: Iterable[tuple[Stream, bytes]]) -> list[RawLine]:
+    """Return the lines of all streams in the order of their time stamps; the line ends stay with the texts."""
+    found = [(stream, *line.partition(b" ")) for stream, text in parts for line in text.splitlines(keepends=True)]
+    found.sort(key=lambda line: line[1])
+    return [RawLine(moment_of(stamp.decode("ascii", "replace")), text, stream) for stream, stamp, _, text in found]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import enum
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from task_runners.capture import Capture, LogLine, OutputLimits
-from task_runners.errors import FailureReason
+from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.files import FileLimits, safe_join
 from task_runners.lines import Metric
+from task_runners.log_pages import LogCursor
 from task_runners.masking import Masker
+from task_runners.progress import Note, Progress
+from task_runners.staging.port import NoStage, Stage
 
 __all__ = [
     "Capabilities",
@@ -23,8 +26,10 @@ __all__ = [
     "JobStatus",
     "Limits",
     "LogCursor",
+    "Note",
     "Phase",
     "Policy",
+    "Progress",
     "RunnerContext",
     "TaskResult",
     "TaskSpec",
@@ -111,17 +116,22 @@ class WorkDir:
 
 @dataclass(frozen=True, slots=True)
 class JobHandle:
-    """What finds a job again after a restart; JSON by `as_json`, stored before the job starts."""
+    """What finds a job again after a restart; JSON by `as_json`, stored before the job starts.
+
+    `data` is what its task runner needs besides to go on in another process: JSON values, no secrets.
+    """
 
     runner: str
     id: str
     node: str | None = None
     created_at: datetime | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the handle as JSON values, for `from_json`."""
         created = self.created_at.isoformat() if self.created_at else None
-        return {"runner": self.runner, "id": self.id, "node": self.node, "created_at": created}
+        document = {"runner": self.runner, "id": self.id, "node": self.node, "created_at": created}
+        return document | ({"data": dict(self.data)} if self.data else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobHandle:
@@ -132,6 +142,7 @@ class JobHandle:
             id=document["id"],
             node=document.get("node"),
             created_at=datetime.fromisoformat(created) if created else None,
+            data=document.get("data") or {},
         )
 
 
@@ -146,7 +157,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """Where a job stands. `exit_code` is 128 + N for a body that signal N ended."""
+    """Where a job stands. `exit_code` is 128 + N for a body that signal N ended.
+
+    A job that cannot start yet may say why in `failure_reason` and `message` while it is PENDING. `notes` are all that
+    is known; each is told once. `handle` replaces the handle of the job from now on.
+    """
 
     phase: Phase
     exit_code: int | None = None
@@ -154,14 +169,8 @@ class JobStatus:
     message: str | None = None
     usage: Usage = field(default_factory=Usage)
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LogCursor:
-    """How far the log was read: the last timestamp and the texts seen at it."""
-
-    timestamp: datetime
-    seen: frozenset[str] = frozenset()
+    notes: tuple[Note, ...] = ()
+    handle: JobHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,10 @@ class Capabilities:
     live_logs: bool = True
     separate_stderr: bool = True
     reattach: bool = False
+    """Whether a job goes on without the process that started it, and can be followed by another one."""
     gpu: bool = False
+    remote: bool = False
+    """Whether it is a `RemoteTaskRunner`: its jobs hold no thread while they run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +205,22 @@ class Policy:
 class RunnerContext:
     """What surrounds one attempt; make a new one for each.
 
-    `on_line` gets the lines in order, from one thread. `cancelled` asks for the end of the attempt. `save_handle` must
-    store before it returns. `environment` is the outer environment from which a local body inherits an allow-list.
+    `on_line` gets the lines in order, from one thread. `cancelled` asks for the end of the attempt; `left` asks whoever
+    follows a job that can be found again to leave it as it is (`JobLeftError`). `save_handle` must store before it
+    returns. `environment` is the outer environment from which a local body inherits an allow-list.
     `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again; `log_cursor`
     tells how far its log was stored then.
+
+    Remote jobs: `save_watch` stores what the rules of following remember, with the handle; `on_progress` stores lines,
+    notes and the progress after them in one step. `stored_watch` and `progress` are what an earlier life stored.
     """
 
     on_line: Callable[[LogLine], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
     save_handle: Callable[[JobHandle], None] = lambda _handle: None
+    save_watch: Callable[[JobHandle, Mapping[str, Any]], None] | None = None
+    on_progress: Callable[[Sequence[LogLine | Note], Progress], None] | None = None
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     masker: Masker = field(default_factory=Masker)
@@ -209,12 +228,33 @@ class RunnerContext:
     policy: Policy = field(default_factory=Policy)
     file_limits: FileLimits = field(default_factory=FileLimits)
     output_limits: OutputLimits = field(default_factory=OutputLimits)
+    stage: Stage = field(default_factory=NoStage)
     stored_handle: JobHandle | None = None
+    stored_watch: Mapping[str, Any] | None = None
     log_cursor: LogCursor | None = None
+    progress: Progress = field(default_factory=Progress)
     capture: Capture = field(init=False)
 
     def __post_init__(self) -> None:
         self.capture = Capture(self.masker, self.output_limits, self.now)
+        self.capture.restore(self.progress.capture)
+
+    def save_job(self, handle: JobHandle, watch: Mapping[str, Any]) -> None:
+        """Store a handle with what the rules of following remember."""
+        if self.save_watch is not None:
+            self.save_watch(handle, watch)
+        else:
+            self.save_handle(handle)
+
+    def tell(self, items: Sequence[LogLine | Note], progress: Progress) -> None:
+        """Store lines and notes together with the progress after them; the progress counts from now on."""
+        if self.on_progress is not None:
+            self.on_progress(items, progress)
+        else:
+            for item in items:
+                if isinstance(item, LogLine):
+                    self.on_line(item)
+        self.progress = progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,3 +276,25 @@ class TaskResult:
     metrics: tuple[Metric, ...] = ()
     usage: Usage = field(default_factory=Usage)
     details: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of `starting` (files, image, waiting for a place), `running` and `collecting`."""
+
+    @classmethod
+    def before_start(cls, reason: FailureReason, message: str) -> TaskResult:
+        """Return the result of an attempt that was given up before its body ran."""
+        phase = Phase.CANCELLED if reason is FailureReason.CANCELLED else Phase.FAILED
+        return cls(phase, failure_reason=reason, message=message)
+
+    @classmethod
+    def not_started(cls, error: TaskRunnerError) -> TaskResult:
+        """Return the result when a start was given up because of a cancel or the timeout; else raise the error."""
+        if error.failure_reason not in {FailureReason.CANCELLED, FailureReason.DEADLINE}:
+            raise error
+        return cls.before_start(error.failure_reason, error.message)
+
+    def spoilt_by(self, problem: TaskRunnerError | None) -> TaskResult:
+        """Return this result, failed when the body succeeded and `problem` kept its output files from being taken."""
+        if problem is None or self.status is not Phase.SUCCEEDED:
+            return self
+        reason = FailureReason.OUTPUT_FILES
+        return replace(self, status=Phase.FAILED, failure_reason=reason, message=problem.message)

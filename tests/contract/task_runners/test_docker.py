@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +193,7 @@ def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Be
 
     again = Docker(host=docker_host)
     last = early[-1]
-    cursor = LogCursor(last.timestamp, frozenset(line.text for line in early))
+    cursor = LogCursor(last.timestamp)
     ctx = bench.context(stored_handle=JobHandle.from_json(handle.as_json()), log_cursor=cursor)
     result = again.run(spec, bench.workdir, ctx)
 
@@ -235,17 +235,6 @@ def test_registry_logins_come_from_credentials_or_config() -> None:
     assert (from_map["username"], from_map["password"], from_map == from_text) == ("user", "pass", True)
     assert other is None
     assert given == {"username": "u", "password": "p", "serveraddress": "quay.io"}
-
-
-def test_a_cursor_that_knows_nothing_repeats_nothing_older_than_itself(docker_bench: Bench) -> None:
-    now = datetime.now(UTC)
-
-    cursor = LogCursor(now + timedelta(seconds=1), frozenset({"seen"}))
-
-    from task_runners.docker_log import was_seen
-
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
-    assert (was_seen(cursor, stamp, b"seen\n"), was_seen(cursor, stamp, b"new\n")) == (True, False)
 
 
 class _EndlessRegistry:
