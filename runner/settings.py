@@ -176,7 +176,9 @@ class Settings(_Part):
     environment_name: str | None = None
     """The name that expressions find as `kestra.environment`, and the API shows."""
     allow_private_addresses: bool = True
-    """Whether HTTP tasks may reach private and loopback addresses; link-local ones they never may."""
+    """Whether HTTP and git tasks may reach private and loopback addresses; link-local ones they never may."""
+    git_max_mib: int = Field(default=512, ge=1)
+    """MiB that one git task may fetch."""
     docker_volumes: bool = False
     """Whether containers of tasks may mount folders of the host."""
     docker_privileged: bool = False

@@ -24,6 +24,7 @@ from dulwich.refs import Ref
 from urllib3.exceptions import HTTPError
 
 from runner.errors import InvalidError
+from sync.checked import Reach
 from sync.names import check_sha
 from sync.packs import check_pack
 from sync.remote import Credentials, connect, without_credentials
@@ -43,14 +44,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much one fetch may bring, and how long it may take."""
+    """How much one fetch may bring, and how long it may take; `is_stopped` says that nobody waits for it any more."""
 
     max_bytes: int = 512 << 20
     max_seconds: float = 300.0
+    is_stopped: Callable[[], bool] = bool
 
 
 class _BudgetSpentError(Exception):
-    """More bytes or seconds than one fetch may take."""
+    """More bytes or seconds than one fetch may take, or nobody waits for it."""
 
 
 class _MovedError(Exception):
@@ -87,26 +89,47 @@ class MirrorSource:
         kind: str = "generic",
         credentials: Credentials | None = None,
         budget: Budget | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self.url = url
         self.repository = GitRepository.open_or_init(path)
         self._kind = kind
         self._credentials = credentials or Credentials()
         self._budget = budget or Budget()
+        self._reach = reach
         self._here: set[str] = set()
         self._connection: tuple[GitClient, str] | None = None
 
     def heads(self, refs: Collection[str]) -> dict[str, str]:
         """Return the commits that `refs` name there now; tags are peeled. Raises `FetchError`."""
-        client, path = self._connect()
-        prefixes = [ref.encode() for ref in refs]
-        found = self._asked(lambda: client.get_refs(path.encode(), ref_prefix=prefixes).refs)
+        found = self._refs(refs)
         heads = {}
         for ref in refs:
             sha = found.get(Ref(f"{ref}^{{}}".encode())) or found.get(Ref(ref.encode()))
             if sha:
                 heads[ref] = check_sha(sha.decode())
         return heads
+
+    def default_ref(self) -> str | None:
+        """Return the branch that the server shows first, None when it does not say. Raises `FetchError`."""
+        client, path = self._connect()
+        found = self._asked(lambda: client.get_refs(path.encode(), ref_prefix=[b"HEAD"]))
+        named = found.symrefs.get(Ref(b"HEAD"))
+        return named.decode() if named else None
+
+    def refs(self, prefixes: Collection[str]) -> dict[str, str]:
+        """Return all refs that begin with one of `prefixes`, and what they name; tags as they are."""
+        found = self._refs(prefixes)
+        return {
+            name.decode("utf-8", "replace"): check_sha(sha.decode())
+            for name, sha in found.items()
+            if sha and not name.endswith(b"^{}") and name.decode("utf-8", "replace").startswith(tuple(prefixes))
+        }
+
+    def _refs(self, prefixes: Collection[str]) -> dict[Ref, ObjectID | None]:
+        client, path = self._connect()
+        encoded = [prefix.encode() for prefix in prefixes]
+        return dict(self._asked(lambda: client.get_refs(path.encode(), ref_prefix=encoded).refs))
 
     def fetch(self, ref: str, commit: str) -> None:
         """Bring `commit` and its trees. Raises `FetchError`."""
@@ -126,6 +149,16 @@ class MirrorSource:
             # Not by git: it would miss the blobs that were left out on purpose.
             with self.repository.packing:
                 raw.object_store.repack()
+
+    def fetch_whole(self, commits: Collection[str], depth: int | None) -> None:
+        """Bring commits with all their files, and the `depth` last commits of each history or, for None, all of it.
+
+        Raises `FetchError`.
+        """
+        self._download(list(commits), _NothingKnown(), self._budget.max_bytes, depth=depth)
+        lost = next((commit for commit in commits if commit not in self.repository), None)
+        if lost is not None:
+            raise FetchError("repository.commit.missing", f"{self._shown} did not send commit {lost}")
 
     def ensure(self, blobs: Iterable[str]) -> None:
         """Bring the blobs that are not here yet. Raises `FetchError`."""
@@ -191,7 +224,7 @@ class MirrorSource:
     def _download(self, wanted: Sequence[str], walker: Any, max_bytes: int, *, depth: int | None = None) -> None:
         client, path = self._connect()
         raw = self.repository.raw
-        meter = _Meter(max_bytes, time.monotonic() + self._budget.max_seconds)
+        meter = _Meter(max_bytes, time.monotonic() + self._budget.max_seconds, self._budget.is_stopped)
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(self.repository.path)) as spool:
 
             def take(data: bytes) -> int:
@@ -223,7 +256,7 @@ class MirrorSource:
 
     def _connect(self) -> tuple[GitClient, str]:
         if self._connection is None:
-            self._connection = connect(self.url, self._kind, self._credentials)
+            self._connection = connect(self.url, self._kind, self._credentials, self._reach)
         return self._connection
 
     @property
@@ -255,20 +288,27 @@ class MirrorSource:
 
     def _protocol_error(self, error: GitProtocolError) -> FetchError:
         text = without_credentials(" ".join(str(error).split()), self._credentials.password)
-        if isinstance(error.__cause__, HTTPError) or isinstance(error, HangupException):
-            return FetchError("repository.unreachable", f"{self._shown} cannot be reached: {text[:300]}")
+        if "Host key verification failed" in text or "host key is known" in text:
+            return FetchError(
+                "repository.host.unverified",
+                f"{self._shown}: the key of the host is not the one that is known, or none is known",
+                hint="compare its key with what its operator publishes, then put that into known_hosts",
+            )
         if " 403 " in f"{text} " or "Permission denied" in text:
             return FetchError("repository.access.denied", f"{self._shown} refuses: {text[:300]}")
+        if isinstance(error.__cause__, HTTPError) or isinstance(error, HangupException):
+            return FetchError("repository.unreachable", f"{self._shown} cannot be reached: {text[:300]}")
         return FetchError("repository.protocol.refused", f"{self._shown} answers: {text[:300]}")
 
 
 class _Meter:
     """Counts what arrives and stops a fetch that brings or takes too much."""
 
-    def __init__(self, max_bytes: int, until: float) -> None:
+    def __init__(self, max_bytes: int, until: float, is_stopped: Callable[[], bool]) -> None:
         self._left = max_bytes
         self._max_bytes = max_bytes
         self._until = until
+        self._is_stopped = is_stopped
 
     def count(self, size: int) -> None:
         self._left -= size
@@ -276,3 +316,5 @@ class _Meter:
             raise _BudgetSpentError(f"a fetch brought more than {self._max_bytes:,} bytes")
         if time.monotonic() > self._until:
             raise _BudgetSpentError("a fetch took too long")
+        if self._is_stopped():
+            raise _BudgetSpentError("the fetch was stopped")

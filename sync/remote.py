@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -14,6 +13,7 @@ from dulwich.client import GitClient, SSHGitClient, Urllib3HttpGitClient, defaul
 from urllib3 import PoolManager, ProxyManager
 
 from runner.errors import InvalidError
+from sync.checked import ClosesRefusals, Reach
 
 CONNECT_TIMEOUT_S: Final = 10
 READ_TIMEOUT_S: Final = 60.0
@@ -117,11 +117,15 @@ def _refused(url: str, reason: str, *, hint: str | None = None) -> InvalidError:
     )
 
 
-def connect(url: str, kind: str, credentials: Credentials) -> tuple[GitClient, str]:
+def connect(url: str, kind: str, credentials: Credentials, reach: Reach | None = None) -> tuple[GitClient, str]:
     """Return a client for a repository elsewhere, and the path to ask it for.
 
+    With `reach` the address comes from a flow, and not from whoever runs the server: it is checked, and neither the
+    proxies nor the ssh settings and agent of the server's user count.
+
     Raises:
-        InvalidError: `repository.url.invalid`.
+        InvalidError: `repository.url.invalid`, `git.authority.invalid`.
+        EgressError: `egress.host.unknown`, `egress.address.refused`.
     """
     address = parse_address(url)
     assert not address.is_local
@@ -130,46 +134,41 @@ def connect(url: str, kind: str, credentials: Credentials) -> tuple[GitClient, s
             address.host or "",
             port=address.port,
             username=address.user or credentials.username,
-            ssh_command=_ssh_command(credentials),
+            ssh_command=_ssh_command(credentials, address, reach),
             thin_packs=False,
             quiet=True,
         )
         return client, address.path
-    return _http_client(url, kind, credentials), address.path
+    return _http_client(url, kind, credentials, reach), address.path
 
 
-class _ClosesRefusals:
-    """Closes a response that says no: the library raises then and would leave its socket to the collector."""
-
-    def request(self, *arguments: Any, **options: Any) -> Any:
-        response = super().request(*arguments, **options)  # type: ignore[misc]  # a mixin for the two pools below
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            response.close()
-        return response
-
-
-class _Pools(_ClosesRefusals, PoolManager):
+class _Pools(ClosesRefusals, PoolManager):
     """Connections to the hosts themselves."""
 
 
-class _ProxyPools(_ClosesRefusals, ProxyManager):
+class _ProxyPools(ClosesRefusals, ProxyManager):
     """Connections through a proxy of the environment."""
 
 
-def _http_client(url: str, kind: str, credentials: Credentials) -> Urllib3HttpGitClient:
+def _http_client(url: str, kind: str, credentials: Credentials, reach: Reach | None) -> Urllib3HttpGitClient:
     username, password = credentials.username, credentials.password
     bearer = (username or "").lower() == "bearer"
     if password and not username:
         username = _TOKEN_USERS.get(kind, "git")
-    pools = default_urllib3_manager(
-        None, pool_manager_cls=_Pools, proxy_manager_cls=_ProxyPools, base_url=url, timeout=READ_TIMEOUT_S
+    read_s = READ_TIMEOUT_S if reach is None else reach.read_s
+    pools: Any = (
+        default_urllib3_manager(
+            None, pool_manager_cls=_Pools, proxy_manager_cls=_ProxyPools, base_url=url, timeout=read_s
+        )
+        if reach is None
+        else reach.pools()
     )
     client = Urllib3HttpGitClient(
         url,
         pool_manager=pools,
         username=None if bearer else username,
         password=None if bearer else password,
-        timeout=READ_TIMEOUT_S,
+        timeout=read_s,
         thin_packs=False,
         quiet=True,
     )
@@ -180,18 +179,17 @@ def _http_client(url: str, kind: str, credentials: Credentials) -> Urllib3HttpGi
     return client
 
 
-def _ssh_command(credentials: Credentials) -> str:
-    words = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-    words += [
-        "-o",
-        f"ConnectTimeout={CONNECT_TIMEOUT_S}",
-        "-o",
-        "ServerAliveInterval=15",
-        "-o",
-        "ServerAliveCountMax=4",
-    ]
+def _ssh_command(credentials: Credentials, address: Address, reach: Reach | None) -> str:
+    words = ["ssh"]
+    options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ServerAliveInterval=15", "ServerAliveCountMax=4"]
+    if reach is None:
+        options.append(f"ConnectTimeout={CONNECT_TIMEOUT_S}")
+    else:
+        words += ["-F", "none"]
+        options += ["IdentityAgent=none", "IdentitiesOnly=yes", *reach.ssh_options(address.host or "", address.port)]
     if credentials.known_hosts is not None:
-        words += ["-o", f"UserKnownHostsFile={credentials.known_hosts}"]
+        options.append(f"UserKnownHostsFile={credentials.known_hosts}")
     if credentials.ssh_key is not None:
-        words += ["-o", "IdentitiesOnly=yes", "-i", str(credentials.ssh_key)]
-    return shlex.join(words)
+        options.append("IdentitiesOnly=yes")
+        words += ["-i", str(credentials.ssh_key)]
+    return shlex.join([*words, *(word for option in options for word in ("-o", option))])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from task_runners.errors import FailureReason, TaskRunnerError
 
-__all__ = ["FileLimits", "give_to", "open_beneath", "relative_parts", "safe_join", "write_file"]
+__all__ = ["FileLimits", "give_to", "open_beneath", "relative_parts", "safe_join", "write_file", "write_link"]
 
 _MAXIMUM_NAME_BYTES = 255  # NAME_MAX of every Linux file system in use
 _MAXIMUM_PATH_BYTES = 4096
@@ -136,6 +136,22 @@ def write_file(
         if uid is not None:
             os.fchown(file.fileno(), uid, uid)
     return size
+
+
+def write_link(root: Path, relative: str, target: str) -> None:
+    """Make `relative` below `root` a link with `target`, with the directories it needs; replace what has its name.
+
+    Raises:
+        TaskRunnerError: `file.path.refused` when the name or a link on the way is refused, or a directory has the name.
+    """
+    parts = relative_parts(relative)
+    try:
+        with _parent(root, parts, create=True) as parent:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(parts[-1], dir_fd=parent)
+            os.symlink(target, parts[-1], dir_fd=parent)
+    except OSError as error:
+        raise _refused(relative, error) from error
 
 
 def _refused(relative: str, error: OSError) -> TaskRunnerError:

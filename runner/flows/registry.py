@@ -56,6 +56,10 @@ _TASKS: Mapping[str, str] = {
     "templating": "TemplatedTask",
     "trigger": "Toggle",
 }
+_GIT: Mapping[str, str] = {
+    # As text like all the others: nothing here is imported from `sync` before a flow uses it.
+    "clone": "Clone",
+}
 _CONDITIONS = (
     "DateTimeBetween DayWeek DayWeekInMonth ExecutionFlow ExecutionLabels ExecutionNamespace ExecutionOutputs "
     "ExecutionStatus Expression FlowCondition FlowNamespaceCondition HasRetryAttempt MultipleCondition Not Or "
@@ -74,6 +78,7 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         for language in LANGUAGES.values()
         for form in ("Commands", "Script")
     }
+    | {f"git.{name}": f"sync.tasks.{module}:{name}" for module, names in _GIT.items() for name in names.split()}
     | {f"io.kestra.core.tasks.scripts.{name}": f"runner.tasks.script_legacy:{name}" for name in _OLD_SCRIPTS.split()},
     TypeKind.TRIGGER: {
         "core.http.Trigger": "runner.tasks.http_trigger:Trigger",
@@ -99,7 +104,6 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
         {
             "core.flow.Approval",
             "core.flow.Template",
-            "git.Clone",
             "git.Push",
             "git.PushFlows",
             "git.PushNamespaceFiles",

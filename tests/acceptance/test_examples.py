@@ -14,11 +14,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from runner.settings import Settings
+from tests.servers.git import GitServer, git
 
 ROOT = Path(__file__).parents[2]
 FLOWS = ROOT / "examples" / "flows"
 MAINSTEM = Path(sys.executable).with_name("mainstem")
 INPUTS = {"penguins/size_class": ["-i", "mass_g=4200"]}
+CLONES = "ops/code_size"
 # Without its webhook `observation` has no bird to take, and `ring_audit` fails so that there is a failure to look at.
 FAILS = {
     "penguins/observation": "no species named '' breeds here",
@@ -42,13 +44,29 @@ def mainstem(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != CLONES])
 def test_an_example_runs_by_itself(name: str, tmp_path: Path) -> None:
     done = mainstem(tmp_path, "run", str(FLOWS / f"{name}.yaml"), "--json", *INPUTS.get(name, []))
 
     execution = json.loads(done.stdout)
     assert execution["state"]["current"] == ("FAILED" if name in FAILS else "SUCCESS"), done.stdout + done.stderr
     assert FAILS.get(name, "") in json.dumps(execution, ensure_ascii=False)
+
+
+def test_the_example_that_clones_reads_what_it_cloned(tmp_path: Path, git_server: GitServer) -> None:
+    (tmp_path / "tree" / "src").mkdir(parents=True)
+    (tmp_path / "tree" / "src" / "a.py").write_text("x = 1\ny = 2\n")
+    (tmp_path / "tree" / "notes.txt").write_text("no code\n")
+    git(tmp_path / "tree", "init", "-q", "-b", "main")
+    git(tmp_path / "tree", "add", "-A")
+    git(tmp_path / "tree", "commit", "-q", "-m", "code")
+    git(tmp_path / "tree", "push", "-q", str(git_server.repository("code.git")), "main")
+
+    done = mainstem(
+        tmp_path, "run", str(FLOWS / f"{CLONES}.yaml"), "--json", "-i", f"repository={git_server.url}/code.git"
+    )
+
+    assert json.loads(done.stdout)["outputs"] == {"lines": 2}, done.stdout + done.stderr
 
 
 def test_the_survey_draws_a_chart_and_refuses_data_with_gaps(tmp_path: Path) -> None:

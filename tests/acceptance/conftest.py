@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.servers.git import git_server  # noqa: F401 - a fixture

@@ -1,0 +1,98 @@
+"""Git tasks in an execution, against a server with git's own HTTP backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.context import TaskContext
+from runner.errors import TaskError
+from runner.executions.models import Execution, LogEntry, TaskRun
+from runner.flows.models import Flow
+from runner.key_values import MemoryKeyValues
+from runner.services import Host
+from runner.settings import Settings
+from runner.states import State
+from tests.servers.git import git, git_server  # noqa: F401 - a fixture
+
+
+@dataclass
+class Bench:
+    """Runs tasks one after the other in one working directory, as a WorkingDirectory does."""
+
+    host: Host
+    path: Path
+    logs: list[LogEntry]
+    environment: str | None = None
+    commit: str | None = None
+    namespace: str = "company.team"
+    number: int = 0
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, kind: Any, **fields: Any) -> Any:
+        """Run a task and return its outputs."""
+        self.number += 1
+        task = kind.model_validate({"id": f"t{self.number}", "type": "x", **fields})
+        flow = Flow(id="a", namespace=self.namespace, tasks=(task,))
+        now = self.host.clock()
+        execution = Execution("e", flow.namespace, flow.id, 1, State.RUNNING, now)
+        execution = replace(execution, environment=self.environment, commit=self.commit)
+        run = TaskRun(f"run{self.number}", "e", task.id, State.RUNNING, now, attempts=1)
+        variables = {"flow": {"id": flow.id, "namespace": flow.namespace}, **self.variables}
+        with TaskContext(self.host, flow, execution, run, variables, lambda: self.path) as ctx:
+            return task.run(ctx)
+
+    def fail(self, kind: Any, **fields: Any) -> TaskError:
+        """Run a task that must fail and return its error."""
+        with pytest.raises(TaskError) as raised:
+            self.run(kind, **fields)
+        return raised.value
+
+    def said(self, level: str) -> str:
+        return "\n".join(entry.message for entry in self.logs if entry.level == level)
+
+    def files(self, folder: str = "") -> dict[str, str]:
+        """Return the contents of the working directory but for `.git`."""
+        root = self.path / folder
+        paths = [path for path in root.rglob("*") if path.is_file() and ".git" not in path.relative_to(root).parts]
+        return {path.relative_to(root).as_posix(): path.read_text() for path in paths}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path)
+
+
+def make_bench(folder: Path, **ports: Any) -> Bench:
+    settings = Settings(home=folder / "home", work=folder / "rooms", git_max_mib=1)
+    settings.home.mkdir()
+    (folder / "workdir").mkdir()
+    logs: list[LogEntry] = []
+    host = Host.open(settings, MemoryKeyValues(), environment=dict(os.environ), log=logs.append, **ports)
+    return Bench(host, folder / "workdir", logs)
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Callable[..., str]:
+    """Give what commits files to a branch of a bare repository, and returns the commit."""
+
+    def commit(repository: Path, files: dict[str, str | None], branch: str = "main") -> str:
+        tree = tmp_path / f"tree-{repository.name}-{branch.replace('/', '-')}"
+        if not tree.exists():
+            git(tmp_path, "clone", "-q", str(repository), str(tree))
+            git(tree, "checkout", "-q", "-B", branch)
+        for name, text in files.items():
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True) if text is None else path.write_text(text)
+        git(tree, "add", "-A")
+        git(tree, "commit", "-q", "--allow-empty", "-m", "change")
+        git(tree, "push", "-q", "origin", f"HEAD:refs/heads/{branch}")
+        return git(tree, "rev-parse", "HEAD")
+
+    return commit
