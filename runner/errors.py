@@ -10,6 +10,7 @@
     ├── ConflictError          409: the state of the thing does not allow it, or somebody was faster
     ├── InvalidError           422: an argument or a document is not acceptable
     ├── OverloadedError        503: the backlog is too long; carries `retry_after_s`
+    ├── StorageError           503: the storage of files cannot do what it was asked
     └── StoreError             the database cannot do what it was asked (schema too old, disk full ...)
 
 Codes are dotted words `<thing>.<property>.<fault>` and never change; `mainstem explain CODE` describes each.
@@ -34,6 +35,7 @@ __all__ = [
     "OverloadedError",
     "Problem",
     "Severity",
+    "StorageError",
     "StoreError",
     "TaskError",
     "UndefinedError",
@@ -160,6 +162,12 @@ class OverloadedError(MainstemError):
     def __init__(self, code: str, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(code, message)
         self.retry_after_s = retry_after_s
+
+
+class StorageError(MainstemError):
+    """The storage of files cannot be reached, or refuses."""
+
+    status = 503
 
 
 class StoreError(MainstemError):

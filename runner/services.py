@@ -30,6 +30,7 @@ from runner.storage.access import may_read
 from runner.storage.base import open_storage
 from runner.storage.uris import NAMESPACE_FILE_SCHEME, is_uri, namespace_file_of, namespace_file_uri
 from task_runners.masking import Masker
+from task_runners.staging.object_store import SECRET_OPTIONS
 
 if TYPE_CHECKING:
     from runner.executions.engine import Engine
@@ -99,6 +100,8 @@ class Host:
             InvalidError: the file of secrets, a `SECRET_*` variable, the storage or the key is not acceptable.
         """
         masker = masker or Masker()
+        for name in SECRET_OPTIONS & settings.storage_options.keys():
+            masker.add(settings.storage_options[name])
         backends = [
             FileSecrets(settings.home / "secrets.yaml"),
             *plugin_backends(),

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -152,7 +152,9 @@ class Settings(_Part):
     broker: str | None = None
     """The URL of a Redis or Valkey, 7.0 or newer, for servers of several processes; `mainstem up` has its own."""
     storage: str | None = None
-    """Where files of executions are: a path, `file://`, or the URL of an installed storage; else in the home."""
+    """Where files of executions are: a path, or a bucket as `s3://`, `gs://` or `az://`; without it in the home."""
+    storage_options: dict[str, str] = Field(default_factory=dict)
+    """How the bucket is reached: `endpoint`, `region`, keys … (`docs/deployment.md`); else as its cloud's tools do."""
     encryption_key: str | None = None
     """32 bytes in base64 that encrypt secret inputs and credentials, the same in all processes; or one is made."""
     admin_token: str | None = None
@@ -266,25 +268,34 @@ def _from_environment(cls: type[Settings], environ: Mapping[str, str]) -> dict[s
 
 
 def _with_variables(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings with the credentials of repositories that are written `${NAME}` taken from the variables."""
-    declared = values.get("repositories")
-    if not isinstance(declared, list | tuple):
-        return values
-    names = {to_camel(name) for name in _CREDENTIALS} | set(_CREDENTIALS)
+    """Return the settings with credentials that are written `${NAME}` taken from the variables.
 
-    def filled(key: str, given: Any) -> Any:
-        named = _VARIABLE.match(given) if key in names and isinstance(given, str) else None
+    Those are the credentials of repositories and all options of the storage.
+    """
+    found = dict(values)
+    declared = values.get("repositories")
+    if isinstance(declared, list | tuple):
+        names = {to_camel(name) for name in _CREDENTIALS} | set(_CREDENTIALS)
+        found["repositories"] = [
+            _filled("repositories", each, names & each.keys(), environ) if isinstance(each, dict) else each
+            for each in declared
+        ]
+    options = values.get("storage_options")
+    if isinstance(options, dict):
+        found["storage_options"] = _filled("storageOptions", options, options.keys(), environ)
+    return found
+
+
+def _filled(where: str, given: dict[str, Any], names: Collection[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    def value(key: str, text: Any) -> Any:
+        named = _VARIABLE.match(text) if key in names and isinstance(text, str) else None
         if named is None:
-            return given
+            return text
         if named[1] not in environ:
-            raise InvalidError("settings.invalid", f"repositories: {key} names {given}, which is not set")
+            raise InvalidError("settings.invalid", f"{where}: {key} names {text}, which is not set")
         return environ[named[1]] or None
 
-    repositories = [
-        {key: filled(key, given) for key, given in each.items()} if isinstance(each, dict) else each
-        for each in declared
-    ]
-    return {**values, "repositories": repositories}
+    return {key: value(key, text) for key, text in given.items()}
 
 
 def secrets_from_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -54,7 +54,14 @@ def test_a_dependency_has_the_licence_that_the_design_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(declared()))
 def test_a_dependency_is_used(name: str) -> None:
-    module = {"google-re2": "re2", "pyyaml": "yaml", "python-multipart": "form(", "pyahocorasick": "ahocorasick"}
+    module = {
+        "azure-identity": "azure.identity",
+        "google-auth": "google.auth",
+        "google-re2": "re2",
+        "pyyaml": "yaml",
+        "python-multipart": "form(",
+        "pyahocorasick": "ahocorasick",
+    }
     word = module.get(name, name)
 
     files = [

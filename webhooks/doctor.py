@@ -28,9 +28,10 @@ _SUBJECT_CHARS: Final = 11
 @click.option("--settings", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(home: Path | None, file: Path | None, *, as_json: bool) -> int:
-    """Check this installation and say what is wrong: store, broker, repositories, runners, address, clock, disk.
+    """Check this installation and say what is wrong: store, storage, broker, repositories, runners, address.
 
-    A server may be running or not; nothing is changed. Exit code 1 when there is an error; warnings do not count.
+    Clock and disks too. A server may be running or not; nothing is changed. Exit code 1 when there is an error;
+    warnings do not count.
     """
     logging.basicConfig(level="CRITICAL")
     settings = Settings.load(file, environ=os.environ, home=home)
@@ -81,6 +82,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
         server = databases.check_uniqueness(patient)
         if server is not None:
             yield server
+        yield databases.check_storage(patient)
         yield databases.check_broker(patient)
         yield from repositories.check_repositories(patient)
         needs = runners.needs_of(patient)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from task_runners.errors import FailureReason, TaskRunnerError
 
-__all__ = ["CHUNK_BYTES", "KINDS", "ObjectStore", "SignedUpload", "open_object_store"]
+__all__ = ["CHUNK_BYTES", "KINDS", "SECRET_OPTIONS", "ObjectStore", "SignedUpload", "open_object_store"]
 
 CHUNK_BYTES: Final = 1024 * 1024
 KINDS: Final = {
@@ -28,6 +28,7 @@ KINDS: Final = {
     "gs": ("task_runners.staging.google_storage", "GoogleStore", "gcp"),
     "az": ("task_runners.staging.azure_blob", "AzureStore", "azure"),
 }
+SECRET_OPTIONS: Final = {"secretKeyId", "sessionToken", "serviceAccount", "accountKey", "connectionString"}
 _MEMORY_BYTES = 8 * 1024 * 1024
 _READS = 4  # so many times one object is read from its start before a broken connection counts
 

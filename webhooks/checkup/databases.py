@@ -1,13 +1,18 @@
-"""The store: that it is there, of this version, whole and free of contradictions. The broker: that it answers."""
+"""The store: that it is there, of this version, whole, free of contradictions; storage and broker: that they work."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import secrets
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 from runner.errors import MainstemError
 from runner.reports.text import size
 from task_runners.errors import TaskRunnerError
+from task_runners.staging.object_store import KINDS, ObjectStore
 from webhooks.checkup.finding import Finding, Patient, counted, error, warning
 
 _SHOWN: Final = 5
@@ -54,6 +59,32 @@ def _described(patient: Patient) -> str:
     files = [path, path.with_name("logs.db"), path.with_name(f"{path.name}-wal")]
     total = sum(each.stat().st_size for each in files if each.exists())
     return f"SQLite {sqlite3.sqlite_version}, WAL, FULL, {size(total)}"
+
+
+def check_storage(patient: Patient) -> Finding:
+    """Return whether files can be stored, read and removed; a folder only says where it is."""
+    from runner.storage.base import open_bucket
+
+    place = patient.settings.storage
+    if place is None or urlsplit(place).scheme not in KINDS:
+        return Finding("storage", f"files in {place or patient.home / 'storage'}")
+    try:
+        with contextlib.closing(open_bucket(patient.settings)) as bucket:
+            is_whole = _round_trip(bucket)
+    except (MainstemError, TaskRunnerError) as problem:
+        return error("storage", problem.message, problem.hint)
+    if not is_whole:
+        return error("storage", f"{place} gives back other content than it was given", "do not use it")
+    return Finding("storage", f"{place} takes, gives and removes a file")
+
+
+def _round_trip(bucket: ObjectStore) -> bool:
+    key = f".doctor-{secrets.token_hex(8)}"
+    bucket.put(key, io.BytesIO(b"doctor"))
+    try:
+        return bucket.read(key) == b"doctor" and key in list(bucket.list(key))
+    finally:
+        bucket.delete(key)
 
 
 def check_broker(patient: Patient) -> Finding:

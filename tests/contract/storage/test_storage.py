@@ -1,29 +1,17 @@
-"""What every storage does, the same for all; a new one is added to the fixture."""
+"""What every storage does, the same for all; a new one is added to `conftest.py`."""
 
 from __future__ import annotations
 
 import io
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from runner.errors import InvalidError, NotFoundError
 from runner.plugin import Storage
-from runner.storage.local import LocalStorage
 
 FOLDER = "kestra:///company/team/flow/executions/one/"
-
-
-def _local(folder: Path) -> Storage:
-    return LocalStorage(folder / "storage")
-
-
-@pytest.fixture(params=[_local], ids=["local"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    build: Callable[[Path], Storage] = request.param
-    return build(tmp_path)
 
 
 def read(storage: Storage, uri: str) -> bytes:

@@ -47,6 +47,14 @@ def test_repositories_given_by_the_environment_are_filled_too(tmp_path: Path) ->
     assert repository.webhook_secret == "s3cret"
 
 
+def test_options_of_the_storage_may_name_variables(tmp_path: Path) -> None:
+    environ = {"MAINSTEM_STORAGE_OPTIONS": "{region: eu-west-1, secretKeyId: '${KEY}'}", "KEY": "s3cret"}
+
+    options = Settings.load(tmp_path / "none", environ).storage_options
+
+    assert options == {"region": "eu-west-1", "secretKeyId": "s3cret"}
+
+
 @pytest.mark.parametrize(
     ("host", "url", "local", "public"),
     [
