@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _QUEUE_KINDS: Final = frozenset({"advance", "run"})
 _DEFAULT_QUEUE: Final = "tasks"
+_WANTED: Final = frozenset({"OK", "PINNED"})  # a pin is what somebody ordered
 _NOT_ACTIVATED: Final = frozenset({"INVALID", "HELD", "FAILED"})
 
 
@@ -133,7 +134,7 @@ def _environments(db: Session, now: datetime) -> list[Family]:
     for item in db.environments.all():
         if item.checked_at is not None:
             age.add(max((now - item.checked_at).total_seconds(), 0.0), environment=item.name)
-        failing.add(0 if item.state == "OK" else 1, environment=item.name, state=item.state)
+        failing.add(0 if item.state in _WANTED else 1, environment=item.name, state=item.state)
         lag.add(_lag_s(db, item, now), environment=item.name)
     return [age, failing, lag]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from runner.errors import ConflictError
 from runner.store import Store
-from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Revision
+from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revision
 from runner.store.session import Session
 from sync.plan import FlowKey, Plan
-from sync.plan_text import active_line, held_lines, invalid_line
+from sync.plan_text import active_line, held_lines, invalid_line, pinned_line, pinned_lines
 
 RACED: Final = "environment.revision.raced"
 
@@ -26,6 +26,7 @@ class Outcome(enum.StrEnum):
     UNCHANGED = "UNCHANGED"
     INVALID = "INVALID"
     HELD = "HELD"
+    PINNED = "PINNED"
     FAILED = "FAILED"
 
 
@@ -33,8 +34,8 @@ class Outcome(enum.StrEnum):
 class RevisionResult:
     """What reconciling an environment came to. `active` is the commit that is active now.
 
-    `code` and `message` say what went wrong when `outcome` is FAILED; `versions` are the flow versions that became
-    active, by namespace and id.
+    `code` and `message` say what went wrong when `outcome` is FAILED; `pin` is what holds a PINNED one; `versions` are
+    the flow versions that became active, by namespace and id.
     """
 
     environment: str
@@ -45,6 +46,7 @@ class RevisionResult:
     seconds: float = 0.0
     code: str | None = None
     message: str | None = None
+    pin: Pin | None = None
     versions: dict[FlowKey, FlowVersion] = field(default_factory=dict)
 
     @property
@@ -56,6 +58,8 @@ class RevisionResult:
             return [invalid_line(self.plan)]
         if self.outcome is Outcome.HELD:
             return held_lines(self.plan)
+        if self.pin is not None:
+            return pinned_lines(self.plan, self.pin)
         return [active_line(self.plan, self.seconds)]
 
     def as_json(self) -> dict[str, Any]:
@@ -73,6 +77,18 @@ class RevisionResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody told an environment to do, whatever its ref names: an `action` of the ledger, and why.
+
+    `pin` is what keeps the environment at the commit from then on.
+    """
+
+    action: str
+    reason: str
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
 class Activation:
     """The door to the store for plans."""
 
@@ -81,36 +97,64 @@ class Activation:
     clock: Callable[[], datetime]
 
     def apply(
-        self, plan: Plan, *, actor: str, seconds: Callable[[], float], allow_deletes: bool = False
+        self,
+        plan: Plan,
+        *,
+        actor: str,
+        seconds: Callable[[], float],
+        allow_deletes: bool = False,
+        order: Order | None = None,
     ) -> RevisionResult:
         """Activate a plan, or write down why it is not activated.
 
+        With an `order` neither the deletion guard nor an older pin stops it; the pin of the order is set with it.
+
         Raises:
-            ConflictError: `environment.revision.raced` when another process switched the environment since the plan
-                was made; nothing has changed then.
+            ConflictError: `environment.revision.raced` when another process switched or pinned the environment since
+                the plan was made; nothing has changed then.
         """
         if plan.errors:
             return self._refuse(plan, Outcome.INVALID, "DEGRADED", invalid_line(plan), actor, seconds)
-        if plan.held and not allow_deletes:
+        pin = self.pin(plan.environment)
+        if pin is not None and order is None and plan.commit != pin.commit:
+            line = pinned_lines(plan, pin)[0]
+            result = self._refuse(plan, Outcome.PINNED, "PINNED", line, actor, seconds)
+            return replace(result, pin=pin)
+        if plan.held and not allow_deletes and order is None:
             return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
         now = self.clock()
         outcome = Outcome.ACTIVE if plan.changes or plan.files_changed else Outcome.UNCHANGED
 
         def switch(db: Session) -> dict[FlowKey, FlowVersion]:
-            if not db.environments.swap_active(plan.environment, plan.base, plan.commit, at=now):
+            left = order.pin if order else pin
+            state, message = ("PINNED", pinned_line(left)) if left else ("OK", None)
+            is_free = order is not None or _pin_in_force(db, plan.environment, now) == pin
+            if not is_free or not db.environments.swap_active(
+                plan.environment, plan.base, plan.commit, at=now, state=state, message=message
+            ):
                 raise ConflictError(
                     RACED,
                     f"environment {plan.environment} was switched to another revision meanwhile",
                     hint="plan again",
                 )
+            if order is not None:
+                db.pins.put(order.pin)
             versions = _switch_flows(db, plan, now)
+            if plan.files_changed or order is not None:
+                # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
+                db.flows.pin(plan.environment, plan.commit)
             _switch_triggers(db, plan, now, self.zone)
-            db.revisions.add(_row(plan, outcome, actor, now, seconds()))
-            db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=allow_deletes))
+            db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
+            db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=allow_deletes))
             return versions
 
         versions = self.store.write(switch)
         return RevisionResult(plan.environment, outcome, plan.commit, plan.commit, plan, seconds(), versions=versions)
+
+    def pin(self, environment: str) -> Pin | None:
+        """Return what keeps an environment where it is, or None."""
+        now = self.clock()
+        return self.store.read(lambda db: _pin_in_force(db, environment, now))
 
     def _refuse(
         self, plan: Plan, outcome: Outcome, state: str, message: str, actor: str, seconds: Callable[[], float]
@@ -125,6 +169,11 @@ class Activation:
 
         self.store.write(note)
         return RevisionResult(plan.environment, outcome, plan.commit, plan.base, plan, seconds(), message=message)
+
+
+def _pin_in_force(db: Session, environment: str, now: datetime) -> Pin | None:
+    found = db.pins.get(environment)
+    return found if found is not None and found.is_in_force(now) else None
 
 
 def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowVersion]:
@@ -148,9 +197,6 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
                 labels=dict(change.flow.labels),
             )
         )
-    if plan.files_changed:
-        # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
-        db.flows.pin(plan.environment, plan.commit)
     return versions
 
 
@@ -161,7 +207,9 @@ def _switch_triggers(db: Session, plan: Plan, now: datetime, zone: ZoneInfo) -> 
     activated(db, flows, [change.key for change in plan.removed], now, zone)
 
 
-def _row(plan: Plan, outcome: Outcome, actor: str, now: datetime, seconds: float) -> Revision:
+def _row(
+    plan: Plan, outcome: Outcome, actor: str, now: datetime, seconds: float, order: Order | None = None
+) -> Revision:
     return Revision(
         environment=plan.environment,
         commit=plan.commit,
@@ -175,11 +223,18 @@ def _row(plan: Plan, outcome: Outcome, actor: str, now: datetime, seconds: float
         seconds=seconds,
         changes=tuple(change.as_json() for change in plan.changes),
         problems=tuple(problem.as_json() for problem in plan.problems),
+        action=order.action if order else "sync",
+        reason=order.reason if order else None,
     )
 
 
-def _audit(plan: Plan, outcome: Outcome, actor: str, now: datetime, *, allow_deletes: bool) -> AuditEntry:
+def _audit(
+    plan: Plan, outcome: Outcome, actor: str, now: datetime, order: Order | None = None, *, allow_deletes: bool
+) -> AuditEntry:
     detail: dict[str, Any] = {"commit": plan.commit, "previous": plan.base, "changes": len(plan.changes)}
-    if allow_deletes:
+    if allow_deletes or (order and plan.held):
         detail["allowed"] = plan.held
-    return AuditEntry(now, actor, "sync.apply", f"environment/{plan.environment}", outcome.value, detail)
+    if order is not None:
+        detail["reason"] = order.reason
+    action = f"sync.{order.action}" if order else "sync.apply"
+    return AuditEntry(now, actor, action, f"environment/{plan.environment}", outcome.value, detail)

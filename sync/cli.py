@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -116,7 +117,7 @@ def _plan_rows(found: Mapping[str, Any]) -> list[str]:
 
 @click.group("sync", cls=SuggestingGroup)
 def command() -> None:
-    """Look at repositories now; show where the environments stand and which webhooks came."""
+    """Look at repositories now; show where the environments stand and which webhooks came; go back, stay, resume."""
 
 
 @command.command("run")
@@ -199,19 +200,112 @@ def history(client: Client, environment: str, count: int, *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(rows))
         return
-    heads = ("AT", "COMMIT", "RESULT", "CHANGES", "ACTOR", "MESSAGE")
+    heads = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON")
     cells = [
         (
             moment(row["at"]),
             row["commit"][:7],
+            row["action"],
             row["result"],
             str(len(row["changes"])),
             row["actor"] or "-",
-            row["message"] or "",
+            row["reason"] or row["message"] or "",
         )
         for row in rows
     ]
     _table([heads, *cells])
+
+
+_environment = click.option("--environment", "-e", default="default", show_default=True, help="Of which environment.")
+_reason = click.option("--reason", required=True, help="Why; the ledger and the status show it.")
+_length = click.option("--for", "length", metavar="TIME", help="End it by itself after this time: 30m, 2h, P1D.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@command.command("rollback")
+@click.argument("commit", metavar="SHA", required=False)
+@_environment
+@_reason
+@_length
+@_json
+@options
+def rollback(client: Client, commit: str | None, **given: Any) -> int:
+    """Go back to what was active before, or to SHA, and stay there.
+
+    Works with the repository's server down, for every commit that was active once. The environment is pinned: what is
+    pushed waits until `mainstem sync resume`.
+    """
+    return _ordered(client, "rollback", commit, **given)
+
+
+@command.command("pin")
+@click.argument("commit", metavar="SHA")
+@_environment
+@_reason
+@_length
+@_json
+@options
+def pin(client: Client, commit: str, **given: Any) -> int:
+    """Go to SHA and stay there, whatever is pushed, until `mainstem sync resume`."""
+    return _ordered(client, "pin", commit, **given)
+
+
+@command.command("suspend")
+@_environment
+@_reason
+@_length
+@_json
+@options
+def suspend(client: Client, **given: Any) -> int:
+    """Stay at what is active now, whatever is pushed, until `mainstem sync resume`."""
+    return _ordered(client, "suspend", None, **given)
+
+
+def _ordered(
+    client: Client,
+    action: str,
+    commit: str | None,
+    *,
+    environment: str,
+    reason: str,
+    length: str | None,
+    as_json: bool,
+) -> int:
+    body = {"reason": reason, "commit": commit, "for": _iso(length) if length else None}
+    given = {key: value for key, value in body.items() if value is not None}
+    found = client.post(f"/environments/{environment}/{action}", json=given)
+    if as_json:
+        click.echo(json.dumps(found))
+        return 0
+    for result in found["results"]:
+        click.echo("\n".join(_result(result)))
+    click.echo(f"{environment}: {found['environment']['message']}")
+    return 0
+
+
+def _iso(length: str) -> str:
+    """Return an ISO-8601 duration; `2h` is short for PT2H."""
+    short = re.fullmatch(r"(\d+)([smhd])", length.strip())
+    if short is None:
+        return length
+    number, unit = short.groups()
+    return f"P{number}D" if unit == "d" else f"PT{number}{unit.upper()}"
+
+
+@command.command("resume")
+@click.argument("environment", default="default")
+@click.option("--reason", help="Why; the ledger shows it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@options
+def resume(client: Client, environment: str, reason: str | None, *, as_json: bool) -> int:
+    """Let ENVIRONMENT follow its ref again, and bring it there now.
+
+    Exit code 1 when a revision is invalid, held, or its repository cannot be read.
+    """
+    found = client.post(f"/environments/{environment}/resume", json={"reason": reason} if reason else {})
+    results = found["results"]
+    click.echo(json.dumps(found) if as_json else "\n".join(line for each in results for line in _result(each)))
+    return _FINDING if any(result["result"] in _BAD for result in results) else 0
 
 
 @command.command("deliveries")

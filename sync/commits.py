@@ -14,6 +14,7 @@ from sync.activation import Activation, RevisionResult
 from sync.layout import layout_of
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
+from sync.plan_text import pinned_line
 from sync.planning import Planner, read_layout
 from sync.repository import Author, blob_id
 from sync.sources import Source
@@ -49,10 +50,11 @@ class Commits:
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
-            ConflictError: `environment.held`, or `repository.head.moved` when somebody was faster.
+            ConflictError: `environment.held`, `environment.pinned`; `repository.head.moved` when somebody was faster.
             AccessError: `environment.writes.refused`.
         """
         check_writes(environment)
+        self._check_pin(environment)
         source = self.origins.get(environment.repository)
         repository = source.repository
         with repository.lock:
@@ -73,6 +75,15 @@ class Commits:
             result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
             self.applied(result, environment.repository)
             return result
+
+    def _check_pin(self, environment: Environment) -> None:
+        pin = self.activation.pin(environment.name)
+        if pin is not None:
+            raise ConflictError(
+                "environment.pinned",
+                f"environment {environment.name} is {pinned_line(pin)}",
+                hint=f"mainstem sync resume {environment.name}",
+            )
 
     def root(self, environment: Environment) -> str:
         """Return the folder in which new flow files go, with a slash at its end."""

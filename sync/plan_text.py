@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from runner.errors import Problem
+from runner.store.records import Pin
 from sync.plan import Change, ChangeKind, Plan
 
 MAX_CHANGES: Final = 50
@@ -85,6 +86,20 @@ def held_lines(plan: Plan) -> list[str]:
     return [
         f"revision {short(plan.commit)} is held: {plan.held}. {short(plan.base)} stays active.",
         f"allow it with: mainstem sync run --allow-deletes {plan.commit[:12]}",
+    ]
+
+
+def pinned_line(pin: Pin) -> str:
+    """Return where an environment was put, by whom, why, and until when."""
+    until = f" until {pin.until:%Y-%m-%d %H:%M} UTC" if pin.until else ""
+    return f"pinned to {short(pin.commit)}{until} by {pin.actor}: {pin.reason}"
+
+
+def pinned_lines(plan: Plan, pin: Pin) -> list[str]:
+    """Return why a revision waits, and the command that lets the environment follow its ref again."""
+    return [
+        f"revision {short(plan.commit)} waits: environment {plan.environment} is {pinned_line(pin)}",
+        f"let it follow again with: mainstem sync resume {plan.environment}",
     ]
 
 

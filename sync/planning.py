@@ -12,10 +12,10 @@ from runner.errors import FlowError, InvalidError, MainstemError, NotFoundError,
 from runner.flows.catalogue import Catalogue
 from runner.flows.loader import load
 from runner.store import Store
-from runner.store.records import Environment, FlowVersion
+from runner.store.records import Environment, FlowVersion, Revision
 from runner.store.session import Session
 from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
-from sync.parsed import Answers, FlowFiles
+from sync.parsed import Answers, FlowFiles, parse_file
 from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
 from sync.repository import Listing
 from sync.sources import Source
@@ -106,6 +106,29 @@ class Planner:
         )
         ask = self._answers.questions(self._parser(source), stand.owners, self._clock())
         return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
+
+    def recall(self, environment: str, row: Revision) -> Plan:
+        """Return the plan of a commit that was active once, from the flows that the store kept.
+
+        For when the repository is away and the mirror has lost the commit. Files beside the flows cannot be compared.
+        """
+        stand = self._store.read(lambda db: _stand(db, environment))
+        versions = self._store.read(lambda db: db.flows.as_of(environment, row.at))
+        kept = {FlowPlace(version.path or "", version.namespace): version for version in versions}
+        new = NewTree(
+            commit=row.commit,
+            tree=row.tree,
+            flows={place: version.blob for place, version in kept.items()},
+            author=row.author,
+            subject=row.message,
+        )
+
+        def parse(place: FlowPlace, blob: str) -> Candidate:
+            return parse_file(place, blob, kept[place].source.encode)
+
+        return make_plan(
+            stand.environment, stand.active, new, self._answers.questions(parse, stand.owners, self._clock())
+        )
 
     @staticmethod
     def _files_of(source: Source, commit: str, path: str) -> dict[str, str]:

@@ -97,6 +97,7 @@ class Poller:
     def _run(self) -> None:
         while True:
             try:
+                self.request_all(self._service.expire_pins())
                 intervals = self._intervals()
             except Exception:  # a store that is away must not end polling: it is asked again
                 log.exception("the repositories cannot be listed")

@@ -18,13 +18,15 @@ from runner.errors import ConflictError, MainstemError, NotFoundError
 from runner.flows.catalogue import Catalogue
 from runner.settings import Settings
 from runner.store import Store
-from runner.store.records import Environment, FlowVersion, Repository, Revision
+from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
 from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.commits import Commits
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
+from sync.orders import Orders
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
+from sync.plan_text import pinned_line
 from sync.planning import Planner
 from sync.sources import Source
 from sync.writes import FlowWrites, WriteMode
@@ -70,6 +72,7 @@ class SyncService:
         self._origins = Origins(store, settings, (home or settings.home).absolute())
         self._planner = Planner(store, catalogue, zone, clock)
         self._activation = Activation(store, zone, clock)
+        self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)
@@ -144,6 +147,34 @@ class SyncService:
         source = self._origins.get(name)
         return self._origins.is_ours(name) and source.repository.compact(**limits)
 
+    # orders
+
+    def pin_of(self, environment: str) -> Pin | None:
+        """Return what keeps an environment where it is, or None."""
+        return self._activation.pin(environment)
+
+    def stay(self, environment: str, commit: str | None, **order: Any) -> RevisionResult:
+        """Bring an environment to a commit and keep it there; see `Orders.stay`."""
+        result = self._orders.stay(environment, commit, **order)
+        self._announce(result)
+        return result
+
+    def resume(self, environment: str, *, actor: str, reason: str | None = None) -> list[RevisionResult]:
+        """Let an environment follow its ref again, from now on.
+
+        Raises:
+            NotFoundError: `environment.missing`.
+            ConflictError: `environment.pinned.not` when nothing keeps it.
+        """
+        repository = self.environment(environment).repository
+        if not self._orders.resume(environment, actor=actor, reason=reason):
+            raise ConflictError("environment.pinned.not", f"environment {environment} follows its ref already")
+        return self.reconcile_repository(repository, actor=actor, reason="manual")
+
+    def expire_pins(self) -> list[str]:
+        """Take away the pins that have run out; return the repositories that are to be looked at."""
+        return self._orders.expire()
+
     # reconciling
 
     def reconcile_repository(self, name: str, *, actor: str, reason: str = "poll") -> list[RevisionResult]:
@@ -190,11 +221,14 @@ class SyncService:
 
     def _is_settled(self, environment: Environment, head: str, *, is_forced: bool) -> bool:
         """Whether nothing needs doing for `head`, and say that it was looked at."""
-        now = self._clock()
-        if head == environment.active:
-            self._store.write(lambda db: db.environments.set_state(environment.name, "OK", checked_at=now))
-            return True
+        now, pin = self._clock(), self.pin_of(environment.name)
+        state, message = ("PINNED", pinned_line(pin)) if pin else ("OK", None)
         seen = self._store.read(lambda db: db.revisions.of_commit(environment.name, head))
+        waits = pin is not None and not is_forced and seen is not None and seen.result == Outcome.PINNED
+        if head == environment.active or waits:
+            message = environment.message if waits else message
+            self._store.write(lambda db: db.environments.set_state(environment.name, state, message, checked_at=now))
+            return True
         is_refused = seen is not None and seen.result in {Outcome.INVALID, Outcome.HELD}
         if is_forced or not is_refused or seen is None or seen.previous != environment.active:
             return False

@@ -20,6 +20,7 @@ from runner.store.records import (
     Environment,
     FlowVersion,
     KeyValue,
+    Pin,
     Repository,
     Revision,
     Token,
@@ -303,6 +304,17 @@ def environment_json(environment: Environment) -> dict[str, Any]:
     }
 
 
+def pin_json(pin: Pin) -> dict[str, Any]:
+    """Return what keeps an environment at a commit."""
+    return {
+        "commit": pin.commit,
+        "actor": pin.actor,
+        "reason": pin.reason,
+        "at": instant(pin.at),
+        "until": instant(pin.until),
+    }
+
+
 def revision_json(revision: Revision) -> dict[str, Any]:
     """Return a commit that was planned for an environment, and what became of it."""
     return {
@@ -311,6 +323,8 @@ def revision_json(revision: Revision) -> dict[str, Any]:
         "commit": revision.commit,
         "tree": revision.tree,
         "previous": revision.previous,
+        "action": revision.action,
+        "reason": revision.reason,
         "result": revision.result,
         "at": instant(revision.at),
         "author": revision.author,
@@ -319,6 +333,8 @@ def revision_json(revision: Revision) -> dict[str, Any]:
         "seconds": revision.seconds,
         "changes": list(revision.changes),
         "problems": list(revision.problems),
+        "prior": revision.prior,
+        "digest": revision.digest,
     }
 
 

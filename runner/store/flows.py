@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from runner.store import schema
+from runner.store.columns import to_micros
 from runner.store.connection import Connection
 from runner.store.queries import Page, labelled, ordering, paged, within
 from runner.store.records import FlowDraft, FlowVersion
@@ -37,6 +38,21 @@ _LIST: Final = Statement(FLOWS.select(_ACTIVE).order_by(*_BY_NAME))
 _OF_ENVIRONMENT: Final = Statement(FLOWS.select(_ACTIVE, _f.environment == sa.bindparam("env")).order_by(*_BY_NAME))
 _KEYS_OF_ENVIRONMENT: Final = Statement(
     sa.select(_f.namespace, _f.flow_id).where(_ACTIVE, _f.environment == sa.bindparam("env"))
+)
+_THEN: Final = (
+    sa.select(_f.namespace, _f.flow_id, sa.func.max(_f.revision).label("last"))
+    .where(_f.created_at <= sa.bindparam("moment"))
+    .group_by(_f.namespace, _f.flow_id)
+    .subquery()
+)
+_AS_OF: Final = Statement(
+    FLOWS.select(
+        _f.namespace == _THEN.c.namespace,
+        _f.flow_id == _THEN.c.flow_id,
+        _f.revision == _THEN.c.last,
+        _f.environment == sa.bindparam("env"),
+        _f.deleted == sa.literal_column("0"),
+    ).order_by(*_BY_NAME)
 )
 _NAMESPACES: Final = Statement(sa.select(_f.namespace).where(_ACTIVE).distinct().order_by(_f.namespace))
 _RETIRE: Final = Statement(sa.update(schema.flows).where(*_FLOW, _ACTIVE).values(active=0))
@@ -88,6 +104,10 @@ class Flows:
     def of_environment(self, environment: str) -> list[FlowVersion]:
         """Return the active flows that an environment brought."""
         return [FLOWS.decode(row) for row in self._db.all(_OF_ENVIRONMENT, env=environment)]
+
+    def as_of(self, environment: str, at: datetime) -> list[FlowVersion]:
+        """Return the flows of an environment that were active at a moment."""
+        return [FLOWS.decode(row) for row in self._db.all(_AS_OF, env=environment, moment=to_micros(at))]
 
     def keys_of_environment(self, environment: str) -> list[tuple[str, str]]:
         """Return the namespaces and ids of the active flows that an environment brought, in order."""

@@ -31,7 +31,8 @@ class Environment:
     """What follows a ref of a repository: its path, the namespaces it owns, what is active now.
 
     `active` and `held` are commit ids; `state` is `OK`, `DEGRADED` (the last revision was invalid), `HELD` (the
-    deletion guard stopped it) or `DETACHED` (the ref is gone). `writes` is `commit`, `propose` or `refuse`.
+    deletion guard stopped it), `PINNED` (it stays where somebody put it) or `DETACHED` (the ref is gone). `writes` is
+    `commit`, `propose` or `refuse`.
     """
 
     name: str
@@ -52,10 +53,12 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A commit that was planned for an environment, and what became of it.
+    """A commit that was planned for an environment, and what became of it: a row of the ledger, never changed.
 
-    `result` is `ACTIVE`, `SUPERSEDED`, `INVALID`, `HELD`, `UNCHANGED` or `FAILED`; `changes` are the plan's rows and
-    `problems` the findings, both in their JSON shape.
+    `result` is `ACTIVE`, `INVALID`, `HELD`, `PINNED` or `UNCHANGED`; `changes` are the plan's rows and `problems` the
+    findings, both in their JSON shape. `action` is `sync` for what git asked for, or the order that somebody gave
+    for a `reason`: `rollback`, `pin`, `suspend`, `resume`, `expire`. The store writes `digest`, over all of the row
+    and over `prior`, the digest of the row before it in the same environment; see `runner.store.ledger`.
     """
 
     environment: str
@@ -70,7 +73,27 @@ class Revision:
     seconds: float = 0.0
     changes: tuple[dict[str, Any], ...] = ()
     problems: tuple[dict[str, Any], ...] = ()
+    action: str = "sync"
+    reason: str | None = None
+    prior: str | None = None
+    digest: str | None = None
     id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An environment that stays at `commit`, whatever its ref names, until somebody resumes it or `until` comes."""
+
+    environment: str
+    commit: str
+    actor: str
+    reason: str
+    at: datetime
+    until: datetime | None = None
+
+    def is_in_force(self, now: datetime) -> bool:
+        """Whether it still holds."""
+        return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True)

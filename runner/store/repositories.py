@@ -1,28 +1,24 @@
-"""Repositories, the environments that follow them, and the revisions each environment has seen."""
+"""Repositories, the environments that follow them, and the pins that keep an environment from following."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from runner.store import schema
-from runner.store.columns import dump, to_micros
+from runner.store.columns import to_micros
 from runner.store.connection import Connection
-from runner.store.records import Environment, Repository, Revision
-from runner.store.rows import Rows
+from runner.store.records import Environment, Pin, Repository
 from runner.store.shelf import Drawer, Shelf
 from runner.store.statements import Statement
 
 _REPOSITORIES: Final = Drawer(Repository, schema.repositories, "name")
 _ENVIRONMENTS: Final = Drawer(Environment, schema.environments, "name")
-_REVISIONS: Final = Rows(Revision, schema.revisions, generated="id")
+_PINS: Final = Drawer(Pin, schema.pins, "environment")
 _e: Final = schema.environments.c
-_r: Final = schema.revisions.c
 _NAME: Final[Any] = sa.bindparam("environment_name")
-_COUNT: Final = sa.bindparam("count", type_=sa.Integer())
 
 _OF_REPOSITORY: Final = Statement(
     _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name")).order_by(_e.name)
@@ -49,27 +45,6 @@ _SET_STATE: Final = Statement(
         message=sa.bindparam("new_message"),
         held=sa.bindparam("new_held"),
         checked_at=sa.func.coalesce(sa.bindparam("now", type_=sa.BigInteger()), _e.checked_at),
-    )
-)
-_ADD: Final = Statement(
-    sa.insert(schema.revisions)
-    .values({name: sa.bindparam(name) for name in _REVISIONS.names if name != "id"})
-    .returning(_r.id)
-)
-_BY_ID: Final = Statement(_REVISIONS.select(_r.id == sa.bindparam("number")))
-_BY_COMMIT: Final = Statement(
-    _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted")).order_by(_r.id.desc())
-)
-_LIST: Final = Statement(_REVISIONS.select(_r.environment == _NAME).order_by(_r.id.desc()).limit(_COUNT))
-_LIST_ALL: Final = Statement(_REVISIONS.select().order_by(_r.id.desc()).limit(_COUNT))
-_UPDATE_RESULT: Final = Statement(
-    sa.update(schema.revisions)
-    .where(_r.id == sa.bindparam("number"))
-    .values(
-        result=sa.bindparam("new_result"),
-        seconds=sa.func.coalesce(sa.bindparam("new_seconds", type_=sa.Double()), _r.seconds),
-        changes=sa.func.coalesce(sa.bindparam("new_changes", type_=sa.Text()), _r.changes),
-        problems=sa.func.coalesce(sa.bindparam("new_problems", type_=sa.Text()), _r.problems),
     )
 )
 
@@ -138,51 +113,8 @@ class Environments(Shelf[Environment]):
         return changed == 1
 
 
-class Revisions:
-    """The log of commits that were planned for an environment, and what became of each."""
+class Pins(Shelf[Pin]):
+    """At most one pin per environment. One that has run out stays until somebody takes it away."""
 
     def __init__(self, connection: Connection) -> None:
-        self._db = connection
-
-    def add(self, revision: Revision) -> int:
-        """Write a revision; give its id."""
-        values = _REVISIONS.encode(revision)
-        return int(self._db.driver.execute(_ADD.compiled(self._db.dialect).sql, values).fetchone()[0])
-
-    def get(self, revision_id: int) -> Revision | None:
-        """Return the revision with an id."""
-        found = self._db.one(_BY_ID, number=revision_id)
-        return _REVISIONS.decode(found) if found else None
-
-    def of_commit(self, environment: str, commit: str) -> Revision | None:
-        """Return the latest revision of a commit in an environment."""
-        found = self._db.one(_BY_COMMIT, environment_name=environment, wanted=commit)
-        return _REVISIONS.decode(found) if found else None
-
-    def list(self, environment: str | None = None, limit: int = 50) -> list[Revision]:
-        """Return the latest revisions of an environment, or of all, the newest first."""
-        if environment is None:
-            found = self._db.all(_LIST_ALL, count=limit)
-        else:
-            found = self._db.all(_LIST, environment_name=environment, count=limit)
-        return [_REVISIONS.decode(row) for row in found]
-
-    def update_result(
-        self,
-        revision_id: int,
-        result: str,
-        *,
-        seconds: float | None = None,
-        changes: Collection[Mapping[str, Any]] | None = None,
-        problems: Collection[Mapping[str, Any]] | None = None,
-    ) -> bool:
-        """Say what became of a revision; what is None stays as it is."""
-        changed = self._db.run(
-            _UPDATE_RESULT,
-            number=revision_id,
-            new_result=result,
-            new_seconds=seconds,
-            new_changes=None if changes is None else dump(list(changes)),
-            new_problems=None if problems is None else dump(list(problems)),
-        )
-        return changed == 1
+        super().__init__(connection, _PINS)

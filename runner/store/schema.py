@@ -252,6 +252,17 @@ environments: Final = _table(
 )
 _index("environments_repository", environments.c.repository)
 
+pins: Final = _table(
+    "pins",
+    text("environment"),
+    text("commit"),
+    text("actor"),
+    prose("reason", null=False),
+    moment("at"),
+    moment("until", null=True),
+    keys=("environment",),
+)
+
 revisions: Final = _table(
     "revisions",
     text("environment"),
@@ -266,6 +277,10 @@ revisions: Final = _table(
     real("seconds"),
     series("changes"),
     series("problems"),
+    text("action"),
+    prose("reason"),
+    text("prior", null=True),
+    text("digest", null=True),
     identity(),
 )
 _index("revisions_environment", revisions.c.environment, revisions.c.commit)

@@ -10,10 +10,11 @@ from runner.store.execution_search import ExecutionSearch
 from runner.store.executions import ExecutionRows
 from runner.store.expiry import Expiry
 from runner.store.flows import Flows
+from runner.store.ledger import Revisions
 from runner.store.metrics import Metrics
 from runner.store.outbox import Outbox
 from runner.store.reports import ReportState
-from runner.store.repositories import Environments, Repositories, Revisions
+from runner.store.repositories import Environments, Pins, Repositories
 from runner.store.triggers import Triggers
 from runner.store.values import KeyValues
 from runner.store.workers import Uids, Workers
@@ -36,6 +37,7 @@ class Session:
         self.flows = Flows(connection)
         self.repositories = Repositories(connection)
         self.environments = Environments(connection)
+        self.pins = Pins(connection)
         self.revisions = Revisions(connection)
         self.triggers = Triggers(connection)
         self.deliveries = Deliveries(connection)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.access import Permission
+from runner.durations import parse_duration
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.store.records import Environment
 from webhooks.call import Call, page_of
 from webhooks.routes import Endpoint
-from webhooks.shapes import environment_json, repository_json, revision_json
+from webhooks.shapes import environment_json, pin_json, repository_json, revision_json
 
 if TYPE_CHECKING:
     from sync.service import SyncService
@@ -28,12 +30,12 @@ def repositories(call: Call) -> dict[str, Any]:
 def environments(call: Call) -> dict[str, Any]:
     """Answer with all environments and what is active in each."""
     rows = call.services.store.read(lambda db: db.environments.all())
-    return page_of((environment_json(row) for row in rows), len(rows))
+    return page_of((_described(call, row) for row in rows), len(rows))
 
 
 def environment(call: Call) -> dict[str, Any]:
     """Answer with one environment."""
-    return environment_json(_environment(call))
+    return _described(call, _environment(call))
 
 
 def revisions(call: Call) -> dict[str, Any]:
@@ -69,7 +71,56 @@ def sync(call: Call) -> dict[str, Any]:
         call.note(found.name, verb="sync")
         results = sync_of(call).reconcile_repository(found.repository, actor=call.actor, reason="api")
     call.services.catalogue.invalidate()
-    return {"environment": environment_json(_environment(call)), "results": [item.as_json() for item in results]}
+    return {"environment": _described(call, _environment(call)), "results": [item.as_json() for item in results]}
+
+
+def rollback(call: Call) -> dict[str, Any]:
+    """Go back to the revision that was active before, or to `commit`, and stay there."""
+    return _stay(call, "rollback")
+
+
+def pin(call: Call) -> dict[str, Any]:
+    """Go to `commit` and stay there, whatever the ref names."""
+    return _stay(call, "pin")
+
+
+def suspend(call: Call) -> dict[str, Any]:
+    """Stay at what is active now, whatever the ref names."""
+    return _stay(call, "suspend")
+
+
+def _stay(call: Call, action: str) -> dict[str, Any]:
+    found, body = _environment(call), call.json_map()
+    commit, reason, length = body.get("commit"), body.get("reason") or "", body.get("for")
+    if commit is not None and (not isinstance(commit, str) or not _COMMIT.fullmatch(commit)):
+        raise InvalidError("commit.invalid", "commit must be a commit id of seven digits or more")
+    if (action == "pin") != (commit is not None) and action != "rollback":
+        raise InvalidError("commit.invalid", f"{action} takes {'a' if action == 'pin' else 'no'} commit")
+    if not isinstance(reason, str) or not isinstance(length, str | None):
+        raise InvalidError("environment.reason.missing", "`reason` and `for` are texts")
+    until = datetime.now(UTC) + parse_duration(length) if length else None
+    call.note(found.name, commit=commit, reason=reason)
+    result = sync_of(call).stay(found.name, commit, action=action, actor=call.actor, reason=reason, until=until)
+    call.services.catalogue.invalidate()
+    return {"environment": _described(call, _environment(call)), "results": [result.as_json()]}
+
+
+def resume(call: Call) -> dict[str, Any]:
+    """Follow the ref again, and look at the repository now."""
+    found = _environment(call)
+    body = call.json_map() if call.body.strip() else {}
+    reason = body.get("reason")
+    if not isinstance(reason, str | None):
+        raise InvalidError("environment.reason.missing", "`reason` is a text")
+    call.note(found.name, reason=reason)
+    results = sync_of(call).resume(found.name, actor=call.actor, reason=reason)
+    call.services.catalogue.invalidate()
+    return {"environment": _described(call, _environment(call)), "results": [item.as_json() for item in results]}
+
+
+def _described(call: Call, found: Environment) -> dict[str, Any]:
+    held_by = call.services.store.read(lambda db: db.pins.get(found.name))
+    return {**environment_json(found), "pin": pin_json(held_by) if held_by else None}
 
 
 def _environment(call: Call) -> Environment:
@@ -90,6 +141,7 @@ def sync_of(call: Call) -> SyncService:
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, run, tag, json = Permission.SYNC_READ, Permission.SYNC_RUN, "sync", "application/json"
+    force = Permission.SYNC_FORCE
     one = _BASE + "/environments/{name}"
     return [
         Endpoint("GET", _BASE + "/repositories", read, repositories, "All repositories", tag),
@@ -98,4 +150,8 @@ def endpoints() -> list[Endpoint]:
         Endpoint("GET", one + "/revisions", read, revisions, "Revisions of an environment", tag),
         Endpoint("GET", one + "/plan", read, plan, "What a commit would change", tag),
         Endpoint("POST", one + "/sync", run, sync, "Look at the repository now", tag, takes=json),
+        Endpoint("POST", one + "/rollback", force, rollback, "Go back to an earlier revision", tag, takes=json),
+        Endpoint("POST", one + "/pin", force, pin, "Stay at a commit", tag, takes=json),
+        Endpoint("POST", one + "/suspend", force, suspend, "Stay at what is active", tag, takes=json),
+        Endpoint("POST", one + "/resume", force, resume, "Follow the ref again", tag, takes=json),
     ]

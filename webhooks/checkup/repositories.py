@@ -10,6 +10,7 @@ from runner.errors import MainstemError
 from webhooks.checkup.finding import Finding, Patient, error, warning
 
 if TYPE_CHECKING:
+    from runner.store import Store
     from runner.store.records import Environment
     from sync.origins import Origins
 
@@ -28,9 +29,22 @@ def check_repositories(patient: Patient) -> Iterator[Finding]:
             yield _environment(environment, origins)
     finally:
         origins.close()
+    for environment in environments:
+        yield from _ledger(environment, store)
     if not environments:
         yield warning("repository", "no environment is declared yet", "`mainstem up` declares the hosted repository")
     yield from check_sharing(patient, environments)
+
+
+def _ledger(environment: Environment, store: Store) -> Iterator[Finding]:
+    """Yield an error when a row of the environment's ledger is not as it was written."""
+    broken = store.read(lambda db: db.revisions.broken(environment.name))
+    if broken is not None:
+        yield error(
+            "ledger",
+            f"{environment.name}: row {broken} breaks the chain: it, or the row before, was changed or taken out",
+            "compare with a backup: mainstem sync history --json shows the rows with their digests",
+        )
 
 
 def _environment(environment: Environment, origins: Origins) -> Finding:
@@ -42,20 +56,30 @@ def _environment(environment: Environment, origins: Origins) -> Finding:
         advice = problem.hint or "check its address and credentials; what is active stays active meanwhile"
         return error("repository", f"{name}: {problem.message}", advice)
     if environment.state == "HELD" and environment.held:
-        advice = (
-            f"look at it: mainstem sync status; accept it: mainstem sync run --allow-deletes {environment.held[:7]}"
-        )
-        return warning("repository", f"{name}: {ref} at {environment.held[:7]} is held: {environment.message}", advice)
+        return _held(environment, name, ref, environment.held)
     if head is None:
         advice = "push the flows to it, or name another ref in mainstem.yaml"
         return _empty(environment, name, ref) or error("repository", f"{name}: there is no {ref}", advice)
+    return _deviation(environment, f"{name}: {ref} at {head[:7]}", head)
+
+
+def _held(environment: Environment, name: str, ref: str, held: str) -> Finding:
+    advice = f"look at it: mainstem sync status; accept it: mainstem sync run --allow-deletes {held[:7]}"
+    return warning("repository", f"{name}: {ref} at {held[:7]} is held: {environment.message}", advice)
+
+
+def _deviation(environment: Environment, where: str, head: str) -> Finding:
+    active = (environment.active or "nothing")[:7]
+    if environment.state == "PINNED":
+        advice = f"when it may follow again: mainstem sync resume {environment.name}"
+        return warning("repository", f"{where}, {environment.message}", advice)
     if environment.state == "DEGRADED":
-        message = f"{name}: {ref} at {head[:7]} is not valid, {(environment.active or 'nothing')[:7]} stays active"
-        return warning("repository", message, "see the problems: mainstem sync history")
+        return warning(
+            "repository", f"{where} is not valid, {active} stays active", "see the problems: mainstem sync history"
+        )
     if head != environment.active:
-        message = f"{name}: {ref} at {head[:7]}, active is {(environment.active or 'nothing')[:7]}"
-        return warning("repository", message, "mainstem sync run")
-    return Finding("repository", f"{name}: {ref} at {head[:7]}, in sync")
+        return warning("repository", f"{where}, active is {active}", "mainstem sync run")
+    return Finding("repository", f"{where}, in sync")
 
 
 def _empty(environment: Environment, name: str, ref: str) -> Finding | None:

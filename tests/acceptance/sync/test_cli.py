@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -102,6 +103,57 @@ def test_a_held_deletion_is_seen_and_allowed_from_the_command_line(
     assert results[0] == (empty, "ACTIVE")
     assert results[-1] == (first, "ACTIVE")
     assert json.loads(after.out)[0]["state"] == "OK"
+
+
+def test_going_back_staying_and_going_on_from_the_command_line(
+    machine: Machine, work_tree: Any, flow_text: Any
+) -> None:
+    first = work_tree.write({"flows/a.yaml": flow_text("w.a")}, "one flow")
+    assert work_tree.push(machine.remote).code == 0
+    second = work_tree.write({"flows/a.yaml": flow_text("w.a", "bye")}, "slower")
+    assert work_tree.push(machine.remote).code == 0
+
+    silent = machine.call("sync", "rollback")
+    back = machine.call("sync", "rollback", "--reason", "it breaks", "--for", "2h")
+    third = work_tree.write({"flows/a.yaml": flow_text("w.a", "mended")}, "mended")
+    waiting = work_tree.push(machine.remote)
+    status = machine.call("sync", "status", "--json")
+    doctor = machine.call("doctor")
+    on = machine.call("sync", "resume", "--reason", "mended")
+    again = machine.call("sync", "resume")
+    history = machine.call("sync", "history", "--json")
+
+    assert (silent.code, back.code, waiting.code, on.code, again.code) == (2, 0, 0, 0, 1), back.err + on.err
+    assert back.out.splitlines()[0] == f"default: ACTIVE {first[:7]}"
+    held = next(line for line in waiting.remote if "waits" in line)
+    assert held.startswith(f"revision {third[:7]} waits: environment default is pinned to {first[:7]} until ")
+    [environment] = json.loads(status.out)
+    assert (environment["active"], environment["state"]) == (first, "PINNED")
+    assert (environment["pin"]["reason"], environment["pin"]["commit"]) == ("it breaks", first)
+    assert "mainstem sync resume default" in doctor.out
+    rows = [(row["commit"], row["action"], row["result"], row["reason"]) for row in json.loads(history.out)]
+    assert rows[:5] == [
+        (third, "sync", "ACTIVE", None),
+        (first, "resume", "UNCHANGED", "mended"),
+        (third, "sync", "PINNED", None),
+        (first, "rollback", "ACTIVE", "it breaks"),
+        (second, "sync", "ACTIVE", None),
+    ]
+
+
+def test_a_changed_row_of_the_history_is_found_by_the_doctor(machine: Machine, work_tree: Any, flow_text: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow_text("w.a")}, "one flow")
+    assert work_tree.push(machine.remote).code == 0
+    whole = machine.call("doctor")
+    with sqlite3.connect(machine.folder / ".mainstem/state.db") as database:
+        database.execute("UPDATE revisions SET actor = 'somebody else'")
+    database.close()
+
+    changed = machine.call("doctor")
+
+    assert "ledger" not in whole.out
+    assert changed.code == 1
+    assert "default: row 1 breaks the chain" in changed.out
 
 
 def test_a_plan_needs_no_server(work_tree: Any, flow_text: Any) -> None:

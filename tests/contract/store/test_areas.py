@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from runner.executions.models import Commit, Metric
 from runner.states import State
 from runner.store import Store
@@ -15,6 +17,7 @@ from runner.store.records import (
     Delivery,
     Environment,
     KeyValue,
+    Pin,
     Repository,
     Revision,
     Token,
@@ -72,17 +75,69 @@ def test_an_environment_says_how_it_is(store: Store, rows: Any) -> None:
 
 
 def test_revisions_are_kept_in_order(store: Store, rows: Any) -> None:
-    revision = Revision("prod", "c1", "FAILED", rows.now, author="Ü \x00", changes=({"path": "a"},))
+    revision = Revision("prod", "c1", "INVALID", rows.now, author="Ü \x00", seconds=0.1, changes=({"path": "a"},))
+
     first = store.write(lambda session: session.revisions.add(revision))
     second = store.write(lambda session: session.revisions.add(replace(revision, author="a", commit="c2")))
 
-    store.write(lambda session: session.revisions.update_result(first, "ACTIVE", seconds=1.5))
-
     found = store.read(lambda session: session.revisions.get(first))
-    assert found == replace(revision, author="Ü \ufffd", result="ACTIVE", seconds=1.5, id=first)
+    assert found is not None
+    assert found == replace(revision, author="Ü \ufffd", digest=found.digest, id=first)
     assert store.read(lambda session: session.revisions.of_commit("prod", "c2")).id == second  # type: ignore[union-attr]  # just written
     assert [one.id for one in store.read(lambda session: session.revisions.list("prod", 5))] == [second, first]
     assert store.read(lambda session: session.revisions.list("other")) == []
+
+
+def test_a_ledger_row_that_was_changed_taken_out_or_put_in_is_found(store: Store, rows: Any) -> None:
+    row = Revision("prod", "c1", "ACTIVE", rows.now, author="Ü", reason="why", seconds=1 / 3)
+    other = store.write(lambda session: session.revisions.add(replace(row, environment="test")))
+    ids = [store.write(lambda session: session.revisions.add(row)) for _ in range(1203)]
+
+    def after(statement: str) -> int | None:
+        def tamper(session: Any) -> int | None:
+            session.connection.driver.execute(statement)
+            broken: int | None = session.revisions.broken("prod")
+            raise _UndoneError(broken)
+
+        with pytest.raises(_UndoneError) as undone:
+            store.write(tamper)
+        return undone.value.broken
+
+    assert store.read(lambda session: (session.revisions.broken("prod"), session.revisions.broken("test"))) == (
+        None,
+        None,
+    )
+    assert after(f"UPDATE revisions SET actor = 'somebody' WHERE id = {ids[3]}") == ids[3]
+    assert after(f"UPDATE revisions SET reason = NULL WHERE id = {ids[1202]}") == ids[1202]
+    assert after(f"DELETE FROM revisions WHERE id = {ids[700]}") == ids[701]
+    assert after(f"UPDATE revisions SET environment = 'prod' WHERE id = {other}") == other
+
+
+class _UndoneError(Exception):
+    def __init__(self, broken: int | None) -> None:
+        super().__init__("the transaction is undone")
+        self.broken = broken
+
+
+def test_revisions_of_simultaneous_writers_are_one_chain(store: Store, rows: Any, at_once: Any) -> None:
+    row = Revision("prod", "c1", "ACTIVE", rows.now)
+
+    at_once([lambda: store.write(lambda session: session.revisions.add(row))] * 12)
+
+    assert store.read(lambda session: session.revisions.broken("prod")) is None
+    assert len({one.prior for one in store.read(lambda session: session.revisions.list("prod"))}) == 12
+
+
+def test_an_environment_has_one_pin(store: Store, rows: Any) -> None:
+    pin = Pin("prod", "c1", "admin", "it breaks", rows.now)
+    later = replace(pin, commit="c0", until=rows.now + timedelta(hours=1))
+    store.write(lambda session: session.pins.put(pin))
+
+    store.write(lambda session: session.pins.put(later))
+
+    assert store.read(lambda session: session.pins.all()) == [later]
+    assert (later.is_in_force(rows.now), later.is_in_force(rows.now + timedelta(hours=1))) == (True, False)
+    assert store.write(lambda session: session.pins.delete("prod"))
 
 
 def test_a_tick_fires_once_for_all_schedulers(store: Store, rows: Any, at_once: Any) -> None:

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.flows.catalogue import Catalogue
+from runner.settings import EnvironmentSettings, RepositorySettings, Settings
+from runner.store import Store
+from sync.service import SyncService
 from tests.servers.git import git, git_server  # noqa: F401 - a fixture
 
 
@@ -44,6 +49,27 @@ def work_tree(tmp_path: Path) -> WorkTree:
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
     return WorkTree(path)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., SyncService]]:
+    opened: list[tuple[SyncService, Store]] = []
+
+    def make(
+        *environments: EnvironmentSettings, repositories: tuple[RepositorySettings, ...] = (), **options: Any
+    ) -> SyncService:
+        settings = Settings(home=tmp_path / "home", environments=environments, repositories=repositories)
+        settings.home.mkdir(exist_ok=True)
+        store = Store.open(settings.database_url, durability="off")
+        service = SyncService(store, Catalogue(store), settings, **options)
+        service.ensure_declared()
+        opened.append((service, store))
+        return service
+
+    yield make
+    for service, store in opened:
+        service.close()
+        store.close()
 
 
 def basic(user: str, password: str) -> str:

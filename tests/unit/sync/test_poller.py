@@ -23,6 +23,7 @@ class Recorder:
         self.gate = threading.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.expired: list[str] = []
 
     def reconcile_repository(self, name: str, *, actor: str, reason: str) -> list[RevisionResult]:
         assert reason == "poll"
@@ -31,6 +32,10 @@ class Recorder:
         if self.error:
             raise self.error
         return [RevisionResult("default", Outcome.UNCHANGED)]
+
+    def expire_pins(self) -> list[str]:
+        expired, self.expired = self.expired, []
+        return expired
 
     def maintain(self, name: str) -> bool:
         return not name
@@ -78,6 +83,16 @@ def test_every_repository_is_looked_at_at_once(polled: Any) -> None:
     wait_for(lambda: len(recorder.looks) == 2)
 
     assert sorted(recorder.looks) == [("a", "poll"), ("b", "poll")]
+
+
+def test_an_environment_whose_pin_ran_out_is_looked_at_without_waiting_for_the_interval(polled: Any) -> None:
+    poller, recorder = polled(Repository("a", "https://a"))
+    wait_for(lambda: len(recorder.looks) == 1)
+
+    recorder.expired = ["a"]
+    poller.request("nothing")  # ends the pause between two looks at the list
+
+    wait_for(lambda: recorder.looks.count(("a", "webhook")) == 1)
 
 
 def test_a_burst_of_requests_is_one_look(polled: Any) -> None:

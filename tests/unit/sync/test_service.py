@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.errors import AccessError, ConflictError, FlowError, InvalidError, MainstemError, NotFoundError
-from runner.flows.catalogue import Catalogue
-from runner.settings import EnvironmentSettings, RepositorySettings, Settings
-from runner.store import Store
+from runner.settings import EnvironmentSettings, RepositorySettings
 from sync.activation import Outcome
 from sync.plan_text import plan_lines
 from sync.service import SyncService
@@ -36,27 +34,6 @@ def flow(key: str, message: str = "hello") -> str:
 
 
 Start = Callable[..., SyncService]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    opened: list[tuple[SyncService, Store]] = []
-
-    def make(
-        *environments: EnvironmentSettings, repositories: tuple[RepositorySettings, ...] = (), **options: Any
-    ) -> SyncService:
-        settings = Settings(home=tmp_path / "home", environments=environments, repositories=repositories)
-        settings.home.mkdir(exist_ok=True)
-        store = Store.open(settings.database_url, durability="off")
-        service = SyncService(store, Catalogue(store), settings, **options)
-        service.ensure_declared()
-        opened.append((service, store))
-        return service
-
-    yield make
-    for service, store in opened:
-        service.close()
-        store.close()
 
 
 def follow(name: str, url: str | Path, **options: Any) -> tuple[EnvironmentSettings, RepositorySettings]:

@@ -1,0 +1,100 @@
+"""The ledger: which commit was planned for which environment, who or what asked for it, and what became of it.
+
+Rows are added, never changed. Each holds a SHA-256 over its own values and over the digest of the row before it in the
+same environment, so that a row that was changed, taken out or put in between shows. Rows written before the ledger
+had digests are skipped; a chain that lost its newest rows cannot be told from one that never had them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+
+from runner.store import schema
+from runner.store.connection import Connection
+from runner.store.records import Revision
+from runner.store.rows import Rows
+from runner.store.statements import Statement
+
+_REVISIONS: Final = Rows(Revision, schema.revisions, generated="id")
+_r: Final = schema.revisions.c
+_NAME: Final[Any] = sa.bindparam("environment_name")
+_COUNT: Final = sa.bindparam("count", type_=sa.Integer())
+_PAGE: Final = 500
+_DIGESTED: Final = [name for name in _REVISIONS.names if name not in {"digest", "id"}]
+
+_ADD: Final = Statement(
+    sa.insert(schema.revisions)
+    .values({name: sa.bindparam(name) for name in _REVISIONS.names if name != "id"})
+    .returning(_r.id)
+)
+_LAST: Final = Statement(
+    sa.select(_r.digest).where(_r.environment == _NAME, _r.digest.is_not(None)).order_by(_r.id.desc()).limit(1)
+)
+_BY_ID: Final = Statement(_REVISIONS.select(_r.id == sa.bindparam("number")))
+_BY_COMMIT: Final = Statement(
+    _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted")).order_by(_r.id.desc())
+)
+_LIST: Final = Statement(_REVISIONS.select(_r.environment == _NAME).order_by(_r.id.desc()).limit(_COUNT))
+_LIST_ALL: Final = Statement(_REVISIONS.select().order_by(_r.id.desc()).limit(_COUNT))
+_CHAIN: Final = Statement(
+    sa.select(*(schema.revisions.c[name] for name in _DIGESTED), _r.digest, _r.id)
+    .where(_r.environment == _NAME, _r.digest.is_not(None), _r.id > sa.bindparam("after"))
+    .order_by(_r.id)
+    .limit(_COUNT)
+)
+
+
+class Revisions:
+    """The ledger of every environment."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+
+    def add(self, revision: Revision) -> int:
+        """Write a revision at the end of its environment's chain; give its id."""
+        self._db.lock("ledger", revision.environment)
+        last = self._db.one(_LAST, environment_name=revision.environment)
+        names = [name for name in _REVISIONS.names if name != "id"]
+        values = dict(zip(names, _REVISIONS.encode(revision), strict=True))
+        values["prior"] = last[0] if last else None
+        values["digest"] = _digest([values[name] for name in _DIGESTED])
+        row = self._db.driver.execute(_ADD.compiled(self._db.dialect).sql, tuple(values[name] for name in names))
+        return int(row.fetchone()[0])
+
+    def get(self, revision_id: int) -> Revision | None:
+        """Return the revision with an id."""
+        found = self._db.one(_BY_ID, number=revision_id)
+        return _REVISIONS.decode(found) if found else None
+
+    def of_commit(self, environment: str, commit: str) -> Revision | None:
+        """Return the latest revision of a commit in an environment."""
+        found = self._db.one(_BY_COMMIT, environment_name=environment, wanted=commit)
+        return _REVISIONS.decode(found) if found else None
+
+    def list(self, environment: str | None = None, limit: int = 50) -> list[Revision]:
+        """Return the latest revisions of an environment, or of all, the newest first."""
+        if environment is None:
+            found = self._db.all(_LIST_ALL, count=limit)
+        else:
+            found = self._db.all(_LIST, environment_name=environment, count=limit)
+        return [_REVISIONS.decode(row) for row in found]
+
+    def broken(self, environment: str) -> int | None:
+        """Return the id of the first row that does not continue its chain, None when all do. Reads all rows."""
+        prior, after = None, 0
+        while page := self._db.all(_CHAIN, environment_name=environment, after=after, count=_PAGE):
+            for *values, digest, number in page:
+                is_next = values[_DIGESTED.index("prior")] == prior
+                if not is_next or _digest(values) != digest:
+                    return int(number)
+                prior, after = digest, number
+        return None
+
+
+def _digest(values: list[Any]) -> str:
+    """Return the SHA-256, in hex, of a row's values as the database holds them."""
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()
