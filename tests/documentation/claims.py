@@ -59,7 +59,7 @@ def links(page: Page) -> Iterator[tuple[int, str]]:
 def commands(page: Page) -> Iterator[tuple[int, str]]:
     """Yield commands and options that the command line does not have."""
     for line, text in _named_commands(page):
-        fault = _command_fault(text)
+        fault = command_fault(text)
         if fault is not None:
             yield line, fault
 
@@ -100,7 +100,8 @@ def _commands_in(line: str) -> Iterator[str]:
             yield text
 
 
-def _command_fault(text: str) -> str | None:
+def command_fault(text: str) -> str | None:
+    """Return what is wrong with a call of our program, such as an option that there is not; None when nothing is."""
     words = re.split(r"[|;&>]", text.replace("[", " ").replace("]", " "))[0]
     try:
         parts = shlex.split(words, comments=True)[1:]
@@ -133,12 +134,13 @@ def variables(page: Page) -> Iterator[tuple[int, str]]:
     """Yield `MAINSTEM_…` variables that nothing reads."""
     for line, text in enumerate(page.text.splitlines(), 1):
         for name in _VARIABLE.findall(text):
-            if name not in _known_variables():
+            if name not in known_variables():
                 yield line, f"nothing reads the variable {name}"
 
 
 @cache
-def _known_variables() -> frozenset[str]:
+def known_variables() -> frozenset[str]:
+    """Return the variables that the program or its tests read."""
     product = _read(ROOT / folder for folder in ("runner", "sync", "webhooks", "task_runners"))
     tests = {name for name in _read([ROOT / "tests"]) if name.startswith("MAINSTEM_TEST_")}
     return frozenset(product | tests | {f"MAINSTEM_{name.upper()}" for name in Settings.model_fields})
