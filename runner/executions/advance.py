@@ -192,7 +192,7 @@ class Advancer:
 
     def rows_after(self, before: Execution | None, after: Execution) -> list[OutboxRow]:
         """Return the outbox rows that go with a commit which makes `after` of `before`; None: it was created."""
-        if before is not None and len(before.histories) == len(after.histories):
+        if before is not None and before.histories == after.histories:
             return []
         listened = bool(self._catalogue.triggers(FlowTrigger)) or stopped_by(self._catalogue, after) is not None
         return rows_after(before, after, reports=self._host.settings.reports.enabled, listened=listened)

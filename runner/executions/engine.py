@@ -236,11 +236,12 @@ class Engine:
                 if run.state is not State.PAUSED:
                     continue
                 task = index.tasks.get(run.task_id)
-                given = self._resume_inputs(execution, task, inputs or {}) if isinstance(task, Pause) else {}
-                outputs[run.id] = {
-                    "onResume": given,
-                    "resumed": {"on": now.isoformat(), "by": by or "", "to": State.RUNNING.value},
-                }
+                if isinstance(task, Pause):
+                    given = self._resume_inputs(execution, task, inputs or {})
+                    outputs[run.id] = {
+                        "onResume": given,
+                        "resumed": {"on": now.isoformat(), "by": by or "", "to": State.RUNNING.value},
+                    }
                 resumed = run.enter(State.RUNNING, now)
                 changed.append(replace(resumed, due_at=None, memory={**run.memory, "resumed": True}))
             resumed_execution = execution.enter(State.RESTARTED, now).enter(State.RUNNING, now)

@@ -9,6 +9,7 @@ from runner.executions.models import (
     Execution,
     HistoryRow,
     OutboxRow,
+    entered_since,
 )
 from runner.states import State
 
@@ -23,14 +24,15 @@ def rows_after(before: Execution | None, after: Execution, *, reports: bool, lis
     if after.state.is_terminal and (before is None or not before.state.is_terminal):
         rows += _rows_at_end(after, reports=reports)
     if listened:
-        known = len(before.histories) if before is not None else 1
-        rows += [OutboxRow(OUTBOX_FLOW_EVENT, after.id, {"state": state.value}) for state, _ in after.histories[known:]]
+        known = before.histories if before is not None else after.histories[:1]
+        entered = entered_since(known, after.histories)
+        rows += [OutboxRow(OUTBOX_FLOW_EVENT, after.id, {"state": state.value}) for state, _ in entered]
     return rows
 
 
 def history_between(before: Execution, after: Execution) -> tuple[HistoryRow, ...]:
     """Return the lines of the history for the states that an execution entered with a commit."""
-    entered = after.histories[len(before.histories) :]
+    entered = entered_since(before.histories, after.histories)
     return tuple(HistoryRow(after.id, before.version, state.value, at) for state, at in entered)
 
 

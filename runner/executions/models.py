@@ -11,6 +11,9 @@ from runner.states import State
 ORIGINAL = "originalCreatedDate"
 """The key of `Execution.memory` for the time at which the first of a series was created."""
 Histories = tuple[tuple[State, datetime], ...]
+MOST_STATES = 1_000
+"""How many states the history of a row holds; of a longer one, of a loop that waits for days, the middle is gone."""
+_FIRST_STATES = 100
 ACTOR = "system.username"
 """The label of an execution that names who started it by the API."""
 LEDGER = "ledger"
@@ -20,6 +23,22 @@ LEDGER = "ledger"
 than SUCCESS in which runs of its values ended. `again`: of a loop that a replay turned back, the first value that has
 yet to begin, though it and those after it may have runs already.
 """
+
+
+def extended(histories: Histories, state: State, at: datetime) -> Histories:
+    """Return a history with one more state; a full one loses a pair in its middle, so that its states alternate."""
+    if len(histories) >= MOST_STATES:
+        histories = (*histories[:_FIRST_STATES], *histories[_FIRST_STATES + 2 :])
+    return (*histories, (state, at))
+
+
+def entered_since(before: Histories, after: Histories) -> Histories:
+    """Return the states that a history got since it was `before`."""
+    if not before:
+        return after
+    most = min(len(before), len(after))
+    last = next((place for place in range(most - 1, -1, -1) if after[place] == before[-1]), -1)
+    return after[last + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,9 @@ class Execution:
             return self
         started = self.started_at or (at if state is State.RUNNING else None)
         ended = at if state.is_terminal else None
-        return replace(self, state=state, histories=(*self.histories, (state, at)), started_at=started, ended_at=ended)
+        return replace(
+            self, state=state, histories=extended(self.histories, state, at), started_at=started, ended_at=ended
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +171,9 @@ class TaskRun:
             return self
         started = self.started_at or (at if state is State.RUNNING else None)
         ended = at if state.is_terminal else None
-        return replace(self, state=state, histories=(*self.histories, (state, at)), started_at=started, ended_at=ended)
+        return replace(
+            self, state=state, histories=extended(self.histories, state, at), started_at=started, ended_at=ended
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,6 +253,8 @@ def _goes_on(node: Node) -> bool:
     """Return whether a run is a container that opened: it goes on instead of beginning anew."""
     task, run = node.task, node.row
     is_container = task is not None and task.kind is TaskKind.FLOWABLE
+    if isinstance(task, LoopUntil) and run.state is State.PAUSED:
+        return True
     return (
         is_container
         and not isinstance(task, WorkingDirectory | Pause | Sleep)

@@ -164,7 +164,8 @@ def _loops_again(tree: Tree, node: Node, actions: Actions) -> bool:
             finish(tree, node, actions, State.FAILED, "the loop reached its limit before its condition held")
             return True
         return False
-    tree.update(node, replace(run, due_at=actions.now + interval, memory={**run.memory, "waited": True}))
+    waiting = replace(run.enter(State.PAUSED, actions.now), due_at=actions.now + interval)
+    tree.update(node, replace(waiting, memory={**run.memory, "waited": True}))
     return True
 
 

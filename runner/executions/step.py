@@ -60,7 +60,7 @@ def _fire_timers(tree: Tree, actions: Actions) -> bool:
         elif isinstance(node.task, Pause | Sleep):
             _end_wait(tree, node, actions)
         elif isinstance(node.task, LoopUntil):
-            tree.update(node, replace(run, due_at=None))
+            tree.update(node, replace(run.enter(State.RUNNING, actions.now), due_at=None))
     return fired
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from runner.executions import flowables, settling
+from runner.executions.models import MOST_STATES, Histories, entered_since, extended
+from runner.executions.restarting import restart
 from runner.states import State
+from tests.unit.runner.executions.conftest import NOW
 
 if TYPE_CHECKING:
-    from tests.unit.runner.executions.conftest import Play
+    from tests.unit.runner.executions.conftest import Hand, Play
 
 Start = Callable[..., "Play"]
 
@@ -171,6 +175,76 @@ tasks:
     assert running.wait(1).output("a") == {"value": "2"}
     assert running.wait(10).state is State.SUCCESS
     assert (running.output("u"), running.states) == ({"iterationCount": 3}, ["u SUCCESS", "a SUCCESS"])
+
+
+UNTIL = """
+tasks:
+  - id: u
+    type: core.flow.LoopUntil
+    condition: "{{ outputs.u.iterationCount >= 3 }}"
+    checkFrequency: {interval: PT10S}
+    tasks: [{id: a, type: core.debug.Return, format: "{{ outputs.u.iterationCount }}"}]
+"""
+
+
+def test_a_loop_is_paused_between_two_rounds(play: Start) -> None:
+    waiting = play(UNTIL)
+
+    assert waiting.states == ["u PAUSED", "a SUCCESS"]
+    assert (waiting.state, waiting.open) == (State.PAUSED, ["u"])
+    assert waiting.wait(10).wait(10).state is State.SUCCESS
+    assert waiting.history("u") == ["CREATED", "RUNNING", *["PAUSED", "RUNNING"] * 2, "SUCCESS"]
+    assert waiting.history() == ["CREATED", "RUNNING", *["PAUSED", "RUNNING"] * 2, "SUCCESS"]
+
+
+def test_a_loop_that_waits_can_be_killed(play: Start) -> None:
+    waiting = play(UNTIL)
+
+    assert waiting.kill().states == ["u KILLED", "a SUCCESS"]
+    assert waiting.state is State.KILLED
+
+
+def test_who_resumes_a_loop_between_two_rounds_begins_the_next_one(hand: Hand) -> None:
+    hand.deploy(UNTIL.strip())
+    execution = hand.create()
+    hand.turn()
+
+    resumed = hand.engine.resume(execution.id)
+    hand.turn()
+
+    outputs = hand.store.read(lambda db: db.executions.outputs(execution.id))
+    assert resumed.state is State.RUNNING
+    assert {"iterationCount": 2} in outputs.values()
+    assert {"value": "2"} in outputs.values()
+
+
+def test_a_restart_between_two_rounds_asks_the_condition_again(play: Start) -> None:
+    waiting = play(UNTIL)
+
+    waiting.change(restart).advance()
+
+    assert waiting.states == ["u PAUSED", "a SUCCESS"]
+    assert waiting.wait(10).wait(10).state is State.SUCCESS
+
+
+def test_the_history_of_a_loop_that_waits_for_long_is_bounded(play: Start) -> None:
+    waiting = play(UNTIL.replace(">= 3", ">= 600").replace("PT10S", "PT10S, maxIterations: 1000, maxDuration: P1D"))
+
+    while waiting.state is State.PAUSED:
+        waiting.wait(10)
+
+    states = waiting.history()
+    assert len(states) < MOST_STATES
+    assert states == ["CREATED", "RUNNING", *["PAUSED", "RUNNING"] * ((len(states) - 3) // 2), "SUCCESS"]
+    assert sum(row.task_run_id is None for commit in waiting.commits for row in commit.history) > MOST_STATES
+
+
+def test_what_a_history_got_is_found_though_its_middle_was_left_out() -> None:
+    moments = [NOW + timedelta(seconds=number) for number in range(MOST_STATES + 2)]
+    before: Histories = tuple((State.RUNNING, at) for at in moments[:MOST_STATES])
+    after = extended(extended(before, State.PAUSED, moments[-2]), State.RUNNING, moments[-1])
+
+    assert entered_since(before, after) == ((State.PAUSED, moments[-2]), (State.RUNNING, moments[-1]))
 
 
 @pytest.mark.parametrize(("fails", "state"), [("true", State.FAILED), ("false", State.SUCCESS)])

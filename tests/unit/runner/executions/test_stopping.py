@@ -38,7 +38,7 @@ def alone(task: str) -> str:
         ),
         (
             "{id: a, type: core.flow.LoopUntil, condition: 'false', tasks: [{id: b, type: core.debug.Return}]}",
-            "a RUNNING",
+            "a PAUSED",
         ),
     ],
 )
