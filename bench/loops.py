@@ -1,4 +1,8 @@
-"""What one task run of a loop costs, in a short loop and in a long one: CPU a run must not grow with the values."""
+"""What one value of a loop costs, in a short loop and in a long one: CPU must not grow with the number of values.
+
+For each kind of loop with a task that the engine runs, for one whose second task reads what the first put out, and for
+one whose tasks are processes.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,19 @@ from typing import Any
 from bench.server import Server
 
 SHORT = 100
-LONG = {"instant": 10_000, "shell": 1_000}
-QUICK = {"instant": 2_000, "shell": 300}
+LONG = {"instant": 10_000, "outputs": 10_000, "loop": 10_000, "parallel": 10_000, "shell": 1_000}
+QUICK = {"instant": 2_000, "outputs": 2_000, "loop": 2_000, "parallel": 2_000, "shell": 300}
 REPEATS = 3  # of the short loop, whose whole CPU is little
 PATIENCE_S = 900.0
 POLL_S = 0.25
-TASKS = {
-    "instant": '{id: each, type: core.debug.Return, format: "{{ taskrun.value }}"}',
-    "shell": "{id: each, type: scripts.shell.Commands, commands: [exit 0]}",
+SAY = '{id: each, type: core.debug.Return, format: "{{ taskrun.value }}"}'
+AGAIN = '{id: again, type: core.debug.Return, format: "{{ %s.value }}"}'
+LOOPS = {
+    "instant": ("ForEach", SAY),
+    "outputs": ("ForEach", SAY + ", " + AGAIN % "outputs.each[taskrun.value]"),
+    "loop": ("Loop", SAY + ", " + AGAIN % "outputs.each"),
+    "parallel": ("EachParallel", SAY),
+    "shell": ("ForEach", "{id: each, type: scripts.shell.Commands, commands: [exit 0]}"),
 }
 FLOW = """\
 id: {kind}
@@ -24,19 +33,25 @@ namespace: company.team
 inputs: [{{id: count, type: INT}}]
 tasks:
   - id: loop
-    type: core.flow.ForEach
-    values: "{{{{ range(1, inputs.count) }}}}"
-    concurrencyLimit: 4
-    tasks: [{task}]
+    type: core.flow.{type}
+    {values}: "{{{{ range(1, inputs.count) }}}}"
+    {limit}: 4
+    tasks: [{tasks}]
 """
 
 
+def _flow(kind: str) -> str:
+    type_, tasks = LOOPS[kind]
+    values, limit = ("value", "concurrent") if type_ == "EachParallel" else ("values", "concurrencyLimit")
+    return FLOW.format(kind=kind, type=type_, values=values, limit=limit, tasks=tasks)
+
+
 def run(*, quick: bool = False) -> dict[str, Any]:
-    """Milliseconds of CPU for each task run, and by how many MB a server grows with the long loops."""
+    """Milliseconds of CPU for each value, and by how many MB a server grows with the long loops."""
     figures: dict[str, Any] = {"bench": "foreach"}
     with Server() as server:
-        server.push({f"{kind}.yaml": FLOW.format(kind=kind, task=task) for kind, task in TASKS.items()})
-        for kind in TASKS:
+        server.push({f"{kind}.yaml": _flow(kind) for kind in LOOPS})
+        for kind in LOOPS:
             _loop(server, kind, SHORT)  # warm
             before = server.resident_mb()
             short = sum(_loop(server, kind, SHORT) for _ in range(REPEATS)) / REPEATS
@@ -53,7 +68,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
 
 
 def _loop(server: Server, kind: str, count: int) -> float:
-    """Run the loop over `count` values to its end; return the milliseconds of CPU for each of its task runs."""
+    """Run the loop over `count` values to its end; return the milliseconds of CPU for each of its values."""
     before = server.cpu_seconds()
     deadline = time.monotonic() + PATIENCE_S
     with server.client() as client:

@@ -301,7 +301,7 @@ class Worker:
             tree,
             self.engine.host,
             self.engine.host.clock(),
-            lambda: self._store.read(lambda db: db.executions.outputs(execution.id)),
+            StoredRuns(self._store, execution.id).outputs,
             self.engine.start_subflow,
         )
 

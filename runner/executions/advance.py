@@ -7,12 +7,11 @@ once. An execution whose commit lost against another one is decided again from w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from runner.errors import MainstemError, StoreError
 from runner.executions.burst import BurstActions, StartSubflow
@@ -153,9 +152,10 @@ class Advancer:
             raise
         except MainstemError as error:
             return self._without_flow(loaded, error.message, now)
-        tree = Tree(index, loaded, StoredRuns(self._store, execution.id))
+        rest = StoredRuns(self._store, execution.id)
+        tree = Tree(index, loaded, rest)
         try:
-            actions = BurstActions(tree, self._host, now, lambda: self._outputs(execution.id), self._start_subflow)
+            actions = BurstActions(tree, self._host, now, rest.outputs, self._start_subflow)
             step(tree, actions)
             if actions.fault is not None:
                 raise actions.fault
@@ -179,9 +179,6 @@ class Advancer:
             stop_runs=tuple(tree.stop_runs),
             kills_children=bool(tree.kill_children),
         )
-
-    def _outputs(self, execution_id: str) -> Mapping[str, dict[str, Any]]:
-        return self._store.read(lambda db: db.executions.outputs(execution_id))
 
     def _add_effects(self, tree: Tree, before: Execution) -> None:
         """Add what must follow the commit: reports, waiting parents, flows that listen."""

@@ -14,8 +14,9 @@ from runner.errors import FlowError, MainstemError, StoreError, TaskError
 from runner.executions.items import Batch
 from runner.executions.models import Execution
 from runner.executions.outputs import MOST_BYTES, kept, restored
+from runner.executions.outputs_view import LoadOutputs, OutputsView
 from runner.executions.tree import Node, Tree
-from runner.executions.variables import LazyVariables, OutputsView, build_variables
+from runner.executions.variables import LazyVariables, build_variables
 from runner.expressions import Scope, render, render_deep, render_typed, to_json
 from runner.expressions.ion import from_ion
 from runner.flows.inputs import cast_outputs
@@ -40,13 +41,13 @@ class BurstActions:
         tree: Tree,
         host: Host,
         now: datetime,
-        load_outputs: Callable[[], Mapping[str, dict[str, Any]]],
+        load_outputs: LoadOutputs,
         start_subflow: StartSubflow,
     ) -> None:
         self.now = now
         self.tree = tree
         self.host = host
-        self.outputs = OutputsView(tree, lambda: restored(host.storage, load_outputs()))
+        self.outputs = OutputsView(tree, lambda run_ids: restored(host.storage, load_outputs(run_ids)))
         self.shared = shared_variables(host, tree.execution)
         self._start_subflow = start_subflow
         self._own_host = self._own(host)
@@ -193,6 +194,11 @@ class BurstActions:
         with self._watched():
             self.host.storage.put(uri, io.BytesIO("".join(f"{to_json(row)}\n" for row in rows).encode()))
         return uri
+
+    def gather_outputs(self) -> None:
+        """Read all outputs of the execution at once."""
+        with self._watched():
+            self.outputs.gather()
 
     def keep_outputs(self, node: Node, outputs: Mapping[str, Any]) -> None:
         """Take the last outputs of a container; large ones go to storage."""

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from runner.errors import ConflictError, InvalidError
+from runner.executions.flow_index import FlowIndex
 from runner.executions.models import ACTOR, Execution, TriggerInfo
-from runner.executions.tree import FlowIndex
 from runner.executions.variables import LazyVariables, nested_labels
 from runner.expressions import Scope, is_truthy, render, render_typed
 from runner.flows.inputs import FileInput, InputValue, nested, resolve_inputs, validate_inputs

@@ -74,6 +74,9 @@ class Actions(Protocol):
     def stored_rows(self, node: Node, rows: list[Any]) -> str:
         """Write rows to a file of the task of `node`; return its address."""
 
+    def gather_outputs(self) -> None:
+        """Read all outputs of the execution at once, since most of them will be asked for."""
+
     def keep_outputs(self, node: Node, outputs: Mapping[str, Any]) -> None:
         """Take the last outputs of a container, however large. Raises `TaskError` when they are too large."""
 
@@ -235,13 +238,15 @@ def _counts(total: int, ended: int) -> dict[str, Any]:
     return {"iterationCount": total, "runningIterations": 0, "terminatedIterations": ended}
 
 
-def close_loop(node: Node, actions: Actions) -> dict[str, Any]:
+def close_loop(tree: Tree, node: Node, actions: Actions) -> dict[str, Any]:
     """Return the outputs of a `Loop` whose iterations have ended. Raises `MainstemError` when they do not render."""
     task = node.task
     assert isinstance(task, Loop)
-    last = {run.row.iteration: run for run in node.children.get("tasks", ())}
-    outputs = _counts(len(node.row.memory["values"]), len(last))
+    outputs = _counts(len(node.row.memory["values"]), node.cursor)
     if task.outputs:
+        tree.load_values(node)
+        actions.gather_outputs()
+        last = {run.row.iteration: run for run in node.children.get("tasks", ())}
         rows = [{"item": item_of(run), "outputs": _iteration_outputs(run, task, actions)} for run in last.values()]
         rows.sort(key=lambda row: row["item"]["index"])
         outputs |= {"uri": actions.stored_rows(node, rows)} if task.fetch_type == "STORE" else {"outputs": rows}
@@ -357,7 +362,7 @@ def _next_each_parallel(tree: Tree, node: Node) -> list[Next]:
     loop = node.task
     assert isinstance(loop, EachParallel)
     tasks, values = tree.index.enabled(node.owner, "tasks"), node.row.memory["values"]
-    begun, total = len(node.children.get("tasks", ())), len(tasks) * len(values)
+    begun, total = node.begun, len(tasks) * len(values)
     last = min(total, begun + _room(node, loop.concurrent, total))
     return [
         Next(tasks[number % len(tasks)], "tasks", values[number // len(tasks)], number // len(tasks))

@@ -21,7 +21,7 @@ LEDGER = "ledger"
 
 `behind`: the values whose next task is still to be started though no run of theirs is open. `states`: the states other
 than SUCCESS in which runs of its values ended. `again`: of a loop that a replay turned back, the first value that has
-yet to begin, though it and those after it may have runs already.
+yet to begin, though it and those after it may have runs already. `begun`: how many runs an `EachParallel` has started.
 """
 
 

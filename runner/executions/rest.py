@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from runner.executions.models import TaskRun
 from runner.store import Store
@@ -19,7 +20,15 @@ class StoredRuns:
         """Return all runs, in the order of their creation."""
         return self._store.read(lambda db: db.executions.runs(self._execution_id))
 
+    def inside(self, run_id: str) -> list[TaskRun]:
+        """Return the runs directly inside a container, in the order of their creation."""
+        return self._store.read(lambda db: db.executions.runs_inside(self._execution_id, run_id))
+
     def values(self, loop_id: str, iterations: Iterable[int]) -> list[TaskRun]:
         """Return the runs directly inside a loop for some of its values, in the order of their creation."""
         wanted = list(iterations)
         return self._store.read(lambda db: db.executions.runs_of_values(self._execution_id, loop_id, wanted))
+
+    def outputs(self, run_ids: Collection[str] | None) -> dict[str, dict[str, Any]]:
+        """Return the outputs of some runs, None: of all, by run id."""
+        return self._store.read(lambda db: db.executions.outputs(self._execution_id, run_ids))

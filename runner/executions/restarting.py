@@ -14,9 +14,10 @@ from typing import Any
 
 from runner.errors import InvalidError
 from runner.executions.ending import attempt_of
+from runner.executions.flow_index import AFTER, ERRORS, FINALLY, LISTENERS, ON_PAUSE
 from runner.executions.models import ORIGINAL, Attempt, Execution, TaskRun
 from runner.executions.starting import RESTARTS_CHILD
-from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, ON_PAUSE, Node, Tree
+from runner.executions.tree import Node, Tree
 from runner.flows.models import Task, TaskKind
 from runner.states import State
 from runner.tasks.flow import (

@@ -8,10 +8,11 @@ from typing import Any
 
 from runner.errors import MainstemError
 from runner.executions.ending import fail_to_start, finish
+from runner.executions.flow_index import AFTER, ERRORS, FINALLY, LISTENERS
 from runner.executions.flowables import Actions, Next, close_loop, duration_of, next_main, next_of_branch
 from runner.executions.models import OUTBOX_ADVANCE, OutboxRow
 from runner.executions.starting import dispatch
-from runner.executions.tree import AFTER, ERRORS, FINALLY, LISTENERS, Node, Tree
+from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State
@@ -63,7 +64,7 @@ def _settle(tree: Tree, node: Node, actions: Actions) -> None:
 def _closes(tree: Tree, node: Node, actions: Actions) -> bool:
     """Give a loop its last outputs; False when they cannot be rendered, and it has failed by that."""
     try:
-        tree.outputs[node.row.id] = close_loop(node, actions)
+        tree.outputs[node.row.id] = close_loop(tree, node, actions)
     except MainstemError as error:
         fail_to_start(tree, node, actions, error)
         return False

@@ -13,10 +13,11 @@ from runner.executions.ending import (
     finish,
     needs_worker,
 )
+from runner.executions.flow_index import ON_PAUSE
 from runner.executions.flowables import Actions, open_flowable
 from runner.executions.items import start_items
 from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_RUN, OutboxRow
-from runner.executions.tree import ON_PAUSE, Node, Tree
+from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
 from runner.states import State

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from runner.executions.flow_index import FlowIndex, is_main
 from runner.executions.models import (
     LEDGER,
     Attempt,
@@ -27,21 +28,11 @@ from runner.executions.models import (
     OutboxRow,
     TaskRun,
 )
-from runner.flows.models import Flow, Retry, Task, TaskKind, Tasks
+from runner.flows.models import Task, TaskKind
 from runner.states import State
-from runner.tasks.flow import EachSequential, ForEach, Loop, WorkingDirectory
+from runner.tasks.flow import EachParallel, EachSequential, ForEach, Loop
 
-ERRORS = "errors"
-FINALLY = "finally"
-AFTER = "afterExecution"
-ON_PAUSE = "onPause"
-LISTENERS = "listeners:"
 VALUES_AT_ONCE = 100  # values of a loop whose kept runs are loaded together
-
-
-def is_main(branch: str) -> bool:
-    """Return whether a branch is what its container is there for, and decides how it ends."""
-    return branch not in {ERRORS, FINALLY, AFTER, ON_PAUSE} and not branch.startswith(LISTENERS)
 
 
 class Rest(Protocol):
@@ -50,47 +41,11 @@ class Rest(Protocol):
     def all(self) -> Iterable[TaskRun]:
         """Return all runs of the execution, in the order of their creation."""
 
+    def inside(self, run_id: str) -> Iterable[TaskRun]:
+        """Return the runs directly inside a container."""
+
     def values(self, loop_id: str, iterations: Iterable[int]) -> Iterable[TaskRun]:
         """Return the runs directly inside a loop for some of its values."""
-
-
-class FlowIndex:
-    """What deciding needs to look up in a flow, computed once per flow revision."""
-
-    def __init__(self, flow: Flow) -> None:
-        self.flow = flow
-        self.tasks: dict[str, Task] = {}
-        self.retries: dict[str, Retry | None] = {}
-        self._enabled: dict[tuple[str | None, str], Tasks] = {}
-        for name, tasks in self.root_branches():
-            self._add(None, name, tasks, flow.retry)
-
-    def root_branches(self) -> Iterator[tuple[str, Tasks]]:
-        """Yield the lists of tasks at the top of the flow, by branch name."""
-        yield "tasks", self.flow.tasks
-        yield ERRORS, self.flow.errors
-        yield FINALLY, self.flow.finally_
-        yield AFTER, self.flow.after_execution
-        for number, listener in enumerate(self.flow.listeners):
-            yield f"{LISTENERS}{number}", listener.tasks
-
-    def _add(self, owner: str | None, branch: str, tasks: Tasks, inherited: Retry | None) -> None:
-        self._enabled[owner, branch] = tuple(task for task in tasks if not task.disabled)
-        for task in tasks:
-            self.tasks[task.id] = task
-            self.retries[task.id] = task.retry or inherited
-            for name, inner in task.engine_branches():
-                self._add(task.id, name, inner, task.retry or inherited)
-
-    def enabled(self, owner: str | None, branch: str) -> Tasks:
-        """Return the tasks of a branch that are not disabled; `owner` None names the flow itself."""
-        return self._enabled.get((owner, branch), ())
-
-    def retry_of(self, task: Task) -> Retry | None:
-        """Return the retry that applies to a task: its own, the nearest container's, the flow's."""
-        if task.kind is TaskKind.FLOWABLE and not isinstance(task, WorkingDirectory):
-            return None
-        return self.retries.get(task.id)
 
 
 class Node:
@@ -111,6 +66,7 @@ class Node:
         "run",
         "task",
         "touched",
+        "unseen",
     )
 
     def __init__(self, run: TaskRun | None, task: Task | None, parent: Node | None) -> None:
@@ -124,6 +80,7 @@ class Node:
         self.active: dict[int, list[Node]] = {}  # runs of the loop values that have begun and not ended
         self.touched: list[int] = []  # loop values whose last run ended since the container was settled
         self.queued = False  # stands on the list of containers to settle
+        self.unseen = 0  # runs of an `EachParallel` that are not loaded
         self.omitted: frozenset[State] = frozenset()  # the states of ended loop values that are not loaded
         self.again: int | None = run.memory.get(LEDGER, {}).get("again") if run is not None else None
         self.kept: dict[int, list[Node]] = {}  # runs of the loop values from `again` on, which have yet to begin
@@ -150,6 +107,11 @@ class Node:
     def owner(self) -> str | None:
         """Return the id of the task that holds the children, None for the flow."""
         return self.task.id if self.task else None
+
+    @property
+    def begun(self) -> int:
+        """Return how many runs of the main list there are, loaded or not."""
+        return len(self.children.get("tasks", ())) + self.unseen
 
     def main_children(self) -> Iterator[Node]:
         """Yield the children of every branch other than errors, finally and what follows the end."""
@@ -200,7 +162,7 @@ class Tree:
         self.kill_children: list[str] = []  # runs whose child executions must be killed after the commit
         self.touched_execution = False
         self._omitted = loaded.omitted
-        self._rest = rest
+        self.rest = rest
         self._others: dict[str, TaskRun] | None = None  # the runs that were omitted, once they are loaded
         for run in loaded.runs:
             self._attach(run)
@@ -231,9 +193,10 @@ class Tree:
         self.seq = max(self.seq, omitted.next_seq)
         for run_id, cursor in omitted.cursors.items():
             loop = self.nodes[run_id]
+            loop.unseen = max(0, loop.row.memory[LEDGER].get("begun", 0) - len(loop.children.get("tasks", ())))
             loop.cursor = max(loop.cursor, cursor) if loop.again is None else loop.again
             loop.omitted = frozenset(State(name) for name in loop.row.memory[LEDGER]["states"])
-            loop.failed = loop.failed or any(state.is_failed for state in loop.omitted)
+            loop.failed = loop.failed or (loop.fails and any(state.is_failed for state in loop.omitted))
 
     def _place(self, parent: Node, node: Node) -> None:
         run = node.row
@@ -329,12 +292,20 @@ class Tree:
         for later in [each for each in loop.active if each >= iteration]:
             loop.kept[later] = loop.active.pop(later)
 
+    def load_values(self, loop: Node) -> None:
+        """Load all runs directly inside a loop."""
+        if self._omitted is not None and self.rest is not None:
+            for run in self.rest.inside(loop.row.id):
+                if run.id not in self.nodes and run.id not in self.removed:
+                    self._attach(run)
+            loop.unseen = 0
+
     def kept_runs(self, loop: Node, iteration: int) -> list[Node]:
         """Return the runs that a value of a loop has before it begins, because the loop was turned back."""
         if loop.again is None:
             return []
-        if self._omitted is not None and self._rest is not None and iteration >= loop.looked:
-            for run in self._rest.values(loop.row.id, range(iteration, iteration + VALUES_AT_ONCE)):
+        if self._omitted is not None and self.rest is not None and iteration >= loop.looked:
+            for run in self.rest.values(loop.row.id, range(iteration, iteration + VALUES_AT_ONCE)):
                 if run.id not in self.nodes:
                     self._attach(run)
             loop.looked = iteration + VALUES_AT_ONCE
@@ -378,6 +349,11 @@ class Tree:
 
     # ---------------------------------------------------------------- looking
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether some of the runs were not loaded."""
+        return self._omitted is not None
+
     def rows(self) -> list[TaskRun]:
         """Return all runs as they stand now, in the order of their creation; loads those that were omitted."""
         rows = {**self._unloaded(), **{run_id: node.row for run_id, node in self.nodes.items()}}
@@ -391,11 +367,11 @@ class Tree:
         return node.row if node is not None else self._unloaded().get(run_id)
 
     def _unloaded(self) -> dict[str, TaskRun]:
-        if self._omitted is None or self._rest is None:
+        if self._omitted is None or self.rest is None:
             return {}
         if self._others is None:
             known = {*self.nodes, *self.removed}
-            self._others = {run.id: run for run in self._rest.all() if run.id not in known}
+            self._others = {run.id: run for run in self.rest.all() if run.id not in known}
         return self._others
 
     # ---------------------------------------------------------------- result
@@ -435,8 +411,10 @@ class Tree:
         )
         ended = {each.row.state for each in loop.children.get("tasks", ()) if each.row.state.is_terminal}
         states = (ended | loop.omitted) - {State.SUCCESS}
-        again = {"again": loop.cursor} if self._is_turned_back(loop) else {}
-        return {"behind": sorted(behind), "states": sorted(state.value for state in states), **again}
+        ledger: dict[str, Any] = {"behind": sorted(behind), "states": sorted(state.value for state in states)}
+        if isinstance(loop.task, EachParallel):
+            return {**ledger, "behind": [], "begun": loop.begun}
+        return {**ledger, "again": loop.cursor} if self._is_turned_back(loop) else ledger
 
     def _is_turned_back(self, loop: Node) -> bool:
         return loop.again is not None and loop.cursor < len(loop.row.memory.get("values", ()))
@@ -462,8 +440,8 @@ class Tree:
 
 
 def _has_ledger(node: Node) -> bool:
-    """Return whether a node is a loop whose ended values need not be loaded; a `Loop` asks for all that ran in it."""
-    return isinstance(node.task, ForEach | EachSequential) and not isinstance(node.task, Loop)
+    """Return whether a node is a loop whose ended values need not be loaded."""
+    return isinstance(node.task, ForEach | EachSequential | EachParallel)
 
 
 def _last(run: TaskRun) -> datetime:

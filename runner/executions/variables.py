@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from runner.executions.models import Execution, TaskRun
-from runner.executions.tree import ERRORS, Node, Tree
+from runner.executions.flow_index import ERRORS
+from runner.executions.models import Execution
+from runner.executions.outputs_view import OutputsView
+from runner.executions.tree import Node, Tree
 from runner.states import State
-from runner.tasks.flow import Loop
 
 
 class LazyVariables(Mapping[str, Any]):
@@ -51,102 +52,6 @@ class LazyVariables(Mapping[str, Any]):
         return LazyVariables(self._providers, {**self._values, **extra})
 
 
-class OutputsView:
-    """The `outputs` variable of one execution, kept while a burst adds to it."""
-
-    def __init__(self, tree: Tree, load: Callable[[], Mapping[str, dict[str, Any]]]) -> None:
-        self._tree = tree
-        self._load = load
-        self._stored: Mapping[str, dict[str, Any]] | None = None
-        self._seen: dict[str, int] = {}
-        self._merged: dict[str, Any] = {}
-        self._grouped: dict[str, tuple[int, dict[int, list[Node]]]] = {}
-
-    def of_run(self, run_id: str) -> dict[str, Any]:
-        """Return the outputs of one run."""
-        return self._tree.outputs.get(run_id) or self._all_stored().get(run_id) or {}
-
-    def _all_stored(self) -> Mapping[str, dict[str, Any]]:
-        if self._stored is None:
-            self._stored = self._load()
-        return self._stored
-
-    def merged(self) -> dict[str, Any]:
-        """Return the whole map: task id, then the loop values around it, then the output's fields."""
-        if self._stored is None:
-            for run_id, outputs in self._all_stored().items():
-                if run_id not in self._tree.outputs:
-                    self._merge(run_id, outputs)
-        for run_id, outputs in self._tree.outputs.items():
-            if self._seen.get(run_id) != id(outputs):
-                self._seen[run_id] = id(outputs)
-                self._merge(run_id, outputs)
-        return self._merged
-
-    def around(self, node: Node) -> dict[str, Any]:
-        """Return the whole map as the task of `node` sees it: with what the iterations of `Loop`s around it put out."""
-        found: dict[str, Any] | None = None
-        for each in reversed([node, *node.ancestors()]):
-            if each.row.iteration is not None and isinstance(each.container.task, Loop):
-                found = {**(self.merged() if found is None else found), **self._of_iteration(each)}
-        return self.merged() if found is None else found
-
-    def _of_iteration(self, node: Node) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for sibling in self._iterations(node.container).get(node.row.iteration or 0, ()):
-            for run in _inside(sibling):
-                outputs = self.of_run(run.row.id)
-                if outputs:
-                    place = found.setdefault(run.row.task_id, {})
-                    for value in loop_path(self._tree, run.row)[len(loop_path(self._tree, sibling.row)) :]:
-                        place = place.setdefault(value, {})
-                    place.update(outputs)
-        return found
-
-    def _iterations(self, loop: Node) -> Mapping[int, list[Node]]:
-        runs = loop.children["tasks"]
-        known, found = self._grouped.get(loop.row.id, (0, {}))
-        if known != len(runs):
-            found = {}
-            for run in runs:
-                found.setdefault(run.row.iteration or 0, []).append(run)
-            self._grouped[loop.row.id] = (len(runs), found)
-        return found
-
-    def _merge(self, run_id: str, outputs: Mapping[str, Any]) -> None:
-        tree, run = self._tree, self._tree.row(run_id)
-        if run is None or any(isinstance(tree.index.tasks.get(each.task_id), Loop) for each in lineage(tree, run)[1:]):
-            return
-        place = self._merged.setdefault(run.task_id, {})
-        for value in loop_path(self._tree, run):
-            place = place.setdefault(value, {})
-        place.update(outputs)
-
-
-def _inside(node: Node) -> Iterator[Node]:
-    """Yield a run and everything in it that is no iteration of a further `Loop`."""
-    yield node
-    if not isinstance(node.task, Loop):
-        for children in node.children.values():
-            for child in children:
-                yield from _inside(child)
-
-
-def lineage(tree: Tree, run: TaskRun) -> list[TaskRun]:
-    """Return a run and the runs of the containers around it, outermost last."""
-    found = []
-    at: TaskRun | None = run
-    while at is not None:
-        found.append(at)
-        at = tree.row(at.parent_id)
-    return found
-
-
-def loop_path(tree: Tree, run: TaskRun) -> list[str]:
-    """Return the loop values around a run, outermost first, its own last."""
-    return [each.value for each in reversed(lineage(tree, run)) if each.value is not None]
-
-
 def build_variables(
     tree: Tree, node: Node | None, outputs: OutputsView, shared: Mapping[str, Callable[[], Any]]
 ) -> LazyVariables:
@@ -160,7 +65,7 @@ def build_variables(
         "execution": lambda: _execution(tree.execution),
         "labels": lambda: nested_labels(tree.execution.labels),
         "vars": lambda: flow_variables(tree),
-        "outputs": outputs.merged,
+        "outputs": lambda: outputs.around(None),
         "tasks": lambda: _task_states(tree),
         "trigger": lambda: execution.trigger.variables if execution.trigger else LazyVariables.ABSENT,
         "schedule": lambda: _schedule(execution),

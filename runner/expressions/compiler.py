@@ -42,10 +42,11 @@ from runner.expressions.registry import (
     nearest,
     suggestion,
 )
-from runner.expressions.values import MISSING, is_list, kind_of, to_text, weigh
+from runner.expressions.values import MISSING, Deferred, is_list, kind_of, settled, to_text, weigh
 
 _SHOWN_SOURCE: Final = 500
 _HYPHENS: Final = re.compile(r"\.(\w+(?:-\w+)+)")
+_PLAIN: Final = frozenset({str, dict, int, list, bool, type(None)})  # what is surely no `Deferred`
 _Binary = Callable[[Any, Any, Limits], Any]
 _DATE_PARTS: Final[dict[str, Callable[[datetime], Any]]] = {
     "year": lambda moment: moment.year,
@@ -142,7 +143,9 @@ class Compiler:
         line, column = position_of(self.source, node.position)
         text = to_text(name)
         hyphens = _HYPHENS.match(self.source, node.position)
-        hint = nearest(text, known) if isinstance(known, Mapping) else None
+        hint = nearest(
+            text, known.names() if isinstance(known, Deferred) else known if isinstance(known, Mapping) else ()
+        )
         if hyphens is not None:
             hint = f"a name with hyphens needs brackets: ['{hyphens[1]}']"
         error = UndefinedError(
@@ -181,16 +184,25 @@ class Compiler:
 
         return search
 
-    def _name(self, node: Name) -> Evaluate:
+    def _name(self, node: Name, *, is_last: bool = True) -> Evaluate:
+        """Return a closure that reads a name; the last of a path is handed on as a whole (`Deferred`)."""
         read, name = self._lookup(node.name), node.name
 
         def evaluate(frame: Frame) -> Any:
             value = read(frame)
+            if is_last and type(value) not in _PLAIN:
+                value = settled(value)
             if value is MISSING:
                 raise self.undefined(node, name, frame.variables)
             return value
 
         return evaluate
+
+    def _inner(self, node: Node) -> Evaluate:
+        """Return a closure for the target of a longer path, of which only a part is read."""
+        if isinstance(node, Name):
+            return self._name(node, is_last=False)
+        return self._member(node, is_last=False) if isinstance(node, Member) else self.compile(node)
 
     def _reader(self, node: Node) -> Evaluate | None:
         """Return a closure for a path of names and literals that gives MISSING instead of raising, if it is one."""
@@ -208,26 +220,27 @@ class Compiler:
                 value = member(value, key)
                 if value is MISSING:
                     break
-            return value
+            return settled(value)
 
         return read
 
-    def _member(self, node: Member) -> Evaluate:
-        plain = self._plain_path(node)
+    def _member(self, node: Member, *, is_last: bool = True) -> Evaluate:
+        plain = self._plain_path(node, is_last=is_last)
         if plain is not None:
             return plain
-        target, key = self.compile(node.target), self.compile(node.key)
+        target, key = self._inner(node.target), self.compile(node.key)
 
-        def evaluate(frame: Frame) -> Any:
-            owner, wanted = target(frame), key(frame)
-            value = member(owner, wanted)
-            if value is MISSING:
-                raise self.undefined(node, wanted, owner)
-            return value
+        return lambda frame: self._part(node, target(frame), key(frame), is_last=is_last)
 
-        return evaluate
+    def _part(self, node: Member, owner: Any, key: Any, *, is_last: bool) -> Any:
+        value = member(owner, key)
+        if is_last and type(value) not in _PLAIN:
+            value = settled(value)
+        if value is MISSING:
+            raise self.undefined(node, key, owner)
+        return value
 
-    def _plain_path(self, node: Member) -> Evaluate | None:
+    def _plain_path(self, node: Member, *, is_last: bool) -> Evaluate | None:
         """Return a closure for `a.b.c` that looks into dictionaries, and a slower way where something else comes."""
         chain: list[Member] = []
         walker: Node = node
@@ -237,15 +250,13 @@ class Compiler:
         if not isinstance(walker, Name) or walker.name in self.bound:
             return None
         chain.reverse()
-        root = self._name(walker)
+        root = self._name(walker, is_last=False)
         name, keys = walker.name, tuple(step.key.value for step in chain if isinstance(step.key, Literal))
 
         def slowly(frame: Frame) -> Any:
             value = root(frame)
             for step, key in zip(chain, keys, strict=True):
-                owner, value = value, member(value, key)
-                if value is MISSING:
-                    raise self.undefined(step, key, owner)
+                value = self._part(step, value, key, is_last=is_last and step is node)
             return value
 
         def evaluate(frame: Frame) -> Any:

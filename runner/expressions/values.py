@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -32,6 +32,33 @@ class Missing:
 
 
 MISSING: Final = Missing()
+
+
+class Deferred(Mapping[str, Any]):
+    """A map that costs something to know: only its parts that a path names are read.
+
+    No template hands one on: where a path ends in one, its `whole` stands in its place.
+    """
+
+    def whole(self) -> Any:
+        """Return all of it as plain maps and lists, MISSING when there is nothing."""
+        raise NotImplementedError
+
+    def names(self) -> Iterable[str]:
+        """Return keys that it may have, as far as they are known without reading anything."""
+        return ()
+
+    def __iter__(self) -> Iterator[str]:
+        found = self.whole()
+        return iter(() if found is MISSING else found)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def settled(value: Any) -> Any:
+    """Return `value`, a deferred map with everything in it."""
+    return value.whole() if isinstance(value, Deferred) else value
 
 
 def is_truthy(text: Any) -> bool:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Any, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
-from runner.executions.tree import FlowIndex
+from runner.executions.flow_index import FlowIndex
 from runner.flows.models import Flow, Trigger
 from runner.flows.parse import parse_flow
 from runner.store import Store

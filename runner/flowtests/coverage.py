@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.executions.tree import FlowIndex
+from runner.executions.flow_index import FlowIndex
 from runner.flows.models import Flow
 from runner.flowtests.results import Touched
 

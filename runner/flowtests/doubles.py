@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from runner.errors import TaskError
-from runner.executions.tree import FlowIndex
+from runner.executions.flow_index import FlowIndex
 from runner.flows.build import task_fields
 from runner.flows.catalogue import Catalogue
 from runner.flows.models import Flow, Model, Task, Trigger

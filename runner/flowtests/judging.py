@@ -9,6 +9,7 @@ from typing import Any
 from runner.errors import MainstemError, UndefinedError
 from runner.executions.burst import BurstActions
 from runner.executions.models import Loaded, LogEntry
+from runner.executions.rest import StoredRuns
 from runner.executions.tree import Tree
 from runner.expressions import Scope, render, render_deep, render_typed
 from runner.flowtests.assertions import NAMES, holds
@@ -28,8 +29,8 @@ class Judge:
         execution, store = loaded.execution, local.engine.store
         index = local.engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
         tree = Tree(index, loaded)
-        outputs = store.read(lambda db: db.executions.outputs(execution.id))
-        actions = BurstActions(tree, host, host.clock(), lambda: outputs, local.engine.start_subflow)
+        outputs = StoredRuns(store, execution.id).outputs
+        actions = BurstActions(tree, host, host.clock(), outputs, local.engine.start_subflow)
         self._located = located
         self._variables = actions.variables(None)
         self._services = host.expression_services(tree.flow, execution)

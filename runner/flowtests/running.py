@@ -14,8 +14,8 @@ from pathlib import Path
 
 from runner.errors import MainstemError
 from runner.executions.creation import NewExecution, creation_variables
+from runner.executions.flow_index import AFTER
 from runner.executions.models import Execution, LogEntry, TaskRun, TriggerInfo
-from runner.executions.tree import AFTER
 from runner.expressions import Scope, render_deep
 from runner.flows.models import Flow
 from runner.flowtests.clock import LeapingClock

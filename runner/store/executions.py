@@ -28,7 +28,7 @@ from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
 from runner.store.outbox import Outbox
-from runner.store.part import RUNS, decode_run, part_of, runs_of_values
+from runner.store.part import RUNS, decode_run, part_of, runs_inside, runs_of_values
 from runner.store.rows import Part, Rows
 from runner.store.statements import Statement, listed, one_of
 
@@ -246,6 +246,10 @@ class ExecutionRows:
     def runs(self, execution_id: str) -> list[TaskRun]:
         """Return the task runs in creation order."""
         return [RUNS.decode(row) for row in self._db.all(_RUNS, execution=execution_id)]
+
+    def runs_inside(self, execution_id: str, parent_id: str) -> list[TaskRun]:
+        """Return the runs directly inside a container, in creation order."""
+        return runs_inside(self._db, execution_id, parent_id)
 
     def runs_of_values(self, execution_id: str, loop_id: str, iterations: Collection[int]) -> list[TaskRun]:
         """Return the runs directly inside a loop for some of its values, in creation order."""

@@ -62,6 +62,12 @@ def part_of(db: Connection, execution: Execution, doorbells: tuple[int, ...], ne
     return Loaded(execution, runs, doorbells, None if cursors is None else Omitted(cursors, next_seq))
 
 
+def runs_inside(db: Connection, execution_id: str, parent_id: str) -> list[TaskRun]:
+    """Return the runs directly inside a container, in the order of their creation."""
+    rows = db.all(_INSIDE, execution=execution_id, parents=listed([parent_id]))
+    return sorted((decode_run(row) for row in rows), key=lambda run: run.seq)
+
+
 def runs_of_values(db: Connection, execution_id: str, loop_id: str, iterations: Collection[int]) -> list[TaskRun]:
     """Return the runs directly inside a loop for some of its values, in the order of their creation."""
     rows = db.all(_VALUES, execution=execution_id, parent=loop_id, iterations=listed(iterations))

@@ -12,6 +12,7 @@ from runner.errors import InvalidError, MainstemError, NotFoundError
 from runner.executions.burst import BurstActions
 from runner.executions.creation import NewExecution, inspect_inputs
 from runner.executions.models import Execution
+from runner.executions.rest import StoredRuns
 from runner.executions.tree import Tree
 from runner.expressions import render
 from runner.flows.models import Flow, Task
@@ -37,12 +38,11 @@ def evaluate(call: Call) -> dict[str, Any]:
     node = tree.nodes.get(run_id) if run_id else None
     if run_id and node is None:
         raise NotFoundError("execution.run.missing", f"the execution {execution.id} has no task run {run_id!r}")
-    store = call.services.store
     actions = BurstActions(
         tree,
         call.services.host,
         call.services.host.clock(),
-        lambda: store.read(lambda db: db.executions.outputs(execution.id)),
+        StoredRuns(call.services.store, execution.id).outputs,
         engine.start_subflow,
     )
     try:

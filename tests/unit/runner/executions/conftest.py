@@ -20,6 +20,7 @@ from runner.executions.burst import BurstActions
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
+from runner.executions.flow_index import FlowIndex
 from runner.executions.items import Batch
 from runner.executions.models import (
     OUTBOX_FLOW_EVENT,
@@ -33,7 +34,7 @@ from runner.executions.models import (
 )
 from runner.executions.step import step
 from runner.executions.subflows import subflow_request, subflow_result
-from runner.executions.tree import FlowIndex, Node, Tree
+from runner.executions.tree import Node, Tree
 from runner.flows.catalogue import Catalogue
 from runner.flows.parse import parse_flow
 from runner.key_values import MemoryKeyValues
@@ -145,7 +146,7 @@ class Play:
         """One step; the commit, or None when there was nothing to do."""
         host = replace(self.host, clock=lambda: self.now)
         tree = Tree(self.index, self.loaded)
-        step(tree, BurstActions(tree, host, self.now, lambda: self.outputs, self._start_subflow))
+        step(tree, BurstActions(tree, host, self.now, lambda _run_ids: self.outputs, self._start_subflow))
         self.stopped += tree.stop_runs
         self.killed += tree.kill_children
         if not tree.is_changed:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from runner.executions import tree
-from runner.executions.models import LEDGER, Execution, TaskRun
+from runner.executions.models import LEDGER, Execution, Loaded, TaskRun
 from runner.executions.reruns import Reruns
 from runner.states import State
 from runner.store import executions
+from runner.store.executions import ExecutionRows
 
 if TYPE_CHECKING:
     from tests.unit.runner.executions.conftest import Hand
@@ -75,6 +77,66 @@ tasks:
 """
 
 
+KINDS = {
+    "Loop": """
+tasks:
+  - id: loop
+    type: core.flow.Loop
+    values: "{{ range(1, 12) }}"
+    concurrencyLimit: 3
+    outputs: [{id: seen, type: STRING, value: "{{ outputs.said.value }}{{ outputs.deep.x.value }}"}]
+    tasks:
+      - {id: first, type: core.debug.Return, format: "{{ item.value }}"}
+      - id: each
+        type: core.flow.ForEach
+        values: [x, y]
+        tasks: [{id: deep, type: core.debug.Return, format: "{{ outputs.first.value }}{{ taskrun.value }}"}]
+      - {id: said, type: core.debug.Return, format: "{{ outputs.deep.y.value }}{{ outputs contains 'after' }}"}
+  - {id: after, type: core.debug.Return, format: "{{ outputs.loop.outputs | jq('.[].outputs.seen') }}"}
+""",
+    "EachParallel": """
+tasks:
+  - id: loop
+    type: core.flow.EachParallel
+    value: "{{ range(1, 12) }}"
+    concurrent: 3
+    tasks:
+      - {id: first, type: core.debug.Return, format: "{{ taskrun.value }}"}
+      - {id: last, type: core.debug.Return, format: "{{ outputs.first[taskrun.value].value ?? '' }}"}
+  - {id: after, type: core.debug.Return, format: "{{ outputs.first | keys }} {{ outputs.first['7'].value }}"}
+""",
+    "EachSequential": """
+tasks:
+  - id: loop
+    type: core.flow.EachSequential
+    value: "{{ range(1, 6) }}"
+    tasks:
+      - id: inner
+        type: core.flow.EachSequential
+        value: [x, y]
+        tasks: [{id: deep, type: core.debug.Return, format: "{{ parent.taskrun.value }}{{ taskrun.value }}"}]
+      - {id: seen, type: core.debug.Return, format: "{{ outputs.deep[taskrun.value].y.value }}"}
+  - {id: after, type: core.debug.Return, format: "{{ outputs.deep['4'] }}{{ outputs.seen['6'].value }}"}
+""",
+}
+
+STEADY = """
+tasks:
+  - id: loop
+    type: core.flow.{kind}
+    {values}: "{{{{ range(1, 40) }}}}"
+    {limit}: 1
+    tasks:
+      - {{id: first, type: core.kv.GetKeys, prefix: "{{{{ outputs.missing ?? 'none' }}}}"}}
+      - {{id: second, type: core.debug.Return, format: "{{{{ outputs.first{own}.keys }}}}"}}
+"""
+
+
+def outputs_of(hand: Hand, execution: Execution, task_id: str) -> list[dict[str, Any]]:
+    found = hand.store.read(lambda db: db.executions.outputs(execution.id))
+    return [found[run.id] for run in hand.runs(execution) if run.task_id == task_id and run.id in found]
+
+
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """No execution is short enough to be read as a whole."""
@@ -125,6 +187,65 @@ def test_a_loop_whose_bursts_are_cut_short_ends_as_one_that_is_read_whole(
     assert ended(hand, parts) == ended(hand, whole)
     assert len({run.seq for run in hand.runs(parts)}) == len(hand.runs(parts))
     assert outputs[after.id] == {"value": "12 6"}
+
+
+@pytest.mark.parametrize("kind", ["Loop", "EachParallel", "EachSequential"])
+def test_every_kind_of_loop_ends_in_parts_as_it_does_whole(
+    hand: Hand, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand.deploy(KINDS[kind])
+    pace(hand, 0)
+    whole = hand.create()
+    hand.turn()
+    monkeypatch.setattr(executions, "MOST_WHOLE", 0)
+    pace(hand, 0.005)
+
+    parts = hand.create()
+    hand.turn()
+
+    assert hand.states(whole, parts) == "SUCCESS SUCCESS"
+    assert hand.get(parts).version > hand.get(whole).version, "no burst was cut short"
+    assert ended(hand, parts) == ended(hand, whole)
+    assert outputs_of(hand, parts, "after") == outputs_of(hand, whole, "after")
+    assert outputs_of(hand, parts, "loop") == outputs_of(hand, whole, "loop")
+
+
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize("kind", ["ForEach", "Loop", "EachParallel"])
+def test_what_a_transition_reads_does_not_grow_with_the_loop(
+    hand: Hand, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    load_many, outputs = ExecutionRows.load_many, ExecutionRows.outputs
+
+    def loading(self: ExecutionRows, ids: Collection[str]) -> list[Loaded]:
+        found = load_many(self, ids)
+        read.extend(len(each.runs) for each in found)
+        return found
+
+    def putting(self: ExecutionRows, execution: str, runs: Collection[str] | None = None) -> dict[str, Any]:
+        read.append(10_000 if runs is None else len(runs))
+        return outputs(self, execution, runs)
+
+    def whole(self: ExecutionRows, _execution: str) -> list[TaskRun]:
+        raise AssertionError("all runs are read")
+
+    names = ("value", "concurrent") if kind == "EachParallel" else ("values", "concurrencyLimit")
+    own = "" if kind == "Loop" else "[taskrun.value]"
+    hand.deploy(STEADY.format(kind=kind, values=names[0], limit=names[1], own=own))
+    execution = hand.create()
+    hand.turn()
+    monkeypatch.setattr(ExecutionRows, "load_many", loading)
+    monkeypatch.setattr(ExecutionRows, "outputs", putting)
+    monkeypatch.setattr(ExecutionRows, "runs", whole)
+
+    for _ in range(24):
+        run = hand.store.read(lambda db: db.executions.load_many([execution.id]))[0].runs[-1]
+        hand.worker.work(run.id, run.epoch)
+        hand.turn()
+
+    assert max(read) <= 6
+    assert hand.get(execution).state is State.RUNNING
 
 
 @pytest.mark.usefixtures("in_parts")

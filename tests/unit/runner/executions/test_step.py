@@ -107,7 +107,7 @@ def source_of(flow: dict[str, Any]) -> str:
 def decided(playing: Play) -> Commit | None:
     """What a step decides now, without committing it."""
     tree = Tree(playing.index, playing.loaded)
-    step(tree, BurstActions(tree, playing.host, playing.now, lambda: playing.outputs, playing._start_subflow))
+    step(tree, BurstActions(tree, playing.host, playing.now, lambda _run_ids: playing.outputs, playing._start_subflow))
     return tree.commit() if tree.is_changed else None
 
 
