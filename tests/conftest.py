@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
+
+from tests import forges as forge_senders
 
 
 def pytest_configure() -> None:
@@ -47,21 +45,10 @@ def optional() -> Callable[[str, str], NoReturn]:
     return absent
 
 
-def _load(name: str) -> ModuleType:
-    """Load a module beside this file; tests are no package, so that the installed wheel is what they import."""
-    spec = importlib.util.spec_from_file_location(f"mainstem_tests_{name}", Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def forges() -> Any:
     """Give `tests/forges.py`: senders of webhook deliveries, with their payloads and signatures."""
-    return _load("forges")
+    return forge_senders
 
 
 @pytest.fixture(params=["github", "gitlab-token", "gitlab-signing", "gitea", "forgejo", "bitbucket", "generic"])

@@ -1,3 +1,3 @@
 from __future__ import annotations
 
-from tests.servers.git import git_server  # noqa: F401 - a fixture
+from tests.servers.git import git_server

@@ -15,7 +15,7 @@ from runner.store.records import FlowDraft
 from tests.crash.ledger import Ledger
 from tests.servers.deployment import Broker, Deployment
 from tests.servers.embedded import Server
-from tests.servers.postgres import postgres_server, postgres_template, postgres_url  # noqa: F401 - fixtures
+from tests.servers.postgres import postgres_server, postgres_template, postgres_url
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def make_server(folder: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def deployment(folder: Path, postgres_url: str) -> Iterator[Deployment]:  # noqa: F811 - the fixture
+def deployment(folder: Path, postgres_url: str) -> Iterator[Deployment]:
     made = Deployment(folder, postgres_url, Broker(folder).start())
     yield made
     made.end()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers.deployment import Broker, Deployment
-from tests.servers.git import GitServer, git, git_server  # noqa: F401 - fixtures
-from tests.servers.postgres import postgres_empty_url, postgres_server, postgres_template, postgres_url  # noqa: F401 - fixtures
+from tests.servers.git import GitServer, git, git_server
+from tests.servers.postgres import postgres_empty_url, postgres_server, postgres_template, postgres_url
 
 SETTINGS = """\
 repositories:
@@ -34,7 +34,7 @@ def interval() -> int:
 
 
 @pytest.fixture
-def remote(git_server: GitServer) -> GitServer:  # noqa: F811 - the fixture
+def remote(git_server: GitServer) -> GitServer:
     """A git server with the bare repository `flows.git`."""
     git_server.repository("flows.git")
     return git_server
@@ -59,7 +59,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def deployment(remote: GitServer, postgres_url: str, folder: Path, interval: int) -> Iterator[Deployment]:  # noqa: F811 - the fixture
+def deployment(remote: GitServer, postgres_url: str, folder: Path, interval: int) -> Iterator[Deployment]:
     made = Deployment(
         folder, postgres_url, Broker(folder).start(), SETTINGS.format(url=remote.url, interval=interval, secret=SECRET)
     )

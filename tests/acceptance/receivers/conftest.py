@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -12,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.servers.git import git_server
+from tests.servers.work_tree import work_tree
 
 _MAINSTEM = Path(sys.executable).with_name("mainstem")
 _START_S = 40.0
@@ -41,23 +42,6 @@ tasks:
     type: core.log.Log
     message: {message}
 """
-
-
-def _git_fixtures() -> ModuleType:
-    """The git server of the tests of sync, which stand in another folder."""
-    path = Path(__file__).parents[2] / "unit" / "sync" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("git_server_fixtures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
-
-
-_module = _git_fixtures()
-git_server = _module.git_server
-work_tree = _module.work_tree
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 
 from runner.ids import new_id
 from task_runners.staging.object_store import ObjectStore, open_object_store
-from tests.servers.object_stores import (  # noqa: F401 - fixtures
+from tests.servers.object_stores import (
     azurite_server,
     gcs_server,
     make_bucket,

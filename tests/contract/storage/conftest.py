@@ -12,7 +12,7 @@ from runner.plugin import Storage
 from runner.settings import Settings
 from runner.storage.base import open_storage
 from runner.storage.bucket import BucketStorage
-from tests.servers.object_stores import azurite_server, gcs_server, make_bucket, moto_server, options_for  # noqa: F401
+from tests.servers.object_stores import azurite_server, gcs_server, make_bucket, moto_server, options_for
 
 SERVERS = {"s3": "moto_server", "gs": "gcs_server", "az": "azurite_server"}
 

@@ -15,12 +15,7 @@ from runner.executions.models import Commit, Execution, OutboxRow, TaskRun
 from runner.ids import new_id
 from runner.states import State
 from runner.store import Store
-from tests.servers.postgres import (  # noqa: F401 - fixtures
-    postgres_empty_url,
-    postgres_server,
-    postgres_template,
-    postgres_url,
-)
+from tests.servers.postgres import postgres_empty_url, postgres_server, postgres_template, postgres_url
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -1,35 +1,16 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.servers.application import api, git_api, make_services
+
 MOST_S = 1.0  # CPU time of the whole process: the machine is shared
 MOST_MB = 100
-
-
-def _units() -> ModuleType:
-    """The same server as in the unit tests of the API, which stand in another folder."""
-    path = Path(__file__).parents[2] / "unit" / "webhooks" / "api" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("api_fixtures", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    return module
-
-
-_module = _units()
-make_services = _module.make_services
-api = _module.api
-git_api = _module.git_api
 
 
 def _memory_mb(name: str) -> float:

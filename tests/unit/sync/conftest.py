@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +10,8 @@ from runner.flows.catalogue import Catalogue
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from sync.service import SyncService
-from tests.servers.git import git, git_server  # noqa: F401 - a fixture
-
-
-@dataclass
-class WorkTree:
-    """A clone in which a person edits, commits and pushes."""
-
-    path: Path
-
-    def write(self, files: dict[str, str | None], message: str = "change") -> str:
-        for name, text in files.items():
-            target = self.path / name
-            if text is None:
-                target.unlink()
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text)
-        git(self.path, "add", "-A")
-        git(self.path, "commit", "-q", "--allow-empty", "-m", message)
-        return git(self.path, "rev-parse", "HEAD")
-
-    def reset(self, revision: str) -> None:
-        git(self.path, "reset", "-q", "--hard", revision)
-
-    def pull(self, source: str | Path) -> None:
-        git(self.path, "pull", "-q", "--ff-only", str(source), "main")
-
-    def push(self, target: str | Path, *options: str) -> None:
-        git(self.path, "push", "-q", *options, str(target), "HEAD:refs/heads/main")
-
-
-@pytest.fixture
-def work_tree(tmp_path: Path) -> WorkTree:
-    path = tmp_path / "work"
-    path.mkdir()
-    git(path, "init", "-q", "-b", "main")
-    return WorkTree(path)
+from tests.servers.git import git_server
+from tests.servers.work_tree import basic_header, work_tree
 
 
 @pytest.fixture
@@ -70,12 +33,3 @@ def start(tmp_path: Path) -> Iterator[Callable[..., SyncService]]:
     for service, store in opened:
         service.close()
         store.close()
-
-
-def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-@pytest.fixture
-def basic_header() -> Any:
-    return basic

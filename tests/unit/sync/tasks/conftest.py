@@ -18,7 +18,7 @@ from runner.key_values import MemoryKeyValues
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
-from tests.servers.git import git, git_server  # noqa: F401 - a fixture
+from tests.servers.git import git, git_server
 
 
 @dataclass
