@@ -39,6 +39,7 @@ _OTHER_ROOTS = frozenset(
 _SECTIONS = frozenset(
     {"tasks", "errors", "finally", "afterExecution", "listeners", "triggers", "outputs", "inputs", "checks", "sla"}
 )
+_SECTIONS_OF_TASKS = frozenset({"tasks", "errors", "finally", "afterExecution", "listeners"})
 _PLAIN = frozenset({"id", "type", "description", "displayName", "extend"})
 _EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _RAW = re.compile(r"\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}", re.DOTALL)
@@ -68,7 +69,8 @@ class TemplateCheck:
         """Yield the problems of all template strings."""
         from runner.expressions import check_template
 
-        known = Known(frozenset(_task_ids(tree)), frozenset(_input_ids(tree)))
+        tasks = {section: tree[section] for section in _SECTIONS_OF_TASKS & tree.keys()}
+        known = Known(frozenset(_task_ids(tasks)), frozenset(_input_ids(tree)))
         for path, text in _strings(tree):
             for finding in check_template(text):
                 mark = self.place(path, text, finding.line, _name_column(text, finding.line, finding.column))

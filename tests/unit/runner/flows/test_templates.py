@@ -39,6 +39,19 @@ def test_outputs_of_no_task_and_inputs_of_no_name_are_warned_about() -> None:
     ]
 
 
+def test_inputs_triggers_and_outputs_of_the_flow_are_no_tasks() -> None:
+    found = _found(
+        "  - {id: load, type: core.log.Log, message: '{{ outputs.day.x }}'}\n"
+        "triggers: [{id: daily, type: core.trigger.Webhook, key: k}]\n"
+        "outputs: [{id: total, type: STRING, value: '{{ outputs.nothing }}'}]\n"
+    )
+
+    assert [(code, hint) for code, _, _, hint in found] == [
+        ("expression.outputs.unknown", "the flow has the tasks load"),
+        ("expression.outputs.unknown", "the flow has the tasks load"),
+    ]
+
+
 @pytest.mark.parametrize(
     "message",
     [
