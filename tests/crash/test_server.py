@@ -140,9 +140,11 @@ def test_bodies_whose_supervisor_is_killed_run_again_and_the_server_goes_on(
 
 
 def is_supervisor(pid: int) -> bool:
-    """Return whether a process is the one that forks the keepers: the first of its program."""
-    parent = _command_of(_parent_of(pid))
-    return "keeper.py" in _command_of(pid) and "keeper.py" not in parent
+    """Return whether a process is the one that forks the keepers: the first of its program. One that ended is not."""
+    try:
+        return "keeper.py" in _command_of(pid) and "keeper.py" not in _command_of(_parent_of(pid))
+    except OSError:
+        return False
 
 
 def _command_of(pid: int) -> str:

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.servers.locks import only_one
+
 PACKAGES = ("kestrapy==2.0.3", "regex")  # kestrapy imports regex without declaring it
 PROGRAM = '''
 import json, sys, time
@@ -95,11 +97,20 @@ def python(request: pytest.FixtureRequest, optional: Callable[[str, str], NoRetu
     assert request.config.cache is not None
     folder = Path(request.config.cache.mkdir("kestrapy-2.0.3"))
     python = folder / "bin" / "python"
+    with only_one("kestrapy"):
+        problem = _install(folder, python)
+    if problem:
+        optional("kestrapy", f"cannot be installed: {problem}")
+    return str(python)
+
+
+def _install(folder: Path, python: Path) -> str:
+    """Make the environment if it is not made yet, or only by half. Return what went wrong."""
     try:
         subprocess.run([python, "-c", "import kestrapy"], capture_output=True, check=True)
-        return str(python)
+        return ""
     except (OSError, subprocess.CalledProcessError):
-        pass  # not made yet, or half made
+        pass
     steps = (
         [sys.executable, "-m", "venv", "--clear", str(folder)],
         [str(python), "-m", "pip", "install", "-q", *PACKAGES],
@@ -107,8 +118,8 @@ def python(request: pytest.FixtureRequest, optional: Callable[[str, str], NoRetu
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True, timeout=110, check=False)
         if done.returncode != 0:
-            optional("kestrapy", f"cannot be installed: {done.stderr.strip()[-300:]}")
-    return str(python)
+            return done.stderr.strip()[-300:] or f"{step[0]} ended with {done.returncode}"
+    return ""
 
 
 @pytest.fixture

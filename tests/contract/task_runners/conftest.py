@@ -29,6 +29,7 @@ from task_runners.base import (
 from task_runners.docker import Docker
 from task_runners.process import Process
 from task_runners.supervisor import Supervisor
+from tests.servers.locks import only_one
 
 IMAGE = "mainstem-test/busybox:1"
 
@@ -134,10 +135,10 @@ def process_bench(supervisor: Supervisor, workdir: WorkDir) -> Bench:
 def docker_bench(docker_host: str, workdir: WorkDir) -> Iterator[Bench]:
     runner = Docker(host=docker_host, network_mode="none")
     bench = Bench(runner, workdir, {})
-    yield bench
-    left = list(runner.list_owned(bench.context()))
-    for handle in left:
-        runner.cleanup(handle, bench.context())
+    with only_one("docker"):  # what a test leaves behind is all that the engine has of ours
+        yield bench
+        for handle in list(runner.list_owned(bench.context())):
+            runner.cleanup(handle, bench.context())
     runner.close()
 
 

@@ -14,14 +14,14 @@ from tests.hostile.yaml.corpus import CORPUS
 @pytest.mark.parametrize("name", CORPUS)
 def test_hostile_yaml_is_refused_with_its_code_and_in_time(name: str) -> None:
     source, code = CORPUS[name]
-    started = time.monotonic()
+    started = time.thread_time()  # of this thread alone: other work of the machine must not fail the test
 
     with pytest.raises(FlowError) as caught:
         load(source, file="hostile.yaml")
 
     assert caught.value.code == code
     assert all(problem.line and problem.column and problem.file for problem in caught.value.problems)
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 2
 
 
 @pytest.mark.parametrize("text", ["a: 1:" + ":".join(["59"] * 2_000), "a: 9999-99-99", "a: 12:30:45"])
