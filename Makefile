@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/mainstem demo --flows examples/flows
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m tests
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -452,6 +452,7 @@ def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
     return False
 
 
+@pytest.mark.alone("its thread must come up in time")
 def test_the_thread_fires_in_time_wakes_when_told_and_stops_within_a_second(world: World) -> None:
     world.now = datetime(2024, 3, 1, 0, 0, 30, tzinfo=UTC)
     world.deploy(schedule("* * * * *", FREE))

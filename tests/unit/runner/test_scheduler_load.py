@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.schedules import clocked
 
 
+@pytest.mark.alone("measures milliseconds of the processor")
 def test_ten_thousand_schedules_that_are_not_due_cost_next_to_nothing() -> None:
     with clocked() as world:
         world.rest(10_000)
@@ -14,6 +17,7 @@ def test_ten_thousand_schedules_that_are_not_due_cost_next_to_nothing() -> None:
     assert seconds < 0.050
 
 
+@pytest.mark.alone("measures seconds in which both processors work")
 def test_a_thousand_schedules_due_in_one_second_start_once_each_within_five() -> None:
     with clocked() as world:
         world.deploy(1_000)

@@ -156,6 +156,7 @@ def test_a_requested_look_that_fails_is_tried_again_long_before_the_interval(
     assert poller._due["a"] > time.monotonic() + 3_000
 
 
+@pytest.mark.alone("its thread must come up in time")
 def test_stopping_takes_less_than_a_second_even_while_a_fetch_hangs(polled: Any) -> None:
     poller, recorder = polled(Repository("a", "https://a"))
     recorder.gate.clear()

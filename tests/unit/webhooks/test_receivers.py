@@ -93,6 +93,7 @@ def test_without_a_secret_everything_is_refused(start: Any, forges: Any) -> None
     assert "no webhook secret" in (hooks.rows[0].reason or "")
 
 
+@pytest.mark.alone("compares answers by milliseconds")
 def test_an_unknown_repository_and_a_wrong_signature_cannot_be_told_apart(start: Any, forges: Any) -> None:
     hooks = start("github", forges.SECRET, floor_s=0.05)
     sent = forges.SENDERS["github"].send(secret="wrong")
@@ -114,6 +115,7 @@ def test_an_unknown_repository_and_a_wrong_signature_cannot_be_told_apart(start:
     assert max(medians) - min(medians) < 0.05
 
 
+@pytest.mark.alone("compares answers by milliseconds")
 def test_a_large_forged_delivery_takes_as_long_for_an_unknown_repository(start: Any, forges: Any) -> None:
     hooks = start("github", forges.SECRET, floor_s=0.05)
     sent = forges.SENDERS["github"].send(secret="wrong", body=b" " * 10 * 1024 * 1024)

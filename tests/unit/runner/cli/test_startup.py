@@ -53,6 +53,7 @@ def test_the_help_of_a_command_imports_nothing_heavy() -> None:
     assert imported_by(*([name, "--help"] for name in LIGHT)) & (HEAVY - {"sqlite3"}) == set()
 
 
+@pytest.mark.alone("measures milliseconds of the processor")
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_version_and_help_take_at_most_150_ms(option: str) -> None:
     def seconds() -> float:

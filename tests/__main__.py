@@ -1,0 +1,65 @@
+"""`python -m tests [PATH ...]`: all tests, or those below the paths, on all processors that this process may use.
+
+First come the tests that need the machine to themselves, one after the other; then all others, a file at a time on each
+processor. The last lines say which optional parts were skipped, and why. PYTEST_ADDOPTS may hold options of pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+_MARK = "@pytest.mark.alone("
+
+
+class Skips:
+    """A plugin of pytest that counts skipped tests by their reasons, those of its workers too."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a test that was skipped."""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self._reasons[report.longrepr[2].removeprefix("Skipped: ")] += 1
+
+    def lines(self) -> list[str]:
+        """Return a line for each reason."""
+        found = [f"  {reason} (tests: {count})" for reason, count in sorted(self._reasons.items())]
+        return ["Optional parts that were skipped:", *found] if found else ["No optional part was skipped."]
+
+
+def main(places: list[str]) -> int:
+    """Run the tests below `places`. Return 0 if all passed, else pytest's exit code of the part that failed first."""
+    skips = Skips()
+    codes = [_run(part, skips) for part in (_alone(places), _side_by_side(places)) if part]
+    print("", *skips.lines(), sep="\n")
+    return next((code for code in codes if code), 0)
+
+
+def _run(arguments: list[str], skips: Skips) -> int:
+    code = int(pytest.main(arguments, plugins=[skips]))
+    if code == pytest.ExitCode.INTERRUPTED:
+        sys.exit(code)
+    return code
+
+
+def _alone(places: list[str]) -> list[str]:
+    """Return the arguments for tests with the mark, in the files that have some: to collect all takes seconds."""
+    files = [file for place in map(Path, places) for file in ([place] if place.is_file() else place.rglob("test_*.py"))]
+    marked = sorted({str(file) for file in files if _MARK in file.read_text(encoding="utf-8")})
+    return ["-m", "alone", *marked] if marked else []
+
+
+def _side_by_side(places: list[str]) -> list[str]:
+    workers = len(os.sched_getaffinity(0))
+    # By files, because the tests of one share servers.
+    return ["-m", "not alone", "-n", str(workers), "--dist", "loadfile", *places]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["tests"]))
