@@ -11,7 +11,7 @@ import os
 import stat
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -29,11 +29,19 @@ _MEMBERS_PER_FILE = 4  # so many times the number of output files an archive may
 Owner = int | None
 
 
-def pack(root: Path, owner: Owner, limits: FileLimits | None = None, *, prefix: str = ".") -> IO[bytes]:
+def pack(
+    root: Path,
+    owner: Owner,
+    limits: FileLimits | None = None,
+    *,
+    prefix: str = ".",
+    first: Mapping[str, bytes] | None = None,
+) -> IO[bytes]:
     """Return `root` as a tar archive, from its start: names in order, times and modes kept, `.mainstem/` left out.
 
     The names begin with `prefix`, which also names the member for `root` itself. All members belong to the user and
-    group `owner`; with None, whose user is not known, everybody may write to them.
+    group `owner`; with None, whose user is not known, everybody may write to them. `first` are files that are not below
+    `root` and go before the others, under these very names.
     The caller closes it.
 
     Raises:
@@ -43,6 +51,8 @@ def pack(root: Path, owner: Owner, limits: FileLimits | None = None, *, prefix: 
     file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
     total = 0
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in (first or {}).items():
+            archive.addfile(_own_member(name, len(content)), io.BytesIO(content))
         for relative, status in _entries(root):
             member = _member(f"{prefix}/{relative}" if relative != "." else prefix, status, owner)
             if not member.isreg():
@@ -54,11 +64,17 @@ def pack(root: Path, owner: Owner, limits: FileLimits | None = None, *, prefix: 
                 raise TaskRunnerError(
                     "file.inputs.too_large", f"the files of the task have more than {limits.total_bytes} bytes"
                 )
-            with os.fdopen(open_beneath(root, relative), "rb") as content:
-                member.size = os.fstat(content.fileno()).st_size
-                archive.addfile(member, content)
+            with os.fdopen(open_beneath(root, relative), "rb") as file_there:
+                member.size = os.fstat(file_there.fileno()).st_size
+                archive.addfile(member, file_there)
     file.seek(0)
     return file
+
+
+def _own_member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    return member
 
 
 def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:

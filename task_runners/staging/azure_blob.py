@@ -14,7 +14,8 @@ import httpx
 from task_runners.azure_access import SAS_VERSION, StorageKey, TokenAuth, parse_connection_string, sas_query
 from task_runners.cloud import CloudApi, FileBody
 from task_runners.errors import TaskRunnerError
-from task_runners.staging.object_store import CHUNK_BYTES, ObjectStore, SignedUpload
+from task_runners.staging.object_store import CHUNK_BYTES, ObjectStore
+from task_runners.staging.port import SignedUpload
 
 __all__ = ["AzureStore"]
 

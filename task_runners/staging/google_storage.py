@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import IO, ClassVar, Final
@@ -15,7 +13,8 @@ import httpx
 from task_runners.cloud import CloudApi, FileBody
 from task_runners.errors import TaskRunnerError
 from task_runners.google_access import GoogleAccess, Signer
-from task_runners.staging.object_store import CHUNK_BYTES, ObjectStore, SignedUpload
+from task_runners.staging.object_store import CHUNK_BYTES, ObjectStore
+from task_runners.staging.port import SignedUpload
 
 __all__ = ["GoogleStore"]
 
@@ -93,11 +92,7 @@ class GoogleStore(ObjectStore):
         return self._signed("GET", name, lifetime)
 
     def _sign_put(self, name: str, lifetime: timedelta) -> SignedUpload:
-        signer = self._signer()
-        if signer is None:
-            return SignedUpload(self._signed("PUT", name, lifetime))
-        form = _form(signer, self.bucket, name, lifetime)
-        return SignedUpload(self._signed("PUT", name, lifetime), {}, f"{self._endpoint}/{self.bucket}", form)
+        return SignedUpload(self._signed("PUT", name, lifetime))
 
     def _path(self, name: str) -> str:
         return f"{self._objects}/{quote(name, safe='')}"
@@ -135,19 +130,3 @@ class GoogleStore(ObjectStore):
         digest = hashlib.sha256(request.encode()).hexdigest()
         signature = signer.sign(f"{_ALGORITHM}\n{now:%Y%m%dT%H%M%SZ}\n{scope}\n{digest}".encode())
         return f"{self._endpoint}{path}?{query}&X-Goog-Signature={signature.hex()}"
-
-
-def _form(signer: Signer, bucket: str, name: str, lifetime: timedelta) -> dict[str, str]:
-    """Return the fields of a form that may be posted to the bucket, a V4 policy document among them."""
-    now = datetime.now(UTC)
-    fields = {
-        "key": name,
-        "x-goog-algorithm": _ALGORITHM,
-        "x-goog-credential": f"{signer.email}/{now:%Y%m%d}/auto/storage/goog4_request",
-        "x-goog-date": f"{now:%Y%m%dT%H%M%SZ}",
-    }
-    expires = now + min(lifetime, _LONGEST)
-    conditions = [{"bucket": bucket}, *({key: value} for key, value in fields.items())]
-    document = json.dumps({"conditions": conditions, "expiration": f"{expires:%Y-%m-%dT%H:%M:%SZ}"})
-    policy = base64.b64encode(document.encode())
-    return fields | {"policy": policy.decode(), "x-goog-signature": signer.sign(policy).hex()}

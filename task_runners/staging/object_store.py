@@ -13,14 +13,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import IO, ClassVar, Final, final
 from urllib.parse import urlsplit
 
 from task_runners.errors import FailureReason, TaskRunnerError
+from task_runners.staging.port import SignedUpload
 
-__all__ = ["CHUNK_BYTES", "KINDS", "SECRET_OPTIONS", "ObjectStore", "SignedUpload", "open_object_store"]
+__all__ = ["CHUNK_BYTES", "KINDS", "SECRET_OPTIONS", "BucketStage", "ObjectStore", "open_object_store"]
 
 CHUNK_BYTES: Final = 1024 * 1024
 KINDS: Final = {
@@ -31,20 +31,6 @@ KINDS: Final = {
 SECRET_OPTIONS: Final = {"secretKeyId", "sessionToken", "serviceAccount", "accountKey", "connectionString"}
 _MEMORY_BYTES = 8 * 1024 * 1024
 _READS = 4  # so many times one object is read from its start before a broken connection counts
-
-
-@dataclass(frozen=True, slots=True)
-class SignedUpload:
-    """What lets somebody without credentials store one object, until it expires.
-
-    `PUT url` with `headers` and the content as body. Where the store also takes forms, `form_url` and `form` do the
-    same by `POST` as `multipart/form-data` with the content last as the field `file`, for clients without `PUT`.
-    """
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    form_url: str | None = None
-    form: Mapping[str, str] = field(default_factory=dict)
 
 
 class ObjectStore(abc.ABC):
@@ -208,3 +194,39 @@ def open_object_store(url: str, options: Mapping[str, str] | None = None) -> Obj
             f"{parts.scheme}:// needs a package that is not installed: {error.name}",
             hint=f"pip install 'mainstem[{extra}]'",
         ) from error
+
+
+class BucketStage:
+    """Room for the archives of one attempt below a prefix of a bucket; see `task_runners.staging.port.Stage`."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store, self._prefix = store, f"{prefix.strip('/')}/"
+
+    def put(self, name: str, content: IO[bytes]) -> int:
+        """Keep what `content` holds as `name`; return its size in bytes."""
+        return self._store.put(self._prefix + name, content)
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a kept archive. Raises `TaskRunnerError` `staging.archive.missing`."""
+        copy: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
+        try:
+            self._store.get(self._prefix + name, copy)
+        except TaskRunnerError as error:
+            copy.close()
+            if error.code != "bucket.object.missing":
+                raise
+            raise TaskRunnerError("staging.archive.missing", f"there is no {name} of the task") from error
+        copy.seek(0)
+        return copy
+
+    def download(self, name: str, lifetime: timedelta) -> str | None:
+        """Return an address that gives the archive without credentials."""
+        return self._store.presign_get(self._prefix + name, lifetime)
+
+    def upload(self, name: str, lifetime: timedelta, max_bytes: int) -> SignedUpload | None:  # noqa: ARG002 - `open` says
+        """Return what lets a job hand in an archive; its size is judged when it is unpacked."""
+        return self._store.presign_put(self._prefix + name, lifetime)
+
+    def remove(self) -> None:
+        """Remove all archives of the attempt. Again is no error."""
+        self._store.delete_prefix(self._prefix)

@@ -11,7 +11,8 @@ from typing import IO, ClassVar, Final
 from task_runners.aws_access import AwsAccess, aws_calls
 from task_runners.cloud import refused
 from task_runners.errors import TaskRunnerError
-from task_runners.staging.object_store import CHUNK_BYTES, ObjectStore, SignedUpload
+from task_runners.staging.object_store import CHUNK_BYTES, ObjectStore
+from task_runners.staging.port import SignedUpload
 
 __all__ = ["S3Store"]
 
@@ -83,8 +84,7 @@ class S3Store(ObjectStore):
         seconds = int(lifetime.total_seconds())
         with self._calls(name):
             url = self._client.generate_presigned_url("put_object", Params=asked, ExpiresIn=seconds)
-            form = self._client.generate_presigned_post(self.bucket, name, ExpiresIn=seconds)
-        return SignedUpload(url, {}, form["url"], form["fields"])
+        return SignedUpload(url)
 
     def _calls(self, name: str) -> AbstractContextManager[None]:
         return _translated(self.bucket, name)

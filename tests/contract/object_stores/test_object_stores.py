@@ -145,18 +145,6 @@ def test_a_signed_upload_stores_for_somebody_without_credentials(store: ObjectSt
     assert store.read("deep/er/a b.txt") == b"signed"
 
 
-def test_a_signed_form_stores_too_where_there_is_one(store: ObjectStore, kind: str) -> None:
-    upload = store.presign_put("form.txt", HOUR)
-    if upload.form_url is None:
-        assert kind == "az"
-        return
-
-    answer = httpx.post(upload.form_url, data=dict(upload.form), files={"file": b"posted"})
-
-    assert answer.is_success, answer.text
-    assert store.read("form.txt") == b"posted"
-
-
 def test_a_server_that_is_not_there_is_unreachable(kind: str, options: dict[str, str]) -> None:
     away = options | {"endpoint": f"http://127.0.0.1:{free_port()}"}
 

@@ -1,0 +1,129 @@
+# What runs in a container of a cloud in place of the command of a task. POSIX sh; lines that begin with # are left out.
+#
+# It fetches the archive of the working directory, runs the command there, passes SIGTERM on, hands in the files and a
+# report, and ends as the command ended. The archive brings two scripts: .mainstem/job with the addresses to hand in to,
+# .mainstem/run with the environment and the command. Without an archive the second comes in MAINSTEM_RUN.
+# On the way here, Batch would replace Ref::name, and Kubernetes two dollars and a name in brackets after one.
+set -fu
+umask 022
+nl='
+'
+push_url= push_headers= report_url= report_headers=
+end=${MAINSTEM_END-}
+say() { printf 'mainstem: %s\n' "$*" >&2; }
+finish() { [ -z "$end" ] || { printf '%s\n' "$end"; printf '%s\n' "$end" >&2; }; rm -rf "$room"; exit "$1"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+has_python() { has python3 && python3 -c 'import urllib.request' 2>/dev/null; }
+can_wget() { has wget && wget --help 2>&1 | grep -q -e "$1"; }
+again() {
+  "$@" && return
+  sleep 1
+  "$@" && return
+  sleep 3
+  "$@"
+}
+trap 'say "ended before it began"; finish 143' TERM INT
+room=${TMPDIR:-/tmp}/.$end
+mkdir -p "${TMPDIR:-/tmp}" && mkdir -m 700 "$room" || { room=; say "the image has no folder for temporary files"; finish 125; }
+
+get() {
+  if has curl; then curl -q -fsSL -o "$2" "$1"
+  elif has wget; then wget -q -O "$2" "$1"
+  else python3 -c 'import shutil, sys, urllib.request as r
+with r.urlopen(sys.argv[1]) as a, open(sys.argv[2], "wb") as f: shutil.copyfileobj(a, f)' "$1" "$2"; fi
+}
+# put FILE URL HEADERS; headers one a line, as `Name: value`
+put() {
+  file=$1 url=$2 headers=$3
+  IFS=$nl
+  case $(tool "$url") in
+  curl)
+    set --
+    for line in $headers; do set -- "$@" -H "$line"; done
+    curl -q -fsS -o /dev/null -T "$file" "$@" "$url" ;;
+  python3)
+    python3 -c 'import os, sys, urllib.request as r
+name, url, *lines = sys.argv[1:]
+h = dict(l.split(": ", 1) for l in lines)
+h = {"Content-Type": "application/octet-stream", **h, "Content-Length": str(os.path.getsize(name))}
+with open(name, "rb") as f: r.urlopen(r.Request(url, f, h, method="PUT")).close()' "$file" "$url" $headers ;;
+  wget)
+    set --
+    for line in $headers; do set -- "$@" "--header=$line"; done
+    wget -q -O /dev/null --header=Content-Type:application/octet-stream --method=PUT "--body-file=$file" "$@" "$url" ;;
+  nc)
+    rest=${url#http://}
+    host=${rest%%/*} path=/${rest#*/}
+    port=${host##*:}
+    [ "$port" != "$host" ] || port=80
+    {
+      printf 'PUT %s HTTP/1.0\r\nHost: %s\r\nContent-Length: %s\r\n' "$path" "$host" "$(wc -c <"$file")"
+      for line in $headers; do printf '%s\r\n' "$line"; done
+      printf '\r\n'
+      cat "$file"
+    } | nc "${host%:*}" "$port" | grep -q '^HTTP/1.[01] 2' ;;
+  *) return 1 ;;
+  esac
+}
+# The wget of busybox can fetch but not send: it has no PUT, and ends a file that it posts at the first zero byte.
+tool() {
+  if has curl; then echo curl
+  elif can_wget --body-file; then echo wget
+  elif has_python; then echo python3
+  else case $1 in http:*) ! has nc || echo nc ;; esac; fi
+}
+report() {
+  [ -n "$report_url" ] || return 0
+  printf '%s\n' "$@" >"$room/report"
+  again put "$room/report" "$report_url" "$report_headers" || say "the report cannot be handed in"
+}
+fail() { say "$2"; report "fault=$1"; finish 125; }
+measure() {
+  oom= peak= cpu=
+  for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
+    [ ! -r "$file" ] || while read -r key value; do [ "$key" != oom_kill ] || oom=$value; done <"$file"
+  done
+  for file in /sys/fs/cgroup/memory.peak /sys/fs/cgroup/memory/memory.max_usage_in_bytes; do
+    [ ! -r "$file" ] || read -r peak <"$file"
+  done
+  [ ! -r /sys/fs/cgroup/cpu.stat ] || while read -r key value; do [ "$key" != usage_usec ] || cpu=$value; done </sys/fs/cgroup/cpu.stat
+  [ ! -r /sys/fs/cgroup/cpuacct/cpuacct.usage ] || { read -r cpu </sys/fs/cgroup/cpuacct/cpuacct.usage; cpu=$((cpu / 1000)); }
+}
+
+mkdir -p "$WORKING_DIR" && cd "$WORKING_DIR" || fail directory "the folder $WORKING_DIR cannot be made"
+if [ -n "${MAINSTEM_FETCH-}" ]; then
+  has curl || has wget || has_python || fail fetch "the image has none of curl, wget and python3, so nothing can be fetched"
+  again get "$MAINSTEM_FETCH" "$room/in.tar" || fail fetch "the files of the task cannot be fetched"
+  tar -xf "$room/in.tar" || fail unpack "the files of the task cannot be unpacked (needs tar)"
+  mv .mainstem/job .mainstem/run "$room/" && rmdir .mainstem && rm -f "$room/in.tar"
+  . "$room/job"
+  rm -f "$room/job"
+  if [ -n "$push_url$report_url" ] && [ -z "$(tool "$report_url")" ]; then
+    say "the image has none of curl, GNU wget and python3, so nothing can be handed in"
+    finish 125
+  fi
+else
+  printf '%s\n' "$MAINSTEM_RUN" >"$room/run"
+fi
+unset MAINSTEM_FETCH MAINSTEM_RUN MAINSTEM_END
+
+told= child=
+trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM INT
+sh "$room/run" &
+child=$!
+[ -z "$told" ] || kill -TERM "$child"
+wait "$child"
+code=$?
+while [ -n "$told" ] && kill -0 "$child" 2>/dev/null; do told=; wait "$child"; code=$?; done
+trap '' TERM INT
+
+measure
+files=none
+if [ -n "$push_url" ]; then
+  files=kept
+  cd / && tar -cf "$room/out.tar" -C "$WORKING_DIR" . &&
+    again put "$room/out.tar" "$push_url" "$push_headers" ||
+    { files=lost; say "the files of the task cannot be handed in"; }
+fi
+report "exit=$code" "files=$files" "oom=$oom" "peak=$peak" "cpu=$cpu"
+finish "$code"
