@@ -44,9 +44,12 @@ class NamespaceFileWriter(Protocol):
         files: Mapping[str, bytes],
         *,
         conflict: Conflict = "OVERWRITE",
+        removing: Callable[[str], bool] | None = None,
         actor: str,
     ) -> list[str]:
         """Write files by their paths without leading slash, all or none; return the paths written, sorted.
+
+        Other files whose path `removing` names leave at the same time.
 
         Raises:
             MainstemError: `namespace.file.exists` for `conflict` ERROR, `namespace.files.readonly` where nothing can be
@@ -69,6 +72,7 @@ class ReadOnlyNamespaceFiles:
         files: Mapping[str, bytes],  # noqa: ARG002
         *,
         conflict: Conflict = "OVERWRITE",  # noqa: ARG002
+        removing: Callable[[str], bool] | None = None,  # noqa: ARG002
         actor: str,  # noqa: ARG002
     ) -> list[str]:
         """Raise `AccessError` `namespace.files.readonly`."""

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from runner.errors import ExpressionError, MainstemError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun
+from runner.flow_writes import FlowWriter, NoFlowWriter
 from runner.flows.models import Flow
 from runner.ids import new_id
 from runner.key_values import lookup
@@ -64,6 +65,7 @@ class Host:
     metric: Callable[[Metric], None] = lambda _metric: None
     files: NamespaceFiles = field(default_factory=NoNamespaceFiles)
     file_writer: NamespaceFileWriter = field(default_factory=ReadOnlyNamespaceFiles)
+    flow_writer: FlowWriter = field(default_factory=NoFlowWriter)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     clock: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic

@@ -36,11 +36,13 @@ class GitFileWrites:
         files: Mapping[str, bytes],
         *,
         conflict: Conflict = "OVERWRITE",
+        removing: Callable[[str], bool] | None = None,
         actor: str,
     ) -> list[str]:
         """Write files of a namespace in one commit; return the paths that were written or are so already, sorted.
 
-        A file that has the content already is no conflict, so that the same write may be made twice.
+        A file that has the content already is no conflict, so that the same write may be made twice. Files of the
+        namespace that are not among `files` and whose path `removing` names leave with the same commit.
 
         Raises:
             AccessError: `namespace.files.readonly` without an environment, `namespace.files.foreign` for a namespace
@@ -56,7 +58,13 @@ class GitFileWrites:
             shelf = _shelf(source, found, head)
             kept = shelf.admitted(source, namespace, files, conflict)
             written[:] = sorted(kept)
-            return {place: kept[path] for path, place in shelf.places(namespace, kept).items()}
+            edits: dict[str, bytes | None] = {
+                place: kept[path] for path, place in shelf.places(namespace, kept).items()
+            }
+            if removing is not None:
+                stand = shelf.index.get(namespace, {})
+                edits |= {stand[path]: None for path in stand if path not in files and removing(path)}
+            return edits
 
         self._commit(found, edit, actor=actor, message=_message("Write", namespace, sorted(files)))
         return written

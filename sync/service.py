@@ -135,6 +135,10 @@ class SyncService:
         """Return the writer of namespace files, each write of which is a commit."""
         return self._file_writes
 
+    def flow_writer(self) -> FlowWrites:
+        """Return the writer of flows, each write of which is a commit."""
+        return self._writes
+
     def close(self) -> None:
         """Close all repositories."""
         self._origins.close()

@@ -89,6 +89,7 @@ def make_host(settings: Settings, store: Store, sync: SyncService, environment: 
         metric=metrics.add,
         files=sync.file_reader(),
         file_writer=sync.file_writer(),
+        flow_writer=sync.flow_writer(),
         execution_of=lambda execution_id: store.read(lambda db: db.executions.get(execution_id)),
         runs_of=lambda execution_id: _runs(store, execution_id),
         error_logs_of=lambda execution_id: _error_logs(store, execution_id),

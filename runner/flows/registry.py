@@ -59,6 +59,11 @@ _TASKS: Mapping[str, str] = {
 _GIT: Mapping[str, str] = {
     # As text like all the others: nothing here is imported from `sync` before a flow uses it.
     "clone": "Clone",
+    "namespace_sync": "NamespaceSync TenantSync",
+    "push": "Push",
+    "push_server": "PushExecutionFiles PushFlows PushNamespaceFiles",
+    "sync_files": "SyncNamespaceFiles",
+    "sync_flows": "SyncFlow SyncFlows",
 }
 _CONDITIONS = (
     "DateTimeBetween DayWeek DayWeekInMonth ExecutionFlow ExecutionLabels ExecutionNamespace ExecutionOutputs "
@@ -104,11 +109,9 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
         {
             "core.flow.Approval",
             "core.flow.Template",
-            "git.Push",
-            "git.PushFlows",
-            "git.PushNamespaceFiles",
-            "git.SyncFlows",
-            "git.SyncNamespaceFiles",
+            "git.PushDashboards",
+            "git.Sync",
+            "git.SyncDashboards",
         }
     ),
     TypeKind.TRIGGER: frozenset(),

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from runner.context import host_of, open_uri, own_namespace
+from runner.context import host_of, own_namespace
 from runner.errors import MainstemError, TaskError
 from runner.flows.models import Template
-from runner.namespace_files import MOST_BYTES, Conflict
+from runner.namespace_files import Conflict
 from runner.plugin import Context, Outputs, Task
 from runner.storage.uris import is_uri, namespace_file_uri
-from runner.tasks.script_files import is_own, open_output
-from task_runners.errors import TaskRunnerError
-from task_runners.outputs import collect_outputs, glob_pattern
+from runner.tasks.chosen_files import content_of, found_files, limited, map_of, matcher, texts
+from runner.tasks.script_files import open_output
 
 
 class UploadFiles(Task):
@@ -64,14 +62,14 @@ class UploadFiles(Task):
     def _contents(self, ctx: Context) -> Iterator[tuple[str, bytes]]:
         if self.files is None and self.files_map is None:
             raise TaskError("namespace.files.missing", "files or filesMap is required")
-        for name, uri in _map(ctx, self.files_map).items():
-            yield name, _content(ctx, uri)
-        named = _texts(ctx, self.files)
+        for name, uri in map_of(ctx, self.files_map).items():
+            yield name, content_of(ctx, uri)
+        named = texts(ctx, self.files)
         for uri in filter(is_uri, named):
-            yield PurePosixPath(uri).name, _content(ctx, uri)
-        for path in _found(ctx, [glob for glob in named if not is_uri(glob)]):
+            yield PurePosixPath(uri).name, content_of(ctx, uri)
+        for path in found_files(ctx, [glob for glob in named if not is_uri(glob)]):
             with open_output(ctx, path) as file:
-                yield path, _limited(path, file)
+                yield path, limited(path, file)
 
 
 class DownloadFiles(Task):
@@ -87,7 +85,7 @@ class DownloadFiles(Task):
     def run(self, ctx: Context) -> Outputs:
         """Return `files`."""
         namespace = ctx.render(self.namespace)
-        is_wanted = _matcher(_texts(ctx, self.files))
+        is_wanted = matcher(texts(ctx, self.files))
         folder = ctx.render(self.destination)
         found: dict[str, str] = {}
         for path in ctx.namespace_files(namespace):
@@ -113,7 +111,7 @@ class DeleteFiles(Task):
     def run(self, ctx: Context) -> Outputs:
         """Remove the files; there are no outputs."""
         namespace = own_namespace(ctx, ctx.render(self.namespace))
-        is_wanted = _matcher(_texts(ctx, self.files))
+        is_wanted = matcher(texts(ctx, self.files))
         removed = _committed(
             ctx,
             lambda: host_of(ctx).file_writer.delete(ctx.execution.environment, namespace, is_wanted, actor=_actor(ctx)),
@@ -136,80 +134,9 @@ def _actor(ctx: Context) -> str:
     return f"{ctx.flow.namespace}.{ctx.flow.id}"
 
 
-def _content(ctx: Context, uri: Any) -> bytes:
-    with open_uri(ctx, str(uri)) as file:
-        return _limited(str(uri), file)
-
-
-def _limited(name: str, file: Any) -> bytes:
-    content: bytes = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise TaskError("namespace.file.large", f"{name} is larger than {MOST_BYTES:,} bytes, too large for git")
-    return content
-
-
-def _found(ctx: Context, globs: list[str]) -> list[str]:
-    if not globs:
-        return []
-    try:
-        return [path for path in collect_outputs(ctx.work_dir(), map(_glob, globs)) if not is_own(path)]
-    except TaskRunnerError as error:
-        raise TaskError(error.code, error.message, hint=error.hint) from None
-
-
 def _path(path: str) -> str:
     """Return a path of a namespace without a leading slash. Raises `TaskError` `namespace.path.invalid`."""
     parts = PurePosixPath(path.replace("//", "/")).parts
     if ".." in parts:
         raise TaskError("namespace.path.invalid", f"Path must not contain '../': {path!r}")
     return "/".join(part for part in parts if part not in {"/", "//"})
-
-
-def _matcher(globs: list[str]) -> Callable[[str], bool]:
-    """Return what says of a path whether a pattern names it; one without any slash, wherever the file stands.
-
-    Raises:
-        TaskError: `file.glob.invalid`.
-    """
-    try:
-        whole = [glob_pattern(_glob(glob)) for glob in globs]
-        names = [glob_pattern(_glob(glob)) for glob in globs if "/" not in glob]
-    except TaskRunnerError as error:
-        raise TaskError(error.code, error.message, hint=error.hint) from None
-    return lambda path: (
-        any(each.fullmatch(path) for each in whole) or any(each.fullmatch(path.rpartition("/")[2]) for each in names)
-    )
-
-
-def _glob(glob: str) -> str:
-    if glob.startswith("regex:"):
-        raise TaskError(
-            "file.glob.invalid", f"{glob!r} is a regular expression", hint="write it as a pattern: **/*.sql"
-        )
-    return glob.removeprefix("glob:")
-
-
-def _texts(ctx: Context, value: Any) -> list[str]:
-    """Return a text, a list, or a list as JSON as texts."""
-    found = ctx.render_typed(value)
-    if isinstance(found, str):
-        found = _json(found, "files") if found.lstrip().startswith("[") else [found]
-    if not isinstance(found, list | tuple | None):
-        raise TaskError("task.property.invalid", "`files` must be a path, a pattern or a list of them")
-    return [str(each) for each in found or ()]
-
-
-def _map(ctx: Context, value: Any) -> Mapping[str, Any]:
-    found = ctx.render_typed(value)
-    if isinstance(found, str):
-        found = _json(found, "filesMap")
-    if not isinstance(found, Mapping | None):
-        raise TaskError("task.property.invalid", "`filesMap` must be a map of paths and URIs")
-    return {str(name): uri for name, uri in (found or {}).items()}
-
-
-def _json(text: str, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise TaskError("task.property.invalid", f"`{name}` is a text and not JSON") from None

@@ -21,10 +21,10 @@ from sync.checkout import CheckedOut, check_out
 from sync.names import SUBMODULE, is_sha
 from sync.remote import parse_address
 from sync.tasks import git_folder
-from sync.tasks.connection import GitTask, Remote, is_on, missing_branch, number
+from sync.tasks.connection import GitTask, Remote, folder_of, is_on, missing_branch, number
 from sync.tasks.git_folder import HEADS
 from task_runners.errors import TaskRunnerError
-from task_runners.files import open_beneath, relative_parts
+from task_runners.files import open_beneath
 
 _TAGS: Final = "refs/tags/"
 _MOST_SUBMODULES: Final = 50
@@ -57,7 +57,7 @@ class Clone(GitTask):
 
     def run(self, ctx: Context) -> Outputs:
         """Return `directory` and `commit`."""
-        url, folder = ctx.render(self.url), _folder(ctx.render(self.directory))
+        url, folder = ctx.render(self.url), folder_of(ctx.render(self.directory))
         with self.opened(ctx, url) as remote:
             ref, commit = self._fetch(ctx, remote)
             self._prepare(ctx, remote, ref, commit)
@@ -137,16 +137,6 @@ class Clone(GitTask):
 
 
 _WITHOUT_CREDENTIALS: Final = dict.fromkeys(("username", "password", "private_key", "passphrase"))
-
-
-def _folder(directory: str) -> str:
-    """Return a folder of the working directory. Raises `TaskError` `file.path.refused`."""
-    if directory in {"", ".", "./"}:
-        return ""
-    try:
-        return "/".join(relative_parts(directory))
-    except TaskRunnerError as error:
-        raise TaskError(error.code, error.message) from None
 
 
 def _set_refs(remote: Remote, refs: Mapping[str, str]) -> None:

@@ -21,6 +21,8 @@ from sync.checked import Reach
 from sync.mirror import Budget, MirrorSource
 from sync.names import check_ref
 from sync.remote import Credentials, parse_address
+from task_runners.errors import TaskRunnerError
+from task_runners.files import relative_parts
 
 _LONGEST_S: Final = 3_600.0
 _ASKPASS: Final = '#!/bin/sh\nexec cat "$0.txt"\n'
@@ -174,6 +176,16 @@ def missing_branch(url: str, ref: str) -> TaskError:
     return TaskError(
         "git.branch.missing", f"{url} has no branch {name!r}", hint="is the name right, and is there a commit?"
     )
+
+
+def folder_of(directory: str) -> str:
+    """Return a folder without slashes at its ends; empty for the top. Raises `TaskError` `file.path.refused`."""
+    if directory in {"", ".", "./", "/"}:
+        return ""
+    try:
+        return "/".join(relative_parts(directory.rstrip("/")))
+    except TaskRunnerError as error:
+        raise TaskError(error.code, error.message) from None
 
 
 def number(ctx: Context, name: str, value: Any) -> float:

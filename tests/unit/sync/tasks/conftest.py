@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ import pytest
 from runner.context import TaskContext
 from runner.errors import TaskError
 from runner.executions.models import Execution, LogEntry, TaskRun
+from runner.flows.catalogue import Catalogue
 from runner.flows.models import Flow
 from runner.key_values import MemoryKeyValues
 from runner.services import Host
-from runner.settings import Settings
+from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.states import State
+from runner.store import Store
+from sync.service import SyncService
 from tests.servers.git import git, git_server
 
 
@@ -31,18 +36,18 @@ class Bench:
     environment: str | None = None
     commit: str | None = None
     namespace: str = "company.team"
-    number: int = 0
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     variables: dict[str, Any] = field(default_factory=dict)
 
     def run(self, kind: Any, **fields: Any) -> Any:
         """Run a task and return its outputs."""
-        self.number += 1
-        task = kind.model_validate({"id": f"t{self.number}", "type": "x", **fields})
+        number = next(self.numbers)
+        task = kind.model_validate({"id": f"t{number}", "type": "x", **fields})
         flow = Flow(id="a", namespace=self.namespace, tasks=(task,))
         now = self.host.clock()
         execution = Execution("e", flow.namespace, flow.id, 1, State.RUNNING, now)
         execution = replace(execution, environment=self.environment, commit=self.commit)
-        run = TaskRun(f"run{self.number}", "e", task.id, State.RUNNING, now, attempts=1)
+        run = TaskRun(f"run{number}", "e", task.id, State.RUNNING, now, attempts=1)
         variables = {"flow": {"id": flow.id, "namespace": flow.namespace}, **self.variables}
         with TaskContext(self.host, flow, execution, run, variables, lambda: self.path) as ctx:
             return task.run(ctx)
@@ -86,6 +91,8 @@ def seed(tmp_path: Path) -> Callable[..., str]:
         if not tree.exists():
             git(tmp_path, "clone", "-q", str(repository), str(tree))
             git(tree, "checkout", "-q", "-B", branch)
+        elif git(tree, "ls-remote", "origin", branch):
+            git(tree, "pull", "-q", "--ff-only", "origin", branch)
         for name, text in files.items():
             path = tree / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,3 +103,80 @@ def seed(tmp_path: Path) -> Callable[..., str]:
         return git(tree, "rev-parse", "HEAD")
 
     return commit
+
+
+FLOW = """\
+id: {id}
+namespace: {namespace}  # whose it is
+tasks:
+  - {{id: say, type: core.log.Log, message: {message}}}
+"""
+
+
+@dataclass
+class Server:
+    """The parts of a server over a repository of its own, and a bench for tasks of its environment."""
+
+    bench: Bench
+    sync: SyncService
+    store: Store
+    repository: Path
+
+    def run(self, kind: Any, **fields: Any) -> Any:
+        """Run a task in an execution at the active commit."""
+        self.bench.commit = self.sync.environment("prod").active
+        return self.bench.run(kind, **fields)
+
+    def fail(self, kind: Any, **fields: Any) -> TaskError:
+        with pytest.raises(TaskError) as raised:
+            self.run(kind, **fields)
+        return raised.value
+
+    def rows(self, uri: str) -> list[dict[str, Any]]:
+        with self.bench.host.storage.open(uri) as file:
+            return [json.loads(line) for line in file.read().splitlines()]
+
+    def flows(self) -> dict[str, str]:
+        """Return the active flows: name to source."""
+        versions = self.store.read(lambda db: db.flows.list())
+        return {f"{each.namespace}.{each.flow_id}": each.source for each in versions}
+
+    def commits(self) -> int:
+        return int(git(self.repository, "rev-list", "--count", "main"))
+
+
+@pytest.fixture
+def flow() -> Callable[..., str]:
+    return lambda name, namespace="company.team", message="hello": FLOW.format(
+        id=name, namespace=namespace, message=message
+    )
+
+
+@pytest.fixture
+def server(tmp_path: Path, git_server: Any, seed: Callable[..., str], flow: Any) -> Iterator[Server]:
+    repository = git_server.repository("own.git")
+    files = {"flows/company.team/a.yaml": flow("a"), "flows/company.team/q.sql": "select 1"}
+    seed(repository, files)
+    bench = make_bench(tmp_path)
+    settings = bench.host.settings.model_copy(
+        update={
+            "repositories": (RepositorySettings(name="r", url=f"{git_server.url}/own.git"),),
+            "environments": (EnvironmentSettings(name="prod", repository="r"),),
+        }
+    )
+    store = Store.open(settings.database_url, durability="off")
+    sync = SyncService(store, Catalogue(store), settings)
+    sync.ensure_declared()
+    sync.reconcile_repository("r", actor="test")
+    bench.host = replace(
+        bench.host,
+        settings=settings,
+        store=store,
+        files=sync.file_reader(),
+        file_writer=sync.file_writer(),
+        flow_writer=sync.flow_writer(),
+    )
+    bench.environment = "prod"
+    yield Server(bench, sync, store, repository)
+    sync.close()
+    store.close()
