@@ -35,6 +35,7 @@ _MARKS: Final = {
     State.SKIPPED: ("-", "dim"),
     State.RUNNING: ("▶", "cyan"),
     State.PAUSED: ("‖", "yellow"),
+    State.BREAKPOINT: ("●", "yellow"),
     State.RETRYING: ("↻", "yellow"),
 }
 _LEVEL_STYLES: Final = {"ERROR": "red", "WARN": "yellow", "DEBUG": "dim", "TRACE": "dim"}

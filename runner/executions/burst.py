@@ -19,13 +19,14 @@ from runner.executions.tree import Node, Tree
 from runner.executions.variables import LazyVariables, build_variables
 from runner.expressions import Scope, render, render_deep, render_typed, to_json
 from runner.expressions.ion import from_ion
-from runner.flows.inputs import cast_outputs
+from runner.flows.inputs import cast_outputs, resolve_inputs
 from runner.flows.models import Output
 from runner.plugin import InstantTask, Outcome
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
 from runner.storage.uris import execution_uri, task_uri
+from runner.tasks.flow import Pause
 from runner.triggers.conditions import ConditionContext, all_hold
 
 BUDGET_S = 0.05  # a burst yields after this long, so that one execution cannot hold a thread
@@ -121,6 +122,20 @@ class BurstActions:
         """Render all strings inside a value."""
         with self._watched():
             return render_deep(value, self.scope(node))
+
+    def resume_defaults(self, node: Node) -> dict[str, Any]:
+        """Return the `onResume` inputs of a Pause that nobody gave: the defaults; those without one are left out."""
+        assert isinstance(node.task, Pause)
+        variables, encryption = self.variables(node), self.host.encryption
+        with self._watched():
+            return resolve_inputs(
+                node.task.on_resume,
+                {},
+                render=lambda template, extra: render_typed(template, Scope(variables.plus(extra), self._services)),
+                render_text=lambda template, extra: render(template, Scope(variables.plus(extra), self._services)),
+                encrypt=encryption.seal if encryption else None,
+                missing_allowed=True,
+            )
 
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task. What it raises becomes a failed outcome: one task must not stop the execution."""

@@ -22,6 +22,7 @@ from runner.executions.creation import NewExecution, make_execution
 from runner.executions.following import history_between
 from runner.executions.items import Batch
 from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow
+from runner.executions.pauses import resumed_outputs
 from runner.executions.places import Places
 from runner.executions.ports import Doorbell
 from runner.executions.subflows import subflow_request
@@ -238,10 +239,7 @@ class Engine:
                 task = index.tasks.get(run.task_id)
                 if isinstance(task, Pause):
                     given = self._resume_inputs(execution, task, inputs or {})
-                    outputs[run.id] = {
-                        "onResume": given,
-                        "resumed": {"on": now.isoformat(), "by": by or "", "to": State.RUNNING.value},
-                    }
+                    outputs[run.id] = resumed_outputs(given, now, by)
                 resumed = run.enter(State.RUNNING, now)
                 changed.append(replace(resumed, due_at=None, memory={**run.memory, "resumed": True}))
             resumed_execution = execution.enter(State.RESTARTED, now).enter(State.RUNNING, now)

@@ -80,6 +80,9 @@ class Actions(Protocol):
     def keep_outputs(self, node: Node, outputs: Mapping[str, Any]) -> None:
         """Take the last outputs of a container, however large. Raises `TaskError` when they are too large."""
 
+    def resume_defaults(self, node: Node) -> dict[str, Any]:
+        """Return the `onResume` inputs of a Pause that nobody gave: the defaults. Raises `MainstemError`."""
+
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task; a failure is an outcome, never an exception."""
 

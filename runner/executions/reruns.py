@@ -6,7 +6,7 @@ caller asks for the answer first (`Reruns.later`), so that an answer shows the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.executions.creation import NewExecution
 from runner.executions.engine import Engine, commit_of
 from runner.executions.models import ORIGINAL, OUTBOX_ADVANCE, Attempt, Commit, Execution, HistoryRow, Loaded, OutboxRow
+from runner.executions.pauses import PASSED
 from runner.executions.restarting import REPLAY_LABEL, copied, mark, replay, restart
 from runner.executions.tree import Tree
 from runner.states import State
@@ -115,6 +116,8 @@ class Reruns:
         execution = self._engine.get(execution_id)
         if execution.state is State.PAUSED:
             return self._engine.resume(execution_id)
+        if execution.state is State.BREAKPOINT:
+            return self.resume_from_breakpoint(execution_id)
 
         def decide(loaded: Loaded, now: datetime) -> Commit | None:
             current = loaded.execution
@@ -123,6 +126,29 @@ class Reruns:
             if current.state not in _WAITING:
                 return None
             return commit_of(loaded, replace(current.enter(State.RUNNING, now), due_at=None))
+
+        return self._engine.change(execution_id, decide, ring=False)
+
+    def resume_from_breakpoint(self, execution_id: str, breakpoints: Iterable[str] | None = None) -> Execution:
+        """Let an execution that stopped at breakpoints go on; `breakpoints`, unless None, are those from now on.
+
+        Raises:
+            ConflictError: `execution.state` when it does not stand at a breakpoint.
+        """
+
+        def decide(loaded: Loaded, now: datetime) -> Commit:
+            current = loaded.execution
+            if current.state is not State.BREAKPOINT:
+                message = f"the execution {current.id} is {current.state.value}, it is not at a breakpoint"
+                raise ConflictError("execution.state", message)
+            passed = tuple(
+                replace(run.enter(State.CREATED, now), memory={**run.memory, PASSED: True})
+                for run in loaded.runs
+                if run.state is State.BREAKPOINT
+            )
+            wanted = current.breakpoints if breakpoints is None else tuple(breakpoints)
+            resumed = replace(current.enter(State.RUNNING, now), breakpoints=wanted)
+            return commit_of(loaded, resumed, changed_runs=passed)
 
         return self._engine.change(execution_id, decide, ring=False)
 

@@ -17,6 +17,7 @@ from runner.executions.flow_index import ON_PAUSE
 from runner.executions.flowables import Actions, open_flowable
 from runner.executions.items import start_items
 from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_RUN, OutboxRow
+from runner.executions.pauses import is_at_breakpoint
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
 from runner.flows.models import TaskKind
@@ -29,10 +30,14 @@ RESTARTS_CHILD = "restartsChild"
 
 
 def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
-    """Carry a run in CREATED or RESTARTED on: skip it, open it, run it, or hand it to a worker."""
+    """Carry a run in CREATED or RESTARTED on: stop before it, skip it, open it, run it, or hand it to a worker."""
     task = node.task
     if task is None:
         finish(tree, node, actions, State.FAILED, f"the flow has no task {node.row.task_id!r}")
+        return
+    if is_at_breakpoint(node.row, tree.execution.breakpoints):
+        tree.update(node, node.row.enter(State.BREAKPOINT, actions.now))
+        tree.log("INFO", f"The execution stops at a breakpoint, before the task {task.id}", actions.now, node)
         return
     if task.run_if != "true" and not _passes_run_if(tree, node, actions):
         return

@@ -11,15 +11,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from runner.executions.ending import end_attempt, finish, is_written_by_job, needs_worker
+from runner.errors import MainstemError
+from runner.executions.ending import end_attempt, fail_to_start, finish, is_written_by_job, needs_worker
 from runner.executions.flowables import Actions
 from runner.executions.items import continue_items, is_starting
+from runner.executions.pauses import resumed_outputs
 from runner.executions.settling import is_waiting_leaf, settle_all
 from runner.executions.slas import keep_promises
 from runner.executions.starting import dispatch
 from runner.executions.tree import Node, Tree
 from runner.states import State
 from runner.tasks.flow import LoopUntil, Pause, Sleep, Subflow
+
+_WAITING = (State.BREAKPOINT, State.PAUSED, State.RETRYING)  # what an execution shows of its runs, the first there is
 
 
 def step(tree: Tree, actions: Actions) -> None:
@@ -75,9 +79,21 @@ def _end_wait(tree: Tree, node: Node, actions: Actions) -> None:
     elif at_end == "CANCEL":
         finish(tree, node, actions, State.CANCELLED, "the pause reached its time limit")
     else:
+        if isinstance(node.task, Pause) and not _leaves_outputs(tree, node, actions):
+            return
         memory = {**run.memory, "resumed": True, "warn": at_end == "WARN"}
         tree.update(node, replace(run.enter(State.RUNNING, actions.now), due_at=None, memory=memory))
         tree.mark(node)
+
+
+def _leaves_outputs(tree: Tree, node: Node, actions: Actions) -> bool:
+    """Give a Pause that nobody resumed its outputs; False when its inputs have wrong defaults, and it fails by that."""
+    try:
+        tree.outputs[node.row.id] = resumed_outputs(actions.resume_defaults(node), actions.now)
+    except MainstemError as error:
+        fail_to_start(tree, node, actions, error)
+        return False
+    return True
 
 
 def _kill_open(tree: Tree, actions: Actions) -> None:
@@ -121,9 +137,9 @@ def _mark_open(tree: Tree) -> None:
 def _refresh_state(tree: Tree, now: datetime) -> None:
     """Let the execution's state tell what its runs wait for."""
     state = tree.execution.state
-    if state not in {State.RUNNING, State.PAUSED, State.RETRYING} or tree.is_held:
+    if state not in {State.RUNNING, *_WAITING} or tree.is_held:
         return
     waiting = {node.row.state for node in tree.nodes.values() if not node.row.state.is_terminal}
-    wanted = next((each for each in (State.PAUSED, State.RETRYING) if each in waiting), State.RUNNING)
+    wanted = next((each for each in _WAITING if each in waiting), State.RUNNING)
     if wanted is not state:
         tree.set_execution(tree.execution.enter(wanted, now))

@@ -58,6 +58,13 @@ async def resume(call: Call) -> Answer:
     return await run_in_threadpool(go_on)
 
 
+def resume_from_breakpoint(call: Call) -> Answer:
+    """Go on with an execution that stopped at a breakpoint; `breakpoints` are those from now on."""
+    text = call.request.query_params.get("breakpoints")  # an empty one removes them all
+    wanted = None if text is None else [each for each in text.split(",") if each]
+    return _rerun(call, "resume-from-breakpoint", lambda again, each: again.resume_from_breakpoint(each.id, wanted))
+
+
 def restart(call: Call) -> Answer:
     """Run again what failed; with another `revision` in a new execution."""
     revision = call.number("revision", least=1)
@@ -169,6 +176,7 @@ _VERBS: Final = (
     _Verb("kill", kill, "Stop an execution", "DELETE", older=202, refused=409),
     _Verb("pause", pause, "Pause an execution"),
     _Verb("resume", resume, "Resume a paused execution", takes=MULTIPART, older=204, refused=409),
+    _Verb("resume-from-breakpoint", resume_from_breakpoint, "Go on after a breakpoint", refused=409),
     _Verb("restart", restart, "Run again what failed"),
     _Verb("replay", replay, "Start a new execution like this one"),
     _Verb("replay-with-inputs", replay_with_inputs, "Start one like this with other inputs", takes=MULTIPART),

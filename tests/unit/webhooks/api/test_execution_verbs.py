@@ -45,6 +45,25 @@ def test_a_restart_answers_with_the_execution_restarted_and_it_then_succeeds(api
     assert [len(each["attempts"]) for each in ended["taskRunList"]] == [1, 2, 1]
 
 
+def test_an_execution_stops_at_its_breakpoints_until_it_is_let_go(api: Any) -> None:
+    api.store_flow(ONCE.replace("{{ taskrun.attemptsCount == 0 }}", "false"))
+    stopped = run(api, query="?breakpoints=second")
+    body = api.wait_for(stopped["id"], "BREAKPOINT")
+
+    early = api.post(f"{EXECUTIONS}/{stopped['id']}/actions/resume")
+    answer = api.post(f"{EXECUTIONS}/{stopped['id']}/actions/resume-from-breakpoint?breakpoints=third")
+    again = api.wait_for(stopped["id"], "BREAKPOINT")
+    last = api.post(f"{EXECUTIONS}/{stopped['id']}/resume-from-breakpoint?breakpoints=")
+
+    assert states(body) == {"first": "SUCCESS", "second": "BREAKPOINT"}
+    assert early.status_code == 409
+    assert (answer.status_code, answer.json()["state"]["current"]) == (200, "RUNNING")
+    assert states(again)["third"] == "BREAKPOINT"
+    assert (last.status_code, last.json()["breakpoints"]) == (200, [])
+    api.wait_for(stopped["id"], "SUCCESS")
+    assert api.post(f"{EXECUTIONS}/{stopped['id']}/resume-from-breakpoint").status_code == 409
+
+
 def test_a_restart_at_another_revision_is_a_new_execution(api: Any) -> None:
     api.store_flow(ONCE)
     failed = run(api, query="?wait=true")
