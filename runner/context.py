@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import os
 import shutil
@@ -11,28 +10,26 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from runner.errors import MainstemError, TaskError
-from runner.executions.models import Execution, LogEntry, Metric, TaskRun
+from runner.executions.models import Execution, TaskRun
 from runner.expressions import Scope, render, render_deep, render_typed, to_text
 from runner.flows.models import Flow, Task
+from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
 from runner.services import ExecutionServices, Host
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
-from task_runners.base import JobHandle, LogLine, Policy, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
-from task_runners.capture import Stream
-from task_runners.lines import MalformedMarker, Marker
+from runner.task_log import TaskLog
+from task_runners.base import Policy, TaskResult, TaskRunner
+from task_runners.staging.port import NoStage, Stage
 
 if TYPE_CHECKING:
     from runner.executions.engine import Engine
     from runner.store import Store
 
 SYSTEM = "system"
-LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
-_MAXIMUM_LABEL_CHARS = 63
 
 
 class TaskContext:
@@ -49,8 +46,7 @@ class TaskContext:
         cancelled: set when the attempt must end.
         deadline_s: seconds the attempt may take, from now.
         task: the task of the run, when the caller has it at hand.
-        save_handle: stores the handle of the job that runs the body, before it starts.
-        stored_handle: what `save_handle` got in an earlier life of this attempt.
+        job: what the claim knows of the job that runs the body.
         claimed: the run whose claim the attempt works under, when it is another one: a WorkingDirectory's.
     """
 
@@ -66,8 +62,7 @@ class TaskContext:
         deadline_s: float | None = None,
         *,
         task: Task | None = None,
-        save_handle: Callable[[JobHandle], None] = lambda _handle: None,
-        stored_handle: JobHandle | None = None,
+        job: AttemptJob | None = None,
         claimed: TaskRun | None = None,
     ) -> None:
         self.flow = flow
@@ -82,10 +77,10 @@ class TaskContext:
         self._task = task
         self._scope = Scope(variables, self.services)
         self._started = time.monotonic()
-        self._directory = _Directory(host, task_run, work_dir_factory)
-        self._save_handle = save_handle
-        self._stored_handle = stored_handle
-        self._claimed = claimed or task_run
+        self.job = job or AttemptJob()
+        self._directory = _Directory(host, task_run, work_dir_factory, keep=self.job.stored is not None)
+        self._lines: TaskLog | None = None
+        self.claimed = claimed or task_run
 
     def __enter__(self) -> Self:
         return self
@@ -124,41 +119,28 @@ class TaskContext:
 
     def log(self, level: str, message: str) -> None:
         """Write one log line of this task run, masked, unless the task's `logLevel` leaves it out."""
-        name = _level(level)
-        least = self.task.log_level if self.task is not None else None
-        if least and LEVELS.index(name) < LEVELS.index(_level(least)):
-            return
-        self.host.log(
-            LogEntry(
-                execution_id=self.execution.id,
-                namespace=self.flow.namespace,
-                flow_id=self.flow.id,
-                timestamp=self.host.clock(),
-                level=name,
-                message=self.host.masker.mask(message),
-                task_id=self.task_run.task_id,
-                task_run_id=self.task_run.id,
-                attempt=self.task_run.attempts,
-            )
-        )
+        self.lines.write(level, message)
 
     def metric(self, kind: str, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
         """Emit a counter, timer (seconds) or gauge."""
-        mask = self.host.masker.mask
-        self.host.metric(
-            Metric(
-                execution_id=self.execution.id,
-                namespace=self.flow.namespace,
-                flow_id=self.flow.id,
-                task_id=self.task_run.task_id,
-                task_run_id=self.task_run.id,
-                name=name,
-                kind=kind,
-                value=value,
-                timestamp=self.host.clock(),
-                tags={key: mask(text) for key, text in (tags or {}).items()},
-            )
-        )
+        self.lines.metric(kind, name, value, tags)
+
+    @property
+    def lines(self) -> TaskLog:
+        """The log of this task run."""
+        if self._lines is None:
+            self._lines = TaskLog(self.host, self.flow, self.execution, self.task_run, self.task)
+        return self._lines
+
+    @property
+    def spent_s(self) -> float:
+        """The seconds since this attempt began."""
+        return time.monotonic() - self._started
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the job of the body runs or has ended already, so that it needs no files any more."""
+        return self.job.ended is not None or self.job.stored is not None
 
     def secret(self, key: str, namespace: str | None = None) -> str:
         """Return a secret; its value is masked in everything this process writes from now on."""
@@ -239,71 +221,18 @@ class TaskContext:
         Raises:
             TaskError: with the code of the task runner, when the body could not be started.
         """
-        from task_runners.errors import TaskRunnerError
+        from runner.command import Command
 
-        workdir = WorkDir(self.work_dir())
-        values = self._spec_defaults() | spec
-        values["env"] = self._identity() | dict(spec.get("env") or {})
-        try:
-            return runner.run(TaskSpec(**values), workdir, self._runner_context())
-        except TaskRunnerError as error:
-            raise TaskError(error.code, error.message, hint=error.hint) from error
+        return Command(self, runner, spec).run()
 
-    def _spec_defaults(self) -> dict[str, Any]:
-        left = None if self.deadline_s is None else max(0.0, self.deadline_s - (time.monotonic() - self._started))
-        return {
-            "task_run_id": self.task_run.id,
-            "attempt": max(1, self.task_run.attempts),
-            "labels": self._labels(),
-            "timeout": None if left is None else timedelta(seconds=left),
-            "task_marker": self.task_run.id,
-            "uid": self.host.uid_of(self.flow.namespace),
-        }
-
-    def _identity(self) -> dict[str, str]:
-        """Return the variables by which a body can tell its attempts apart, or that they are the same work."""
-        run, claimed = self.task_run, self._claimed
-        # A job that starts again makes new runs for its tasks, so theirs are named by the job and the task. What a
-        # lost worker left undone is the same try: only a retry after a failure gets another key.
-        work = run.id if run.id == claimed.id else f"{claimed.id}/{run.task_id}"
-        key = hashlib.sha256(f"{self.execution.id}/{work}/{max(1, run.attempts - run.losses)}".encode())
-        return {"TASK_IDEMPOTENCY_KEY": key.hexdigest()[:32], "MAINSTEM_EPOCH": str(claimed.epoch)}
-
-    def _labels(self) -> dict[str, str]:
-        names = {
-            "namespace": self.flow.namespace,
-            "flow-id": self.flow.id,
-            "task-id": self.task_run.task_id,
-            "execution-id": self.execution.id,
-            "taskrun-id": self.task_run.id,
-            "taskrun-attempt": str(max(1, self.task_run.attempts)),
-        }
-        return {f"kestra.io/{name}": value[:_MAXIMUM_LABEL_CHARS] for name, value in names.items()}
-
-    def _runner_context(self) -> RunnerContext:
+    def policy(self) -> Policy:
+        """Return what the flow may ask of an engine."""
         settings = self.host.settings
-        return RunnerContext(
-            on_line=self._take_line,
-            cancelled=self.cancelled,
-            save_handle=self._save_handle,
-            stored_handle=self._stored_handle,
-            now=self.host.clock,
-            masker=self.host.masker,
-            environment=self.host.environment,
-            policy=Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged),
-        )
+        return Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged)
 
-    def _take_line(self, line: LogLine) -> None:
-        match line.marker:
-            case Marker(metrics=metrics, logs=logs):
-                for metric in metrics:
-                    self.metric(metric.type, metric.name, metric.value, metric.tags)
-                for entry in logs:
-                    self.log(entry.level, entry.message)
-            case MalformedMarker(reason=reason):
-                self.log("WARN", f"Invalid outputs '{line.text}': {reason}")
-            case None:
-                self.log("WARN" if line.stream is Stream.STDERR else "INFO", line.text)
+    def stage(self) -> Stage:
+        """Return the room for archives of this attempt."""
+        return NoStage()
 
 
 def host_of(ctx: Context) -> Host:
@@ -363,11 +292,12 @@ def open_uri(ctx: Context, uri: str) -> IO[bytes]:
 class _Directory:
     """The directory of one attempt: made at first use, removed at the end when nobody else owns it."""
 
-    def __init__(self, host: Host, task_run: TaskRun, factory: Callable[[], Path] | None) -> None:
+    def __init__(self, host: Host, task_run: TaskRun, factory: Callable[[], Path] | None, *, keep: bool) -> None:
         # Most tasks never ask for it, and the root is a digest to compute: nothing is worked out here.
         self._host = host
         self._task_run = task_run
         self._factory = factory
+        self._keep = keep
         self._path: Path | None = None
 
     def get(self) -> Path:
@@ -377,7 +307,7 @@ class _Directory:
 
     def _make(self) -> Path:
         name = f"{self._task_run.id}-{max(1, self._task_run.attempts)}"
-        return make_work_dir(self._host.settings.work_root, name)
+        return make_work_dir(self._host.settings.work_root, name, keep=self._keep)
 
     def remove(self) -> None:
         if self._path is not None and self._factory is None:
@@ -385,17 +315,19 @@ class _Directory:
             self._path = None
 
 
-def make_work_dir(root: Path, name: str) -> Path:
+def make_work_dir(root: Path, name: str, *, keep: bool = False) -> Path:
     """Return a new empty directory (0700) called `name` below `root`; what a crash left there is removed first.
+
+    With `keep` it stays, since a job of the same attempt may still work in it.
 
     Raises:
         MainstemError: `work.root.refused`.
     """
     make_work_root(root)
     path = root / name
-    if path.exists():
+    if path.exists() and not keep:
         remove_work_dir(path)
-    path.mkdir(mode=0o700)
+    path.mkdir(mode=0o700, exist_ok=keep)
     return path
 
 
@@ -452,9 +384,3 @@ class _Layered(Mapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._top or key in self._below
-
-
-def _level(level: str) -> str:
-    name = level.strip().upper()
-    name = "WARN" if name == "WARNING" else name
-    return name if name in LEVELS else "INFO"

@@ -33,15 +33,26 @@ def deploy(store: Store, flow: Flow, source: str, path: str) -> None:
 
 
 class LocalEngine:
-    """An `Engine` with its worker and timers on threads of this process. Use it in a `with` statement."""
+    """An `Engine` with its worker and timers on threads of this process. Use it in a `with` statement.
 
-    def __init__(self, store: Store, host: Host, *, threads: int = 4, catalogue: Catalogue | None = None) -> None:
+    Without `hands_over` the jobs that run elsewhere end with it, since nobody else knows its store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        *,
+        threads: int = 4,
+        catalogue: Catalogue | None = None,
+        hands_over: bool = True,
+    ) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._timer = threading.Condition()
         self._timers_changed = False
         self._stopping = False
         self.engine = Engine(store, catalogue or Catalogue(store), host, self)
-        self.worker = Worker(self.engine)
+        self.worker = Worker(self.engine, hands_over=hands_over)
         self.effects = Effects(self.engine)
         names = [f"engine-{number}" for number in range(2)] + [f"worker-{number}" for number in range(threads)]
         self._runs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

@@ -117,6 +117,10 @@ class Context(Protocol):
     cancelled: threading.Event
     deadline_s: float | None  # seconds this attempt may take, counted from its start; None without timeout
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the job of `run_command` runs or has ended already, so that it needs no files any more."""
+
     def render(self, template: Any) -> str:
         """Render a template to text; None gives the empty text, other values their text form."""
 
@@ -157,7 +161,11 @@ class Context(Protocol):
         """Return the task runner for a `taskRunner` map, or the default one (setting, namespace default)."""
 
     def run_command(self, runner: TaskRunner, **spec: Any) -> Any:
-        """Run a command through a task runner with this attempt's directory, logs and cancellation."""
+        """Run a command through a task runner with this attempt's directory, logs and cancellation.
+
+        On a task runner whose jobs run elsewhere the thread does not wait: `run` is left here and called once more
+        when the job has ended, and this call then returns how. So what stands before it must bear to happen twice.
+        """
 
 
 class Task(_BaseTask, abc.ABC):

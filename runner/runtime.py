@@ -72,7 +72,13 @@ class Runtime:
         self.engine = Engine(store, catalogue, host, self, max_backlog=settings.max_backlog)
         self.worker = Worker(self.engine)
         self.effects = Effects(self.engine)
-        self.sweeper = Sweeper(self.engine, self.effects, own_worker=lambda: self.worker.id, messages=self._messages)
+        self.sweeper = Sweeper(
+            self.engine,
+            self.effects,
+            own_worker=lambda: self.worker.id,
+            messages=self._messages,
+            adopt=self.worker.adopt,
+        )
         cap = _MESSAGES_OUT if roles.is_alone else None
         self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
         self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
@@ -173,7 +179,8 @@ class Runtime:
         return {
             "executions_waiting": float(self._ring_executions.waiting),
             "tasks_waiting": float(self._ring_tasks.waiting),
-            "workers_busy": float(self.worker.busy),
+            "workers_busy": float(self.worker.busy - self.worker.follower.count),
+            "jobs_followed": float(self.worker.follower.count),
             "workers": float(self.settings.workers if self.roles.works else 0),
             **self.retention.figures(),
         }

@@ -39,7 +39,8 @@ class Sweeper:
     """Rings again, and takes back what lost workers held. `run_once` belongs to one thread.
 
     `messages` gives how many messages wait in the broker for a kind of row. While some do, the rows that nobody
-    answered are most likely theirs, and ringing would only put a second message behind each.
+    answered are most likely theirs, and ringing would only put a second message behind each. `adopt` goes on with the
+    jobs that lost workers left running elsewhere.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Sweeper:
         *,
         own_worker: Callable[[], str],
         messages: Callable[[str], int] = lambda _kind: 0,
+        adopt: Callable[[], int] = lambda: 0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -56,6 +58,7 @@ class Sweeper:
         self._effects = effects
         self._own = own_worker
         self._messages = messages
+        self._adopt = adopt
         self._monotonic = monotonic
         self._seen: dict[str, _Seen] = {}
 
@@ -66,6 +69,7 @@ class Sweeper:
         while self._effects.run_once():
             pass
         self.watch_workers()
+        self._adopt()
 
     def ring_again(self, older_than_s: float, kinds: Sequence[str] = (OUTBOX_ADVANCE, OUTBOX_RUN)) -> int:
         """Ring for every doorbell row older than this many seconds; return how many there were."""
@@ -93,11 +97,14 @@ class Sweeper:
             del self._seen[worker_id]
 
     def take_back(self, worker_id: str, reason: str) -> int:
-        """Submit the runs of a lost worker again and forget it; return how many runs there were."""
+        """Submit the runs of a lost worker again and forget it; return how many runs there were.
+
+        A run whose job goes on without its worker is not submitted again: whoever takes it over follows that job.
+        """
         now = self._engine.host.clock()
         runs = self._store.read(lambda db: db.claims.owned_by(worker_id))
         for run in runs:
-            if self._store.write(partial(_release, run=run, now=now, reason=reason)):
+            if self._store.write(partial(_hand_on, run=run, now=now, reason=reason)):
                 log.warning("a task run is taken back", extra={"task_run": run.id, "worker": worker_id})
                 self._engine.doorbell.ring_runs([(run.id, run.epoch, run.queue)])
         self._store.write(lambda db: db.workers.remove(worker_id))
@@ -122,7 +129,10 @@ def _holders(db: Session) -> dict[str, int]:
     return dict.fromkeys(db.claims.holders(), -1)
 
 
-def _release(db: Session, run: TaskRun, now: datetime, reason: str) -> bool:
+def _hand_on(db: Session, run: TaskRun, now: datetime, reason: str) -> bool:
+    handle = db.claims.handle(run.id, run.epoch) or {}
+    if handle.get("outlives") and handle.get("lossPolicy") == "REATTACH":
+        return db.claims.hand_over(run.id, run.epoch)
     return db.claims.release(run.id, run.epoch, now, reason)
 
 

@@ -1,7 +1,8 @@
 """A worker: claims task runs, carries them out, records their one result.
 
 A claim raises the epoch of the run; everything written afterwards names that epoch and is refused once it is old. A
-worker that learns that its claim is over stops the body and forgets what it did.
+worker that learns that its claim is over stops the body and forgets what it did. A body whose job runs elsewhere needs
+no thread meanwhile: the follower looks at it, and the task runs once more to take the results when it has ended.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+from runner.claim import Claim
 from runner.context import TaskContext
 from runner.durations import parse_duration
 from runner.errors import MainstemError, StoreError, TaskError
@@ -27,15 +30,17 @@ from runner.executions.outputs import kept
 from runner.executions.rest import StoredRuns
 from runner.executions.tree import Node, Tree
 from runner.expressions import render
+from runner.follower import Follower
+from runner.job import AttemptJob, Ended, Parked
+from runner.outcomes import cached_or_run, details_of, runner_of
 from runner.plugin import Outcome, Task
 from runner.states import State
 from runner.store import Session
 from runner.store.records import Worker as WorkerRow
 from runner.sweeper import RESTARTED, STOPPED
-from runner.task_cache import CacheEntry
 from runner.tasks.flow import WorkingDirectory
 from runner.working_directory import run_working_directory
-from task_runners.spec import JobHandle
+from task_runners.base import JobGoneError, JobHandle, JobLeftError
 
 log = logging.getLogger(__name__)
 
@@ -50,39 +55,12 @@ _AWAY = frozenset({"store.unreachable", "store.commit.unknown", "store.closed"})
 _END_S = 10.0  # bodies have five seconds between SIGTERM and SIGKILL
 
 
-@dataclass(slots=True)
-class Claim:
-    """One attempt that this process is carrying out."""
-
-    run: TaskRun
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    is_current: bool = True  # False once the claim is known to be over: nothing more may be written
-    timed_out: bool = False
-    given_up: str | None = None  # why the run is handed back once its body has ended
-    inner: Claim | None = None  # that of the task which a WorkingDirectory runs now
-
-    def cancel(self) -> None:
-        """Have the body end."""
-        self.cancelled.set()
-        if (inner := self.inner) is not None:
-            inner.cancelled.set()
-
-    @contextmanager
-    def inside(self) -> Iterator[Claim]:
-        """Give a claim for one task of a job: it ends with this one, and its own end leaves this one alone."""
-        self.inner = inner = Claim(self.run)
-        if self.cancelled.is_set():
-            inner.cancelled.set()
-        try:
-            yield inner
-        finally:
-            self.inner = None
-
-
 class Worker:
     """Carries out task runs on the threads that call `work`. Safe for any number of them."""
 
-    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic, hands_over: bool = True
+    ) -> None:
         self.id = engine.host.new_id()
         self.engine = engine
         self._store = engine.store
@@ -93,6 +71,8 @@ class Worker:
         self._lock = threading.Lock()
         self._draining = False
         self._hurried = False
+        self._hands_over = hands_over  # others can go on with its jobs; else they end with it
+        self.follower = Follower(self.finish, monotonic=monotonic)
 
     # ---------------------------------------------------------------- life
 
@@ -171,6 +151,7 @@ class Worker:
     def drain(self, grace_s: float) -> None:
         """Claim nothing more, let what runs finish for `grace_s` seconds, then end it and hand it back for others."""
         self._draining = True
+        self._leave_jobs()
         self._wait_for_claims(grace_s, unless_hurried=True)
         with self._lock:
             claims = list(self._claims.values())
@@ -179,7 +160,17 @@ class Worker:
         self._wait_for_claims(_END_S)
         for claim in list(self._claims.values()):  # what cannot be ended must not keep others from going on
             self._release(claim.run, DRAINED)
+        self.follower.stop()
         self._store.write(lambda db: db.workers.remove(self.id))
+
+    def _leave_jobs(self) -> None:
+        """Leave the jobs that run elsewhere to others at once: waiting for them would gain nothing."""
+        if not self._hands_over:
+            return
+        with self._lock:
+            claims = [claim for claim in self._claims.values() if claim.job.outlives]
+        for claim in claims:
+            self._give_up(claim, DRAINED)
 
     def _wait_for_claims(self, seconds: float, *, unless_hurried: bool = False) -> None:
         deadline = time.monotonic() + seconds
@@ -191,10 +182,32 @@ class Worker:
         self._hurried = True
 
     def _give_up(self, claim: Claim, reason: str) -> None:
-        """Have a body ended; nothing of it counts any more, and its run is handed back when it is gone."""
+        """Have a body ended or its job left; nothing of it counts here any more, and its run is handed on then."""
         claim.is_current = False
         claim.given_up = claim.given_up or reason
-        claim.cancel()
+        if self._hands_over:
+            claim.leave()
+        else:
+            claim.cancel()
+        if claim.job.left.is_set() and self.follower.remove(claim.run.id):
+            self._let_go(claim)
+
+    def _let_go(self, claim: Claim) -> None:
+        with self._lock:
+            self._claims.pop(claim.run.id, None)
+        if claim.given_up is None:
+            return
+        try:
+            if claim.job.left.is_set():
+                self._hand_over(claim.run)
+            else:
+                self._release(claim.run, claim.given_up)
+        except StoreError as error:  # the store is away: whoever sees this worker silent takes the run back
+            log.warning("a run cannot be handed on", extra={"task_run": claim.run.id, "code": error.code})
+
+    def _hand_over(self, run: TaskRun) -> None:
+        if self._store.write(lambda db: db.claims.hand_over(run.id, run.epoch)):
+            self.engine.doorbell.ring_runs([(run.id, run.epoch, run.queue)])
 
     def _release(self, run: TaskRun, reason: str) -> None:
         now = self.engine.host.clock()
@@ -216,20 +229,55 @@ class Worker:
         if self._draining:
             return  # the row in the outbox stays, and rings again
         now = self.engine.host.clock()
-        run = self._store.write(lambda db: db.claims.claim(task_run_id, epoch, self.id, now))
-        if run is None:
+        taken = self._store.write(lambda db: db.claims.take(task_run_id, epoch, self.id, now))
+        if taken is None:
             return
-        claim = Claim(run)
+        run, stored = taken
+        claim = Claim(run, job=AttemptJob(run.epoch, stored=stored, may_park=True))
+        claim.job.save = lambda document: self._save_handle(claim, document)
         with self._lock:
             self._claims[run.id] = claim
+        self._until_parked(claim)
+
+    def adopt(self, most: int = 50) -> int:
+        """Go on with jobs that run elsewhere and that nobody follows now; return how many there were.
+
+        Without a thread of the tasks: all of them may be busy for hours. A job that needs one is rung for instead.
+        """
+        if self._draining:
+            return 0
+        found = self._store.read(lambda db: db.claims.handed_over(most))
+        runs = [run for run, handle in found if "watch" in handle]
+        for run in runs:
+            self.follower.soon(partial(self.work, run.id, run.epoch))
+        return len(runs)
+
+    def finish(self, claim: Claim, ended: Ended) -> None:
+        """Take the results of a job that has ended elsewhere."""
+        claim.job.ended = ended
+        self._until_parked(claim)
+
+    def _until_parked(self, claim: Claim) -> None:
+        """Carry a claim out to its result, or until its job runs elsewhere and is followed."""
         try:
             self._carry_out(claim)
-        finally:
-            with self._lock:
-                self._claims.pop(run.id, None)
-            if claim.given_up is not None:
-                self._release(run, claim.given_up)
-        self.engine.advancer.advance([run.execution_id])
+        except Parked as parked:
+            self._follow(claim, parked)
+            return
+        except JobLeftError:
+            pass  # somebody else goes on with it
+        except JobGoneError:
+            claim.given_up = "its job was gone"
+        except BaseException:
+            self._let_go(claim)
+            raise
+        self._let_go(claim)
+        self.engine.advancer.advance([claim.run.execution_id])
+
+    def _follow(self, claim: Claim, parked: Parked) -> None:
+        self.follower.add(claim, parked)
+        if claim.given_up is not None and self.follower.remove(claim.run.id):
+            self._let_go(claim)  # it was given up while it was being submitted
 
     def _carry_out(self, claim: Claim) -> None:
         found = self._store.read(lambda db: db.executions.load_many([claim.run.execution_id]))
@@ -238,7 +286,9 @@ class Worker:
         loaded = found[0]
         if loaded.execution.state is State.KILLING:
             claim.cancel()
-        if claim.run.losses >= MAX_LOSSES and self._is_poison(claim.run):
+        if claim.run.losses:
+            self._look_back(claim)
+        if claim.run.losses >= MAX_LOSSES and claim.job.stored is None and self._is_poison(claim.run):
             message = f"the worker was lost {claim.run.losses} times while it ran this task"
             self._record(claim, Outcome({}, State.FAILED, message, failure_reason="POISON"))
             return
@@ -252,6 +302,15 @@ class Worker:
                 # Other processes read the log of a run as soon as they see its result.
                 self._store.logs.flush()
             self._record(claim, outcome)
+
+    def _look_back(self, claim: Claim) -> None:
+        """Note the jobs that lost workers left behind: none of them may go on beside this attempt."""
+        attempts = self._store.read(lambda db: db.executions.attempts(claim.run.execution_id))
+        claim.job.left_behind = tuple(
+            JobHandle.from_json(each.handle)
+            for each in attempts
+            if each.task_run_id == claim.run.id and each.state is State.KILLED and each.handle
+        )
 
     def _is_poison(self, run: TaskRun) -> bool:
         """Return whether a body took down its workers; losses that no body can bring about do not count."""
@@ -281,6 +340,9 @@ class Worker:
         if node is None or node.task is None:
             return Outcome({}, State.FAILED, f"the flow has no task {claim.run.task_id!r}")
         node.run = claim.run
+        claim.job.policy = node.task.on_worker_loss
+        if claim.job.policy == "FAIL" and claim.run.losses and claim.job.stored is None:
+            return self._lost(claim, tree, node)
         actions = self.actions(tree)
         if isinstance(node.task, WorkingDirectory):
             return run_working_directory(self, claim, tree, node, actions)
@@ -293,6 +355,13 @@ class Worker:
                 context.log("ERROR", error.message)
                 return Outcome({}, State.FAILED, error.message)
             return self.run_body(claim, node, context)
+
+    def _lost(self, claim: Claim, tree: Tree, node: Node) -> Outcome:
+        """Return the outcome of a task whose body may have begun and must not begin twice."""
+        message = "the worker was lost, and `onWorkerLoss: FAIL` forbids to start the task again"
+        with self.context(claim, tree, node, self.actions(tree)) as context:
+            context.log("ERROR", message)
+        return Outcome({}, State.FAILED, message, failure_reason="WORKER_LOST")
 
     def actions(self, tree: Tree) -> BurstActions:
         """Return what renders the expressions of a run that a worker carries out."""
@@ -315,7 +384,7 @@ class Worker:
             actions.variables(node),
             cancelled=claim.cancelled,
             task=node.task,
-            save_handle=lambda handle: self._save_handle(claim, handle),
+            job=claim.job,
             claimed=claim.run,
             **options,
         )
@@ -326,12 +395,14 @@ class Worker:
         assert isinstance(task, Task)
         with suppress(MainstemError):  # a file that is wrong is told to the tasks that ask for a secret
             self.engine.host.secrets.renew()  # an output may hold what another worker's task read
-        timer = self._start_timer(claim, context)
+        timer = None if context.is_resumed else self._start_timer(claim, context)
         try:
-            outcome = _cached_or_run(task, context)
+            outcome = cached_or_run(task, context)
+        except (JobLeftError, JobGoneError):
+            raise
         except TaskError as error:
             context.log("ERROR", error.message)
-            outcome = Outcome(error.outputs, State.FAILED, error.message, **_details(error))
+            outcome = Outcome(error.outputs, State.FAILED, error.message, **details_of(error))
         except MainstemError as error:
             if error.code in _AWAY:
                 raise
@@ -344,7 +415,12 @@ class Worker:
         finally:
             if timer is not None:
                 timer.cancel()
-        if claim.timed_out:
+        return self._judged(claim, context, outcome)
+
+    def _judged(self, claim: Claim, context: TaskContext, outcome: Outcome) -> Outcome:
+        """Return an outcome with what the claim knows of its end."""
+        is_late = outcome.failure_reason == "DEADLINE" and context.deadline_s is not None
+        if claim.timed_out or is_late:
             message = f"Timeout: the task ran longer than {context.deadline_s:g} s"
             context.log("ERROR", message)
             return replace(outcome, state=State.FAILED, error=message, failure_reason="TIMEOUT")
@@ -376,10 +452,9 @@ class Worker:
             timeout = parse_duration(text) if text else None
         return timeout / timedelta(seconds=1) if timeout is not None else None
 
-    def _save_handle(self, claim: Claim, handle: JobHandle) -> None:
-        value = handle.as_json()
+    def _save_handle(self, claim: Claim, document: Mapping[str, Any]) -> None:
         run = claim.run
-        if not self._store.write(lambda db: db.claims.save_handle(run.id, run.epoch, value)):
+        if not self._store.write(lambda db: db.claims.save_handle(run.id, run.epoch, document)):
             self._give_up(claim, "another worker has it")
 
     def _record(self, claim: Claim, outcome: Outcome) -> None:
@@ -396,32 +471,10 @@ class Worker:
                 exit_code=outcome.exit_code,
                 failure_reason=outcome.failure_reason,
                 at=self.engine.host.clock(),
-                runner=_runner_of(outputs),
+                runner=runner_of(outputs),
             )
 
         if self._store.write(write) is None:
             log.info("a result came too late and was dropped", extra={"task_run": run.id, "epoch": run.epoch})
-
-
-def _cached_or_run(task: Task, context: TaskContext) -> Outcome:
-    """Return the result that the cache of a task has, or that of its body."""
-    entry = CacheEntry.of(context, task) if task.task_cache is not None else None
-    if entry is not None and (kept_before := entry.outcome()) is not None:
-        return kept_before
-    result = task.run(context)
-    outcome = result if isinstance(result, Outcome) else Outcome(result or {})
-    if entry is not None and not context.cancelled.is_set():
-        entry.keep(outcome)
-    return outcome
-
-
-def _runner_of(outputs: Mapping[str, Any]) -> str | None:
-    """Return the type of the task runner that a script task names among its outputs."""
-    runner = outputs.get("taskRunner")
-    name = runner.get("type") if isinstance(runner, Mapping) else None
-    return name if isinstance(name, str) else None
-
-
-def _details(error: TaskError) -> dict[str, Any]:
-    code = error.outputs.get("exitCode")
-    return {"exit_code": code if isinstance(code, int) else None, "failure_reason": error.code}
+            return
+        claim.job.tidy()

@@ -23,8 +23,9 @@ from runner.states import State
 from runner.tasks.flow import WorkingDirectory
 
 if TYPE_CHECKING:
+    from runner.claim import Claim
     from runner.executions.burst import BurstActions
-    from runner.worker import Claim, Worker
+    from runner.worker import Worker
 
 
 def run_working_directory(worker: Worker, claim: Claim, tree: Tree, node: Node, actions: BurstActions) -> Outcome:

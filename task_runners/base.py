@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from task_runners import following
 from task_runners.capture import LogLine, OutputLimits, Stream
-from task_runners.errors import FailureReason, JobLeftError, TaskRunnerError
+from task_runners.errors import FailureReason, JobGoneError, JobLeftError, TaskRunnerError
 from task_runners.files import FileLimits
 from task_runners.following import End, Tell, Watch
-from task_runners.lines import Marker, Metric
 from task_runners.outputs import collect_outputs
 from task_runners.spec import (
     Capabilities,
@@ -49,6 +49,7 @@ __all__ = [
     "Capabilities",
     "FailureReason",
     "FileLimits",
+    "JobGoneError",
     "JobHandle",
     "JobLeftError",
     "JobStatus",
@@ -127,6 +128,10 @@ class TaskRunner(BaseModel, abc.ABC):
         """Return the job that an earlier process started for this very attempt and that can be followed, or None."""
         return None
 
+    def inside(self, workdir: WorkDir) -> str:
+        """Return the path under which a body finds its working directory: `WORKING_DIR`, `{{ workingDir }}`."""
+        return str(workdir.path)
+
     def collect(self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Path]:  # noqa: ARG002 - for subclasses
         """Return the output files after the end of the job; a runner without shared files fetches them first."""
         return collect_outputs(workdir.path, spec.output_globs, ctx.file_limits)
@@ -156,12 +161,13 @@ class TaskRunner(BaseModel, abc.ABC):
         Raises:
             TaskRunnerError: the body could not be started. Every later trouble is in the result.
             JobLeftError: `ctx.left` was set; the job goes on.
+            JobGoneError: the job to follow further is gone, and `ctx.resubmits` is False.
         """
         if ctx.cancelled.is_set() and ctx.stored_handle is None:
             return TaskResult.before_start(FailureReason.CANCELLED, "cancelled before it began")
         watch = following.begin(spec, ctx.clock(), patience_s=self.patience_s, start_within_s=None, longest_s=None)
         try:
-            handle = self.attach(spec, ctx) or self.submit(spec, workdir, ctx)
+            handle = self._found(spec, ctx) or self.submit(spec, workdir, ctx)
         except TaskRunnerError as error:
             return TaskResult.not_started(error)
         pump = _LogPump(self, handle, ctx)
@@ -185,12 +191,18 @@ class TaskRunner(BaseModel, abc.ABC):
             output_files=files,
             stdout_lines=ctx.capture.counts[Stream.STDOUT],
             stderr_lines=ctx.capture.counts[Stream.STDERR],
-            vars=pump.vars,
-            metrics=tuple(pump.metrics),
+            vars=ctx.progress.vars,
+            metrics=ctx.progress.metrics,
             usage=end.status.usage,
             details=end.status.details,
             stages=end.watch.stages(ctx.clock() - collected_from),
         ).spoilt_by(problem)
+
+    def _found(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
+        handle = self.attach(spec, ctx)
+        if handle is None and ctx.stored_handle is not None and not ctx.resubmits:
+            raise JobGoneError(ctx.stored_handle.id)
+        return handle
 
     def _follow(self, handle: JobHandle, watch: Watch, ctx: RunnerContext) -> End:
         watch = watch.started(ctx.clock())
@@ -219,6 +231,12 @@ class TaskRunner(BaseModel, abc.ABC):
             self.wait(handle, ctx, moment - now if moment is not None else self.poll_seconds)
 
     def _tidy(self, handle: JobHandle, ctx: RunnerContext) -> None:
+        if ctx.tidy_later is not None:
+            ctx.tidy_later(functools.partial(self._remove, handle, ctx))
+        else:
+            self._remove(handle, ctx)
+
+    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:
         try:
             self.cleanup(handle, ctx)
         except TaskRunnerError as error:
@@ -242,8 +260,6 @@ class _LogPump:
     """The thread that carries lines from the engine to the caller, whatever the caller does with them."""
 
     def __init__(self, runner: TaskRunner, handle: JobHandle, ctx: RunnerContext) -> None:
-        self.vars: dict[str, Any] = {}
-        self.metrics: list[Metric] = []
         self._runner, self._handle, self._ctx = runner, handle, ctx
         self._error: Exception | None = None
         self._taken = 0
@@ -278,7 +294,5 @@ class _LogPump:
 
     def _take(self, line: LogLine) -> None:
         self._taken += 1
-        if isinstance(line.marker, Marker):
-            self.vars.update(line.marker.outputs)
-            self.metrics.extend(line.marker.metrics)
-        self._ctx.on_line(line)
+        ctx = self._ctx
+        ctx.tell((line,), ctx.progress.with_lines((line,), None, ctx.capture.state()))

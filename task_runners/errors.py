@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["FailureReason", "JobLeftError", "TaskRunnerError"]
+__all__ = ["FailureReason", "JobGoneError", "JobLeftError", "TaskRunnerError"]
 
 
 class FailureReason(enum.StrEnum):
@@ -73,3 +73,7 @@ class TaskRunnerError(Exception):
 
 class JobLeftError(Exception):
     """Whoever followed a job was asked to leave it: it goes on and can be found again; nothing is known of its end."""
+
+
+class JobGoneError(Exception):
+    """The job that was to be followed further is not at its engine any more, and was not to be started again here."""

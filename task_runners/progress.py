@@ -40,6 +40,8 @@ class Progress:
     def with_lines(self, lines: Sequence[LogLine], cursor: LogCursor | None, capture: CaptureState) -> Progress:
         """Return the progress after `lines`, with the values of their markers."""
         markers = [line.marker for line in lines if isinstance(line.marker, Marker)]
+        if not markers:
+            return replace(self, cursor=cursor, capture=capture)
         outputs = {name: value for marker in markers for name, value in marker.outputs.items()}
         metrics = (*self.metrics, *(metric for marker in markers for metric in marker.metrics))[:_MOST_METRICS]
         values = {**self.vars, **outputs} if outputs else self.vars

@@ -114,9 +114,10 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
 
         Raises:
             TaskRunnerError: it cannot be started; nothing of it is left.
+            JobGoneError: as `run` of the base class.
         """
         began_at = ctx.now().timestamp()
-        handle = self.attach(spec, ctx)
+        handle = self._found(spec, ctx)
         if handle is not None and ctx.stored_watch is not None:
             return Job(handle, Watch.from_json(ctx.stored_watch))
         watch = following.begin(

@@ -209,10 +209,13 @@ class RunnerContext:
     follows a job that can be found again to leave it as it is (`JobLeftError`). `save_handle` must store before it
     returns. `environment` is the outer environment from which a local body inherits an allow-list.
     `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again; `log_cursor`
-    tells how far its log was stored then.
+    tells how far its log was stored then. Where the working directory was not filled again, `resubmits` is False: a
+    job that cannot be found again is a `JobGoneError`.
 
     Remote jobs: `save_watch` stores what the rules of following remember, with the handle; `on_progress` stores lines,
     notes and the progress after them in one step. `stored_watch` and `progress` are what an earlier life stored.
+    `tidy_later` takes what removes an ended job, for a caller that first stores how it ended: what removes it before
+    could lose the result together with the caller.
     """
 
     on_line: Callable[[LogLine], None]
@@ -221,6 +224,7 @@ class RunnerContext:
     save_handle: Callable[[JobHandle], None] = lambda _handle: None
     save_watch: Callable[[JobHandle, Mapping[str, Any]], None] | None = None
     on_progress: Callable[[Sequence[LogLine | Note], Progress], None] | None = None
+    tidy_later: Callable[[Callable[[], None]], None] | None = None
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     masker: Masker = field(default_factory=Masker)
@@ -230,6 +234,7 @@ class RunnerContext:
     output_limits: OutputLimits = field(default_factory=OutputLimits)
     stage: Stage = field(default_factory=NoStage)
     stored_handle: JobHandle | None = None
+    resubmits: bool = True
     stored_watch: Mapping[str, Any] | None = None
     log_cursor: LogCursor | None = None
     progress: Progress = field(default_factory=Progress)
@@ -247,14 +252,14 @@ class RunnerContext:
             self.save_handle(handle)
 
     def tell(self, items: Sequence[LogLine | Note], progress: Progress) -> None:
-        """Store lines and notes together with the progress after them; the progress counts from now on."""
+        """Have lines and notes stored together with the progress after them, which counts from now on."""
+        self.progress = progress
         if self.on_progress is not None:
             self.on_progress(items, progress)
-        else:
-            for item in items:
-                if isinstance(item, LogLine):
-                    self.on_line(item)
-        self.progress = progress
+            return
+        for item in items:
+            if isinstance(item, LogLine):
+                self.on_line(item)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ class _Run:
         try:
             runner = self.options["task_runner"]
             host = open_host(self.room, os.environ, files=self.root, store=store, task_runner=runner)
-            with LocalEngine(store, host) as local:
+            with LocalEngine(store, host, hands_over=False) as local:
                 trigger = self.repeated.trigger if self.repeated else None
                 request = NewExecution(flow.namespace, flow.id, inputs=inputs, labels=labels, trigger=trigger)
                 execution = local.engine.create(request)

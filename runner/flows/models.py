@@ -83,6 +83,7 @@ class Task(Model):
     log_to_file: bool = False
     worker_group: dict[str, Any] | None = None
     worker_selector: dict[str, Any] | None = None
+    on_worker_loss: Literal["RESTART", "REATTACH", "FAIL"] | None = None
     task_cache: TaskCache | None = None
     version: str | None = None
     assets: Any = None

@@ -124,7 +124,7 @@ class _Run:
         for fixture in self.fixtures.tasks:
             results[fixture.id] = (*results.get(fixture.id, ()), fixture)
         catalogue = DoubledCatalogue(self.store, (flow.namespace, flow.id), results, self.uris)
-        with LocalEngine(self.store, self.host, catalogue=catalogue) as local:
+        with LocalEngine(self.store, self.host, catalogue=catalogue, hands_over=False) as local:
             try:
                 execution = local.engine.create(self._request())
             except MainstemError as error:

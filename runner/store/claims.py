@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, Attempt, OutboxRow, TaskRun
 from runner.states import State
 from runner.store import schema
-from runner.store.columns import clean, dump, to_micros
+from runner.store.columns import clean, dump, load, to_micros
 from runner.store.connection import Connection
 from runner.store.executions import ATTEMPTS, entered, entry
 from runner.store.outbox import Outbox
@@ -46,6 +46,7 @@ _FORGET: Final = Statement(
         schema.outbox.c.key == _RUN,
         schema.outbox.c.kind == sa.literal_column(f"'{OUTBOX_RUN}'"),
         ~sa.exists().where(_r.id == _RUN, _r.state == State.SUBMITTED.value),
+        ~sa.exists().where(_a.task_run_id == _RUN, _a.worker_id == sa.literal_column("''"), _a.ended_at.is_(None)),
     )
 )
 _RECORD: Final = Statement(
@@ -104,6 +105,33 @@ _OWNED: Final = Statement(
     .where(_a.worker_id == sa.bindparam("worker"), _a.ended_at.is_(None))
     .order_by(_r.id)
 )
+# A handed-over run stays RUNNING: its job goes on. Nobody owns its attempt until the next claim, which continues it.
+_ADOPT: Final = Statement(
+    sa.update(schema.task_runs)
+    .where(
+        *_HELD,
+        sa.exists().where(_a.task_run_id == _r.id, _a.epoch == _r.epoch, _a.worker_id == sa.literal_column("''")),
+    )
+    .values(epoch=_r.epoch + 1, stamp=_r.stamp + 1)
+    .returning(*RUNS.columns)
+)
+_MOVE: Final = Statement(
+    sa.update(schema.attempts).where(*_ATTEMPT).values(epoch=_a.epoch + 1, worker_id=sa.bindparam("worker"))
+)
+_HANDLE: Final = Statement(sa.select(_a.handle).where(*_ATTEMPT))
+_HAND_OVER: Final = Statement(
+    sa.update(schema.attempts)
+    .where(*_ATTEMPT, _a.ended_at.is_(None), _a.handle.is_not(None), sa.exists().where(*_HELD))
+    .values(worker_id=sa.literal_column("''"))
+)
+_HANDED_OVER: Final = Statement(
+    RUNS.select(_r.state == State.RUNNING.value, _r.result.is_(None))
+    .add_columns(_a.handle)
+    .join(schema.attempts, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
+    .where(_a.worker_id == sa.literal_column("''"), _a.ended_at.is_(None))
+    .order_by(_r.id)
+    .limit(sa.bindparam("count", type_=sa.Integer()))
+)
 _KILLED: Final = Statement(
     sa.select(_r.id)
     .join(schema.attempts, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
@@ -120,7 +148,12 @@ _HOLDERS: Final = Statement(
     sa.select(_a.worker_id)
     .distinct()
     .join(schema.task_runs, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
-    .where(_a.ended_at.is_(None), _a.worker_id.is_not(None), _r.state == State.RUNNING.value, _r.result.is_(None))
+    .where(
+        _a.ended_at.is_(None),
+        _a.worker_id > sa.literal_column("''"),
+        _r.state == State.RUNNING.value,
+        _r.result.is_(None),
+    )
 )
 _HANDLES: Final = Statement(
     ATTEMPTS.select(_a.worker_id == sa.bindparam("worker"), _a.ended_at.is_(None)).order_by(_a.task_run_id)
@@ -159,6 +192,47 @@ class Claims:
         self._db.insert(ATTEMPTS.insert, ATTEMPTS.encode(attempt))
         self._outbox.delete_key(OUTBOX_RUN, run.id)
         return run
+
+    def adopt(self, task_run_id: str, epoch: int, worker_id: str) -> TaskRun | None:
+        """Take a run that another worker handed over: its attempt goes on under `epoch` + 1; None as for `claim`."""
+        found = self._db.one(_ADOPT, run=task_run_id, the_epoch=epoch)
+        if found is None:
+            return None
+        self._db.run(_MOVE, run=task_run_id, the_epoch=epoch, worker=worker_id)
+        self._outbox.delete_key(OUTBOX_RUN, task_run_id)
+        return RUNS.decode(found)
+
+    def take(
+        self, task_run_id: str, epoch: int, worker_id: str, now: datetime
+    ) -> tuple[TaskRun, dict[str, Any] | None] | None:
+        """Claim a submitted run, or one that was handed over, which comes with its handle; None as for `claim`."""
+        run = self.claim(task_run_id, epoch, worker_id, now)
+        if run is not None:
+            return run, None
+        run = self.adopt(task_run_id, epoch, worker_id)
+        if run is None:
+            return None
+        return run, self.handle(run.id, run.epoch)
+
+    def handle(self, task_run_id: str, epoch: int) -> dict[str, Any] | None:
+        """Return what `save_handle` kept of a claim."""
+        found = self._db.one(_HANDLE, run=task_run_id, the_epoch=epoch)
+        return load(found[0]) if found else None
+
+    def hand_over(self, task_run_id: str, epoch: int) -> bool:
+        """Let go of a run whose job goes on without its worker, and ring for somebody who follows it further."""
+        if self._db.run(_HAND_OVER, run=task_run_id, the_epoch=epoch) != 1:
+            return False
+        found = self.held(task_run_id, epoch)
+        assert found is not None  # the statement above says so
+        payload = {"epoch": epoch, "queue": found.queue}
+        self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, payload)])
+        return True
+
+    def handed_over(self, count: int) -> list[tuple[TaskRun, dict[str, Any]]]:
+        """Return at most `count` runs whose jobs nobody follows now, with the handles of these."""
+        rows = self._db.all(_HANDED_OVER, count=count)
+        return [(RUNS.decode(row[:-1]), load(row[-1])) for row in rows]
 
     def record(  # noqa: PLR0913 - one column each, named by the caller
         self,

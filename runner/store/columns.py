@@ -75,6 +75,11 @@ def dump(value: Any) -> str:
             raise InvalidError("value.nesting.deep", "a value is nested too deeply to be stored") from None
 
 
+def load(text: str | None) -> Any:
+    """Return the JSON value that `dump` wrote; None for a null."""
+    return None if text is None else orjson.loads(text)
+
+
 def _stringed(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean(str(key)): _stringed(item) for key, item in value.items()}

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -19,9 +19,10 @@ import sqlalchemy as sa
 
 from runner.errors import StoreError
 from runner.executions.models import LogEntry
-from runner.store import schema
+from runner.store import log_progress, schema
 from runner.store.columns import from_micros, to_micros
 from runner.store.connection import Connection, Engine
+from runner.store.log_progress import Told
 from runner.store.queries import Page, ordering, paged, within
 from runner.store.rows import Rows
 from runner.store.statements import POSTGRESQL, Statement, listed, one_of
@@ -78,7 +79,7 @@ class LogStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pending: list[tuple[Any, ...]] = []
+        self._pending: list[tuple[Any, ...] | Told] = []
         self._changed = threading.Condition()
         self._asked = self._written = self._accepted = 0
         self._announced: dict[object, int] = {}
@@ -90,7 +91,18 @@ class LogStore:
 
     def append(self, entries: Iterable[LogEntry]) -> None:
         """Take entries, to be written within a tenth of a second; waits while more than 50,000 are pending."""
-        rows = [_ROWS.encode(entry) for entry in entries]
+        self._accept([_ROWS.encode(entry) for entry in entries])
+
+    def tell(self, told: Told, entries: Iterable[LogEntry]) -> None:
+        """Take entries of a job's log together with the progress after them; both are written or neither is."""
+        self._accept([replace(told, rows=[_ROWS.encode(entry) for entry in entries])])
+
+    def take_over(self, told: Told) -> Mapping[str, Any] | None:
+        """Have only the claim that `told` names tell the log of its run; return the progress so far."""
+        self.flush()
+        return self._engine.write(lambda connection: log_progress.take_over(connection, told))
+
+    def _accept(self, rows: Sequence[tuple[Any, ...] | Told]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: len(self._pending) < _MOST_PENDING or self._closing)
             if self._closing:
@@ -166,7 +178,12 @@ class LogStore:
     def delete(self, execution_id: str) -> int:
         """Remove the entries of an execution; give how many."""
         self.flush()
-        return self._engine.write(lambda connection: connection.run(_DELETE, execution=execution_id))
+
+        def remove(connection: Connection) -> int:
+            log_progress.forget(connection, execution_id)
+            return connection.run(_DELETE, execution=execution_id)
+
+        return self._engine.write(remove)
 
     def delete_matching(self, query: LogQuery, *, exact: bool = False) -> int:
         """Remove the entries that `query` matches, with `exact` none of namespaces below its own; give how many."""
@@ -226,7 +243,7 @@ class LogStore:
     def _is_ripe(self) -> bool:
         return len(self._pending) >= _BATCH_ROWS or self._closing or self._asked > self._written
 
-    def _write(self, batch: list[tuple[Any, ...]]) -> None:
+    def _write(self, batch: list[tuple[Any, ...] | Told]) -> None:
         try:
             self._engine.write(lambda connection: self._insert(connection, batch))
         except Exception:
@@ -234,7 +251,15 @@ class LogStore:
             self.dropped += len(batch)
             log.exception("log entries dropped", extra={"entries": len(batch)})
 
-    def _insert(self, connection: Connection, batch: list[tuple[Any, ...]]) -> None:
+    def _insert(self, connection: Connection, batch: list[tuple[Any, ...] | Told]) -> None:
+        told = log_progress.current(connection, [unit for unit in batch if isinstance(unit, Told)])
+        kept = {id(unit) for unit in told}
+        rows = [row for unit in batch for row in _rows_of(unit, kept)]
+        if rows:
+            self._insert_rows(connection, rows)
+        log_progress.advance(connection, told)
+
+    def _insert_rows(self, connection: Connection, batch: list[tuple[Any, ...]]) -> None:
         if connection.dialect == POSTGRESQL:
             # Ids are given at the insert and seen at the commit. Without taking turns, a follower that reads on from
             # the last id it saw would pass over the rows of a transaction that was slower than its neighbour.
@@ -243,6 +268,12 @@ class LogStore:
                 _make_day(connection, day)
                 self._days.add(day)
         connection.many(_ROWS.insert, batch)
+
+
+def _rows_of(unit: tuple[Any, ...] | Told, kept: Collection[int]) -> Sequence[tuple[Any, ...]]:
+    if not isinstance(unit, Told):
+        return (unit,)
+    return unit.rows if id(unit) in kept else ()
 
 
 _DAY: Final = 86_400_000_000  # microseconds

@@ -216,7 +216,10 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that claims task runs. `beats` is its heartbeat counter, never compared with a clock."""
+    """A process that claims task runs. `beats` is its heartbeat counter, never compared with a clock.
+
+    `groups` are the groups whose tasks it takes; without any it takes those that name none.
+    """
 
     id: str
     host: str
@@ -224,3 +227,4 @@ class Worker:
     started_at: datetime
     beats: int = 0
     draining: bool = False
+    groups: tuple[str, ...] = ()

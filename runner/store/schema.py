@@ -195,6 +195,7 @@ workers: Final = _table(
     moment("started_at"),
     number("beats"),
     flag("draining"),
+    series("groups"),
     keys=("id",),
 )
 
@@ -405,3 +406,15 @@ logs: Final = sa.Table(
 )
 sa.Index("logs_execution", logs.c.execution_id, logs.c.id)
 sa.Index("logs_timestamp", logs.c.timestamp)
+
+# How far the log of a job is told that runs elsewhere, written in the transaction of the lines themselves.
+logs_progress: Final = sa.Table(
+    "logs_progress",
+    logs_metadata,
+    text("task_run_id"),
+    text("execution_id"),
+    number("epoch"),
+    structure("document"),
+    sa.PrimaryKeyConstraint("task_run_id"),
+)
+sa.Index("logs_progress_execution", logs_progress.c.execution_id)

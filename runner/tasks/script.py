@@ -18,7 +18,7 @@ from runner.flows.models import Template
 from runner.plugin import Context, Outcome, State, Task
 from runner.tasks.languages import Language
 from runner.tasks.script_files import SCRIPT_FILE, is_own, localise, rendered_globs, stage_inputs, store, write
-from task_runners.base import FailureReason, Phase, TaskResult, TaskRunner
+from task_runners.base import FailureReason, Phase, TaskResult, TaskRunner, WorkDir
 from task_runners.process import outer_path
 
 _COMMANDS_FILE: Final = ".mainstem-commands"
@@ -57,10 +57,11 @@ class ScriptTask(Task):
     def run(self, ctx: Context) -> Outcome:
         """Stage files, run the body, store its files; a body that fails keeps its outputs."""
         runner = ctx.task_runner(self._runner_spec())
-        root = str(ctx.work_dir())
+        root = runner.inside(WorkDir(ctx.work_dir()))
         globs = self.output_globs(ctx)
         inner = ctx.with_variables(**self._variables(ctx, root, globs))
-        stage_inputs(inner, self.input_files, self.namespace_files)
+        if not ctx.is_resumed:
+            stage_inputs(inner, self.input_files, self.namespace_files)
         env = self._environment(inner, root)
         lines = [localise(inner, line) for line in self._lines(inner)]
         image = self._image(inner, runner)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runner.command import Command
 from runner.context import TaskContext, make_work_dir, open_uri, remove_work_dir
 from runner.errors import ExpressionError, MainstemError, NotFoundError, TaskError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun, TriggerInfo
@@ -20,6 +21,7 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
 from runner.tasks.log import Log
+from task_runners.spec import TaskSpec
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ENVIRONMENT = {"SECRET_KEY": "aHVudGVyMg==", "ENV_REGION": "eu", "KESTRA_OLD": "x", "PATH": "/bin"}
@@ -274,16 +276,21 @@ def test_a_task_runner_that_cannot_be_made_is_named(host: Host, spec: Mapping[st
     assert caught.value.code == code
 
 
+def _spec(ctx: Any) -> TaskSpec:
+    return Command(ctx, ctx.task_runner(None), {"command": ("true",)})._spec
+
+
 def test_a_command_gets_the_labels_and_the_rest_of_the_time(host: Host, logs: list[LogEntry]) -> None:
     host = replace(host, environment=dict(os.environ))
     with context(host, deadline_s=20.0) as ctx:
         result = ctx.run_command(ctx.task_runner(None), command=("/bin/sh", "-c", "echo $MAINSTEM_TASKRUN; exit 3"))
-        defaults = ctx._spec_defaults()
+        spec = _spec(ctx)
 
     assert result.exit_code == 3
     assert [entry.message for entry in logs] == ["run1"]
-    assert defaults["labels"]["kestra.io/taskrun-id"] == "run1"
-    assert 0 < defaults["timeout"].total_seconds() < 20
+    assert spec.labels["kestra.io/taskrun-id"] == "run1"
+    assert spec.timeout is not None
+    assert 0 < spec.timeout.total_seconds() < 20
 
 
 def test_a_command_that_cannot_start_is_a_task_error(host: Host) -> None:
@@ -296,8 +303,8 @@ def test_a_command_that_cannot_start_is_a_task_error(host: Host) -> None:
 def test_a_body_knows_its_claim_and_a_key_that_only_a_retry_changes(host: Host) -> None:
     def key(**fields: Any) -> str:
         with context(host) as ctx:
-            ctx.task_run = ctx._claimed = replace(ctx.task_run, **fields)
-            variables = ctx._identity()
+            ctx.task_run = ctx.claimed = replace(ctx.task_run, **fields)
+            variables = _spec(ctx).env
         assert variables["MAINSTEM_EPOCH"] == str(fields["epoch"])
         return str(variables["TASK_IDEMPOTENCY_KEY"])
 
@@ -313,7 +320,7 @@ def test_the_tasks_of_a_job_keep_their_keys_when_the_job_starts_again(host: Host
         job = TaskRun("job1", "exec1", "job", State.RUNNING, NOW, epoch=epoch, attempts=epoch, losses=epoch - 1)
         with context(host, claimed=job) as ctx:
             ctx.task_run = replace(ctx.task_run, id=child_id)
-            return str(ctx._identity()["TASK_IDEMPOTENCY_KEY"])
+            return str(_spec(ctx).env["TASK_IDEMPOTENCY_KEY"])
 
     keys = [key("child-a", epoch=1), key("child-b", epoch=2)]
 

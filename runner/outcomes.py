@@ -1,0 +1,36 @@
+"""What a task did, from what it returned, raised, or did once before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner.context import TaskContext
+from runner.errors import TaskError
+from runner.plugin import Outcome, Task
+from runner.task_cache import CacheEntry
+
+
+def cached_or_run(task: Task, context: TaskContext) -> Outcome:
+    """Return the result that the cache of a task has, or that of its body."""
+    entry = CacheEntry.of(context, task) if task.task_cache is not None else None
+    if entry is not None and (kept_before := entry.outcome()) is not None:
+        return kept_before
+    result = task.run(context)
+    outcome = result if isinstance(result, Outcome) else Outcome(result or {})
+    if entry is not None and not context.cancelled.is_set():
+        entry.keep(outcome)
+    return outcome
+
+
+def runner_of(outputs: Mapping[str, Any]) -> str | None:
+    """Return the type of the task runner that a script task names among its outputs."""
+    runner = outputs.get("taskRunner")
+    name = runner.get("type") if isinstance(runner, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def details_of(error: TaskError) -> dict[str, Any]:
+    """Return what an outcome says of an error: the exit code if there is one, and the code of the error."""
+    code = error.outputs.get("exitCode")
+    return {"exit_code": code if isinstance(code, int) else None, "failure_reason": error.code}

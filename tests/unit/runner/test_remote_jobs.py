@@ -1,0 +1,228 @@
+"""Jobs that run elsewhere: no thread waits for them, and they outlive threads, workers and servers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.executions.creation import NewExecution
+from runner.executions.effects import Effects
+from runner.executions.models import Execution
+from runner.key_values import MemoryKeyValues
+from runner.local import LocalEngine
+from runner.services import Host
+from runner.settings import Settings
+from runner.states import State
+from runner.store import LogQuery, Store
+from runner.sweeper import STOPPED, Sweeper
+from tests.servers.place import Place, wait_until
+from tests.servers.spool import installed_spool
+
+FLOW = """\
+id: {id}
+namespace: team
+tasks:
+  - id: body
+    type: scripts.shell.Script
+    {extra}
+    taskRunner:
+      type: spool.Spool
+      root: {root}
+    outputFiles: [out.txt]
+    script: |
+      {script}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
+    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="normal")
+    host = Host.open(
+        settings,
+        MemoryKeyValues(),
+        environment={"PATH": os.environ["PATH"]},
+        store=store,
+        log=lambda entry: store.logs.append([entry]),
+        metric=lambda metric: store.write(lambda db: db.metrics.add([metric])),
+    )
+    opened: list[LocalEngine] = []
+    (tmp_path / "spool").mkdir()
+    with installed_spool():
+        yield Place(store, host, tmp_path, opened)
+        for local in opened:
+            if local._threads[0].is_alive():
+                local.close()
+    assert store.check() == []
+    store.close()
+
+
+def deploy(place: Place, script: str, *, flow_id: str = "work", extra: str = "") -> str:
+    return place.deploy(FLOW.format(id=flow_id, script=script, root=place.folder / "spool", extra=extra), flow_id)
+
+
+def jobs(place: Place) -> list[Path]:
+    return sorted((place.folder / "spool").glob("*"))
+
+
+def lines(place: Place, execution: Execution) -> list[str]:
+    place.store.logs.flush()
+    query = LogQuery(execution_id=execution.id, min_level="INFO", size=10_000, sort=("id:asc",))
+    return [entry.message for entry in place.store.logs.search(query).items]
+
+
+def state_of(place: Place, execution: Execution) -> State:
+    found = place.store.read(lambda db: db.executions.get(execution.id))
+    assert found is not None
+    return found.state
+
+
+def lose(place: Place, local: LocalEngine) -> None:
+    """Have a worker vanish without a word, as kill -9 does, and others find out."""
+    local.worker.follower.stop()
+    local.worker.follower._followed.clear()
+    engine = place.engine().engine
+    Sweeper(engine, Effects(engine), own_worker=lambda: "").take_back(local.worker.id, STOPPED)
+
+
+def test_a_job_elsewhere_gives_its_result_files_and_log(place: Place) -> None:
+    flow_id = deploy(place, """echo hello; echo '::{"outputs": {"a": 1}}::'; echo made > out.txt""")
+    with place.engine() as local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        ended = local.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert lines(place, execution) == ["hello"]
+    (outputs,) = place.store.read(lambda db: db.executions.outputs(execution.id)).values()
+    assert (outputs["vars"], outputs["stdOutLineCount"], list(outputs["outputFiles"])) == ({"a": 1}, 2, ["out.txt"])
+    assert jobs(place) == []
+
+
+def test_a_waiting_job_holds_no_thread(place: Place) -> None:
+    flow_id = deploy(place, f"while [ ! -e {place.folder}/go ]; do sleep 0.05; done; echo done")
+    local = LocalEngine(place.store, place.host, threads=1)
+    place.opened.append(local)
+    with local:
+        executions = [local.engine.create(NewExecution("team", flow_id)) for _ in range(5)]
+        wait_until(lambda: local.worker.follower.count == 5, "five jobs that are followed")
+        threads = threading.active_count()
+        (place.folder / "go").touch()
+        ended = [local.engine.wait(execution.id, 30) for execution in executions]
+
+    assert [each.state for each in ended if each] == [State.SUCCESS] * 5
+    assert threads < 30
+
+
+def test_a_failed_job_keeps_its_files_and_its_exit_code(place: Place) -> None:
+    flow_id = deploy(place, "echo partial > out.txt; exit 7")
+    with place.engine() as local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        ended = local.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.FAILED
+    attempts = place.store.read(lambda db: db.executions.attempts(execution.id))
+    (outputs,) = place.store.read(lambda db: db.executions.outputs(execution.id)).values()
+    assert [(each.exit_code, each.failure_reason) for each in attempts] == [(7, "APP_EXIT")]
+    assert list(outputs["outputFiles"]) == ["out.txt"]
+
+
+def test_a_killed_execution_ends_its_job(place: Place) -> None:
+    flow_id = deploy(place, f"touch {place.folder}/begun; sleep 60")
+    with place.engine() as local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        wait_until((place.folder / "begun").exists, "a body")
+        local.engine.kill(execution.id)
+        ended = local.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.KILLED
+    assert jobs(place) == []
+
+
+def test_a_timeout_ends_the_job(place: Place) -> None:
+    flow_id = deploy(place, "sleep 60", extra="timeout: PT1S")
+    with place.engine() as local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        ended = local.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.FAILED
+    assert [each.failure_reason for each in place.store.read(lambda db: db.executions.attempts(execution.id))] == [
+        "TIMEOUT"
+    ]
+    assert jobs(place) == []
+
+
+def test_the_job_of_a_lost_worker_is_followed_further_with_each_line_once(place: Place) -> None:
+    script = f"echo begun >> {place.folder}/ledger; for i in $(seq 40); do echo $i; sleep 0.05; done; echo x > out.txt"
+    flow_id = deploy(place, script)
+    with place.engine() as first:
+        execution = first.engine.create(NewExecution("team", flow_id))
+        wait_until(lambda: len(lines(place, execution)) > 3, "some lines")
+        lose(place, first)
+        with place.engine() as second:
+            wait_until(lambda: second.worker.adopt() or second.worker.follower.count, "the job at the other worker")
+            ended = second.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert lines(place, execution) == [str(number) for number in range(1, 41)]
+    assert place.said() == ["begun"]
+    run = place.run_of(execution)
+    assert (run.attempts, run.losses, run.epoch) == (1, 0, 2)
+
+
+def test_a_drained_worker_leaves_its_jobs_to_others_at_once(place: Place) -> None:
+    flow_id = deploy(place, f"while [ ! -e {place.folder}/go ]; do sleep 0.05; done; echo done")
+    with place.engine() as first:
+        execution = first.engine.create(NewExecution("team", flow_id))
+        wait_until(lambda: first.worker.follower.count, "a followed job")
+        first.worker.drain(30)
+        with place.engine() as second:
+            wait_until(lambda: second.worker.adopt() or second.worker.follower.count, "the job at the other worker")
+            (place.folder / "go").touch()
+            ended = second.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert lines(place, execution) == ["done"]
+
+
+@pytest.mark.parametrize(("policy", "state", "begun"), [("RESTART", "SUCCESS", 2), ("FAIL", "FAILED", 1)])
+def test_the_task_says_what_a_lost_worker_means(place: Place, policy: str, state: str, begun: int) -> None:
+    script = f"echo begun >> {place.folder}/ledger; test $(wc -l < {place.folder}/ledger) = 2 || sleep 60"
+    flow_id = deploy(place, script, extra=f"onWorkerLoss: {policy}")
+    with place.engine() as first:
+        execution = first.engine.create(NewExecution("team", flow_id))
+        wait_until(place.said, "a body")
+        lose(place, first)
+        with place.engine() as second:
+            Sweeper(second.engine, Effects(second.engine), own_worker=lambda: second.worker.id).ring_again(0)
+            ended = second.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert (ended.state.value, len(place.said())) == (state, begun)
+    if policy == "RESTART":
+        assert jobs(place) == []
+
+
+def test_a_worker_that_was_taken_for_lost_writes_nothing_more(place: Place) -> None:
+    flow_id = deploy(place, "for i in $(seq 60); do echo $i; sleep 0.05; done")
+    with place.engine() as first:
+        execution = first.engine.create(NewExecution("team", flow_id))
+        wait_until(lambda: len(lines(place, execution)) > 3, "some lines")
+        engine = place.engine().engine
+        Sweeper(engine, Effects(engine), own_worker=lambda: "").take_back(first.worker.id, STOPPED)
+        with place.engine() as second:  # and the first one goes on, as one that was only slow does
+            wait_until(lambda: second.worker.adopt() or second.worker.follower.count, "the job at the other worker")
+            ended = second.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert lines(place, execution) == [str(number) for number in range(1, 61)]
