@@ -35,13 +35,14 @@ class BoardFlow:
 
 @dataclass(frozen=True, slots=True)
 class BoardEnvironment:
-    """An environment with its flows. `active` is the commit that runs now."""
+    """An environment with its flows. `active` is the commit that runs now, `message` says why `state` is not OK."""
 
     name: str
     ref: str
     active: str | None
     state: str
     flows: Sequence[BoardFlow]
+    message: str | None = None
 
 
 def root_page(environments: Iterable[BoardEnvironment], now: datetime) -> str:
@@ -75,11 +76,18 @@ def board(environment: BoardEnvironment, now: datetime, pages: Collection[str]) 
     shown, left_out = ordered[:MOST_ROWS], len(ordered) - MOST_ROWS
     head = ("flow", "state", "last run", f"last {SQUARE_DAYS} days", "success", "p50 / p95", "next run")
     active = f" at {code(environment.active[:7])}" if environment.active else ""
-    text = f"# {inline(environment.name)}{active}\n\n"
+    text = f"# {inline(environment.name)}{active}\n\n{_stand(environment)}"
     text += table(head, [_board_row(flow, now, pages) for flow in shown])
     if left_out > 0:
         text += f"\n\n{left_out} more flows have pages below `flows/`."
     return f"{text}\n\nTimes are UTC. Written by Mainstem at {moment(now)} · [all environments](../README.md)\n"
+
+
+def _stand(environment: BoardEnvironment) -> str:
+    if environment.state == "OK":
+        return ""
+    why = f": {inline(environment.message)}" if environment.message else ""
+    return f"**State** {inline(environment.state)}{why}\n\n"
 
 
 def flow_page(record: FlowRecord, now: datetime, pages: Collection[str], next_at: datetime | None) -> str:

@@ -89,7 +89,10 @@ class Bindery:
         records = batch.after[environment.name]
         keys = self.store.read(lambda db: db.flows.keys_of_environment(environment.name))
         flows = [BoardFlow(*key, records.get(key), next_at.get(key)) for key in keys]
-        return BoardEnvironment(environment.name, environment.ref, environment.active, environment.state, flows)
+        message = self.mask(environment.message) if environment.message else None
+        return BoardEnvironment(
+            environment.name, environment.ref, environment.active, environment.state, flows, message
+        )
 
     def _next_fires(self) -> dict[FlowKey, datetime]:
         found: dict[FlowKey, datetime] = {}

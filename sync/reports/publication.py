@@ -12,11 +12,13 @@ from runner.reports.rows import RunRow, row_of
 from runner.settings import ReportSettings
 from runner.states import State
 from runner.store import Store
+from runner.store.records import Environment
 from runner.store.session import Session
 from sync.reports.batch import Batch, FlowKey, Records, lines
 from sync.reports.branch import ReportBranch
 from sync.reports.files import Bindery, Files, day_files, row_file
 from sync.reports.ledger import Ledger, Pending, RecordShelf, write_pending
+from sync.reports.stands import changed, remember, told
 
 _IDS_A_READ: Final = 500
 _NAMES_A_SECOND: Final = 20
@@ -64,7 +66,7 @@ class Publication:
         ids = tuple((row.id, row.key) for row in outbox)
         if not batch.rows:
             self.store.write(lambda db: db.outbox.delete([row_id for row_id, _ in ids]))
-            return 0
+            return self._refresh(ledger, batch, now, is_there=there is not None)
         if there is None:
             ledger.forget_branch()  # it is new, or somebody removed it: nothing on it can be linked to
         path = next(name for name in names if not there or name not in there)
@@ -77,6 +79,21 @@ class Publication:
         ledger.month = month
         self._remember(ledger, batch, ids, draft.forgotten)
         return 1
+
+    def _refresh(self, ledger: Ledger, batch: Batch, now: datetime, *, is_there: bool) -> int:
+        """Write the boards when environments stand otherwise than they say; give how many commits were made.
+
+        A branch that is not there is not made for that: its first run writes the boards too.
+        """
+        environments = self.bindery.environments
+        restless = changed(self.store.read(lambda db: told(db, self.repository)), environments)
+        if not restless:
+            return 0
+        if is_there:
+            files = self.bindery.boards(batch, ledger.pages, now)
+            self.branch.commit(files, message=self._stand_message(restless), at=now)
+        self.store.write(lambda db: remember(db, self.repository, environments))
+        return int(is_there)
 
     def _settle(self, ledger: Ledger, pending: Pending, now: datetime) -> None:
         """Do what should have followed a commit that a crash cut off."""
@@ -115,6 +132,7 @@ class Publication:
         def write(db: Session) -> None:
             db.outbox.delete([row_id for row_id, _ in rows])
             ledger.write(db, self.repository, self.writer)
+            remember(db, self.repository, self.bindery.environments)
             self.shelf.write(db, [(environment, batch.after[environment][key]) for environment, key in batch.touched])
             self.shelf.forget(db, forgotten)
 
@@ -163,6 +181,10 @@ class Publication:
         names = [environment.name for environment in self.bindery.environments]
         active = self.store.read(lambda db: {key for name in names for key in db.flows.keys_of_environment(name)})
         return [(environment, key) for environment, key in quiet if key not in active]
+
+    def _stand_message(self, environments: Sequence[Environment]) -> str:
+        stands = ", ".join(f"{each.name} is {each.state}" for each in environments)
+        return f"reports: {stands} [skip ci]\n\nMainstem-Report: {self.writer}\n"
 
     def _message(self, rows: Sequence[RunRow]) -> str:
         failed = sum(row.state in {State.FAILED, State.KILLED} for row in rows)

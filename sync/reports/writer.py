@@ -26,6 +26,7 @@ from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
 from sync.reports.ledger import RecordShelf
 from sync.reports.publication import Publication
+from sync.reports.stands import changed, told
 from sync.service import SyncService
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class ReportWriter:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures: dict[str, int] = {}
+        self._not_before: dict[str, datetime] = {}  # of repositories that could not be written to
         self._commits = self._commits_failed = self._untidy = 0
         self._last_commit = float("-inf")  # on the monotonic clock
 
@@ -128,10 +130,26 @@ class ReportWriter:
     def _run_once(self) -> int:
         now = self._host.clock()
         rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
-        if not rows or not self._knows_secrets():
+        restless = self._restless(now)
+        if not (rows or restless) or not self._knows_secrets():
             return 0
         self._store.logs.flush()
-        return sum(self._publish(name, found, now) for name, found in self._by_repository(rows).items())
+        found = self._by_repository(rows)
+        for name in restless:
+            found.setdefault(name, [])
+        return sum(self._publish(name, due, now) for name, due in found.items())
+
+    def _restless(self, now: datetime) -> list[str]:
+        """Return the repositories with an environment of which the boards do not say how it stands."""
+        reporting = [each for each in self._sync.status() if each.reports]
+        names = dict.fromkeys(each.repository for each in reporting)
+        said = self._store.read(lambda db: {name: told(db, name) for name in names})
+        return [
+            name
+            for name in names
+            if self._not_before.get(name, now) <= now
+            and changed(said[name], [each for each in reporting if each.repository == name])
+        ]
 
     def _knows_secrets(self) -> bool:
         """Have the masker hear of secrets that were set since the start: only the process of a task read them."""
@@ -166,6 +184,7 @@ class ReportWriter:
             self._postpone(repository, ids, now, error)
             return 0
         self._failures.pop(repository, None)
+        self._not_before.pop(repository, None)
         self._commits += commits
         self._untidy += commits
         return len(ids)
@@ -210,7 +229,8 @@ class ReportWriter:
         fields["error"] = f"{error.code}: {error}" if isinstance(error, MainstemError) else type(error).__name__
         log.warning("reports stay in the outbox: they cannot be written to %s", repository, extra=fields)
         self._branches.pop(repository, None)  # its credentials or address may be others by then
-        self._store.write(lambda db: db.outbox.defer(ids, now + timedelta(seconds=wait_s)))
+        again = self._not_before[repository] = now + timedelta(seconds=wait_s)
+        self._store.write(lambda db: db.outbox.defer(ids, again))
 
     def _loop(self) -> None:
         """Look each second; commit a moment after the first row, and then at most once per interval."""
@@ -220,7 +240,7 @@ class ReportWriter:
             if time.monotonic() - self._last_commit < self._settings.interval_s:
                 continue
             try:
-                if not self._has_rows():
+                if not self._has_news():
                     self._tidy(_TIDY_AFTER if time.monotonic() - self._last_commit > _IDLE_S else _TIDY_AT_ONCE)
                 elif has_waited:
                     self.run_once()
@@ -232,9 +252,9 @@ class ReportWriter:
             except Exception:  # a store that is away for a moment must not end the thread
                 log.exception("reports are not written")
 
-    def _has_rows(self) -> bool:
+    def _has_news(self) -> bool:
         now = self._host.clock()
-        return bool(self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], 1, now)))
+        return bool(self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], 1, now)) or self._restless(now))
 
     def _tidy(self, commits: int) -> None:
         """Pack what commits leave behind, after so many of them."""
