@@ -87,6 +87,31 @@ class GitFileWrites:
         self._commit(found, edit, actor=actor, message=f"Delete files of {namespace}")
         return removed
 
+    def move(self, environment: str | None, namespace: str, old: str, new: str, *, actor: str) -> list[str]:
+        """Move a file, or all that lies below a folder, in one commit; return the new paths, sorted.
+
+        Raises as `write`; ConflictError `namespace.file.exists` when something stands at a new path.
+        """
+        found = self._environment(environment, namespace)
+        moved: dict[str, str] = {}
+
+        def edit(source: Source, head: str | None) -> Edits:
+            shelf = _shelf(source, found, head)
+            stand = shelf.index.get(namespace, {})
+            moved.clear()
+            moved.update({path: new + path.removeprefix(old) for path in stand if _is_at(path, old)})
+            files = {moved[path]: shelf.content(source, stand[path]) for path in moved}
+            taken = next((path for path in files if path in stand), None)
+            if taken is not None:
+                raise ConflictError(
+                    "namespace.file.exists", f"the namespace {namespace!r} has a file {taken!r} already"
+                )
+            written = {place: files[path] for path, place in shelf.places(namespace, files).items()}
+            return dict.fromkeys((stand[path] for path in moved), None) | written
+
+        self._commit(found, edit, actor=actor, message=f"Move {old} to {new} in {namespace}")
+        return sorted(moved.values())
+
     def _commit(self, environment: Environment, edit: Edit, *, actor: str, message: str) -> None:
         for left in range(_MOST_TRIES - 1, -1, -1):
             try:
@@ -128,14 +153,15 @@ class _Shelf:
         stand = self.index.get(namespace, {})
         kept = {}
         for path, content in files.items():
-            differs = path in stand and self._content(source, stand[path]) != content
+            differs = path in stand and self.content(source, stand[path]) != content
             if differs and conflict == "ERROR":
-                raise ConflictError("namespace.file.exists", f"the namespace {namespace!r} has a file {path!r} already")
+                raise _exists(namespace, path)
             if not differs or conflict == "OVERWRITE":
                 kept[path] = content
         return kept
 
-    def _content(self, source: Source, place: str) -> bytes:
+    def content(self, source: Source, place: str) -> bytes:
+        """Return what stands at a place in the repository."""
         blob = self.blobs[place]
         source.ensure([blob])
         return source.repository.blob(blob)
@@ -172,6 +198,14 @@ class _Shelf:
         yield from (folder for folder, _ in used.most_common(1))
         own = posixpath.join(self.layout.root, namespace)
         yield from (own, posixpath.join(own, "_files"))
+
+
+def _exists(namespace: str, path: str) -> ConflictError:
+    return ConflictError("namespace.file.exists", f"the namespace {namespace!r} has a file {path!r} already")
+
+
+def _is_at(path: str, place: str) -> bool:
+    return path == place or path.startswith(f"{place}/")
 
 
 def _owners(index: Mapping[str, Mapping[str, str]]) -> dict[str, list[tuple[str, str]]]:

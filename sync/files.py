@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from dulwich.objects import ObjectID
+
 from runner.errors import NotFoundError
 from runner.namespace_files import missing
 from sync.layout import Layout, file_index, flow_place
@@ -16,6 +18,7 @@ from sync.planning import list_files, read_layout
 from sync.sources import Source
 
 _KEPT_INDEXES: Final = 64
+_MOST_COMMITS: Final = 100
 
 Index = Mapping[str, Mapping[str, str]]
 
@@ -46,6 +49,20 @@ class GitNamespaceFiles:
             with source.repository.lock:
                 source.ensure([blob])
         return source.repository.blob(blob, limit=MAX_FILE_BYTES)
+
+    def history(self, environment: str | None, commit: str | None, namespace: str, path: str) -> list[str]:
+        """Return the last hundred commits up to `commit` that changed a file, the oldest first.
+
+        Commits that were not fetched are left out; nothing is returned when the file is not there.
+        """
+        found = self._find(environment, commit)
+        stands = found[1].get(namespace, {}).get(path.lstrip("/")) if found else None
+        if found is None or stands is None or commit is None:
+            return []
+        walker = found[0].repository.raw.get_walker(
+            include=[ObjectID(commit.encode())], paths=[stands.encode()], max_entries=_MOST_COMMITS
+        )
+        return [entry.commit.id.decode() for entry in walker][::-1]
 
     def list(self, environment: str | None, commit: str | None, namespace: str) -> list[str]:
         """Return the paths of the namespace's files without leading slash, sorted."""

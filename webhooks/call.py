@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from starlette.requests import Request
 
 from runner.access import ALL_NAMESPACES, Identity, Permission, covers
-from runner.errors import InvalidError, MainstemError
+from runner.errors import InvalidError
+from webhooks.filters import Group, parse_filters
+from webhooks.parameters import Parameter, UndeclaredParameterError
+from webhooks.problems import RequestError
 
 if TYPE_CHECKING:
     from webhooks.services import Services
 
-MAX_PAGE_SIZE = 1_000
-_DEFAULT_PAGE_SIZE = 10
-
-
-class RequestError(MainstemError):
-    """The request itself is malformed: a parameter is missing or cannot be read (400)."""
-
-    status = 400
+_LONGEST_NUMBER: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +37,16 @@ class Paging:
 
 @dataclass(slots=True)
 class Call:
-    """A request whose caller is known. `identity` is None on routes that prove their caller themselves."""
+    """A request whose caller is known. `identity` is None on routes that prove their caller themselves.
+
+    Only parameters of the query that the route declares can be read: what is not documented is not there.
+    """
 
     request: Request
     services: Services
     permission: Permission
     identity: Identity | None
+    declared: Mapping[str, Parameter] = field(default_factory=dict)
     body: bytes = b""
 
     @property
@@ -59,49 +59,89 @@ class Call:
         return str(self.request.path_params[name])
 
     def query(self, name: str) -> str | None:
-        """Return the last value of a query parameter; None when it is absent or empty."""
-        return self.request.query_params.get(name) or None
+        """Return the last value of a query parameter; its default when it is absent or empty."""
+        parameter = self._declared(name)
+        value = self.request.query_params.get(name) or None
+        if value is None and parameter.is_required:
+            raise RequestError("request.parameter.missing", f"the query parameter {name!r} is missing")
+        if value is not None and parameter.choices and not {value, value.upper()} & {*parameter.choices}:
+            named = ", ".join(parameter.choices)
+            raise RequestError("request.parameter.invalid", f"{name}={value[:40]} is not one of {named}")
+        return parameter.default if value is None else value
+
+    def is_given(self, name: str) -> bool:
+        """Whether a query parameter is there, empty or not."""
+        self._declared(name)
+        return name in self.request.query_params
 
     def required(self, name: str) -> str:
-        """Return a query parameter. Raises `RequestError` `request.parameter.missing`."""
+        """Return a query parameter that is declared so. Raises `RequestError` `request.parameter.missing`."""
         value = self.query(name)
-        if value is None:
-            raise RequestError("request.parameter.missing", f"the query parameter {name!r} is missing")
+        assert value is not None, "only what is declared to be required is read this way"
         return value
 
     def values(self, name: str) -> list[str]:
         """Return all values of a repeated query parameter."""
+        self._declared(name)
         return [value for value in self.request.query_params.getlist(name) if value]
 
-    def flag(self, name: str, *, default: bool = False) -> bool:
+    def flag(self, name: str) -> bool:
         """Return a query parameter that is `true` or `false`."""
-        text = self.query(name)
+        parameter = self._declared(name, "boolean")
+        text = self.request.query_params.get(name) or None
         if text is None:
-            return default
+            return bool(parameter.default)
         if text.lower() not in {"true", "false"}:
             raise RequestError("request.parameter.invalid", f"{name}={text} is neither true nor false")
         return text.lower() == "true"
 
-    def number(self, name: str, default: int | None = None, *, least: int = 0) -> int | None:
-        """Return a query parameter that is a whole number not below `least`."""
-        text = self.query(name)
+    def number(self, name: str) -> int | None:
+        """Return a query parameter that is a whole number within its bounds; its default when it is absent or empty."""
+        parameter = self._declared(name, "integer")
+        text = self.request.query_params.get(name) or None
         if text is None:
+            default: int | None = parameter.default
             return default
-        if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit() or len(text) > 12 or int(text) < least:
-            raise InvalidError("request.parameter.invalid", f"{name}={text} is not a whole number of {least} or more")
+        digits = text.removeprefix("-")
+        if not digits.isascii() or not digits.isdigit() or len(text) > _LONGEST_NUMBER or int(text) < parameter.least:
+            message = f"{name}={text[:40]} is not a whole number of {parameter.least} or more"
+            raise InvalidError("request.parameter.invalid", message)
+        if parameter.most is not None and int(text) > parameter.most:
+            raise InvalidError("request.page.invalid", f"{name}={text} is more than {parameter.most}")
         return int(text)
 
-    def paging(self, default_size: int = _DEFAULT_PAGE_SIZE) -> Paging:
+    def count(self, name: str) -> int:
+        """Return a whole number that has a default."""
+        value = self.number(name)
+        assert value is not None, "only numbers with a default are read this way"
+        return value
+
+    def paging(self) -> Paging:
         """Return `page`, `size` and `sort` of the query.
 
         Raises:
             InvalidError: `request.page.invalid` or `request.sort.invalid` (422).
         """
-        page = self.number("page", 1, least=1) or 1
-        size = self.number("size", default_size, least=1) or default_size
-        if size > MAX_PAGE_SIZE:
-            raise InvalidError("request.page.invalid", f"size={size} is more than {MAX_PAGE_SIZE}")
-        return Paging(page, size, tuple(_sort_key(text) for text in self.values("sort")))
+        return Paging(self.count("page"), self.count("size"), tuple(_sort_key(text) for text in self.values("sort")))
+
+    def conditions(self) -> Group:
+        """Return the filters of the query. Raises `RequestError` `request.filter.invalid` (400)."""
+        fields = self._declared("filters", "object").fields
+        assert fields is not None
+        return parse_filters(self.pairs(), fields)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return everything in the query, as it was written."""
+        return self.request.query_params.multi_items()
+
+    def _declared(self, name: str, kind: str | None = None) -> Parameter:
+        parameter = self.declared.get(name)
+        if parameter is None or (kind is not None and parameter.kind != kind):
+            route = self.request.scope.get("path")
+            raise UndeclaredParameterError(
+                f"{route} reads {name!r}, which its route does not declare as {kind or 'any'}"
+            )
+        return parameter
 
     def json(self) -> Any:
         """Return the body as JSON; None when it is empty.

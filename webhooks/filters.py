@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from runner.durations import parse_duration
 from runner.errors import InvalidError
-from webhooks.call import RequestError
+from webhooks.problems import RequestError
 
 _NAME: Final = re.compile(r"filters\[([A-Za-z_]+)\]\[([A-Z_]+)\](?:\[([^\]]{1,256})\])?")
 _GROUP: Final = re.compile(r"filters\[(and|or)\]\[\d+\](.*)")
@@ -176,6 +176,8 @@ _OLDER: Final[Mapping[str, str]] = MappingProxyType(
         "childFilter": "EQUALS",
     }
 )
+OLDER_NAMES: Final = tuple(_OLDER)
+"""The parameters that 1.x wrote filters as."""
 
 
 def _nested(rest: str, value: str, operations: Operations) -> Filter | Group | str:

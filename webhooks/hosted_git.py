@@ -24,6 +24,9 @@ from starlette.types import Receive, Scope, Send
 from runner.access import AccessControl, Identity, Permission, allows
 from runner.errors import AccessError, InvalidError, MainstemError
 from sync.hosted import RECEIVE, SERVICES, HostedRepository
+from webhooks.parameters import required
+from webhooks.routes import Operation
+from webhooks.schemas import BYTES
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,38 @@ _WAITING_CHUNKS: Final = 16
 _PATIENCE_S: Final = 60.0
 _NO_CACHE: Final = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 _LOGIN: Final = {"WWW-Authenticate": 'Basic realm="Mainstem", charset="UTF-8"'}
+
+
+def _service_operation(service: str, summary: str) -> Operation:
+    return Operation(
+        method="POST",
+        path=f"/git/{NAME}/{service}",
+        summary=summary,
+        tag="git",
+        security=_PROOFS,
+        takes=f"application/x-{service}-request",
+        gives=f"application/x-{service}-result",
+        body=BYTES,
+        answer=BYTES,
+    )
+
+
+_PROOFS: Final[tuple[dict[str, list[str]], ...]] = ({"basic": []}, {"bearer": []})
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path=f"/git/{NAME}/info/refs",
+        summary="What a git client asks first: the refs",
+        tag="git",
+        security=_PROOFS,
+        gives="application/x-git-upload-pack-advertisement",
+        query=(required("service", "Which service follows.", choices=tuple(SERVICES)),),
+        answer=BYTES,
+    ),
+    _service_operation("git-upload-pack", "Fetch from the hosted repository"),
+    _service_operation(RECEIVE, "Push to the hosted repository"),
+)
+"""What is answered at `/git`."""
 
 
 class _GoneError(Exception):

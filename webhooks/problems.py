@@ -21,6 +21,12 @@ PROBLEM_TYPE = "application/problem+json"
 _WORDS = {404: "Not Found", 409: "Illegal state", 422: "Illegal argument"}
 
 
+class RequestError(MainstemError):
+    """The request itself is malformed: a parameter is missing or cannot be read (400)."""
+
+    status = 400
+
+
 class Json(Response):
     """A JSON answer."""
 

@@ -27,8 +27,9 @@ from runner.store.records import Delivery, Repository
 from sync.deliveries import DeliveryLog
 from sync.forges.base import Headers, UnprovenError
 from sync.receiving import Judged, Receiving
-from webhooks.call import RequestError
-from webhooks.problems import Json, answer
+from webhooks.problems import Json, RequestError, answer
+from webhooks.routes import Operation
+from webhooks.schemas import MAP
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,21 @@ _LARGE_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
 _FLOOR_S: Final = 0.05
 _SLOWEST_HASH_BYTES_PER_S: Final = 100 * 1024 * 1024
 _THREADS: Final = 4
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/hooks/{repository}",
+        summary="Deliver an event of a forge, proved by its signature",
+        tag="hooks",
+        takes="application/json",
+        status=202,
+        also=(200,),
+        body=MAP,
+        answer=MAP,
+    ),
+)
+"""What is answered at `/hooks`."""
 
 
 class Receivers:

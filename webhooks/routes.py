@@ -22,7 +22,9 @@ from starlette.types import ASGIApp
 from runner.access import Permission
 from runner.errors import AccessError, NotFoundError
 from webhooks.call import Call
+from webhooks.parameters import Parameter
 from webhooks.problems import Json
+from webhooks.schemas import Schema
 
 if TYPE_CHECKING:
     from webhooks.services import Services
@@ -35,10 +37,12 @@ Handler = Callable[[Call], Any]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route: method, path, permission and handler; `summary` and `tag` are for the OpenAPI document.
+    """A route: method, path, permission and handler; the rest is for the OpenAPI document, and holds for the handler.
 
-    `takes` is the media type of the body, None without one. `reads_body` is off for handlers that read the body
-    themselves (multipart, raw webhooks).
+    `takes` is the media type of the body, None without one, and `body` its schema. `reads_body` is off for handlers
+    that read the body themselves (multipart, raw webhooks). `query` are the parameters that the handler may read, and
+    `answer` is the schema of what it returns, in the media type `gives` or as it pleases in one of `or_gives`, with
+    `status` or one of `also`.
     """
 
     method: str
@@ -50,7 +54,35 @@ class Endpoint:
     takes: str | None = None
     gives: str = "application/json"
     status: int = 200
+    also: tuple[int, ...] = ()
+    or_gives: tuple[str, ...] = ()
     reads_body: bool = True
+    query: tuple[Parameter, ...] = ()
+    body: Schema = None
+    answer: Schema = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a mounted application answers to a method at a path, for the OpenAPI document.
+
+    `security` names the kinds of proof that it takes, one of which is enough; none when the proof lies in the request.
+    """
+
+    method: str
+    path: str
+    summary: str
+    tag: str
+    permission: Permission = Permission.OWN_PROOF
+    security: tuple[Mapping[str, list[str]], ...] = ()
+    takes: str | None = None
+    gives: str = "application/json"
+    status: int = 200
+    also: tuple[int, ...] = ()
+    or_gives: tuple[str, ...] = ()
+    query: tuple[Parameter, ...] = ()
+    body: Schema = None
+    answer: Schema = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +145,11 @@ def _serve(endpoint: Endpoint, services: Services) -> Callable[[Request], Awaita
     is_open = permission in {Permission.PUBLIC, Permission.OWN_PROOF}
     is_async = inspect.iscoroutinefunction(endpoint.handler)
     guarded = "{namespace}" in endpoint.path
+    declared = {parameter.name: parameter for parameter in endpoint.query}
 
     async def serve(request: Request) -> Response:
         tenant = request.path_params.get("tenant", TENANT)
-        call = Call(request, services, permission, None)
+        call = Call(request, services, permission, None, declared)
         if not is_open:
             _refuse_other_sites(request)
             header = request.headers.get("authorization")

@@ -86,6 +86,7 @@ TRIGGER_FIELDS: Final = {
     "nextExecutionDate": DATE_OPS,
 }
 NAMESPACE_FIELDS: Final = {"q": PLAIN_OPS, "namespace": TEXT_OPS}
+SECRET_FIELDS: Final = {"q": PLAIN_OPS, "namespace": TEXT_OPS}
 KEY_FIELDS: Final = {"q": PLAIN_OPS, "namespace": TEXT_OPS, "updated": DATE_OPS}
 NAMESPACE_FIELD_OPS: Final = frozenset({"EQUALS", "PREFIX"})
 

@@ -13,11 +13,23 @@ from runner.flows.models import Flow, Trigger
 from runner.store import Session
 from runner.store.records import TriggerState
 from webhooks.call import Call
-from webhooks.filters import Group, holds, parse_filters
+from webhooks.filters import Group, holds
+from webhooks.parameters import filters, text
 from webhooks.search import TRIGGER_FIELDS, scope_of
 from webhooks.shapes import trigger_state_json
 
 BASE: Final = "/api/v1/{tenant}/triggers"
+TRIGGER_SEARCH: Final = (
+    filters(TRIGGER_FIELDS),
+    text("q", "Only triggers with this in their namespace, flow or id."),
+    text("namespace", "Only this namespace and those below it."),
+    text(
+        "dateFilter",
+        "What `startDate`, `endDate` and `timeRange` look at.",
+        choices=("NEXT_EXECUTION_DATE", "LAST_TRIGGERED_DATE"),
+    ),
+)
+"""What finds triggers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +121,9 @@ def locked(call: Call, rows: Iterable[TriggerState]) -> frozenset[str | None]:
     return frozenset(key for key, execution in found.items() if not execution.state.is_terminal)
 
 
-def wanted(call: Call, filters: Group | None = None) -> list[TriggerState]:
+def wanted(call: Call, given: Group | None = None) -> list[TriggerState]:
     """Return the triggers that the caller may see and that pass the filters, those of the query if none are given."""
-    filters = filters or parse_filters(call.request.query_params.multi_items(), TRIGGER_FIELDS)
+    conditions = given or call.conditions()
     rows, now = call.services.store.read(lambda db: db.triggers.all()), datetime.now(UTC)
     visible, within, q = call.namespaces(), call.query("namespace"), call.query("q")
     dates, waiting = call.query("dateFilter"), _Lazily(lambda: locked(call, rows))
@@ -123,7 +135,7 @@ def wanted(call: Call, filters: Group | None = None) -> list[TriggerState]:
             return False
         if q is not None and q.lower() not in f"{row.namespace}.{row.flow_id}.{row.trigger_id}".lower():
             return False
-        return holds(filters, lambda field: _value(row, field, dates, waiting), now)
+        return holds(conditions, lambda field: _value(row, field, dates, waiting), now)
 
     return [row for row in rows if is_wanted(row)]
 

@@ -51,12 +51,34 @@ class Audit:
         """Write an entry."""
         self._db.insert(_AUDIT.insert, _AUDIT.encode(entry))
 
-    def list(self, limit: int = 100, *, before: int | None = None, actor: str | None = None) -> list[AuditEntry]:
-        """Return the latest entries, the newest first; those with an id below `before` to read on."""
-        where = []
+    def list(
+        self,
+        limit: int = 100,
+        *,
+        before: int | None = None,
+        since: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        target: str | None = None,
+        result: str | None = None,
+    ) -> list[AuditEntry]:
+        """Return the latest entries, the newest first; those with an id below `before` to read on.
+
+        `action` finds itself and what begins with it and a dot: `token` finds `token.create`.
+        """
+        where = [
+            column == value for column, value in ((_a.actor, actor), (_a.target, target), (_a.result, result)) if value
+        ]
         if before is not None:
             where.append(_a.id < before)
-        if actor is not None:
-            where.append(_a.actor == actor)
+        if since is not None:
+            where.append(_a.at >= to_micros(since))
+        if action:
+            where.append(sa.or_(_a.action == action, _a.action.startswith(f"{action}.", autoescape=True)))
         select = _AUDIT.select(*where).order_by(_a.id.desc()).limit(limit)
         return [_AUDIT.decode(row) for row in self._db.query(select)]
+
+    def prune(self, before: datetime, limit: int) -> int:
+        """Delete the oldest entries, `limit` at most, of those from before a time; return how many."""
+        oldest = sa.select(_a.id).where(_a.at < to_micros(before)).order_by(_a.id).limit(limit)
+        return self._db.change(sa.delete(schema.audit).where(_a.id.in_(oldest)))

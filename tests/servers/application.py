@@ -24,6 +24,7 @@ from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import FlowDraft
 from sync.service import SyncService
+from tests.openapi import check_answer
 from webhooks.app import create_app
 from webhooks.services import Services
 
@@ -42,7 +43,9 @@ class Api:
         headers = dict(options.pop("headers", None) or {})
         if token is not None:
             headers["authorization"] = f"Bearer {self.tokens.get(token, token)}"
-        return self.loop.run_until_complete(self.client.request(method, path, headers=headers, **options))
+        answer = self.loop.run_until_complete(self.client.request(method, path, headers=headers, **options))
+        check_answer(answer)
+        return answer
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.request("GET", path, **options)

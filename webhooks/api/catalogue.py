@@ -13,9 +13,12 @@ from runner.expressions.registry import FILTERS, FUNCTIONS
 from runner.flows.casts import INPUT_TYPES
 from runner.flows.registry import TypeKind, find, short, types
 from runner.flows.schema import flow_schema, suite_schema, type_schema
+from webhooks.answers.instance import DOCUMENTATION, FUNCTION, INPUT_TYPE, PLUGIN
 from webhooks.call import Call, page_of
 from webhooks.filters import in_order
+from webhooks.parameters import flag, paging
 from webhooks.routes import Endpoint
+from webhooks.schemas import MAP, TEXT, listed, page
 
 _BASE: Final = "/api/v1/plugins"
 _SIZE: Final = 1_000
@@ -29,9 +32,9 @@ _LISTS: Final = {
 
 def plugins(call: Call) -> dict[str, Any]:
     """Answer with a page of groups of types, `core.log` for example, each with its tasks and triggers."""
-    paging = call.paging(_SIZE)
-    rows = in_order(_groups(), paging.sort, {"name": itemgetter("name"), "group": itemgetter("group")})
-    return page_of(rows[paging.offset : paging.offset + paging.size], len(rows))
+    pages = call.paging()
+    rows = in_order(_groups(), pages.sort, {"name": itemgetter("name"), "group": itemgetter("group")})
+    return page_of(rows[pages.offset : pages.offset + pages.size], len(rows))
 
 
 def subgroups(_call: Call) -> list[dict[str, Any]]:
@@ -64,9 +67,9 @@ def documentation(call: Call) -> dict[str, Any]:
     for kind in TypeKind:
         cls = find(kind, name)
         if cls is not None:
-            schema = type_schema(name)
+            properties = type_schema(name)
             text = (cls.__doc__ or "").strip()
-            return {"markdown": f"# {short(name)}\n\n{text}\n", "schema": {"properties": schema, "outputs": {}}}
+            return {"markdown": f"# {short(name)}\n\n{text}\n", "schema": {"properties": properties, "outputs": {}}}
     raise NotFoundError("schema.type.unknown", f"there is no type {name[:200]!r}")
 
 
@@ -124,16 +127,39 @@ def functions(_call: Call) -> list[dict[str, Any]]:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read, tag = Permission.CONFIG_READ, "catalogue"
+    read, tag, groups = Permission.CONFIG_READ, "catalogue", "Groups that have triggers"
+    text_of = "The text and schema of a type"
+    every = (flag("all", "Not looked at: all properties are always there."),)
+    shape = (
+        flag("arrayOf", "Not looked at."),
+        flag("includeCatalog", "Not looked at: all types are always there."),
+    )
     return [
-        Endpoint("GET", _BASE, read, plugins, "A page of groups of types", tag),
-        Endpoint("GET", _BASE + "/groups/subgroups", read, subgroups, "All groups of types", tag),
-        Endpoint("GET", _BASE + "/triggers", read, triggers, "Groups that have triggers", tag),
-        Endpoint("GET", _BASE + "/schemas/{type}", read, schema, "The JSON Schema of flows or their tests", tag),
-        Endpoint("GET", _BASE + "/properties/{type}", read, properties, "The properties of that schema", tag),
-        Endpoint("GET", _BASE + "/inputs", read, inputs, "Types of inputs", tag),
-        Endpoint("GET", _BASE + "/inputs/{type}", read, input_type, "One type of input", tag),
-        Endpoint("GET", _BASE + "/{cls}", read, documentation, "The text and schema of a type", tag),
-        Endpoint("GET", "/api/v1/pebble/filters", read, filters, "Filters of expressions", tag),
-        Endpoint("GET", "/api/v1/pebble/functions", read, functions, "Functions of expressions", tag),
+        Endpoint(
+            "GET", _BASE, read, plugins, "A page of groups of types", tag, query=paging(_SIZE), answer=page(PLUGIN)
+        ),
+        Endpoint(
+            "GET", _BASE + "/groups/subgroups", read, subgroups, "All groups of types", tag, answer=listed(PLUGIN)
+        ),
+        Endpoint("GET", _BASE + "/triggers", read, triggers, groups, tag, answer=page(PLUGIN)),
+        Endpoint(
+            "GET",
+            _BASE + "/schemas/{type}",
+            read,
+            schema,
+            "The JSON Schema of flows or their tests",
+            tag,
+            query=shape,
+            answer=MAP,
+        ),
+        Endpoint(
+            "GET", _BASE + "/properties/{type}", read, properties, "The properties of that schema", tag, answer=MAP
+        ),
+        Endpoint("GET", _BASE + "/inputs", read, inputs, "Types of inputs", tag, answer=listed(INPUT_TYPE)),
+        Endpoint("GET", _BASE + "/inputs/{type}", read, input_type, "One type of input", tag, answer=DOCUMENTATION),
+        Endpoint("GET", _BASE + "/{cls}", read, documentation, text_of, tag, query=every, answer=DOCUMENTATION),
+        Endpoint("GET", "/api/v1/pebble/filters", read, filters, "Filters of expressions", tag, answer=listed(TEXT)),
+        Endpoint(
+            "GET", "/api/v1/pebble/functions", read, functions, "Functions of expressions", tag, answer=listed(FUNCTION)
+        ),
     ]

@@ -8,9 +8,12 @@ from typing import Any, Final
 from runner.access import Permission
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.store.records import Delivery
+from webhooks.answers.instance import DELIVERY, REPLAYED, WHOLE_DELIVERY
 from webhooks.api.environments import sync_of
 from webhooks.call import Call, page_of
+from webhooks.parameters import number, text
 from webhooks.routes import Endpoint
+from webhooks.schemas import page
 from webhooks.shapes import delivery_json
 
 _BASE: Final = "/api/v1/{tenant}"
@@ -21,9 +24,7 @@ _LONGEST_NUMBER: Final = 18
 
 def deliveries(call: Call) -> dict[str, Any]:
     """Answer with the latest deliveries, the newest first, of one repository or of all."""
-    name, limit, result = call.query("repository"), call.number("limit", 50, least=1) or 50, call.query("result")
-    if limit > _MOST:
-        raise InvalidError("request.page.invalid", f"limit={limit} is more than {_MOST}")
+    name, limit, result = call.query("repository"), call.count("limit"), call.query("result")
     if result is not None and result not in _RESULTS:
         raise InvalidError("delivery.result.unknown", f"no result {result!r}", hint=", ".join(sorted(_RESULTS)))
     store = call.services.store
@@ -61,20 +62,27 @@ def replay(call: Call) -> dict[str, Any]:
 
 
 def _delivery(call: Call) -> Delivery:
-    text = call.path("id")
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER else 0
-    found: Delivery | None = call.services.store.read(lambda db: db.deliveries.get(number))
+    name = call.path("id")
+    row_id = int(name) if name.isascii() and name.isdigit() and len(name) <= _LONGEST_NUMBER else 0
+    found: Delivery | None = call.services.store.read(lambda db: db.deliveries.get(row_id))
     if found is None:
-        raise NotFoundError("delivery.missing", f"no delivery {text[:50]}", hint="mainstem sync deliveries")
+        raise NotFoundError("delivery.missing", f"no delivery {name[:50]}", hint="mainstem sync deliveries")
     return found
 
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, again, tag = Permission.DELIVERY_READ, Permission.DELIVERY_REPLAY, "sync"
-    all_of_them = _BASE + "/deliveries"
+    all_of_them, newest = _BASE + "/deliveries", "Webhook deliveries, the newest first"
+    some = (
+        text("repository", "Of this repository."),
+        text("result", "What became of them: ACCEPTED, IGNORED, DUPLICATE or REFUSED."),
+        number("limit", "At most so many.", 50, least=1, most=_MOST),
+    )
     return [
-        Endpoint("GET", all_of_them, read, deliveries, "Webhook deliveries, the newest first", tag),
-        Endpoint("GET", all_of_them + "/{id}", read, delivery, "One delivery with its body", tag),
-        Endpoint("POST", all_of_them + "/{id}/replay", again, replay, "Do a delivery again", tag),
+        Endpoint("GET", all_of_them, read, deliveries, newest, tag, query=some, answer=page(DELIVERY)),
+        Endpoint(
+            "GET", all_of_them + "/{id}", read, delivery, "One delivery with its body", tag, answer=WHOLE_DELIVERY
+        ),
+        Endpoint("POST", all_of_them + "/{id}/replay", again, replay, "Do a delivery again", tag, answer=REPLAYED),
     ]

@@ -10,14 +10,18 @@ from runner.access import Permission
 from runner.durations import parse_duration
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.store.records import Environment
+from webhooks.answers.instance import ENVIRONMENT, PLAN, RECONCILED, REPOSITORY, REVISION
 from webhooks.call import Call, page_of
+from webhooks.parameters import paging, text
 from webhooks.routes import Endpoint
+from webhooks.schemas import DURATION, TEXT, optional, page, record
 from webhooks.shapes import environment_json, pin_json, repository_json, revision_json
 
 if TYPE_CHECKING:
     from sync.service import SyncService
 
 _BASE: Final = "/api/v1/{tenant}"
+_REVISIONS: Final = 50
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -40,10 +44,10 @@ def environment(call: Call) -> dict[str, Any]:
 
 def revisions(call: Call) -> dict[str, Any]:
     """Answer with the latest revisions of an environment, the newest first."""
-    name, paging = _environment(call).name, call.paging(50)
-    wanted = paging.offset + paging.size
+    name, pages = _environment(call).name, call.paging()
+    wanted = pages.offset + pages.size
     rows = call.services.store.read(lambda db: db.revisions.list(name, wanted))
-    return page_of((revision_json(row) for row in rows[paging.offset :]), len(rows))
+    return page_of((revision_json(row) for row in rows[pages.offset :]), len(rows))
 
 
 def plan(call: Call) -> dict[str, Any]:
@@ -140,18 +144,50 @@ def sync_of(call: Call) -> SyncService:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read, run, tag, json = Permission.SYNC_READ, Permission.SYNC_RUN, "sync", "application/json"
-    force = Permission.SYNC_FORCE
-    one = _BASE + "/environments/{name}"
+    read, tag = Permission.SYNC_READ, "sync"
+    one, every = _BASE + "/environments/{name}", _BASE + "/repositories"
+    commit = (text("commit", "A commit; the head of the ref without it."),)
     return [
-        Endpoint("GET", _BASE + "/repositories", read, repositories, "All repositories", tag),
-        Endpoint("GET", _BASE + "/environments", read, environments, "All environments", tag),
-        Endpoint("GET", one, read, environment, "One environment", tag),
-        Endpoint("GET", one + "/revisions", read, revisions, "Revisions of an environment", tag),
-        Endpoint("GET", one + "/plan", read, plan, "What a commit would change", tag),
-        Endpoint("POST", one + "/sync", run, sync, "Look at the repository now", tag, takes=json),
-        Endpoint("POST", one + "/rollback", force, rollback, "Go back to an earlier revision", tag, takes=json),
-        Endpoint("POST", one + "/pin", force, pin, "Stay at a commit", tag, takes=json),
-        Endpoint("POST", one + "/suspend", force, suspend, "Stay at what is active", tag, takes=json),
-        Endpoint("POST", one + "/resume", force, resume, "Follow the ref again", tag, takes=json),
+        Endpoint("GET", every, read, repositories, "All repositories", tag, answer=page(REPOSITORY)),
+        Endpoint("GET", _BASE + "/environments", read, environments, "All environments", tag, answer=page(ENVIRONMENT)),
+        Endpoint("GET", one, read, environment, "One environment", tag, answer=ENVIRONMENT),
+        Endpoint(
+            "GET",
+            one + "/revisions",
+            read,
+            revisions,
+            "Revisions of an environment",
+            tag,
+            query=paging(_REVISIONS),
+            answer=page(REVISION),
+        ),
+        Endpoint("GET", one + "/plan", read, plan, "What a commit would change", tag, query=commit, answer=PLAN),
+        *_verbs(one),
+    ]
+
+
+def _verbs(one: str) -> list[Endpoint]:
+    """Return the routes that change what is active."""
+    run, force = Permission.SYNC_RUN, Permission.SYNC_FORCE
+    stays = {"reason": TEXT, "for": optional(DURATION)}
+    verbs = (
+        ("sync", run, sync, "Look at the repository now", record(allowDeletes=optional(TEXT))),
+        ("rollback", force, rollback, "Go back to an earlier revision", record(stays, commit=optional(TEXT))),
+        ("pin", force, pin, "Stay at a commit", record(stays, commit=TEXT)),
+        ("suspend", force, suspend, "Stay at what is active", record(stays)),
+        ("resume", force, resume, "Follow the ref again", record(reason=optional(TEXT))),
+    )
+    return [
+        Endpoint(
+            "POST",
+            f"{one}/{name}",
+            permission,
+            handler,
+            summary,
+            "sync",
+            takes="application/json",
+            body=body,
+            answer=RECONCILED,
+        )
+        for name, permission, handler, summary, body in verbs
     ]

@@ -20,11 +20,14 @@ from runner.executions.models import Execution
 from runner.executions.reruns import Reruns
 from runner.ids import new_id
 from runner.states import State
+from webhooks.answers.executions import BULK, LABELS
 from webhooks.api.execution_verbs import labels_from, state_of
-from webhooks.api.executions import BASE, filters_of, found
+from webhooks.api.executions import BASE, EXECUTION_SEARCH, KEEPS, filters_of, found
 from webhooks.call import Call, Paging
-from webhooks.problems import Json, problem
+from webhooks.parameters import Parameter, flag, required, text
+from webhooks.problems import PROBLEM_TYPE, Json, problem
 from webhooks.routes import Endpoint
+from webhooks.schemas import TEXT, Schema, listed, record
 from webhooks.search import narrow_executions
 
 _MOST: Final = 10_000
@@ -45,6 +48,7 @@ class _Bulk:
     prepare: Callable[[Call, Any], Callable[[Execution], Execution | None]]
     method: str = "POST"
     permission: Permission = Permission.EXECUTION_RUN
+    query: tuple[Parameter, ...] = ()
 
 
 def _by_ids(bulk: _Bulk, call: Call) -> Response:
@@ -81,6 +85,7 @@ def _carry_out(bulk: _Bulk, call: Call, body: Any, executions: Sequence[Executio
         return Json(
             problem(400, "execution.bulk.invalid", f"{len(wrong)} of these executions do not allow it", invalids=wrong),
             status_code=400,
+            media_type=PROBLEM_TYPE,
         )
     for each in executions:
         try:
@@ -119,7 +124,7 @@ def _resume(call: Call, _body: Any) -> Callable[[Execution], None]:
 
 
 def _delete(call: Call, _body: Any) -> Callable[[Execution], None]:
-    logs, storage = call.flag("deleteLogs", default=True), call.flag("deleteStorage", default=True)
+    logs, storage = call.flag("deleteLogs"), call.flag("deleteStorage")
     return lambda execution: call.services.engine.delete(execution.id, logs=logs, storage=storage)
 
 
@@ -134,7 +139,7 @@ def _replay(call: Call, _body: Any) -> Callable[[Execution], Execution]:
 
 
 def _unqueue(call: Call, _body: Any) -> Callable[[Execution], Execution]:
-    state = state_of(call.query("newState") or State.RUNNING.value)
+    state = state_of(call.query("newState") or call.query("state") or State.RUNNING.value)
     return lambda execution: Reruns(call.services.engine).unqueue(execution.id, state)
 
 
@@ -169,12 +174,24 @@ _VERBS: Final = (
         lambda execution: execution.state.is_terminal or execution.state is State.PAUSED,
         _rerun(lambda again, execution: again.restart(execution.id)),
     ),
-    _Bulk("replay", _has_ended, _replay),
+    _Bulk("replay", _has_ended, _replay, query=(flag("latestRevision", "At the revision that is active now."),)),
     _Bulk("force-run", _is_open, _rerun(lambda again, execution: again.force_run(execution.id))),
-    _Bulk("unqueue", lambda execution: execution.state is State.QUEUED, _unqueue),
-    _Bulk("change-status", _has_ended, _change_status),
+    _Bulk(
+        "unqueue",
+        lambda execution: execution.state is State.QUEUED,
+        _unqueue,
+        query=(text("newState", "The state they get; RUNNING without it."),),
+    ),
+    _Bulk("change-status", _has_ended, _change_status, query=(required("newStatus", "The state they get."),)),
     _Bulk("labels", _has_ended, _label),
-    _Bulk("delete", _has_ended, _delete, "DELETE", Permission.EXECUTION_DELETE),
+    _Bulk(
+        "delete",
+        _has_ended,
+        _delete,
+        "DELETE",
+        Permission.EXECUTION_DELETE,
+        (flag("includeNonTerminated", "Also those that go on."), *KEEPS),
+    ),
 )
 
 
@@ -188,8 +205,22 @@ def endpoints() -> list[Endpoint]:
             partial(handler, bulk),
             f"{bulk.name.capitalize()} executions {place.replace('-', ' ')}",
             "executions",
-            takes="application/json",
+            takes="application/json" if body else None,
+            query=(*bulk.query, *searched),
+            body=body,
+            answer=BULK,
         )
         for bulk in _VERBS
-        for place, handler in (("by-ids", _by_ids), ("by-query", _by_query))
+        for place, handler, body, searched in (
+            ("by-ids", _by_ids, _ids(bulk), (_STATE,) if bulk.name == "unqueue" else ()),
+            ("by-query", _by_query, LABELS if bulk.name == "labels" else None, EXECUTION_SEARCH),
+        )
     ]
+
+
+_STATE: Final = text("state", "The same as `newState`.")
+
+
+def _ids(bulk: _Bulk) -> Schema:
+    ids = listed(TEXT)
+    return record(executionsId=ids, executionLabels=LABELS) if bulk.name == "labels" else ids

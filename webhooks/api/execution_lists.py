@@ -10,10 +10,14 @@ from runner.access import Permission
 from runner.errors import InvalidError
 from runner.executions.models import Execution
 from runner.store import Session
+from webhooks.answers.executions import LATEST
+from webhooks.answers.flows import FLOW_TO_RUN, NAME
 from webhooks.api.execution_views import flow_summary
-from webhooks.api.executions import BASE, filters_of, found
-from webhooks.call import Call, Paging, RequestError
+from webhooks.api.executions import BASE, EXECUTION_SEARCH, filters_of, found
+from webhooks.call import Call, Paging
+from webhooks.parameters import number, required
 from webhooks.routes import Endpoint
+from webhooks.schemas import TEXT, listed
 from webhooks.search import narrow_executions
 from webhooks.shapes import instant
 from webhooks.tables import as_csv
@@ -57,9 +61,7 @@ def latest(call: Call) -> list[dict[str, Any]]:
 
 def distinct_values(call: Call) -> list[str]:
     """Answer with the values that a field has among the executions that the filters find."""
-    field, most = call.required("field"), call.number("size", 100, least=1) or 100
-    if field not in _FIELDS:
-        raise RequestError("request.parameter.invalid", f"field={field[:40]} is not one of {', '.join(_FIELDS)}")
+    field, most = call.required("field"), call.count("size")
     values = {value for row in _rows(call) if (value := _FIELDS[field](row)) is not None}
     return sorted(values)[:most]
 
@@ -107,12 +109,53 @@ def flows(call: Call) -> list[dict[str, Any]]:
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, run, tag = Permission.EXECUTION_READ, Permission.EXECUTION_RUN, "executions"
-    csv, json = "text/csv", "application/json"
-    inner = BASE + "/namespaces"
+    inner, newest = BASE + "/namespaces", "The newest execution of each flow"
+    values = (
+        required("field", "Of which field.", choices=tuple(_FIELDS)),
+        number("size", "At most so many.", 100, least=1),
+        *EXECUTION_SEARCH,
+    )
     return [
-        Endpoint("POST", BASE + "/latest", read, latest, "The newest execution of each flow", tag, takes=json),
-        Endpoint("GET", BASE + "/distinct-field-values", read, distinct_values, "Values that a field has", tag),
-        Endpoint("GET", BASE + "/export/by-query/csv", read, table, "Executions as CSV", tag, gives=csv),
-        Endpoint("GET", inner, run, namespaces, "Namespaces whose flows may be run", tag),
-        Endpoint("GET", inner + "/{namespace}/flows", run, flows, "Flows that may be run", tag),
+        Endpoint(
+            "POST",
+            BASE + "/latest",
+            read,
+            latest,
+            newest,
+            tag,
+            takes="application/json",
+            body=listed(NAME),
+            answer=LATEST,
+        ),
+        Endpoint(
+            "GET",
+            BASE + "/distinct-field-values",
+            read,
+            distinct_values,
+            "Values that a field has",
+            tag,
+            query=values,
+            answer=listed(TEXT),
+        ),
+        Endpoint(
+            "GET",
+            BASE + "/export/by-query/csv",
+            read,
+            table,
+            "Executions as CSV",
+            tag,
+            gives="text/csv",
+            query=EXECUTION_SEARCH,
+            answer=TEXT,
+        ),
+        Endpoint("GET", inner, run, namespaces, "Namespaces whose flows may be run", tag, answer=listed(TEXT)),
+        Endpoint(
+            "GET",
+            inner + "/{namespace}/flows",
+            run,
+            flows,
+            "Flows that may be run",
+            tag,
+            answer=listed(FLOW_TO_RUN),
+        ),
     ]

@@ -18,10 +18,13 @@ from runner.errors import ConflictError, InvalidError
 from runner.executions.models import Execution
 from runner.executions.reruns import Reruns
 from runner.states import State
+from webhooks.answers.executions import EXECUTION, LABELS
 from webhooks.api.executions import BASE, MULTIPART, form_inputs, full, visible_execution
-from webhooks.call import Call, RequestError
-from webhooks.problems import Json
+from webhooks.call import Call
+from webhooks.parameters import REVISION, Parameter, flag, required, text
+from webhooks.problems import Json, RequestError
 from webhooks.routes import Endpoint
+from webhooks.schemas import MAP, TEXT, Schema, record
 
 Answer = dict[str, Any]
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -30,7 +33,7 @@ ONE: Final = BASE + "/{id}"
 
 def kill(call: Call) -> Answer:
     """Stop an execution, and what it started unless `isOnKillCascade=false`."""
-    cascade = call.flag("isOnKillCascade", default=True)
+    cascade = call.flag("isOnKillCascade")
     execution = visible_execution(call, call.path("id"))
     call.services.engine.kill(execution.id, cascade=cascade)
     call.note(execution.id, verb="kill")
@@ -59,27 +62,27 @@ async def resume(call: Call) -> Answer:
 
 
 def resume_from_breakpoint(call: Call) -> Answer:
-    """Go on with an execution that stopped at a breakpoint; `breakpoints` are those from now on."""
-    text = call.request.query_params.get("breakpoints")  # an empty one removes them all
-    wanted = None if text is None else [each for each in text.split(",") if each]
+    """Go on after a breakpoint; `breakpoints` are those from now on, none of them when it is empty."""
+    given = call.query("breakpoints") or ""
+    wanted = [each for each in given.split(",") if each] if call.is_given("breakpoints") else None
     return _rerun(call, "resume-from-breakpoint", lambda again, each: again.resume_from_breakpoint(each.id, wanted))
 
 
 def restart(call: Call) -> Answer:
     """Run again what failed; with another `revision` in a new execution."""
-    revision = call.number("revision", least=1)
+    revision = call.number("revision")
     return _rerun(call, "restart", lambda again, execution: again.restart(execution.id, revision))
 
 
 def replay(call: Call) -> Answer:
     """Start a new execution like this one, from its beginning or from `taskRunId`."""
-    run, revision = call.query("taskRunId"), call.number("revision", least=1)
+    run, revision = call.query("taskRunId"), call.number("revision")
     return _rerun(call, "replay", lambda again, execution: again.replay(execution.id, run, revision))
 
 
 async def replay_with_inputs(call: Call) -> Answer:
     """Start a new execution like this one, with other inputs."""
-    run, revision = call.query("taskRunId"), call.number("revision", least=1)
+    run, revision = call.query("taskRunId"), call.number("revision")
     inputs = await form_inputs(call)
 
     def again() -> Answer:
@@ -95,7 +98,7 @@ def force_run(call: Call) -> Answer:
 
 def unqueue(call: Call) -> Answer:
     """Take an execution out of the queue of its flow."""
-    state = state_of(call.query("state") or State.RUNNING.value)
+    state = state_of(call.query("state") or "")
     return _rerun(call, "unqueue", lambda again, execution: again.unqueue(execution.id, state))
 
 
@@ -170,21 +173,66 @@ class _Verb:
     takes: str | None = None
     older: int = 200
     refused: int = 422
+    query: tuple[Parameter, ...] = ()
+    body: Schema = None
 
 
+_BREAKPOINTS: Final = text("breakpoints", "Ids of tasks before which it stops from now on, parted by commas.")
+_RERUN: Final = (
+    text("taskRunId", "The task run from which on it runs again; all of it without one."),
+    REVISION,
+    text("breakpoints", "Not looked at: what runs again has no breakpoints."),
+)
 _VERBS: Final = (
-    _Verb("kill", kill, "Stop an execution", "DELETE", older=202, refused=409),
+    _Verb(
+        "kill",
+        kill,
+        "Stop an execution",
+        "DELETE",
+        older=202,
+        refused=409,
+        query=(flag("isOnKillCascade", "With the executions that it started.", default=True),),
+    ),
     _Verb("pause", pause, "Pause an execution"),
-    _Verb("resume", resume, "Resume a paused execution", takes=MULTIPART, older=204, refused=409),
-    _Verb("resume-from-breakpoint", resume_from_breakpoint, "Go on after a breakpoint", refused=409),
-    _Verb("restart", restart, "Run again what failed"),
-    _Verb("replay", replay, "Start a new execution like this one"),
-    _Verb("replay-with-inputs", replay_with_inputs, "Start one like this with other inputs", takes=MULTIPART),
+    _Verb("resume", resume, "Resume a paused execution", takes=MULTIPART, older=204, refused=409, body=MAP),
+    _Verb(
+        "resume-from-breakpoint",
+        resume_from_breakpoint,
+        "Go on after a breakpoint",
+        refused=409,
+        query=(_BREAKPOINTS,),
+    ),
+    _Verb("restart", restart, "Run again what failed", query=(REVISION,)),
+    _Verb("replay", replay, "Start a new execution like this one", query=_RERUN),
+    _Verb(
+        "replay-with-inputs",
+        replay_with_inputs,
+        "Start one like this with other inputs",
+        takes=MULTIPART,
+        query=_RERUN,
+        body=MAP,
+    ),
     _Verb("force-run", force_run, "Let an execution go on now"),
-    _Verb("unqueue", unqueue, "Take an execution out of its queue"),
-    _Verb("change-status", change_status, "Give an ended execution another state"),
-    _Verb("state", mark, "Give a task run another state", takes="application/json"),
-    _Verb("labels", label, "Add labels to an ended execution", takes="application/json"),
+    _Verb(
+        "unqueue",
+        unqueue,
+        "Take an execution out of its queue",
+        query=(text("state", "The state it gets.", default=State.RUNNING.value),),
+    ),
+    _Verb(
+        "change-status",
+        change_status,
+        "Give an ended execution another state",
+        query=(required("status", "The state it gets."),),
+    ),
+    _Verb(
+        "state",
+        mark,
+        "Give a task run another state",
+        takes="application/json",
+        body=record(taskRunId=TEXT, state=TEXT),
+    ),
+    _Verb("labels", label, "Add labels to an ended execution", takes="application/json", body=LABELS),
 )
 
 
@@ -199,7 +247,18 @@ def _addresses(verb: _Verb) -> list[Endpoint]:
 
     def at(path: str, handler: Callable[[Call], Any], status: int) -> Endpoint:
         return Endpoint(
-            verb.method, path, run, handler, verb.summary, tag, takes=verb.takes, status=status, reads_body=reads
+            verb.method,
+            path,
+            run,
+            handler,
+            verb.summary,
+            tag,
+            takes=verb.takes,
+            status=status,
+            reads_body=reads,
+            query=verb.query,
+            body=verb.body,
+            answer=EXECUTION if status != 204 else None,
         )
 
     return [

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from runner.access import Permission
-from runner.errors import InvalidError, MainstemError, NotFoundError
+from runner.errors import MainstemError, NotFoundError
 from runner.executions.burst import BurstActions
 from runner.executions.creation import NewExecution, inspect_inputs
 from runner.executions.models import Execution
@@ -16,14 +16,15 @@ from runner.executions.rest import StoredRuns
 from runner.executions.tree import Tree
 from runner.expressions import render
 from runner.flows.models import Flow, Task
-from webhooks.api.executions import BASE, MULTIPART, form_inputs, visible_execution
+from webhooks.answers.executions import CHECKED_INPUTS, EVALUATION
+from webhooks.answers.flows import FLOW_TO_RUN
+from webhooks.api.executions import BASE, INPUTS, form_inputs, visible_execution
 from webhooks.call import Call
+from webhooks.parameters import REVISION, several
 from webhooks.routes import Endpoint
-from webhooks.shapes import instant
+from webhooks.schemas import TEXT
 
 ONE: Final = BASE + "/{id}"
-_MOST_FLOWS: Final = 1_000
-_JSON: Final = "application/json"
 
 
 def evaluate(call: Call) -> dict[str, Any]:
@@ -58,7 +59,7 @@ async def validate(call: Call) -> dict[str, Any]:
 
     def check() -> dict[str, Any]:
         namespace, flow_id = call.path("namespace"), call.path("flowId")
-        new = NewExecution(namespace, flow_id, call.number("revision", least=1), inputs)
+        new = NewExecution(namespace, flow_id, call.number("revision"), inputs)
         version = call.services.catalogue.version(namespace, flow_id, new.revision)
         flow = call.services.catalogue.get(namespace, flow_id, new.revision)
         entries, failing = inspect_inputs(new, version, flow, call.services.host, call.services.host.clock())
@@ -87,42 +88,9 @@ def flow_of_execution(call: Call) -> dict[str, Any]:
 
 def flow_to_execute(call: Call) -> dict[str, Any]:
     """Answer with a flow as people see it who may only run it."""
-    namespace, flow_id, revision = call.path("namespace"), call.path("flowId"), call.number("revision", least=1)
+    namespace, flow_id, revision = call.path("namespace"), call.path("flowId"), call.number("revision")
     version = call.services.catalogue.version(namespace, flow_id, revision)
     return flow_summary(call.services.catalogue.get(namespace, flow_id, revision), version.revision)
-
-
-def latest(call: Call) -> list[dict[str, Any]]:
-    """Answer with the newest execution of each of some flows; flows that never ran are left out."""
-    wanted = call.json()
-    if not isinstance(wanted, list) or not all(isinstance(each, Mapping) for each in wanted):
-        raise InvalidError("request.json.invalid", "the body must be a list of namespace and id")
-    keys = [(str(each.get("namespace")), str(each.get("id"))) for each in wanted[:_MOST_FLOWS]]
-    store = call.services.store
-    found = store.read(lambda db: [db.executions.last_of_flow(*key, 1) for key in keys if call.sees(key[0])])
-    return [
-        {
-            "id": execution.id,
-            "namespace": execution.namespace,
-            "flowId": execution.flow_id,
-            "startDate": instant(execution.created_at),
-            "status": execution.state.value,
-        }
-        for rows in found
-        for execution in rows
-    ]
-
-
-def namespaces(call: Call) -> list[str]:
-    """Answer with the namespaces in which the caller may run flows."""
-    return sorted({flow.namespace for flow in call.services.catalogue.active() if call.sees(flow.namespace)})
-
-
-def flows_of_namespace(call: Call) -> list[dict[str, Any]]:
-    """Answer with the flows of a namespace as people see them who may only run them."""
-    catalogue, namespace = call.services.catalogue, call.path("namespace")
-    flows = [flow for flow in catalogue.active() if flow.namespace == namespace]
-    return [flow_summary(flow, catalogue.version(namespace, flow.id).revision) for flow in flows]
 
 
 def flow_summary(flow: Flow, revision: int) -> dict[str, Any]:
@@ -160,37 +128,31 @@ def endpoints() -> list[Endpoint]:
         f"{ONE}/eval/{{taskRunId}}",
         f"{ONE}/actions/eval/{{taskRunId}}",
     ]
+    expression: dict[str, Any] = {"takes": "text/plain", "body": TEXT, "answer": EVALUATION}
+    checked: dict[str, Any] = {**INPUTS, "answer": CHECKED_INPUTS}
+    labelled = (REVISION, several("labels", "Not looked at."))
+    before, waiting = "What would become of inputs", "What would become of the inputs of a pause"
     return [
         *[
-            Endpoint("POST", path, read, evaluate, "Render an expression in an execution", tag, takes="text/plain")
+            Endpoint("POST", path, read, evaluate, "Render an expression in an execution", tag, **expression)
             for path in evaluations
         ],
         Endpoint(
-            "POST",
-            BASE + "/{namespace}/{flowId}/validate",
-            run,
-            validate,
-            "What would become of inputs",
-            tag,
-            takes=MULTIPART,
-            reads_body=False,
+            "POST", BASE + "/{namespace}/{flowId}/validate", run, validate, before, tag, query=labelled, **checked
         ),
-        Endpoint("POST", BASE + "/latest", read, latest, "The newest execution of flows", tag, takes=_JSON),
-        Endpoint("GET", BASE + "/namespaces", run, namespaces, "The namespaces with flows to run", tag),
-        Endpoint("GET", BASE + "/namespaces/{namespace}/flows", run, flows_of_namespace, "The flows to run there", tag),
         *[
-            Endpoint(
-                "POST",
-                f"{ONE}{verb}/resume/validate",
-                run,
-                validate_resume,
-                "What would become of the inputs of a pause",
-                tag,
-                takes=MULTIPART,
-                reads_body=False,
-            )
+            Endpoint("POST", f"{ONE}{verb}/resume/validate", run, validate_resume, waiting, tag, **checked)
             for verb in ("", "/actions")
         ],
-        Endpoint("GET", f"{ONE}/flow", read, flow_of_execution, "The flow of an execution", tag),
-        Endpoint("GET", BASE + "/flows/{namespace}/{flowId}", run, flow_to_execute, "A flow to be run", tag),
+        Endpoint("GET", f"{ONE}/flow", read, flow_of_execution, "The flow of an execution", tag, answer=FLOW_TO_RUN),
+        Endpoint(
+            "GET",
+            BASE + "/flows/{namespace}/{flowId}",
+            run,
+            flow_to_execute,
+            "A flow to be run",
+            tag,
+            query=(REVISION,),
+            answer=FLOW_TO_RUN,
+        ),
     ]

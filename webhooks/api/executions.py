@@ -21,11 +21,14 @@ from runner.executions.models import Execution
 from runner.executions.outputs import restored
 from runner.flows.inputs import FileInput
 from runner.store import ExecutionQuery, Page, Session
-from webhooks.call import Call, Paging, RequestError, page_of
-from webhooks.filters import Group, instant, older_filters, parse_filters
+from webhooks.answers.executions import EXECUTION, EXECUTIONS
+from webhooks.call import Call, Paging, page_of
+from webhooks.filters import OLDER_NAMES, Group, instant, older_filters
 from webhooks.following import until_terminal
-from webhooks.problems import Json
+from webhooks.parameters import REVISION, filters, flag, paging, required, several, text
+from webhooks.problems import Json, RequestError
 from webhooks.routes import Endpoint
+from webhooks.schemas import MAP
 from webhooks.search import (
     EXECUTION_FIELDS,
     execution_value,
@@ -42,7 +45,7 @@ _MAX_FIELD_BYTES: Final = 10 * 1024 * 1024
 _MAX_FIELDS: Final = 1_000
 _MAX_FILES: Final = 100
 _LONGEST_WAIT_S: Final = 600.0
-_KINDS: Final = frozenset({"NORMAL", "TEST", "PLAYGROUND", "LOOP"})
+_KINDS: Final = ("NORMAL", "TEST", "PLAYGROUND", "LOOP")
 
 
 async def create(call: Call) -> Response:
@@ -51,10 +54,10 @@ async def create(call: Call) -> Response:
     new = NewExecution(
         namespace=call.path("namespace"),
         flow_id=call.path("flowId"),
-        revision=call.number("revision", least=1),
+        revision=call.number("revision"),
         inputs=inputs,
         labels=_labels(call.values("labels")),
-        schedule_date=instant(text) if (text := call.query("scheduleDate")) else None,
+        schedule_date=instant(date) if (date := call.query("scheduleDate")) else None,
         kind=_kind(call),
         breakpoints=tuple(item for item in (call.query("breakpoints") or "").split(",") if item),
         actor=call.actor,
@@ -129,9 +132,9 @@ def search(call: Call) -> dict[str, Any]:
 
 def filters_of(call: Call) -> Group:
     """Return what the query says about executions, in the form of 2.0 or that of 1.x."""
-    pairs = call.request.query_params.multi_items()
-    filters = parse_filters(pairs, EXECUTION_FIELDS)
-    return Group((*filters.parts, *older_filters(pairs, EXECUTION_FIELDS)), is_any=filters.is_any)
+    conditions = call.conditions()
+    older = older_filters(call.pairs(), EXECUTION_FIELDS)
+    return Group((*conditions.parts, *older), is_any=conditions.is_any)
 
 
 def of_flow(call: Call) -> dict[str, Any]:
@@ -168,8 +171,8 @@ def delete(call: Call) -> Response:
     execution = visible_execution(call, call.path("id"))
     call.services.engine.delete(
         execution.id,
-        logs=call.flag("deleteLogs", default=True),
-        storage=call.flag("deleteStorage", default=True),
+        logs=call.flag("deleteLogs"),
+        storage=call.flag("deleteStorage"),
     )
     call.note(execution.id, verb="delete")
     return Response(status_code=204)
@@ -256,26 +259,60 @@ def _labels(pairs: Iterable[str]) -> Mapping[str, str]:
 
 
 def _kind(call: Call) -> str:
-    kind = call.query("kind") or "NORMAL"
+    kind = call.query("kind") or ""
     if kind not in _KINDS:
-        raise InvalidError("execution.kind.unknown", f"no kind {kind!r}", hint=f"one of {', '.join(sorted(_KINDS))}")
+        raise InvalidError("execution.kind.unknown", f"no kind {kind!r}", hint=f"one of {', '.join(_KINDS)}")
     return kind
+
+
+EXECUTION_SEARCH: Final = (
+    filters(EXECUTION_FIELDS),
+    *(several(name, "The same as a filter, as 1.x wrote it.") for name in OLDER_NAMES),
+)
+"""What finds executions."""
+INPUTS: Final[dict[str, Any]] = {"takes": MULTIPART, "reads_body": False, "body": MAP}
+"""A form with a part for each input."""
+KEEPS: Final = (
+    flag("deleteLogs", "With their logs.", default=True),
+    flag("deleteMetrics", "Metrics leave with their execution.", default=True),
+    flag("deleteStorage", "With their files.", default=True),
+)
+"""What leaves with executions."""
 
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, run, remove = Permission.EXECUTION_READ, Permission.EXECUTION_RUN, Permission.EXECUTION_DELETE
     one, tag = BASE + "/{id}", "executions"
-    page = "/ui/{tenant}/executions/{namespace}/{flowId}/{id}"
+    address = "/ui/{tenant}/executions/{namespace}/{flowId}/{id}"
+    found = (*EXECUTION_SEARCH, *paging())
+    flow = (required("namespace", "Namespace of the flow."), required("flowId", "Id of the flow."), *paging())
+    how = (
+        REVISION,
+        several("labels", "A label, as `key:value`."),
+        text("scheduleDate", "Start at this time."),
+        text("breakpoints", "Ids of tasks before which it stops, parted by commas."),
+        text("kind", f"What it is for: {', '.join(_KINDS)}.", default="NORMAL"),
+        flag("wait", "Answer when it has ended."),
+    )
     routes = [
-        Endpoint("GET", BASE + "/search", read, search, "A page of executions", tag),
-        Endpoint("GET", BASE, read, of_flow, "The executions of a flow", tag),
-        Endpoint("GET", one, read, get, "One execution", tag),
-        Endpoint("GET", page, read, get, "One execution, at the address that answers name as its `url`", tag),
-        Endpoint("DELETE", one, remove, delete, "Delete an execution that has ended", tag, status=204),
+        Endpoint("GET", BASE + "/search", read, search, "A page of executions", tag, query=found, answer=EXECUTIONS),
+        Endpoint("GET", BASE, read, of_flow, "The executions of a flow", tag, query=flow, answer=EXECUTIONS),
+        Endpoint("GET", one, read, get, "One execution", tag, answer=EXECUTION),
+        Endpoint(
+            "GET",
+            address,
+            read,
+            get,
+            "One execution, at the address that answers name as its `url`",
+            tag,
+            answer=EXECUTION,
+        ),
+        Endpoint("DELETE", one, remove, delete, "Delete an execution that has ended", tag, status=204, query=KEEPS),
     ]
     starts = (BASE + "/{namespace}/{flowId}", BASE + "/trigger/{namespace}/{flowId}")
     routes += [
-        Endpoint("POST", path, run, create, "Start a flow", tag, takes=MULTIPART, reads_body=False) for path in starts
+        Endpoint("POST", path, run, create, "Start a flow", tag, query=how, answer=EXECUTION, **INPUTS)
+        for path in starts
     ]
     return routes

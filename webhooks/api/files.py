@@ -16,9 +16,12 @@ from runner.executions.models import Execution
 from runner.expressions.ion import from_ion
 from runner.storage.access import may_read
 from runner.storage.uris import is_uri, namespace_file_of
+from webhooks.answers.executions import FILE_PREVIEW, FILE_SIZE
 from webhooks.api.executions import BASE, visible_execution
 from webhooks.call import Call
+from webhooks.parameters import number, required, text
 from webhooks.routes import Endpoint
+from webhooks.schemas import BYTES
 
 _CHUNK: Final = 256 * 1024
 _PREVIEW_BYTES: Final = 1024 * 1024
@@ -53,7 +56,7 @@ def metas(call: Call) -> dict[str, Any]:
 def preview(call: Call) -> dict[str, Any]:
     """Answer with the beginning of a file, as people can look at it: text, a list of rows, or an image."""
     uri = _allowed(call)
-    rows = call.number("maxRows", _PREVIEW_ROWS, least=1) or _PREVIEW_ROWS
+    rows = call.count("maxRows")
     extension = PurePosixPath(uri).suffix.lstrip(".").lower()
     kind = _KINDS.get(extension, "TEXT")
     with call.services.host.storage.open(uri) as source:
@@ -62,7 +65,7 @@ def preview(call: Call) -> dict[str, Any]:
     if kind in {"IMAGE", "PDF"}:
         shown: Any = base64.b64encode(content[:_PREVIEW_BYTES]).decode()
     else:
-        lines = _text(content[:_PREVIEW_BYTES], call.query("encoding") or "UTF-8").splitlines(keepends=True)
+        lines = _text(content[:_PREVIEW_BYTES], call.query("encoding") or "").splitlines(keepends=True)
         truncated = truncated or len(lines) > rows
         shown = "".join(lines[:rows]) if kind != "LIST" else _rows("".join(lines[:rows]))
     return {"extension": extension, "type": kind, "content": shown, "maxLine": rows, "truncated": truncated}
@@ -112,9 +115,36 @@ def _chunks(source: IO[bytes]) -> Iterator[bytes]:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read, octets = Permission.EXECUTION_READ, "application/octet-stream"
+    read, octets, tag = Permission.EXECUTION_READ, "application/octet-stream", "executions"
+    path = required("path", "Address of the file, as outputs and inputs name it.")
+    shown = (
+        path,
+        number("maxRows", "Lines at most.", _PREVIEW_ROWS, least=1),
+        text("encoding", "How the bytes are read as text.", default="UTF-8"),
+    )
     return [
-        Endpoint("GET", BASE + "/{id}/file", read, content, "A file of an execution", "executions", gives=octets),
-        Endpoint("GET", BASE + "/{id}/file/preview", read, preview, "The beginning of a file", "executions"),
-        Endpoint("GET", BASE + "/{id}/file/metas", read, metas, "The size of a file", "executions"),
+        Endpoint(
+            "GET",
+            BASE + "/{id}/file",
+            read,
+            content,
+            "A file of an execution",
+            tag,
+            gives=octets,
+            query=(path, text("format", "Not looked at: the file comes as it is stored.")),
+            answer=BYTES,
+        ),
+        Endpoint(
+            "GET",
+            BASE + "/{id}/file/preview",
+            read,
+            preview,
+            "The beginning of a file",
+            tag,
+            query=shown,
+            answer=FILE_PREVIEW,
+        ),
+        Endpoint(
+            "GET", BASE + "/{id}/file/metas", read, metas, "The size of a file", tag, query=(path,), answer=FILE_SIZE
+        ),
     ]

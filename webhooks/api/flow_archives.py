@@ -16,10 +16,14 @@ from runner.access import Permission
 from runner.errors import AccessError, FlowError, InvalidError
 from runner.store.records import FlowVersion
 from sync.plan import FlowKey
+from webhooks.answers.flows import NAME
 from webhooks.api.flow_bulk import named_flows, queried_flows
-from webhooks.api.flows import BASE, documents, found_flows, parsed_flow, sync_of
-from webhooks.call import Call, RequestError
+from webhooks.api.flows import BASE, FLOW_SEARCH, documents, found_flows, parsed_flow, sync_of
+from webhooks.call import Call
+from webhooks.parameters import flag
+from webhooks.problems import RequestError
 from webhooks.routes import Endpoint
+from webhooks.schemas import BYTES, TEXT, listed, record
 from webhooks.shapes import instant
 from webhooks.tables import as_csv
 
@@ -122,13 +126,43 @@ def _archive(versions: Sequence[FlowVersion]) -> Response:
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, write, tag = Permission.FLOW_READ, Permission.FLOW_WRITE, "flows"
-    out = BASE + "/export"
-    in_one = "Take in flows from a file or zip (one commit)"
+    out, zipped = BASE + "/export", "Flows as a zip"
+    archive = {"gives": _ZIP, "answer": BYTES}
     return [
         Endpoint(
-            "POST", out + "/by-ids", read, export_named, "Flows as a zip", tag, takes="application/json", gives=_ZIP
+            "POST",
+            out + "/by-ids",
+            read,
+            export_named,
+            zipped,
+            tag,
+            takes="application/json",
+            body=listed(NAME),
+            **archive,
         ),
-        Endpoint("GET", out + "/by-query", read, export_found, "Flows as a zip", tag, gives=_ZIP),
-        Endpoint("GET", out + "/by-query/csv", read, export_table, "Flows as CSV", tag, gives="text/csv"),
-        Endpoint("POST", BASE + "/import", write, import_flows, in_one, tag, takes=_MULTIPART, reads_body=False),
+        Endpoint("GET", out + "/by-query", read, export_found, zipped, tag, query=FLOW_SEARCH, **archive),
+        Endpoint(
+            "GET",
+            out + "/by-query/csv",
+            read,
+            export_table,
+            "Flows as CSV",
+            tag,
+            gives="text/csv",
+            query=FLOW_SEARCH,
+            answer=TEXT,
+        ),
+        Endpoint(
+            "POST",
+            BASE + "/import",
+            write,
+            import_flows,
+            "Take in flows from a file or zip (one commit)",
+            tag,
+            takes=_MULTIPART,
+            reads_body=False,
+            query=(flag("failOnError", "One flow that fails keeps all out."),),
+            body=record(fileUpload=BYTES),
+            answer=listed(TEXT),
+        ),
     ]

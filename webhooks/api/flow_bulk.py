@@ -13,8 +13,11 @@ from runner.flows.edits import with_disabled, with_namespace
 from runner.store import Session
 from runner.store.records import FlowVersion
 from sync.plan import FlowKey
+from webhooks.answers.executions import COUNT
+from webhooks.answers.flows import FLOW, NAME
 from webhooks.api.flows import (
     BASE,
+    FLOW_SEARCH,
     YAML,
     documents,
     found_flows,
@@ -24,8 +27,11 @@ from webhooks.api.flows import (
     shape,
     sync_of,
 )
-from webhooks.call import Call, RequestError
+from webhooks.call import Call
+from webhooks.parameters import flag, text
+from webhooks.problems import RequestError
 from webhooks.routes import Endpoint
+from webhooks.schemas import TEXT, listed
 
 _MOST: Final = 1_000
 
@@ -66,7 +72,7 @@ def _replace(call: Call, sources: Sequence[str], namespace: str | None, *, below
         call.require(space)
     stored: list[FlowVersion] = call.services.store.read(lambda db: db.flows.list())
     removing: list[FlowKey] = []
-    if call.flag("delete", default=True):
+    if call.flag("delete"):
         keys = [(each.namespace, each.flow_id) for each in stored if belongs(each.namespace)]
         removing = [key for key in keys if key not in given and call.sees(key[0])]
     if not sources and not removing:
@@ -88,20 +94,28 @@ def named_flows(call: Call) -> list[FlowVersion]:
         InvalidError: `request.json.invalid` for another body.
         NotFoundError: `flow.missing` when one is not there or lies in a namespace the caller may not see.
     """
-    body = call.json()
-    if not isinstance(body, list) or len(body) > _MOST or not all(isinstance(each, dict) for each in body):
-        raise InvalidError("request.json.invalid", f"the body must be a list of at most {_MOST} {{id, namespace}}")
-    keys = list(dict.fromkeys((str(each.get("namespace")), str(each.get("id"))) for each in body))
-
-    def read(db: Session) -> list[FlowVersion | None]:
-        return [db.flows.active(*key) if call.sees(key[0]) else None for key in keys]
-
     found = []
-    for key, version in zip(keys, call.services.store.read(read), strict=True):
+    for key, version in named_versions(call, call.json()).items():
         if version is None:
             raise missing_flow(*key)
         found.append(version)
     return found
+
+
+def named_versions(call: Call, names: Any) -> dict[FlowKey, FlowVersion | None]:
+    """Return the active flows of a list `[{id, namespace}]`, in its order; None for those that the caller may not see.
+
+    Raises:
+        InvalidError: `request.json.invalid` for anything else.
+    """
+    if not isinstance(names, list) or len(names) > _MOST or not all(isinstance(each, dict) for each in names):
+        raise InvalidError("request.json.invalid", f"there must be a list of at most {_MOST} {{id, namespace}}")
+    keys = list(dict.fromkeys((str(each.get("namespace")), str(each.get("id"))) for each in names))
+
+    def read(db: Session) -> dict[FlowKey, FlowVersion | None]:
+        return {key: db.flows.active(*key) if call.sees(key[0]) else None for key in keys}
+
+    return call.services.store.read(read)
 
 
 def queried_flows(call: Call) -> list[FlowVersion]:
@@ -160,9 +174,18 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     write, tag = Permission.FLOW_WRITE, "flows"
     for_all, for_one = "Replace all flows (one commit)", "Replace the flows of a namespace (one commit)"
+    deletes = flag("delete", "Flows that the body does not name leave.", default=True)
+    below = (
+        text("namespace", "Only flows of this namespace are written and leave."),
+        flag("allowNamespaceChild", "Those of the namespaces below it too."),
+    )
+    override = flag("override", "The namespace of the path replaces that of each flow.")
+    shapes = {"takes": YAML, "body": TEXT, "answer": listed(FLOW)}
     return [
-        Endpoint("POST", BASE + "/bulk", write, replace_all, for_all, tag, takes=YAML),
-        Endpoint("POST", BASE + "/{namespace}", write, replace_namespace, for_one, tag, takes=YAML),
+        Endpoint("POST", BASE + "/bulk", write, replace_all, for_all, tag, query=(deletes, *below), **shapes),
+        Endpoint(
+            "POST", BASE + "/{namespace}", write, replace_namespace, for_one, tag, query=(deletes, override), **shapes
+        ),
         *[
             Endpoint(
                 method,
@@ -171,9 +194,15 @@ def endpoints() -> list[Endpoint]:
                 partial(handler, act),
                 summary.format(place.replace("-", " ")),
                 tag,
-                takes="application/json",
+                takes="application/json" if body else None,
+                query=query,
+                body=body,
+                answer=COUNT,
             )
             for method, verb, summary, act in _ACTIONS
-            for place, handler in (("by-ids", _by_ids), ("by-query", _by_query))
+            for place, handler, query, body in (
+                ("by-ids", _by_ids, (), listed(NAME)),
+                ("by-query", _by_query, FLOW_SEARCH, None),
+            )
         ],
     ]

@@ -1,65 +1,24 @@
-"""Between flows: which call which, texts found in their sources, how many executions of each run."""
+"""Between flows: which call which, and how many executions of each run."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any, Final
-
-import re2  # type: ignore[import-untyped]  # no stubs are published
 
 from runner.access import Permission
 from runner.flows.between import FlowKey, calls
 from runner.flows.models import Flow
-from runner.store.records import FlowVersion
+from webhooks.answers.executions import AVERAGE
+from webhooks.answers.flows import CONCURRENCY, DEPENDENCIES
 from webhooks.api.flows import BASE, active_flow, missing_flow
-from webhooks.call import Call, RequestError, page_of
+from webhooks.call import Call, page_of
+from webhooks.parameters import flag
 from webhooks.routes import TENANT, Endpoint
 
 _NAMESPACES: Final = "/api/v1/{tenant}/namespaces"
 _LIMITS: Final = "/api/v1/{tenant}/concurrency-limit/search"
 _AVERAGE: Final = "/api/v1/{tenant}/executions/namespaces/{namespace}/flows/{flowId}/average-duration"
-_LONGEST_TEXT: Final = 256
-_MOST_MATCHES: Final = 100  # of one flow
-_LONGEST_SNIPPET: Final = 500
 _LAST_RUNS: Final = 100
 _SUBFLOW: Final = "FLOW_TASK"
-
-
-def search_source(call: Call) -> dict[str, Any]:
-    """Answer with a page of flows and the lines of their sources in which `q` stands; all flows without `q`."""
-    paging, namespace, pattern = call.paging(), call.query("namespace"), _pattern(call)
-    found = []
-    for version in call.services.store.read(lambda db: db.flows.list(prefix=namespace)):
-        matches = list(_matches(version, pattern)) if call.sees(version.namespace) else []
-        if matches or (pattern is None and call.sees(version.namespace)):
-            found.append({"namespace": version.namespace, "id": version.flow_id, "editable": True, "matches": matches})
-    return page_of(found[paging.offset : paging.offset + paging.size], len(found))
-
-
-def _pattern(call: Call) -> Any:
-    if (call.query("scope") or "ALL").upper() != "ALL":
-        raise RequestError("request.parameter.invalid", "only scope=ALL is searched here")
-    text = call.query("q")
-    if text is None:
-        return None
-    if len(text) > _LONGEST_TEXT:
-        raise RequestError("request.parameter.invalid", f"q has more than {_LONGEST_TEXT} characters")
-    wanted = text if call.flag("regex") else re.escape(text)
-    flags = "" if call.flag("caseSensitive") else "(?i)"
-    try:
-        return re2.compile(f"{flags}\\b(?:{wanted})\\b" if call.flag("wholeWord") else f"{flags}(?:{wanted})")
-    except re2.error as error:
-        raise RequestError("request.parameter.invalid", f"q is no regular expression: {error}") from None
-
-
-def _matches(version: FlowVersion, pattern: Any) -> Iterable[dict[str, Any]]:
-    count = 0
-    for number, line in enumerate(version.source.splitlines() if pattern is not None else (), start=1):
-        found = pattern.search(line)
-        if found is not None and count < _MOST_MATCHES:
-            count += 1
-            yield {"line": number, "column": found.start() + 1, "snippet": line[:_LONGEST_SNIPPET]}
 
 
 # -------------------------------------------------------------------- which flow calls which
@@ -149,10 +108,41 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, runs, tag = Permission.FLOW_READ, Permission.EXECUTION_READ, "flows"
     related = "Flows that call one another"
+    reach = (
+        flag("destinationOnly", "Only what it calls, not what calls it."),
+        flag("expandAll", "Everything that hangs together."),
+    )
     return [
-        Endpoint("GET", BASE + "/source", read, search_source, "Texts in the sources of flows", tag),
-        Endpoint("GET", BASE + "/{namespace}/{id}/dependencies", read, of_flow, related, tag),
-        Endpoint("GET", _NAMESPACES + "/{namespace}/dependencies", read, of_namespace, related, tag),
-        Endpoint("GET", _LIMITS, read, concurrency, "Flows with a limit, and how many executions run", tag),
-        Endpoint("GET", _AVERAGE, runs, average_duration, "How long executions of a flow take", "executions"),
+        Endpoint(
+            "GET",
+            BASE + "/{namespace}/{id}/dependencies",
+            read,
+            of_flow,
+            related,
+            tag,
+            query=reach,
+            answer=DEPENDENCIES,
+        ),
+        Endpoint(
+            "GET",
+            _NAMESPACES + "/{namespace}/dependencies",
+            read,
+            of_namespace,
+            related,
+            tag,
+            query=reach,
+            answer=DEPENDENCIES,
+        ),
+        Endpoint(
+            "GET",
+            _LIMITS,
+            read,
+            concurrency,
+            "Flows with a limit, and how many executions run",
+            tag,
+            answer=CONCURRENCY,
+        ),
+        Endpoint(
+            "GET", _AVERAGE, runs, average_duration, "How long executions of a flow take", "executions", answer=AVERAGE
+        ),
     ]

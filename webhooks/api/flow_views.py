@@ -13,9 +13,12 @@ from runner.flows.loader import load_value
 from runner.flows.models import Flow, Task
 from runner.store import Session
 from runner.store.records import FlowVersion
+from webhooks.answers.flows import DIFFERENCE, TASK, VERDICT
 from webhooks.api.flows import BASE, YAML, missing_flow, verdict_on
-from webhooks.call import Call, RequestError
+from webhooks.call import Call
+from webhooks.parameters import REVISION, number, required
 from webhooks.routes import Endpoint
+from webhooks.schemas import MAP, TEXT
 
 _SECTIONS: Final = ("TASKS", "TRIGGERS")
 
@@ -30,12 +33,12 @@ def diff(call: Call) -> dict[str, Any]:
     if not known:
         raise missing_flow(namespace, flow_id)
     numbers = [version.revision for version in known]
-    new = call.number("to", least=1) or numbers[-1]
-    old = call.number("from", least=1) or max((number for number in numbers if number < new), default=new)
+    new = call.number("to") or numbers[-1]
+    old = call.number("from") or max((each for each in numbers if each < new), default=new)
     by_number = {version.revision: version for version in known}
-    for number in (old, new):
-        if number not in by_number or by_number[number].deleted:
-            raise missing_flow(namespace, flow_id, number)
+    for each in (old, new):
+        if each not in by_number or by_number[each].deleted:
+            raise missing_flow(namespace, flow_id, each)
     index_of = call.services.catalogue.index_of
     changes = diff_flows(index_of(by_number[old]).flow, index_of(by_number[new]).flow)
     return {
@@ -53,7 +56,7 @@ def _revision(version: FlowVersion) -> dict[str, Any]:
 
 def task(call: Call) -> dict[str, Any]:
     """Answer with one task of a flow, wherever in it the task stands."""
-    namespace, flow_id, revision = call.path("namespace"), call.path("id"), call.number("revision", least=1)
+    namespace, flow_id, revision = call.path("namespace"), call.path("id"), call.number("revision")
 
     def read(db: Session) -> FlowVersion | None:
         return db.flows.get(namespace, flow_id, revision)
@@ -81,10 +84,7 @@ def _tasks(flow: Flow) -> list[Task]:
 
 def validate_task(call: Call) -> dict[str, Any]:
     """Answer with what is wrong with a single task or trigger, given as YAML or JSON."""
-    section = call.required("section").upper()
-    if section not in _SECTIONS:
-        raise RequestError("request.parameter.invalid", f"section={section[:40]} is not one of {', '.join(_SECTIONS)}")
-    return _checked(call, section.lower())
+    return _checked(call, call.required("section").lower())
 
 
 def validate_trigger(call: Call) -> dict[str, Any]:
@@ -113,9 +113,36 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, tag, json = Permission.FLOW_READ, "flows", "application/json"
     one, check = BASE + "/{namespace}/{id}", BASE + "/validate"
+    of_two = (
+        number("from", "The older revision; the one before `to` without it.", least=1),
+        number("to", "The newer revision; the active one without it.", least=1),
+    )
+    section = (required("section", "What the body is.", choices=_SECTIONS),)
+    changed, check_task = "What changed between two revisions", "Check one task or trigger"
     return [
-        Endpoint("GET", one + "/revisions/diff", read, diff, "What changed between two revisions", tag),
-        Endpoint("GET", one + "/tasks/{taskId}", read, task, "One task of a flow", tag),
-        Endpoint("POST", check + "/task", read, validate_task, "Check one task or trigger", tag, takes=YAML),
-        Endpoint("POST", check + "/trigger", read, validate_trigger, "Check one trigger", tag, takes=json),
+        Endpoint("GET", one + "/revisions/diff", read, diff, changed, tag, query=of_two, answer=DIFFERENCE),
+        Endpoint("GET", one + "/tasks/{taskId}", read, task, "One task of a flow", tag, query=(REVISION,), answer=TASK),
+        Endpoint(
+            "POST",
+            check + "/task",
+            read,
+            validate_task,
+            check_task,
+            tag,
+            takes=YAML,
+            query=section,
+            body=TEXT,
+            answer=VERDICT,
+        ),
+        Endpoint(
+            "POST",
+            check + "/trigger",
+            read,
+            validate_trigger,
+            "Check one trigger",
+            tag,
+            takes=json,
+            body=MAP,
+            answer=VERDICT,
+        ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
@@ -17,10 +17,13 @@ from runner.flows.parse import parse_flow
 from runner.flowtests.suites import is_suite_file
 from runner.store import Session
 from runner.store.records import FlowVersion
+from webhooks.answers.flows import FLOW, FLOWS, VERDICT
 from webhooks.call import Call, page_of
-from webhooks.filters import holds, in_order, parse_filters
+from webhooks.filters import holds, in_order
+from webhooks.parameters import REVISION, filters, flag, paging, text
 from webhooks.problems import Json
 from webhooks.routes import Endpoint
+from webhooks.schemas import TEXT, listed
 from webhooks.search import FLOW_FIELDS, scope_of
 from webhooks.shapes import broken_flow_json, flow_json
 
@@ -37,7 +40,7 @@ _RESERVED = frozenset({"deprecated", "graph", "expressions"})
 
 def create(call: Call) -> Response:
     """Commit a new flow and answer with it."""
-    source = call.text()
+    source = _no_draft(call)
     flow = parsed_flow(source)
     call.require(flow.namespace)
     if active_flow(call, flow.namespace, flow.id) is not None:
@@ -52,7 +55,7 @@ def update(call: Call) -> Response:
     namespace, flow_id = call.path("namespace"), call.path("id")
     if active_flow(call, namespace, flow_id) is None:
         raise missing_flow(namespace, flow_id)
-    source = call.text()
+    source = _no_draft(call)
     flow = parsed_flow(source)
     if (flow.namespace, flow.id) != (namespace, flow_id):
         raise InvalidError(
@@ -61,6 +64,17 @@ def update(call: Call) -> Response:
             hint="create the flow under its new name, then delete the old one",
         )
     return _written(call, sync_of(call).write_flow(source, actor=call.actor, mode="update"))
+
+
+def _no_draft(call: Call) -> str:
+    """Return the source in the body. Raises `InvalidError` `flow.draft.refused` for a draft, which must not run."""
+    if call.flag("draft"):
+        raise InvalidError(
+            "flow.draft.refused",
+            "a draft is not written here",
+            hint="push it to a branch, which gets a plan of its own",
+        )
+    return call.text()
 
 
 def delete(call: Call) -> Response:
@@ -76,7 +90,7 @@ def delete(call: Call) -> Response:
 
 def get(call: Call) -> dict[str, Any]:
     """Answer with one flow, at its active or at a named revision."""
-    namespace, flow_id, revision = call.path("namespace"), call.path("id"), call.number("revision", least=1)
+    namespace, flow_id, revision = call.path("namespace"), call.path("id"), call.number("revision")
     deleted_too = call.flag("allowDeleted")
     version = call.services.store.read(lambda db: db.flows.get(namespace, flow_id, revision, allow_deleted=deleted_too))
     if version is None or (version.deleted and not deleted_too):
@@ -125,7 +139,7 @@ def search(call: Call) -> dict[str, Any]:
 
 def found_flows(call: Call) -> list[FlowVersion]:
     """Return the active flows that the filters of the query let through and the caller may see."""
-    filters = parse_filters(call.request.query_params.multi_items(), FLOW_FIELDS)
+    conditions = call.conditions()
     now = datetime.now(UTC)
     q, within = call.query("q"), call.query("namespace")
 
@@ -134,7 +148,7 @@ def found_flows(call: Call) -> list[FlowVersion]:
             return False
         if q is not None and q.lower() not in f"{version.namespace}.{version.flow_id}".lower():
             return False
-        return holds(filters, lambda field: _value(call, version, field), now)
+        return holds(conditions, lambda field: _value(call, version, field), now)
 
     return [item for item in call.services.store.read(lambda db: db.flows.list()) if is_wanted(item)]
 
@@ -273,18 +287,63 @@ def _value(call: Call, version: FlowVersion, field: str) -> Any:
     }[field]
 
 
+FLOW_SEARCH: Final = (
+    filters(FLOW_FIELDS),
+    text("q", "Only flows with this in their namespace or id."),
+    text("namespace", "Only this namespace and those below it."),
+)
+"""What finds flows."""
+_DRAFT: Final = flag("draft", "Refused: push a draft to a branch, which gets a plan of its own.")
+_SOURCE: Final = {"takes": YAML, "body": TEXT, "answer": FLOW}
+
+
 def endpoints() -> Iterable[Endpoint]:
     """Return the routes of this file."""
-    read, write = Permission.FLOW_READ, Permission.FLOW_WRITE
+    read, write, tag = Permission.FLOW_READ, Permission.FLOW_WRITE, "flows"
     one = BASE + "/{namespace}/{id}"
+    shown = (REVISION, flag("source", "With the source."), flag("allowDeleted", "Also when it is deleted."))
+    deleted = (flag("allowDelete", "With the revision that deleted it."),)
     return [
-        Endpoint("POST", BASE, write, create, "Create a flow (a commit)", "flows", takes=YAML),
-        Endpoint("PUT", one, write, update, "Change a flow (a commit)", "flows", takes=YAML),
-        Endpoint("DELETE", one, write, delete, "Delete a flow (a commit)", "flows", status=204),
-        Endpoint("GET", one, read, get, "One flow", "flows"),
-        Endpoint("GET", one + "/revisions", read, revisions, "All revisions of a flow", "flows"),
-        Endpoint("GET", BASE + "/{namespace}", read, of_namespace, "The flows of a namespace", "flows"),
-        Endpoint("GET", BASE + "/search", read, search, "A page of flows", "flows"),
-        Endpoint("GET", BASE + "/distinct-namespaces", read, namespaces, "Namespaces that have flows", "flows"),
-        Endpoint("POST", BASE + "/validate", read, validate, "Check flows", "flows", takes=YAML, reads_body=False),
+        Endpoint("POST", BASE, write, create, "Create a flow (a commit)", tag, query=(_DRAFT,), **_SOURCE),
+        Endpoint("PUT", one, write, update, "Change a flow (a commit)", tag, query=(_DRAFT,), **_SOURCE),
+        Endpoint("DELETE", one, write, delete, "Delete a flow (a commit)", tag, status=204),
+        Endpoint("GET", one, read, get, "One flow", tag, query=shown, answer=FLOW),
+        Endpoint(
+            "GET",
+            one + "/revisions",
+            read,
+            revisions,
+            "All revisions of a flow",
+            tag,
+            query=deleted,
+            answer=listed(FLOW),
+        ),
+        Endpoint(
+            "GET", BASE + "/{namespace}", read, of_namespace, "The flows of a namespace", tag, answer=listed(FLOW)
+        ),
+        Endpoint(
+            "GET", BASE + "/search", read, search, "A page of flows", tag, query=(*FLOW_SEARCH, *paging()), answer=FLOWS
+        ),
+        Endpoint(
+            "GET",
+            BASE + "/distinct-namespaces",
+            read,
+            namespaces,
+            "Namespaces that have flows",
+            tag,
+            query=(text("q", "Only those that begin with this."),),
+            answer=listed(TEXT),
+        ),
+        Endpoint(
+            "POST",
+            BASE + "/validate",
+            read,
+            validate,
+            "Check flows",
+            tag,
+            takes=YAML,
+            reads_body=False,
+            body=TEXT,
+            answer=listed(VERDICT),
+        ),
     ]

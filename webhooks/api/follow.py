@@ -13,8 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from runner.access import Permission
 from runner.executions.models import Execution, LogEntry
+from webhooks.answers.executions import EXECUTION, LOG_LINE
 from webhooks.api.executions import BASE, full, visible_execution
-from webhooks.api.logs import execution_query
+from webhooks.api.logs import LINES, execution_query
 from webhooks.call import Call
 from webhooks.following import bell_of, current
 from webhooks.routes import Endpoint
@@ -129,25 +130,29 @@ def _now() -> float:
 
 
 def endpoints() -> list[Endpoint]:
-    """Return the routes of this file."""
-    kind = "text/event-stream"
+    """Return the routes of this file; each frame of a stream holds what the route answers with."""
+    kind, read = "text/event-stream", Permission.EXECUTION_READ
+    lines = "/api/v1/{tenant}/logs/{id}/follow"
     return [
         Endpoint(
             "GET",
             BASE + "/{id}/follow",
-            Permission.EXECUTION_READ,
+            read,
             execution,
             "Follow an execution",
             "executions",
             gives=kind,
+            answer=EXECUTION,
         ),
         Endpoint(
             "GET",
-            "/api/v1/{tenant}/logs/{id}/follow",
+            lines,
             Permission.LOG_READ,
             log,
             "Follow the log of an execution",
             "logs",
             gives=kind,
+            query=LINES,
+            answer=LOG_LINE,
         ),
     ]

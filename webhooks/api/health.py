@@ -10,9 +10,11 @@ from starlette.responses import HTMLResponse, Response
 
 import runner
 from runner.access import Permission
+from webhooks.answers.instance import CONFIGURATION, HEALTH
 from webhooks.call import Call
 from webhooks.problems import Json
 from webhooks.routes import TENANT, Endpoint
+from webhooks.schemas import TEXT
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Mainstem</title>
@@ -73,10 +75,11 @@ def configs(call: Call) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
+    public, known, what = Permission.PUBLIC, Permission.CONFIG_READ, "What this server is"
     return [
-        Endpoint("GET", "/health/live", Permission.PUBLIC, live, "Is the process alive", "health"),
-        Endpoint("GET", "/health/ready", Permission.PUBLIC, ready, "Can work be done", "health"),
-        Endpoint("GET", "/", Permission.PUBLIC, home, "A page with links", "health", gives="text/html"),
-        Endpoint("GET", "/api/v1/configs", Permission.CONFIG_READ, configs, "What this server is", "configs"),
-        Endpoint("GET", "/api/v1/{tenant}/configs", Permission.CONFIG_READ, configs, "What this server is", "configs"),
+        Endpoint("GET", "/health/live", public, live, "Is the process alive", "health", answer=HEALTH),
+        Endpoint("GET", "/health/ready", public, ready, "Can work be done", "health", also=(503,), answer=HEALTH),
+        Endpoint("GET", "/", public, home, "A page with links", "health", gives="text/html", answer=TEXT),
+        Endpoint("GET", "/api/v1/configs", known, configs, what, "configs", answer=CONFIGURATION),
+        Endpoint("GET", "/api/v1/{tenant}/configs", known, configs, what, "configs", answer=CONFIGURATION),
     ]

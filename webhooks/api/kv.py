@@ -15,9 +15,12 @@ from runner.errors import InvalidError, MainstemError, NotFoundError
 from runner.key_values import checked_key, typed_value
 from runner.store import Session
 from runner.store.records import KeyValue
+from webhooks.answers.instance import KEY, KEYS, VALUE
 from webhooks.call import Call, page_of
-from webhooks.filters import holds, in_order, parse_filters
+from webhooks.filters import holds, in_order
+from webhooks.parameters import filters, paging
 from webhooks.routes import Endpoint
+from webhooks.schemas import FLAG, TEXT, listed, page
 from webhooks.search import KEY_FIELDS
 from webhooks.shapes import key_value_json
 
@@ -99,8 +102,8 @@ def delete_some(call: Call) -> dict[str, list[str]]:
 def of_namespace(call: Call) -> list[dict[str, Any]]:
     """Answer with the keys of one namespace (the 1.x shape)."""
     namespace, now = call.path("namespace"), datetime.now(UTC)
-    page = call.services.store.read(lambda db: db.kv.list(namespace, size=_MOST_KEYS, now=now))
-    return [key_value_json(row) for row in page.items]
+    found = call.services.store.read(lambda db: db.kv.list(namespace, size=_MOST_KEYS, now=now))
+    return [key_value_json(row) for row in found.items]
 
 
 def inherited(call: Call) -> list[dict[str, Any]]:
@@ -116,16 +119,15 @@ def inherited(call: Call) -> list[dict[str, Any]]:
 
 def search(call: Call) -> dict[str, Any]:
     """Answer with a page of keys of all namespaces, never with values."""
-    paging, now = call.paging(), datetime.now(UTC)
-    filters = parse_filters(call.request.query_params.multi_items(), KEY_FIELDS)
+    pages, conditions, now = call.paging(), call.conditions(), datetime.now(UTC)
     prefixes = call.namespaces()
-    page = call.services.store.read(lambda db: db.kv.list(size=_MOST_KEYS, now=now))
+    found = call.services.store.read(lambda db: db.kv.list(size=_MOST_KEYS, now=now))
 
     def is_wanted(row: KeyValue) -> bool:
         values = {"q": f"{row.namespace} {row.key}", "namespace": row.namespace, "updated": row.updated_at}
-        return (prefixes is None or covers(prefixes, row.namespace)) and holds(filters, values.get, now)
+        return (prefixes is None or covers(prefixes, row.namespace)) and holds(conditions, values.get, now)
 
-    wanted = [row for row in page.items if is_wanted(row)]
+    wanted = [row for row in found.items if is_wanted(row)]
     keys = {
         "key": lambda row: row.key,
         "namespace": lambda row: row.namespace,
@@ -133,7 +135,7 @@ def search(call: Call) -> dict[str, Any]:
         "updateDate": lambda row: row.updated_at,
         "expirationDate": lambda row: row.expires_at,
     }
-    rows = in_order(wanted, paging.sort, keys)[paging.offset : paging.offset + paging.size]
+    rows = in_order(wanted, pages.sort, keys)[pages.offset : pages.offset + pages.size]
     return page_of((key_value_json(row) for row in rows), len(wanted))
 
 
@@ -165,13 +167,24 @@ def _ttl(text: str | None) -> timedelta | None:
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, write, tag = Permission.KV_READ, Permission.KV_WRITE, "kv"
-    one = _BASE + "/{key}"
+    one, some = _BASE + "/{key}", (filters(KEY_FIELDS), *paging())
+    around = "The keys of the namespaces around"
     return [
-        Endpoint("PUT", one, write, put, "Store a value", tag, takes="text/plain"),
-        Endpoint("GET", one, read, get, "One value", tag),
-        Endpoint("DELETE", one, write, delete, "Remove a key", tag),
-        Endpoint("GET", _BASE, read, of_namespace, "The keys of a namespace", tag),
-        Endpoint("DELETE", _BASE, write, delete_some, "Remove several keys", tag, takes="application/json"),
-        Endpoint("GET", _BASE + "/inheritance", read, inherited, "The keys of the namespaces around", tag),
-        Endpoint("GET", "/api/v1/{tenant}/kv", read, search, "A page of keys", tag),
+        Endpoint("PUT", one, write, put, "Store a value", tag, takes="text/plain", body=TEXT),
+        Endpoint("GET", one, read, get, "One value", tag, answer=VALUE),
+        Endpoint("DELETE", one, write, delete, "Remove a key", tag, answer=FLAG),
+        Endpoint("GET", _BASE, read, of_namespace, "The keys of a namespace", tag, answer=listed(KEY)),
+        Endpoint(
+            "DELETE",
+            _BASE,
+            write,
+            delete_some,
+            "Remove several keys",
+            tag,
+            takes="application/json",
+            body=KEYS,
+            answer=KEYS,
+        ),
+        Endpoint("GET", _BASE + "/inheritance", read, inherited, around, tag, answer=listed(KEY)),
+        Endpoint("GET", "/api/v1/{tenant}/kv", read, search, "A page of keys", tag, query=some, answer=page(KEY)),
     ]

@@ -11,10 +11,13 @@ from starlette.responses import PlainTextResponse, Response
 from runner.access import Permission
 from runner.errors import InvalidError
 from runner.store import LogQuery
+from webhooks.answers.executions import LOG_LINE, LOG_PAGE
 from webhooks.api.executions import visible_execution
 from webhooks.call import Call
-from webhooks.filters import Group, parse_filters
+from webhooks.filters import Group
+from webhooks.parameters import filters, number, paging, required, text
 from webhooks.routes import Endpoint
+from webhooks.schemas import TEXT, listed
 from webhooks.search import LOG_FIELDS, judge, log_value, look_through, narrow_logs, restrict
 from webhooks.shapes import log_json, log_text
 
@@ -49,7 +52,7 @@ def search(call: Call) -> dict[str, Any]:
     """Answer with a page of lines, the newest first, where level means at least this one."""
     paging = call.paging()
     now = datetime.now(UTC)
-    query, rest = narrow_logs(parse_filters(call.request.query_params.multi_items(), LOG_FIELDS), now)
+    query, rest = narrow_logs(call.conditions(), now)
     query = _with_plain_parameters(call, query)
     visible = call.namespaces()
     namespace, must_judge = restrict(query.namespace, visible)
@@ -90,8 +93,7 @@ def execution_query(call: Call) -> LogQuery:
         AccessError: 403 when it lies in a namespace the token does not count for.
     """
     execution = visible_execution(call, call.path("id"))
-    filters = parse_filters(call.request.query_params.multi_items(), LOG_FIELDS)
-    query, rest = narrow_logs(filters, datetime.now(UTC))
+    query, rest = narrow_logs(call.conditions(), datetime.now(UTC))
     if rest.parts:
         raise InvalidError("request.filter.unsupported", f"{_names(rest)} cannot be filtered by here")
     query = _with_plain_parameters(call, query)
@@ -126,22 +128,56 @@ def _sort(sort: tuple[tuple[str, bool], ...]) -> tuple[str, ...]:
     return tuple(f"{field}:{'asc' if ascending else 'desc'}" for field, ascending in sort)
 
 
+LINES: Final = (
+    filters(LOG_FIELDS),
+    text("minLevel", "Lines of this level and of the graver ones."),
+    text("taskRunId", "Lines of this task run."),
+    text("taskId", "Lines of this task."),
+    number("attempt", "Lines of this attempt."),
+    text("q", "Lines with this text."),
+    text("namespace", "Lines of this namespace and of those below it."),
+    text("flowId", "Lines of this flow."),
+)
+"""What finds lines."""
+
+
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read, remove = Permission.LOG_READ, Permission.EXECUTION_DELETE
-    text = "text/plain"
+    read, remove, tag = Permission.LOG_READ, Permission.EXECUTION_DELETE, "logs"
+    one, trigger = _BASE + "/{id}", (required("triggerId", "Id of the trigger."),)
+    cursor = text("cursor", "Where to read on: `nextCursor` of the page before.")
     return [
-        Endpoint("GET", _BASE + "/search", read, search, "A page of log lines", "logs"),
-        Endpoint("GET", _BASE + "/{id}", read, of_execution, "The log of an execution", "logs"),
-        Endpoint("DELETE", _BASE + "/{id}", remove, delete, "Remove lines of an execution", "logs", status=204),
+        Endpoint(
+            "GET",
+            _BASE + "/search",
+            read,
+            search,
+            "A page of log lines",
+            tag,
+            query=(*LINES, *paging(), cursor),
+            answer=LOG_PAGE,
+        ),
+        Endpoint("GET", one, read, of_execution, "The log of an execution", tag, query=LINES, answer=listed(LOG_LINE)),
+        Endpoint("DELETE", one, remove, delete, "Remove lines of an execution", tag, status=204, query=LINES),
         Endpoint(
             "DELETE",
             _BASE + "/{namespace}/{flowId}",
             remove,
             delete_of_trigger,
             "Remove the lines of a trigger",
-            "logs",
+            tag,
             status=204,
+            query=trigger,
         ),
-        Endpoint("GET", _BASE + "/{id}/download", read, download, "The log as text", "logs", gives=text),
+        Endpoint(
+            "GET",
+            one + "/download",
+            read,
+            download,
+            "The log as text",
+            tag,
+            gives="text/plain",
+            query=LINES,
+            answer=TEXT,
+        ),
     ]

@@ -10,6 +10,7 @@ from runner.access import Permission
 from runner.metrics import CONTENT_TYPE, of_process, of_store, render
 from webhooks.call import Call
 from webhooks.routes import Endpoint
+from webhooks.schemas import TEXT
 
 
 def metrics(call: Call) -> Response:
@@ -21,7 +22,5 @@ def metrics(call: Call) -> Response:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    kind = "text/plain"
-    return [
-        Endpoint("GET", "/metrics", Permission.METRICS_READ, metrics, "Figures for Prometheus", "health", gives=kind)
-    ]
+    read, summary = Permission.METRICS_READ, "Figures for Prometheus"
+    return [Endpoint("GET", "/metrics", read, metrics, summary, "health", gives="text/plain", answer=TEXT)]

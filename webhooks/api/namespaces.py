@@ -1,43 +1,35 @@
-"""Namespaces: those that have flows, and their files as they are at the active commit."""
+"""Namespaces: those that have flows, and what their flows see of the namespaces around them."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-from pathlib import PurePosixPath
 from typing import Any, Final
-from urllib.parse import quote
-
-from starlette.responses import Response
 
 from runner.access import Permission
 from runner.errors import InvalidError, NotFoundError
-from runner.store import Session
-from runner.store.records import FlowVersion
+from runner.secrets.file import around
+from webhooks.answers.instance import NAMESPACE, SECRET
 from webhooks.call import Call, page_of
-from webhooks.filters import holds, in_order, parse_filters
+from webhooks.filters import holds, in_order
+from webhooks.parameters import filters, flag, paging, text
 from webhooks.routes import Endpoint
-from webhooks.search import NAMESPACE_FIELDS
+from webhooks.schemas import FLAG, MAP, TEXT, WHOLE, listed, mapped, optional, page, record
+from webhooks.search import NAMESPACE_FIELDS, SECRET_FIELDS
 
 _BASE: Final = "/api/v1/{tenant}/namespaces"
-_OCTETS: Final = "application/octet-stream"
-_MOST_FILES: Final = 2_000
-_MOST_BYTES: Final = 256 * 1024 * 1024
 
 
 def search(call: Call) -> dict[str, Any]:
     """Answer with a page of the namespaces that have flows."""
-    paging, q = call.paging(), (call.query("q") or "").lower()
-    filters = parse_filters(call.request.query_params.multi_items(), NAMESPACE_FIELDS)
+    pages, q, conditions = call.paging(), (call.query("q") or "").lower(), call.conditions()
     now = call.services.host.clock()
 
     def is_wanted(name: str) -> bool:
         values = {"q": name, "namespace": name}
-        return q in name.lower() and holds(filters, values.get, now)
+        return q in name.lower() and holds(conditions, values.get, now)
 
     wanted = [name for name in _names(call) if is_wanted(name)]
-    page = in_order(wanted, paging.sort, {"id": lambda name: name})[paging.offset : paging.offset + paging.size]
-    return page_of((_namespace_json(name) for name in page), len(wanted))
+    some = in_order(wanted, pages.sort, {"id": lambda name: name})[pages.offset : pages.offset + pages.size]
+    return page_of((_namespace_json(name) for name in some), len(wanted))
 
 
 def autocomplete(call: Call) -> list[str]:
@@ -66,108 +58,78 @@ def _namespace_json(name: str) -> dict[str, Any]:
     return {"id": name, "deleted": False, "description": None, "variables": {}, "pluginDefaults": []}
 
 
-# -------------------------------------------------------------------- files
+def inherited_secrets(call: Call) -> dict[str, list[str]]:
+    """Answer with the names of the secrets that a namespace sees, by the namespace they are first seen in."""
+    secrets, seen, found = call.services.host.secrets, set[str](), {}
+    for name in _chain(call):
+        found[name] = [key for key in secrets.keys(name) if key not in seen]
+        seen.update(found[name])
+    return {name: keys for name, keys in found.items() if keys and call.sees(name)}
 
 
-def content(call: Call) -> Response:
-    """Answer with a file of a namespace, always as an attachment."""
-    path = _path(call)
-    data = call.services.host.files.read(*_place(call), call.path("namespace"), path)
-    name = quote(PurePosixPath(path).name, safe="")
-    headers = {
-        "content-disposition": f"attachment; filename*=UTF-8''{name}",
-        "content-security-policy": "sandbox; default-src 'none'",
-    }
-    return Response(data, media_type=_OCTETS, headers=headers)
+def inherited_variables(call: Call) -> dict[str, dict[str, Any]]:
+    """Answer with the variables of the namespaces around one: none, because variables belong to flows and settings."""
+    return {name: {} for name in _chain(call) if call.sees(name)}
 
 
-def stats(call: Call) -> dict[str, Any]:
-    """Answer with what a file or folder is."""
-    path = _path(call)
-    found = _listing(call)
-    if path in found:
-        return _file_json(call, path)
-    if not path or any(each.startswith(f"{path}/") for each in found):
-        return _folder_json(PurePosixPath(path).name)
-    raise NotFoundError("namespace.file.missing", f"the namespace {call.path('namespace')!r} has no file {path!r}")
+def _chain(call: Call) -> list[str]:
+    """Return the namespaces around that of the path and itself, the outermost first."""
+    return list(around(call.path("namespace")))[::-1]
 
 
-def directory(call: Call) -> list[dict[str, Any]]:
-    """Answer with what lies in a folder, the root without `path`."""
-    folder = (call.query("path") or "").strip("/")
-    start = f"{folder}/" if folder else ""
-    below = [path.removeprefix(start) for path in _listing(call) if path.startswith(start)]
-    if len(below) > _MOST_FILES:
-        raise InvalidError("namespace.files.many", f"{len(below)} files are too many", hint="name a folder")
-    if folder and not below:
-        raise NotFoundError("namespace.file.missing", f"there is no folder {folder!r}")
-    folders = sorted({path.partition("/")[0] for path in below if "/" in path})
-    files = [path for path in below if "/" not in path]
-    return [*map(_folder_json, folders), *(_file_json(call, start + name) for name in files)]
+def secrets(call: Call) -> dict[str, Any]:
+    """Answer with a page of the names of secrets that the namespaces with flows see; never with a value."""
+    pages, conditions, now = call.paging(), call.conditions(), call.services.host.clock()
+    rows = [(name, key) for name in _names(call) for key in call.services.host.secrets.keys(name)]
 
+    def is_wanted(row: tuple[str, str]) -> bool:
+        return holds(conditions, {"q": row[1], "namespace": row[0]}.get, now)
 
-def find(call: Call) -> list[str]:
-    """Answer with the paths that hold `q`."""
-    q = call.required("q").lower()
-    return [f"/{path}" for path in _listing(call) if q in path.lower()]
-
-
-def export(call: Call) -> Response:
-    """Answer with all files of a namespace as a zip."""
-    namespace, packed, left = call.path("namespace"), io.BytesIO(), _MOST_BYTES
-    paths = _listing(call)
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in paths:
-            data = call.services.host.files.read(*_place(call), namespace, path)
-            left -= len(data)
-            if left < 0 or len(paths) > _MOST_FILES:
-                raise InvalidError("namespace.files.many", "these are too many files for one archive", hint="clone it")
-            archive.writestr(zipfile.ZipInfo(path), data)
-    headers = {"content-disposition": 'attachment; filename="files.zip"'}
-    return Response(packed.getvalue(), media_type=_OCTETS, headers=headers)
-
-
-def _listing(call: Call) -> list[str]:
-    return call.services.host.files.list(*_place(call), call.path("namespace"))
-
-
-def _place(call: Call) -> tuple[str | None, str | None]:
-    """Return the environment and the commit that the flows of the namespace run with now."""
-    namespace = call.path("namespace")
-
-    def read(db: Session) -> FlowVersion | None:
-        # Files may lie in a namespace whose flows are all below it.
-        return next(iter(db.flows.list(namespace) or db.flows.list(prefix=namespace)), None)
-
-    version = call.services.store.read(read)
-    return (version.environment, version.commit) if version else (None, None)
-
-
-def _path(call: Call) -> str:
-    return call.required("path").strip("/")
-
-
-def _file_json(call: Call, path: str) -> dict[str, Any]:
-    data = call.services.host.files.read(*_place(call), call.path("namespace"), path)
-    return {**_folder_json(PurePosixPath(path).name), "type": "File", "size": len(data)}
-
-
-def _folder_json(name: str) -> dict[str, Any]:
-    # git keeps no times of files, and a commit's would say nothing of one of them.
-    return {"type": "Directory", "fileName": name, "size": 0, "lastModifiedTime": 0, "creationTime": 0}
+    wanted = [row for row in rows if is_wanted(row)]
+    keys = {"key": lambda row: row[1], "namespace": lambda row: row[0]}
+    some = in_order(wanted, pages.sort, keys)[pages.offset : pages.offset + pages.size]
+    shown = [{"key": key, "namespace": name, "description": None, "tags": []} for name, key in some]
+    return {"readOnly": True, **page_of(shown, len(wanted))}
 
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read, tag, json = Permission.FLOW_READ, "namespaces", "application/json"
-    files = _BASE + "/{namespace}/files"
+    read, tag = Permission.FLOW_READ, "namespaces"
+    one = _BASE + "/{namespace}"
+    some = (
+        filters(NAMESPACE_FIELDS),
+        text("q", "Only those with this in their name."),
+        flag("existing", "Not looked at: all namespaces that have flows exist."),
+        *paging(),
+    )
+    named = record(q=optional(TEXT), ids=optional(listed(TEXT)), existingOnly=optional(FLAG))
+    names = record(readOnly=FLAG, results=listed(SECRET), total=WHOLE)
+    seen, around_it = "Secrets that a namespace sees, by name", "Variables of the namespaces around"
+    every = (filters(SECRET_FIELDS), *paging())
     return [
-        Endpoint("GET", _BASE + "/search", read, search, "A page of namespaces", tag),
-        Endpoint("POST", _BASE + "/autocomplete", read, autocomplete, "Names of namespaces", tag, takes=json),
-        Endpoint("GET", _BASE + "/{namespace}", read, get, "One namespace", tag),
-        Endpoint("GET", files, read, content, "A file of a namespace", tag, gives=_OCTETS),
-        Endpoint("GET", files + "/stats", read, stats, "What a file of a namespace is", tag),
-        Endpoint("GET", files + "/directory", read, directory, "What lies in a folder of a namespace", tag),
-        Endpoint("GET", files + "/search", read, find, "Files of a namespace by name", tag),
-        Endpoint("GET", files + "/export", read, export, "All files of a namespace as a zip", tag, gives=_OCTETS),
+        Endpoint(
+            "GET",
+            _BASE + "/search",
+            read,
+            search,
+            "A page of namespaces",
+            tag,
+            query=some,
+            answer=page(NAMESPACE),
+        ),
+        Endpoint(
+            "POST",
+            _BASE + "/autocomplete",
+            read,
+            autocomplete,
+            "Names of namespaces",
+            tag,
+            takes="application/json",
+            body=named,
+            answer=listed(TEXT),
+        ),
+        Endpoint("GET", one, read, get, "One namespace", tag, answer=NAMESPACE),
+        Endpoint("GET", one + "/inherited-secrets", read, inherited_secrets, seen, tag, answer=mapped(listed(TEXT))),
+        Endpoint("GET", one + "/inherited-variables", read, inherited_variables, around_it, tag, answer=mapped(MAP)),
+        Endpoint("GET", "/api/v1/{tenant}/secrets", read, secrets, "Names of secrets", tag, query=every, answer=names),
     ]

@@ -9,9 +9,12 @@ from runner.errors import NotFoundError
 from runner.executions.models import Metric, TaskRun
 from runner.executions.outputs import restored
 from runner.store import Session
+from webhooks.answers.executions import METRIC, TASK_OUTPUTS
 from webhooks.api.executions import visible_execution
 from webhooks.call import Call, page_of
+from webhooks.parameters import paging, text
 from webhooks.routes import TENANT, Endpoint
+from webhooks.schemas import MAP, TEXT, listed, page
 from webhooks.shapes import instant, masked
 
 _OUTPUTS: Final = "/api/v1/{tenant}/outputs"
@@ -58,17 +61,17 @@ def _task_outputs(call: Call) -> list[tuple[TaskRun, dict[str, Any]]]:
 
 def metrics(call: Call) -> dict[str, Any]:
     """Answer with a page of the metrics that the tasks of an execution emitted."""
-    execution, paging = visible_execution(call, call.path("id")), call.paging()
+    execution, pages = visible_execution(call, call.path("id")), call.paging()
     task_run, task = call.query("taskRunId"), call.query("taskId")
-    sort = tuple(f"{name}:{'asc' if ascending else 'desc'}" for name, ascending in paging.sort)
+    sort = tuple(f"{name}:{'asc' if ascending else 'desc'}" for name, ascending in pages.sort)
 
     def read(db: Session) -> Any:
         return db.metrics.of_execution(
-            execution.id, task_run_id=task_run, task_id=task, page=paging.page, size=paging.size, sort=sort
+            execution.id, task_run_id=task_run, task_id=task, page=pages.page, size=pages.size, sort=sort
         )
 
-    page = call.services.store.read(read)
-    return page_of((_metric_json(metric) for metric in page.items), page.total)
+    found = call.services.store.read(read)
+    return page_of((_metric_json(metric) for metric in found.items), found.total)
 
 
 def metric_names(call: Call) -> list[str]:
@@ -101,15 +104,28 @@ def _metric_json(metric: Metric) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read = Permission.EXECUTION_READ
-    flow = "/{namespace}/{flowId}"
-    names = "Names of metrics"
+    read, names, texts = Permission.EXECUTION_READ, "Names of metrics", listed(TEXT)
+    flow, of_runs = "/{namespace}/{flowId}", _OUTPUTS + "/tasks/{id}"
+    one = (text("taskRunId", "Of this task run."), text("taskId", "Of this task."), *paging())
     return [
-        Endpoint("GET", _OUTPUTS + "/executions/{id}", read, of_execution, "The outputs of a flow", "outputs"),
-        Endpoint("GET", _OUTPUTS + "/tasks/{id}", read, of_tasks, "The outputs of all task runs", "outputs"),
-        Endpoint("GET", _OUTPUTS + "/tasks/{id}/{taskRunId}", read, of_task, "The outputs of a task run", "outputs"),
-        Endpoint("GET", _METRICS + "/{id}", read, metrics, "The metrics of an execution", "metrics"),
-        Endpoint("GET", _METRICS + "/names" + flow, read, metric_names, names, "metrics"),
-        Endpoint("GET", _METRICS + "/names" + flow + "/{taskId}", read, metric_names, names, "metrics"),
-        Endpoint("GET", _METRICS + "/tasks" + flow, read, metric_tasks, "Tasks that emitted metrics", "metrics"),
+        Endpoint(
+            "GET", _OUTPUTS + "/executions/{id}", read, of_execution, "The outputs of a flow", "outputs", answer=MAP
+        ),
+        Endpoint("GET", of_runs, read, of_tasks, "The outputs of all task runs", "outputs", answer=TASK_OUTPUTS),
+        Endpoint("GET", of_runs + "/{taskRunId}", read, of_task, "The outputs of a task run", "outputs", answer=MAP),
+        Endpoint(
+            "GET",
+            _METRICS + "/{id}",
+            read,
+            metrics,
+            "The metrics of an execution",
+            "metrics",
+            query=one,
+            answer=page(METRIC),
+        ),
+        Endpoint("GET", _METRICS + "/names" + flow, read, metric_names, names, "metrics", answer=texts),
+        Endpoint("GET", _METRICS + "/names" + flow + "/{taskId}", read, metric_names, names, "metrics", answer=texts),
+        Endpoint(
+            "GET", _METRICS + "/tasks" + flow, read, metric_tasks, "Tasks that emitted metrics", "metrics", answer=texts
+        ),
     ]

@@ -10,8 +10,10 @@ from starlette.responses import Response
 from runner.access import ALL_NAMESPACES, Permission, Role
 from runner.durations import parse_duration
 from runner.errors import ConflictError, InvalidError
+from webhooks.answers.instance import NEW_TOKEN, ROLE, TOKEN
 from webhooks.call import Call, page_of
 from webhooks.routes import Endpoint
+from webhooks.schemas import DURATION, TEXT, listed, optional, page, record
 from webhooks.shapes import token_json
 
 _BASE: Final = "/api/v1/{tenant}/tokens"
@@ -53,9 +55,20 @@ def revoke(call: Call) -> Response:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    manage, tag, json = Permission.TOKEN_MANAGE, "tokens", "application/json"
+    manage, tag = Permission.TOKEN_MANAGE, "tokens"
+    wanted = record(name=TEXT, role=optional(ROLE), namespaces=optional(listed(TEXT)), maxAge=optional(DURATION))
     return [
-        Endpoint("GET", _BASE, manage, everyone, "All tokens", tag),
-        Endpoint("POST", _BASE, manage, create, "Create a token", tag, takes=json),
+        Endpoint("GET", _BASE, manage, everyone, "All tokens", tag, answer=page(TOKEN)),
+        Endpoint(
+            "POST",
+            _BASE,
+            manage,
+            create,
+            "Create a token",
+            tag,
+            takes="application/json",
+            body=wanted,
+            answer=NEW_TOKEN,
+        ),
         Endpoint("DELETE", _BASE + "/{name}", manage, revoke, "Revoke a token", tag, status=204),
     ]

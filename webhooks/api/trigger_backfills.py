@@ -16,9 +16,12 @@ from runner.triggers.backfill import Backfill, begun, ended, paused, unpaused
 from runner.triggers.dates import parse_date
 from runner.triggers.models import Schedule
 from runner.triggers.starting import renderer
+from webhooks.answers.executions import LABELS
+from webhooks.answers.instance import TRIGGER_NAME, TRIGGER_STATE
 from webhooks.api.execution_verbs import labels_from
 from webhooks.call import Call
 from webhooks.routes import Endpoint
+from webhooks.schemas import MAP, TIME, extended, optional, record
 from webhooks.trigger_rows import BASE, changed, declaration, identity_from, shown
 
 _SYSTEM_LABELS: Final = "system."
@@ -86,11 +89,13 @@ def _verb(change: Callable[[TriggerState, datetime], TriggerState], word: str, c
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
+    asked = record(start=TIME, end=optional(TIME), inputs=optional(MAP), labels=optional(LABELS))
+    begins = extended(TRIGGER_NAME, backfill=asked)
     verbs = (
-        ("PUT", "create", create, "Begin a backfill"),
-        ("PUT", "pause", partial(_verb, paused, "pause"), "Pause a backfill"),
-        ("PUT", "unpause", partial(_verb, unpaused, "unpause"), "Go on with a backfill"),
-        ("POST", "delete", partial(_verb, ended, "delete"), "End a backfill"),
+        ("PUT", "create", create, "Begin a backfill", begins),
+        ("PUT", "pause", partial(_verb, paused, "pause"), "Pause a backfill", TRIGGER_NAME),
+        ("PUT", "unpause", partial(_verb, unpaused, "unpause"), "Go on with a backfill", TRIGGER_NAME),
+        ("POST", "delete", partial(_verb, ended, "delete"), "End a backfill", TRIGGER_NAME),
     )
     return [
         Endpoint(
@@ -101,6 +106,8 @@ def endpoints() -> list[Endpoint]:
             summary,
             "triggers",
             takes="application/json",
+            body=body,
+            answer=TRIGGER_STATE,
         )
-        for method, word, handler, summary in verbs
+        for method, word, handler, summary, body in verbs
     ]

@@ -17,12 +17,16 @@ from runner.ids import new_id
 from runner.store import Session
 from runner.store.records import TriggerState
 from runner.triggers.backfill import ended, paused, unpaused
+from webhooks.answers.executions import BULK
+from webhooks.answers.instance import TRIGGER_NAME
 from webhooks.api.triggers import delete_row, switch, unlock_row
 from webhooks.call import Call
 from webhooks.filters import filters_from_json
+from webhooks.parameters import flag
 from webhooks.routes import Endpoint
+from webhooks.schemas import FLAG, MAP, listed, optional, record
 from webhooks.search import TRIGGER_FIELDS
-from webhooks.trigger_rows import BASE, Identity, changed, identity_from, wanted
+from webhooks.trigger_rows import BASE, TRIGGER_SEARCH, Identity, changed, identity_from, wanted
 
 _MOST: Final = 10_000
 
@@ -51,9 +55,8 @@ def _by_triggers(bulk: _Bulk, call: Call) -> dict[str, Any]:
 
 def _by_query(bulk: _Bulk, call: Call) -> dict[str, Any]:
     body = call.json()
-    listed = body.get("filters") if isinstance(body, Mapping) else None
-    filters = filters_from_json(listed, TRIGGER_FIELDS) if listed else None
-    rows = wanted(call, filters)
+    given = body.get("filters") if isinstance(body, Mapping) else None
+    rows = wanted(call, filters_from_json(given, TRIGGER_FIELDS) if given else None)
     return _carry_out(bulk, call, body, [Identity(row.namespace, row.flow_id, row.trigger_id) for row in rows])
 
 
@@ -78,7 +81,7 @@ def _changing(change: Callable[[Call, TriggerState], TriggerState]) -> Callable[
 
 def _set_disabled(call: Call, body: Any) -> Act:
     given = body.get("disabled") if isinstance(body, Mapping) else None
-    disabled = given if isinstance(given, bool) else call.flag("disabled", default=True)
+    disabled = given if isinstance(given, bool) else call.flag("disabled")
     return lambda name: changed(call, name, lambda row: switch(call, row, disabled=disabled))
 
 
@@ -106,8 +109,12 @@ _VERBS: Final = (
 )
 
 
+_SWITCH: Final = (flag("disabled", "Off, or on.", default=True),)
+
+
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
+    named, found = listed(TRIGGER_NAME), record(filters=optional(listed(MAP)))
     return [
         Endpoint(
             bulk.method,
@@ -117,7 +124,13 @@ def endpoints() -> list[Endpoint]:
             f"{bulk.name.replace('/', ': ').capitalize()} {place.replace('-', ' ')}",
             "triggers",
             takes="application/json",
+            query=(*(_SWITCH if bulk.name == "set-disabled" else ()), *query),
+            body=record(triggers=named, disabled=FLAG) if body is named and bulk.name == "set-disabled" else body,
+            answer=BULK,
         )
         for bulk in _VERBS
-        for place, handler in (("by-triggers", _by_triggers), ("by-query", _by_query))
+        for place, handler, query, body in (
+            ("by-triggers", _by_triggers, (), named),
+            ("by-query", _by_query, TRIGGER_SEARCH, found),
+        )
     ]

@@ -15,11 +15,15 @@ from runner.store import Session
 from runner.store.records import TriggerState
 from runner.triggers.control import restarted, switched, unlocked
 from runner.triggers.models import RecoverMissed
+from webhooks.answers.instance import TRIGGER_NAME, TRIGGER_STATE, TRIGGERS
 from webhooks.call import Call, page_of
 from webhooks.filters import in_order
+from webhooks.parameters import paging, text
 from webhooks.routes import Endpoint
+from webhooks.schemas import FLAG, TEXT, extended, optional, page, word
 from webhooks.trigger_rows import (
     BASE,
+    TRIGGER_SEARCH,
     Identity,
     changed,
     declaration,
@@ -54,31 +58,31 @@ _COLUMNS: Final = (
 
 def search(call: Call) -> dict[str, Any]:
     """Answer with a page of triggers: the declaration and what it remembers."""
-    paging, rows = call.paging(), wanted(call)
-    page = in_order(rows, paging.sort, _SORTS)[paging.offset : paging.offset + paging.size]
+    pages, rows = call.paging(), wanted(call)
+    some = in_order(rows, pages.sort, _SORTS)[pages.offset : pages.offset + pages.size]
     return page_of(
-        ({"trigger": _declared(call, row), "state": state} for row, state in zip(page, shown(call, page), strict=True)),
+        ({"trigger": _declared(call, row), "state": state} for row, state in zip(some, shown(call, some), strict=True)),
         len(rows),
     )
 
 
 def export(call: Call) -> Response:
     """Answer with all triggers that the filters find, as CSV."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, extrasaction="ignore")
+    content = io.StringIO()
+    table = csv.DictWriter(content, _COLUMNS, extrasaction="ignore")
     table.writeheader()
     table.writerows(shown(call, wanted(call)))
-    return Response(text.getvalue(), media_type="text/csv")
+    return Response(content.getvalue(), media_type="text/csv")
 
 
 def of_flow(call: Call) -> dict[str, Any]:
     """Answer with a page of what the triggers of one flow remember."""
-    paging, q = call.paging(), call.query("q") or ""
+    pages, q = call.paging(), call.query("q") or ""
     namespace, flow_id = call.path("namespace"), call.path("flowId")
     rows = call.services.store.read(lambda db: db.triggers.of_flow(namespace, flow_id))
     found = [row for row in rows if q.lower() in row.trigger_id.lower()]
-    page = in_order(found, paging.sort, _SORTS)[paging.offset : paging.offset + paging.size]
-    return page_of(shown(call, page), len(found))
+    some = in_order(found, pages.sort, _SORTS)[pages.offset : pages.offset + pages.size]
+    return page_of(shown(call, some), len(found))
 
 
 def set_disabled(call: Call) -> dict[str, Any]:
@@ -165,16 +169,42 @@ def _declared(call: Call, row: TriggerState) -> dict[str, Any]:
 
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file; switching also under its 1.x path."""
-    read, write, tag, json = Permission.TRIGGER_READ, Permission.TRIGGER_WRITE, "triggers", "application/json"
+    read, write, tag = Permission.TRIGGER_READ, Permission.TRIGGER_WRITE, "triggers"
     flow = BASE + "/{namespace}/{flowId}"
     one = flow + "/{triggerId}"
+    rule = optional(word(*_RULES))
+    switching: dict[str, Any] = {
+        "takes": "application/json",
+        "body": extended(TRIGGER_NAME, disabled=FLAG, recoverMissedSchedules=rule),
+        "answer": TRIGGER_STATE,
+    }
+    of_one = (text("q", "Only triggers with this in their id."), *paging())
     return [
-        Endpoint("GET", BASE + "/search", read, search, "A page of triggers", tag),
-        Endpoint("GET", BASE + "/export/by-query/csv", read, export, "Triggers as CSV", tag),
-        Endpoint("GET", flow, read, of_flow, "The triggers of a flow", tag),
-        Endpoint("PUT", BASE + "/set-disabled", write, set_disabled, "Switch a trigger off or on", tag, takes=json),
-        Endpoint("PUT", BASE, write, set_disabled, "Switch a trigger off or on (1.x)", tag, takes=json),
-        Endpoint("POST", one + "/unlock", write, unlock, "Let a trigger wait no longer", tag),
-        Endpoint("POST", one + "/restart", write, restart, "Begin a trigger anew", tag),
-        Endpoint("DELETE", one, write, delete, "Forget a trigger that no flow declares", tag),
+        Endpoint(
+            "GET",
+            BASE + "/search",
+            read,
+            search,
+            "A page of triggers",
+            tag,
+            query=(*TRIGGER_SEARCH, *paging()),
+            answer=TRIGGERS,
+        ),
+        Endpoint(
+            "GET",
+            BASE + "/export/by-query/csv",
+            read,
+            export,
+            "Triggers as CSV",
+            tag,
+            gives="text/csv",
+            query=TRIGGER_SEARCH,
+            answer=TEXT,
+        ),
+        Endpoint("GET", flow, read, of_flow, "The triggers of a flow", tag, query=of_one, answer=page(TRIGGER_STATE)),
+        Endpoint("PUT", BASE + "/set-disabled", write, set_disabled, "Switch a trigger off or on", tag, **switching),
+        Endpoint("PUT", BASE, write, set_disabled, "Switch a trigger off or on (1.x)", tag, **switching),
+        Endpoint("POST", one + "/unlock", write, unlock, "Let a trigger wait no longer", tag, answer=TRIGGER_STATE),
+        Endpoint("POST", one + "/restart", write, restart, "Begin a trigger anew", tag, answer=TRIGGER_STATE),
+        Endpoint("DELETE", one, write, delete, "Forget a trigger that no flow declares", tag, status=204),
     ]

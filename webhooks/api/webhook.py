@@ -19,10 +19,12 @@ from runner.settings import Settings
 from runner.states import State
 from runner.triggers.models import Webhook
 from runner.triggers.webhook import find, request_for, variables
+from webhooks.answers.executions import WEBHOOK
 from webhooks.call import Call
 from webhooks.following import until_terminal
 from webhooks.problems import Json
 from webhooks.routes import TENANT, Endpoint
+from webhooks.schemas import ANYTHING, MAP
 from webhooks.shapes import execution_url, labels_json, masked, state_json
 
 _LONGEST_WAIT_S: Final = 600.0
@@ -45,7 +47,7 @@ async def start(call: Call) -> Response:
     trigger, render = found
     # Only now: who does not know a key cannot make the server wait for a body.
     body = await call.request.body()
-    seen = variables(body, _headers(call), call.request.query_params.multi_items())
+    seen = variables(body, _headers(call), call.pairs())
     if "path" in call.request.path_params:
         seen["path"] = call.path("path")
     new = request_for(flow, trigger, seen, render)
@@ -105,7 +107,20 @@ def endpoints() -> list[Endpoint]:
     proof, summary = Permission.OWN_PROOF, "Start a flow by its key"
     key = "/executions/webhook/{namespace}/{id}/{key}"
     return [
-        Endpoint(method, base + key + rest, proof, start, summary, "webhooks", takes="*/*", reads_body=False)
+        Endpoint(
+            method,
+            base + key + rest,
+            proof,
+            start,
+            summary,
+            "webhooks",
+            takes="*/*",
+            reads_body=False,
+            body=ANYTHING,
+            also=(204, 500),
+            or_gives=("text/plain",),
+            answer={"anyOf": [WEBHOOK, MAP]},
+        )
         for base in ("/api/v1/{tenant}", "/api/v1")
         for rest in ("", "/{path:path}")
         for method in ("POST", "GET", "PUT")

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from runner.errors import InvalidError
-from webhooks.call import RequestError
 from webhooks.filters import (
     CHOICE_OPS,
     DATE_OPS,
@@ -18,6 +17,7 @@ from webhooks.filters import (
     in_order,
     parse_filters,
 )
+from webhooks.problems import RequestError
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OPERATIONS = {

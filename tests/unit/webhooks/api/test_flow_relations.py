@@ -63,7 +63,7 @@ def test_texts_are_found_with_line_and_column(chain: Any) -> None:
     assert chain.get(f"{BASE}/flows/source", token="other").json()["total"] == 0
 
 
-@pytest.mark.parametrize("query", ["q=(&regex=true", "q=a&scope=TASKS", f"q={'a' * 257}"])
+@pytest.mark.parametrize("query", ["q=(&regex=true", "q=a&scope=CONDITIONS", f"q={'a' * 257}"])
 def test_searches_that_cannot_be_done_are_refused(chain: Any, query: str) -> None:
     assert chain.get(f"{BASE}/flows/source?{query}").status_code == 400
 

@@ -1,0 +1,1 @@
+"""Schemas of what the API answers; the functions of `webhooks.shapes` build what fits them."""
