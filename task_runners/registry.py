@@ -17,6 +17,7 @@ _PREFIX = "io.kestra.plugin."
 _BUILT_IN = {
     "core.runner.Process": "task_runners.process:Process",
     "scripts.runner.docker.Docker": "task_runners.docker:Docker",
+    "ee.kubernetes.runner.Kubernetes": "task_runners.kubernetes.runner:Kubernetes",
 }
 # Older names that stand in flows: before 0.18 the classes had other names, Process another package.
 _ALIASES = {
@@ -26,6 +27,10 @@ _ALIASES = {
     "scripts.runner.docker.DockerTaskRunner": "scripts.runner.docker.Docker",
     "process": "core.runner.Process",
     "docker": "scripts.runner.docker.Docker",
+    "kubernetes.runner.Kubernetes": "ee.kubernetes.runner.Kubernetes",
+    "kubernetes.runner.KubernetesTaskRunner": "ee.kubernetes.runner.Kubernetes",
+    "ee.kubernetes.runner.KubernetesTaskRunner": "ee.kubernetes.runner.Kubernetes",
+    "kubernetes": "ee.kubernetes.runner.Kubernetes",
 }
 
 

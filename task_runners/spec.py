@@ -184,6 +184,8 @@ class Capabilities:
     reattach: bool = False
     """Whether a job goes on without the process that started it, and can be followed by another one."""
     gpu: bool = False
+    process_limits: bool = True
+    """Whether limits other than that of memory hold."""
     remote: bool = False
     """Whether it is a `RemoteTaskRunner`: its jobs hold no thread while they run."""
 

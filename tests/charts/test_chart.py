@@ -134,7 +134,7 @@ def test_the_runner_may_do_no_more_than_start_follow_and_remove_pods() -> None:
     }
 
     assert {role["metadata"]["namespace"] for role in roles} == {"tasks-a", "tasks-b"}
-    assert {resource for resource, _ in rights} == {"pods", "pods/log", "pods/exec", "events"}
+    assert {resource for resource, _ in rights} == {"pods", "pods/log", "pods/exec", "events", "secrets"}
     assert not {verb for _, verb in rights} & {"*", "update", "patch", "deletecollection", "escalate", "bind"}
 
 

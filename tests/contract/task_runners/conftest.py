@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import shutil
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -27,11 +28,16 @@ from task_runners.base import (
     WorkDir,
 )
 from task_runners.docker import Docker
+from task_runners.kubernetes.cluster import forget_clusters
+from task_runners.kubernetes.runner import Kubernetes
 from task_runners.process import Process
+from task_runners.staging.port import NoStage
 from task_runners.supervisor import Supervisor
+from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.locks import only_one
 
 IMAGE = "mainstem-test/busybox:1"
+KUBERNETES = {"pullPolicy": "IF_NOT_PRESENT", "fileSidecar": {"image": IMAGE}}
 
 
 @dataclass
@@ -44,9 +50,10 @@ class Bench:
     lines: list[LogLine] = field(default_factory=list)
     handles: list[JobHandle] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    stage: Any = field(default_factory=NoStage)
 
     def context(self, **options: Any) -> RunnerContext:
-        options = {"on_line": self.lines.append, "save_handle": self.handles.append} | options
+        options = {"on_line": self.lines.append, "save_handle": self.handles.append, "stage": self.stage} | options
         return RunnerContext(cancelled=self.cancelled, environment=self.environment, **options)
 
     def spec(self, *command: str, **options: Any) -> TaskSpec:
@@ -57,6 +64,19 @@ class Bench:
 
     def texts(self, stream: str | None = None) -> list[str]:
         return [line.text for line in self.lines if stream in {None, line.stream}]
+
+
+class FolderStage(NoStage):
+    """A stage in a folder, without addresses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, name: str, content: IO[bytes]) -> int:
+        return (self.folder / name).write_bytes(content.read())
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.folder / name).open("rb")
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +162,29 @@ def docker_bench(docker_host: str, workdir: WorkDir) -> Iterator[Bench]:
     runner.close()
 
 
-@pytest.fixture(params=["process", "docker"])
+@pytest.fixture(scope="session")
+def kubernetes(docker_host: str, optional: Callable[[str, str], NoReturn]) -> Iterator[KubernetesServer]:
+    """Give a Kubernetes server that runs for all tests."""
+    if importlib.util.find_spec("lightkube") is None:
+        optional("kubernetes", "lightkube is not installed")
+    server = KubernetesServer(docker_host).start()
+    yield server
+    forget_clusters()
+    server.stop()
+
+
+@pytest.fixture
+def kubernetes_bench(kubernetes: KubernetesServer, workdir: WorkDir, tmp_path: Path) -> Iterator[Bench]:
+    runner = Kubernetes.model_validate(KUBERNETES)
+    environment = {"KUBECONFIG": str(kubernetes.kubeconfig(tmp_path / "kubeconfig"))}
+    bench = Bench(runner, workdir, environment, stage=FolderStage(tmp_path))
+    yield bench
+    for handle in runner.list_owned(bench.context()):
+        runner.cleanup(handle, bench.context())
+    forget_clusters()
+
+
+@pytest.fixture(params=["process", "docker", "kubernetes"])
 def bench(request: pytest.FixtureRequest) -> Bench:
     found: Bench = request.getfixturevalue(f"{request.param}_bench")
     return found

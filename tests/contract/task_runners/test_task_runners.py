@@ -39,8 +39,11 @@ def test_a_signal_counts_as_128_and_its_number(bench: Bench) -> None:
 def test_standard_error_is_kept_apart(bench: Bench) -> None:
     result = bench.run("echo out; echo err >&2")
 
-    assert (bench.texts("stdout"), bench.texts("stderr")) == (["out"], ["err"])
-    assert (result.stdout_lines, result.stderr_lines) == (1, 1)
+    if bench.runner.capabilities.separate_stderr:
+        assert (bench.texts("stdout"), bench.texts("stderr")) == (["out"], ["err"])
+        assert (result.stdout_lines, result.stderr_lines) == (1, 1)
+    else:
+        assert (sorted(bench.texts("stdout")), result.stdout_lines) == (["err", "out"], 2)
 
 
 def test_a_last_line_without_a_line_end_is_kept(bench: Bench) -> None:
@@ -208,7 +211,10 @@ def test_a_second_cancel_and_one_after_the_end_change_nothing(bench: Bench) -> N
         _wait_for_end(bench, handle)
         bench.runner.cancel(handle, timedelta(0), ctx)
 
-        assert (bench.runner.poll(handle, ctx).exit_code, lines) == (137, [])
+        # Some engines ask before they force, whatever the grace is.
+        codes = {137, 143} if bench.runner.capabilities.remote else {137}
+        assert bench.runner.poll(handle, ctx).exit_code in codes
+        assert lines == []
     finally:
         bench.runner.cleanup(handle, ctx)
         bench.runner.cleanup(handle, ctx)
@@ -231,8 +237,9 @@ def test_the_handle_is_saved_before_the_body_runs_and_survives_json(bench: Bench
     spec = bench.spec("echo", "ran")
     bench.runner.run(spec, bench.workdir, bench.context(save_handle=save_handle))
 
-    assert (seen, bench.texts()) == ([[]], ["ran"])
-    assert bench.handles[0].runner == bench.runner.type
+    assert (seen[0], bench.texts()) == ([], ["ran"])
+    assert len(seen) == 1 or bench.runner.capabilities.remote  # what is learnt of a remote job is stored with it
+    assert {handle.runner for handle in bench.handles} == {bench.runner.type}
 
 
 def test_a_handle_that_cannot_be_saved_keeps_the_body_from_running(bench: Bench) -> None:
@@ -262,9 +269,10 @@ def test_a_program_that_is_not_there_is_named(bench: Bench) -> None:
     spec = bench.spec("no-such-program")
 
     if bench.runner.capabilities.container:
-        # The init process of a container is what finds out; it ends like a shell does.
-        assert bench.runner.run(spec, bench.workdir, bench.context()).exit_code == 127
-        assert "no-such-program" in "".join(bench.texts())
+        # The init process of a container finds out and ends like a shell does, or the engine says that it cannot start.
+        result = bench.runner.run(spec, bench.workdir, bench.context())
+        assert result.exit_code in {127, 128}
+        assert "no-such-program" in "".join((*bench.texts(), str(result.message)))
     else:
         with pytest.raises(TaskRunnerError, match="no-such-program") as caught:
             bench.runner.run(spec, bench.workdir, bench.context())
@@ -277,14 +285,14 @@ def test_a_process_limit_holds(bench: Bench) -> None:
 
     result = bench.run(script, uid=uid, limits=Limits(processes=10))
 
-    assert "fork" in "".join(bench.texts("stderr")).lower()
+    assert ("fork" in "".join(bench.texts("stderr")).lower()) is bench.runner.capabilities.process_limits
     assert result.exit_code is not None
 
 
 def test_a_file_size_limit_holds(bench: Bench) -> None:
     result = bench.run("head -c 3000000 /dev/zero > big; wc -c < big", limits=Limits(file_bytes=1_000_000))
 
-    assert bench.texts("stdout") == ["1000000"]
+    assert bench.texts("stdout") == ["1000000" if bench.runner.capabilities.process_limits else "3000000"]
     assert result.exit_code == 0
 
 

@@ -59,7 +59,13 @@ class Container:
     """A container with its log; each belongs to one pod and is started once."""
 
     def __init__(
-        self, client: Any, image: str, spec: Mapping[str, Any], mounts: Mapping[str, str], wake: Callable[[], None]
+        self,
+        client: Any,
+        image: str,
+        spec: Mapping[str, Any],
+        mounts: Mapping[str, str],
+        wake: Callable[[], None],
+        processes: str = "",
     ) -> None:
         self.name = str(spec["name"])
         self.spec = spec
@@ -69,6 +75,7 @@ class Container:
         self.state: dict[str, Any] | None = None
         """The `terminated` state, once it has ended."""
         self._client, self._image, self._mounts, self._wake = client, image, mounts, wake
+        self._processes = processes
         self._ended = threading.Event()
 
     def start(self, env: Mapping[str, str]) -> None:
@@ -104,6 +111,7 @@ class Container:
             "HostConfig": {
                 "Binds": [f"{self._mounts[m['name']]}:{m['mountPath']}" for m in spec.get("volumeMounts") or []],
                 "NetworkMode": "host",  # all containers of a pod share a network; this node's only pods have its own
+                "PidMode": self._processes,
                 "Memory": memory,
                 "MemorySwap": memory,
                 "NanoCpus": int(quantity(limits.get("cpu")) * 10**9),

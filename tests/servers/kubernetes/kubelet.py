@@ -166,7 +166,8 @@ class PodLife:
         self._pull(spec)
         env = self._environment(spec)
         image = self._node.image(spec["image"])
-        container = Container(self._node.client, image, spec, mounts, self._node.wake_pods)
+        processes = self._node.pause() if self.spec.get("shareProcessNamespace") else ""
+        container = Container(self._node.client, image, spec, mounts, self._node.wake_pods, processes)
         self.containers[spec["name"]] = container
         self.event("Normal", "Created", f"Container created: {spec['name']}")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tests.servers.kubernetes.objects import Object, Objects, now
 from tests.servers.kubernetes.states import condition
 
 __all__ = ["Node"]
+
+_PAUSE_IMAGE = "mainstem-test/busybox:1"
 
 
 class Node:
@@ -34,10 +37,22 @@ class Node:
         self.folder = Path(tempfile.mkdtemp(prefix="node-"))
         self.folder.chmod(0o755)
         self._lives: dict[str, PodLife] = {}
+        self._pause = ""
+        self._lock = threading.Lock()
 
     def image(self, name: str) -> str:
         """Return the name by which the daemon knows an image."""
         return self.aliases.get(name, name)
+
+    def pause(self) -> str:
+        """Return the process namespace of pods whose containers share one; here all of them share the same."""
+        with self._lock:
+            if not self._pause:
+                host = {"Init": True, "NetworkMode": "none"}
+                described = {"Image": _PAUSE_IMAGE, "Cmd": ["sleep", "86400"], "HostConfig": host}
+                self._pause = self.client.create_container_from_config(described)["Id"]
+                self.client.start(self._pause)
+            return f"container:{self._pause}"
 
     def run(self, pod: Object) -> None:
         """Take a new pod."""
@@ -145,4 +160,6 @@ class Node:
         self.wake_pods()
         for life in list(self._lives.values()):
             life.join(20)
+        if self._pause:
+            self.client.remove_container(self._pause, force=True)
         self.folder.rmdir()

@@ -7,6 +7,7 @@ import pytest
 
 from task_runners.docker import Docker
 from task_runners.errors import TaskRunnerError
+from task_runners.kubernetes.runner import Kubernetes
 from task_runners.process import Process
 from task_runners.registry import canonical_name, runner_class, runner_names
 
@@ -22,6 +23,11 @@ from task_runners.registry import canonical_name, runner_class, runner_names
         ("io.kestra.plugin.scripts.runner.docker.Docker", Docker),
         ("io.kestra.plugin.scripts.runner.docker.DockerTaskRunner", Docker),
         ("docker", Docker),
+        ("io.kestra.plugin.ee.kubernetes.runner.Kubernetes", Kubernetes),
+        ("io.kestra.plugin.kubernetes.runner.Kubernetes", Kubernetes),
+        ("io.kestra.plugin.kubernetes.runner.KubernetesTaskRunner", Kubernetes),
+        ("ee.kubernetes.runner.Kubernetes", Kubernetes),
+        ("kubernetes", Kubernetes),
     ],
 )
 def test_every_name_of_a_task_runner_finds_it(name: str, expected: type) -> None:
@@ -44,7 +50,8 @@ def test_no_name_needs_an_engine_s_library() -> None:
 import sys
 from task_runners.registry import runner_class, runner_names
 assert [runner_class(name).__name__ for name in runner_names()][:2] == ["Process", "Docker"]
-print([name for name in ("docker", "requests", "dulwich", "starlette", "redis") if name in sys.modules])
+heavy = ("docker", "requests", "lightkube", "httpx2", "dulwich", "starlette", "redis")
+print([name for name in heavy if name in sys.modules])
 """
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

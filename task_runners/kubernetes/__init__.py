@@ -1,0 +1,1 @@
+"""Runs each task in a pod of a Kubernetes cluster."""

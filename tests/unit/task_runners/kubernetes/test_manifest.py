@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from task_runners.errors import TaskRunnerError
+from task_runners.kubernetes.manifest import Files, login_secret, pod_of
+from task_runners.kubernetes.names import label_value, name_of
+from task_runners.kubernetes.properties import Credentials
+from task_runners.kubernetes.runner import Kubernetes
+from task_runners.spec import Limits, Policy, TaskSpec
+from task_runners.staging.port import Staged
+
+STAGED = Staged("/work/run", "in.tar", 10, "ab")
+
+
+def spec(**options: Any) -> TaskSpec:
+    labels = {"kestra.io/namespace": "a.team", "kestra.io/flow-id": "My_flow", "kestra.io/task-id": "load"}
+    return TaskSpec(command=("sh", "-c", "true"), task_run_id="r1", labels=labels, **options)
+
+
+def pod(
+    properties: dict[str, Any] | None = None,
+    *,
+    files: Files | None = None,
+    policy: Policy | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    runner = Kubernetes.model_validate(properties or {})
+    return pod_of(runner, "name", "image:1", spec(**options), files or Files("/work/run"), policy or Policy())
+
+
+def container(made: dict[str, Any], name: str = "main") -> dict[str, Any]:
+    every = [*made["spec"]["containers"], *made["spec"].get("initContainers", [])]
+    found: dict[str, Any] = next(each for each in every if each["name"] == name)
+    return found
+
+
+def test_a_pod_has_the_command_the_directory_and_no_rights() -> None:
+    made = pod(env={"A": "1"}, task_marker="r1:1", timeout=timedelta(minutes=1))
+
+    main = container(made)
+    assert (main["command"], main["workingDir"], main["imagePullPolicy"]) == (
+        ["sh", "-c", "true"],
+        "/work/run",
+        "Always",
+    )
+    assert {each["name"]: each["value"] for each in main["env"]} == {
+        "A": "1",
+        "WORKING_DIR": "/work/run",
+        "MAINSTEM_TASKRUN": "r1:1",
+    }
+    assert main["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert [each["name"] for each in made["spec"]["containers"]] == ["main"]
+    assert "initContainers" not in made["spec"]
+    assert made["spec"]["automountServiceAccountToken"] is False
+    assert made["spec"]["activeDeadlineSeconds"] == 60 + 600 + 900
+
+
+def test_files_need_one_container_before_and_one_beside() -> None:
+    made = pod(files=Files("/work/run", STAGED, comes_back=True))
+
+    assert [each["name"] for each in made["spec"]["initContainers"]] == ["init-files"]
+    assert [each["name"] for each in made["spec"]["containers"]] == ["main", "out-files"]
+    assert {each["mountPath"] for each in container(made, "out-files")["volumeMounts"]} == {"/work/run", "/mainstem"}
+
+
+def test_pieces_of_the_flow_are_merged_in_their_order() -> None:
+    given = {
+        "containerDefaultSpec": {"env": [{"name": "LEVEL", "value": "default"}], "tty": False},
+        "podSpec": {
+            "priorityClassName": "high",
+            "restartPolicy": "Always",
+            "containers": [
+                {"name": "main", "env": [{"name": "LEVEL", "value": "pod"}], "image": "other"},
+                {"name": "side", "image": "side:1"},
+            ],
+            "initContainers": [{"name": "first", "image": "first:1"}],
+            "volumes": [{"name": "cache", "emptyDir": {}}],
+        },
+        "containerSpec": {"volumeMounts": [{"name": "cache", "mountPath": "/cache"}], "name": "renamed", "tty": True},
+        "fileSideCarSpec": {"env": [{"name": "HTTP_PROXY", "value": "x"}]},
+        "fileSidecar": {"image": "files:1", "resources": {"limit": {"memory": "64Mi"}}},
+        "resources": {"request": {"cpu": "500m"}, "limit": {"memory": "1Gi"}},
+        "serviceAccountName": "runner",
+        "nodeSelector": {"pool": "batch"},
+    }
+
+    made = pod(given, files=Files("/work/run", STAGED, comes_back=True), limits=Limits(memory_bytes=5))
+
+    main, side, out = (container(made, name) for name in ("main", "side", "out-files"))
+    assert [each for each in main["env"] if each["name"] == "LEVEL"] == [{"name": "LEVEL", "value": "pod"}]
+    assert (main["image"], main["tty"], side["tty"]) == ("image:1", True, False)
+    assert [each["mountPath"] for each in main["volumeMounts"]] == ["/work/run", "/cache"]
+    assert main["resources"] == {"limits": {"memory": "1Gi"}, "requests": {"cpu": "500m"}}
+    assert (out["image"], out["resources"]) == ("files:1", {"limits": {"memory": "64Mi"}})
+    assert {"name": "HTTP_PROXY", "value": "x"} in out["env"]
+    assert [each["name"] for each in made["spec"]["initContainers"]] == ["init-files", "first"]
+    assert [each["name"] for each in made["spec"]["volumes"]] == ["kestra-files", "mainstem-state", "cache"]
+    whole = made["spec"]
+    assert (whole["restartPolicy"], whole["priorityClassName"], whole["serviceAccountName"]) == (
+        "Never",
+        "high",
+        "runner",
+    )
+    assert (whole["nodeSelector"], whole["automountServiceAccountToken"]) == ({"pool": "batch"}, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"podSpec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}, "runner.volumes.refused"),
+        ({"containerSpec": {"securityContext": {"privileged": True}}}, "runner.privileged.refused"),
+        (
+            {"containerDefaultSpec": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}},
+            "runner.privileged.refused",
+        ),
+        (
+            {"podSpec": {"initContainers": [{"name": "i", "securityContext": {"privileged": True}}]}},
+            "runner.privileged.refused",
+        ),
+        ({"podSpec": {"hostPID": True}}, "runner.privileged.refused"),
+        ({"podSpec": {"hostNetwork": True}}, "runner.networkMode.refused"),
+    ],
+)
+def test_what_reaches_beyond_the_pod_needs_the_operator(given: dict[str, Any], code: str) -> None:
+    with pytest.raises(TaskRunnerError) as caught:
+        pod(given)
+
+    assert caught.value.code == code
+    assert pod(given, policy=Policy(allow_volumes=True, allow_privileged=True))
+
+
+@pytest.mark.parametrize("containers", ["main", [{"image": "x"}], [3]])
+def test_containers_without_names_are_refused(containers: Any) -> None:
+    with pytest.raises(TaskRunnerError, match=r"podSpec\.containers"):
+        pod({"podSpec": {"containers": containers}})
+
+
+def test_a_name_is_readable_valid_and_one_for_each_attempt() -> None:
+    first, again, second = name_of(spec()), name_of(spec()), name_of(spec(attempt=2))
+    long = name_of(TaskSpec(("x",), "r", labels={"namespace": "n" * 100, "flow-id": "Ünïcode", "task-id": "!"}))
+
+    assert (first, first == again, first == second) == (f"a-team-my-flow-load-{first[-8:]}", True, False)
+    assert len(long) <= 63
+    assert long.replace("-", "").isalnum()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("a/b c", "a-b-c"), ("x" * 70, "x" * 63), ("-_.a.", "a"), ("ü", ""), ("", "")]
+)
+def test_labels_are_made_valid(value: str, expected: str) -> None:
+    assert label_value(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("image", "credentials", "registry", "auth"),
+    [
+        ("ghcr.io/a/b:1", {"username": "u", "password": "p"}, "ghcr.io", "u:p"),
+        ("python:3", {"username": "u", "password": "p"}, "https://index.docker.io/v1/", "u:p"),
+        ("team/python:3", {"auth": base64.b64encode(b"x:y").decode()}, "https://index.docker.io/v1/", "x:y"),
+        ("localhost:5000/a", {"username": "u", "password": "p", "registry": "r"}, "r", "u:p"),
+    ],
+)
+def test_the_login_of_a_registry_becomes_a_secret(
+    image: str, credentials: dict[str, str], registry: str, auth: str
+) -> None:
+    secret = login_secret("name", image, Credentials.model_validate(credentials), {"a": "b"})
+
+    config = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))
+    assert {key: base64.b64decode(value["auth"]).decode() for key, value in config["auths"].items()} == {registry: auth}
+    assert secret["type"] == "kubernetes.io/dockerconfigjson"
