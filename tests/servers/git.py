@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -103,9 +104,9 @@ class _Bridge(BaseHTTPRequestHandler):
         """Keep the output of the tests quiet."""
 
 
-@pytest.fixture
-def git_server(tmp_path: Path) -> Iterator[GitServer]:
-    root = tmp_path / "served"
+@contextmanager
+def serving(root: Path) -> Iterator[GitServer]:
+    """Serve the repositories of a folder, which is created, while the context lasts."""
     root.mkdir()
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Bridge)
     server.daemon_threads = True
@@ -116,3 +117,9 @@ def git_server(tmp_path: Path) -> Iterator[GitServer]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def git_server(tmp_path: Path) -> Iterator[GitServer]:
+    with serving(tmp_path / "served") as server:
+        yield server
