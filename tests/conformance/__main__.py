@@ -13,6 +13,7 @@ from tests.conformance.lanes import run_all
 from tests.conformance.result import CaseResult
 
 _JOBS = 4  # cases mostly wait
+_PATIENCE_S = 2.0  # logs and outputs may come a moment after the end
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for apart in filter(None, map(_apart, chosen)):
         done(apart)
-    run_all(options.suite, [case for case in chosen if _apart(case) is None], options.jobs, done)
+    counted = [case for case in chosen if _apart(case) is None]
+    run_all(options.suite, counted, options.jobs, done, patience_s=options.patience)
     if options.report:
         report.write(options.report, sorted(results, key=lambda result: (result.area, result.name)))
     print("\n".join(["", *report.lines_of(results)]))
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help="part of the names of the cases to run, or a pattern with * and ?")
     parser.add_argument("--area", help="the area of the cases to run")
     parser.add_argument("--jobs", type=int, default=_JOBS, help=f"how many cases run at once ({_JOBS})")
+    parser.add_argument(
+        "--patience", type=float, default=_PATIENCE_S, help=f"seconds until an end must be as expected ({_PATIENCE_S})"
+    )
     parser.add_argument("--verbose", action="store_true", help="print a line for every case")
     return parser
 

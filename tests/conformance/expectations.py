@@ -211,7 +211,7 @@ def _new_runs(tasks: list[str], view: View, playing: Playing) -> str | None:
 
 def _schedule_date(expected: str, view: View, playing: Playing) -> str | None:
     found = view.body.get("scheduleDate")
-    wanted = playing.sent_date if expected.startswith("now") and playing.sent_date else moment(expected)
+    wanted = playing.sent_dates.get(expected) or moment(expected)
     if found is not None and near(datetime.fromisoformat(found), wanted):
         return None
     return f"expected {wanted}, got {found}"
@@ -220,6 +220,9 @@ def _schedule_date(expected: str, view: View, playing: Playing) -> str | None:
 def _metrics(expected: Mapping[str, Mapping[str, Any]], view: View, playing: Playing) -> str | None:
     found = {metric.name: metric for metric in playing.server.metrics(view.id)}
     for name, wanted in expected.items():
+        unknown = set(wanted) - {"tags", "value", "seconds", "min_seconds"}
+        if unknown:
+            return f"the runner does not know {sorted(unknown)}"
         metric = found.get(name)
         if metric is None:
             return f"no metric {name}; there are {sorted(found)}"
@@ -234,6 +237,8 @@ def _metrics(expected: Mapping[str, Mapping[str, Any]], view: View, playing: Pla
 def _trigger_state(expected: Mapping[str, Mapping[str, Any]], view: View, playing: Playing) -> str | None:
     namespace, flow_id = view.body["namespace"], view.body["flowId"]
     for trigger_id, wanted in expected.items():
+        if set(wanted) != {"disabled"}:
+            return f"the runner knows only `disabled`, not {sorted(wanted)}"
         problem = _equal(wanted["disabled"], playing.server.trigger_is_disabled(namespace, flow_id, trigger_id))
         if problem is not None:
             return f"{trigger_id}: {problem}"

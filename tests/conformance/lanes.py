@@ -7,6 +7,7 @@ import multiprocessing
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,14 +21,17 @@ _SPARE_S = 90.0  # over what a case waits for by itself: a server's start, and a
 _STOP_S = 15.0
 
 
-def run_all(suite: Path, cases: Sequence[Case], jobs: int, done: Callable[[CaseResult], None]) -> None:
+def run_all(
+    suite: Path, cases: Sequence[Case], jobs: int, done: Callable[[CaseResult], None], *, patience_s: float
+) -> None:
     """Run cases in `jobs` processes and give each result to `done`, in the order in which they end."""
+    start = partial(_Process, suite, patience_s)
     waiting: queue.SimpleQueue[Case] = queue.SimpleQueue()
     for case in sorted(cases, key=_longest_first):
         waiting.put(case)
     results: queue.SimpleQueue[CaseResult] = queue.SimpleQueue()
     threads = [
-        threading.Thread(target=_serve, args=(suite, waiting, results), daemon=True)
+        threading.Thread(target=_serve, args=(start, waiting, results), daemon=True)
         for _ in range(min(jobs, len(cases)))
     ]
     for thread in threads:
@@ -54,14 +58,16 @@ def _longest_first(case: Case) -> tuple[bool, float]:
     return not case.needs_own_server, -limit_s(case)
 
 
-def _serve(suite: Path, waiting: queue.SimpleQueue[Case], results: queue.SimpleQueue[CaseResult]) -> None:
+def _serve(
+    start: Callable[[], _Process], waiting: queue.SimpleQueue[Case], results: queue.SimpleQueue[CaseResult]
+) -> None:
     lane: _Process | None = None
     while True:
         try:
             case = waiting.get_nowait()
         except queue.Empty:
             break
-        lane = lane or _Process(suite)
+        lane = lane or start()
         result = lane.run(case)
         if result is None:
             lane.end()
@@ -75,12 +81,12 @@ def _serve(suite: Path, waiting: queue.SimpleQueue[Case], results: queue.SimpleQ
 class _Process:
     """A process that runs cases."""
 
-    def __init__(self, suite: Path) -> None:
+    def __init__(self, suite: Path, patience_s: float) -> None:
         # Spawned, not forked: this process has threads, and the server's supervisor must be forked before any.
         context = multiprocessing.get_context("spawn")
         self._channel: Connection
         self._channel, other = context.Pipe()
-        self._process: BaseProcess = context.Process(target=work, args=(suite, other))
+        self._process: BaseProcess = context.Process(target=work, args=(suite, patience_s, other))
         self._process.start()
         other.close()
 

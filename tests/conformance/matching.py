@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from runner.expressions.locales import ENGLISH
 from runner.expressions.patterns import format_moment
@@ -16,6 +17,8 @@ def mismatch(expected: Any, actual: Any, now: datetime) -> str | None:
     """Return how `actual` differs from a case's `expect` (text, or a map of matchers), None if it does not."""
     if not isinstance(expected, dict):
         return None if expected == actual else f"expected {expected!r}, got {actual!r}"
+    if not expected:
+        return "the case expects nothing"
     for name, wanted in expected.items():
         if name == "ordered":
             continue
@@ -53,7 +56,8 @@ def _comma_parts(wanted: Any, actual: Any, _now: datetime) -> bool:
 
 
 def _now_text(wanted: Any, now: datetime) -> str:
-    return format_moment(now, wanted["pattern"], ENGLISH)
+    zone = wanted.get("zone", "system")
+    return format_moment(now if zone == "system" else now.astimezone(ZoneInfo(zone)), wanted["pattern"], ENGLISH)
 
 
 _MATCHERS: dict[str, Callable[[Any, Any, datetime], bool]] = {

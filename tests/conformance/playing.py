@@ -43,16 +43,17 @@ class Named:
 
 @dataclass
 class Playing:
-    """One case on one server."""
+    """One case on one server. What has ended is asked again for `patience_s` until it is as expected."""
 
     case: Case
     server: CaseServer
+    patience_s: float
     flow: Flow | None = None
     stub_url: str = ""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     named: dict[str, Named] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
-    sent_date: datetime | None = None
+    sent_dates: dict[str, datetime] = field(default_factory=dict)
 
     def fill(self, value: Any, of: View | None = None) -> Any:
         """Return `value` with its placeholders replaced; `of` is the execution that addresses are of."""

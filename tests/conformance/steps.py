@@ -38,11 +38,11 @@ def kind_of(step: Mapping[str, Any]) -> str:
     return next((key for key in step if key not in {"as", "expect"}), "nothing")
 
 
-def check_end(playing: Playing, execution_id: str | None, within_s: float = 2.0) -> None:
+def check_end(playing: Playing, execution_id: str | None) -> None:
     """Check what the case expects at its end of an execution. Raises `CaseFailedError`."""
     expect = playing.case.expect
     groups = expect.get("other_executions") or ()
-    within_s = max([within_s, *(float(group.get("within_seconds", _OTHERS_S)) for group in groups)])
+    within_s = max([playing.patience_s, *(float(group.get("within_seconds", _OTHERS_S)) for group in groups)])
     if COUNTED & set(expect):
         within_s = max(within_s, _OTHERS_S)
     if expect:
@@ -66,7 +66,8 @@ def _start(step: Mapping[str, Any], playing: Playing) -> None:
     inputs = how.get("inputs", (playing.case["inputs"] or {}) if is_own else {})
     labels = how.get("labels", (playing.case["execution_labels"] or {}) if is_own else {})
     date = moment(how["schedule_date"]) if how.get("schedule_date") else None
-    playing.sent_date = date or playing.sent_date
+    if date is not None:
+        playing.sent_dates[how["schedule_date"]] = date
     answer = calls.start(
         playing, flow, playing.fill(inputs), labels=playing.fill(labels), revision=how.get("revision"), date=date
     )
@@ -81,12 +82,12 @@ def _start(step: Mapping[str, Any], playing: Playing) -> None:
 def _wait(step: Mapping[str, Any], playing: Playing) -> None:
     how = step["wait"]
     named = playing.name(how["of"])
-    wanted = how["state"]
+    wanted = how["state"] if isinstance(how["state"], list) else [how["state"]]
 
     def problem() -> str | None:
         view = playing.server.view(named.id)
         newer = view.history[named.mark :]
-        is_there = bool(newer) and (State(view.state).is_terminal if wanted == "terminal" else view.state in wanted)
+        is_there = bool(newer) and (State(view.state).is_terminal if wanted == ["terminal"] else view.state in wanted)
         if not is_there:
             return f"the execution is {view.state} ({view.history}), waited for {wanted}"
         states = {

@@ -25,10 +25,10 @@ from tests.conformance.stub import Stub
 _ANY_ANSWER = {"status": 200, "body": '{"id": "1", "value": "an answer of the stub"}'}
 
 
-def work(suite: Path, channel: Connection) -> None:
+def work(suite: Path, patience_s: float, channel: Connection) -> None:
     """Answer each id of a case that comes through `channel` with what became of the case, until None comes."""
     logging.disable(logging.ERROR)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Lane(suite) as lane:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Lane(suite, patience_s) as lane:
         os.environ["XDG_CONFIG_HOME"] = folder  # a starting server writes its address there, for the command line
         while (case_id := channel.recv()) is not None:
             channel.send(lane.run(case_id))
@@ -37,7 +37,8 @@ def work(suite: Path, channel: Connection) -> None:
 class Lane:
     """One case at a time; the shared server starts with the first case that may share it."""
 
-    def __init__(self, suite: Path) -> None:
+    def __init__(self, suite: Path, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._cases = {case.id: case for case in cases.load(suite)}
         self._shared: CaseServer | None = None
 
@@ -62,7 +63,7 @@ class Lane:
 
     def _problem(self, case: Case) -> str | None:
         with self._server(case) as server, _stub(case) as url:
-            playing = Playing(case, server, stub_url=url)
+            playing = Playing(case, server, self._patience_s, stub_url=url)
             try:
                 _prepare(playing)
                 play_steps(playing) if case["steps"] else play_action(playing)
