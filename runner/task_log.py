@@ -54,7 +54,7 @@ class TaskLog:
                 flow_id=entry.flow_id,
                 task_id=str(entry.task_id),
                 task_run_id=str(entry.task_run_id),
-                name=name,
+                name=mask(name),
                 kind=kind,
                 value=value,
                 timestamp=self._host.clock(),

@@ -47,6 +47,7 @@ _TASKS: Mapping[str, str] = {
     "http": "Download Request",
     "kv": "Delete Get GetKeys PurgeKV Set",
     "log": "Fetch Log PurgeLogs",
+    "metric": "Publish",
     "namespace": "DeleteFiles DownloadFiles UploadFiles",
     "output": "OutputValues",
     "state": "Delete Get Set",

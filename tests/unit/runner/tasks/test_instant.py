@@ -9,6 +9,7 @@ from runner.states import State
 from runner.tasks.debug import Echo, Return
 from runner.tasks.execution import Assert, Exit, Fail, Labels, SetVariables, UnsetVariables
 from runner.tasks.log import Log
+from runner.tasks.metric import Publish
 from runner.tasks.output import OutputValues
 
 if TYPE_CHECKING:
@@ -67,6 +68,43 @@ def test_output_values_renders_deep_and_keeps_what_is_no_text(bench: Bench) -> N
     outputs = bench.outputs(build(OutputValues, values=values))
 
     assert outputs == {"values": {"a": "flow", "b": [1, "1", {"flow": None}], "c": True}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "value"),
+    [
+        ("counter", 42, 42),
+        ("counter", "{{ 1 + 1 }}", 2),
+        ("gauge", "-0.5", -0.5),
+        ("timer", "PT10M", 600),
+        ("timer", "PT0.25s", 0.25),
+        ("timer", 1.5, 1.5),
+    ],
+)
+def test_publish_emits_what_it_is_given(bench: Bench, kind: str, given: Any, value: float) -> None:
+    tags = {"flow": "{{ flow.id }}", "key": "{{ secret('PASSWORD') }}", "size": 3}
+    figure = {"type": kind, "name": "rows of {{ secret('PASSWORD') }}", "value": given, "tags": tags}
+
+    outputs = bench.run(build(Publish, metrics=[figure]))
+
+    assert outputs == {}
+    (metric,) = bench.metrics
+    assert (metric.kind, metric.name, metric.value) == (kind, "rows of ******", value)
+    assert metric.tags == {"flow": "flow", "key": "******", "size": "3"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [("counter", "many"), ("gauge", "PT1S"), ("timer", "soon"), ("counter", "NaN"), ("gauge", "1e999")],
+)
+def test_publish_emits_nothing_when_a_value_is_no_number(bench: Bench, kind: str, given: Any) -> None:
+    good = {"type": "counter", "name": "good", "value": 1}
+
+    with pytest.raises(TaskError, match="is not a number") as caught:
+        bench.run(build(Publish, metrics=[good, {"type": kind, "name": "rows", "value": given}]))
+
+    assert caught.value.code == "metric.value.invalid"
+    assert bench.metrics == []
 
 
 def test_fail_without_a_condition_fails_with_its_message(bench: Bench) -> None:
