@@ -20,10 +20,11 @@ from runner.flows.models import Flow, Task
 from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
 from runner.services import ExecutionServices, Host
+from runner.stage import StorageStage
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
 from runner.task_log import TaskLog
 from task_runners.base import Policy, TaskResult, TaskRunner
-from task_runners.staging.port import NoStage, Stage
+from task_runners.staging.port import Stage
 
 if TYPE_CHECKING:
     from runner.executions.engine import Engine
@@ -232,7 +233,8 @@ class TaskContext:
 
     def stage(self) -> Stage:
         """Return the room for archives of this attempt."""
-        return NoStage()
+        attempt = max(1, self.task_run.attempts)
+        return StorageStage(self.host, self.uri(".staging"), self.task_run.id, attempt)
 
 
 def host_of(ctx: Context) -> Host:

@@ -145,6 +145,8 @@ class Settings(_Part):
     """The port to listen on; 0 takes a free one."""
     url: str | None = None
     """The public address, which links in answers and reports begin with; without it host and port."""
+    internal_url: str | None = None
+    """The address at which jobs that run elsewhere reach the server, to fetch and hand in files; without it `url`."""
     insecure: bool = False
     """Whether `host` may be an address that other machines reach. Put TLS in front."""
     database: str | None = None
@@ -210,6 +212,12 @@ class Settings(_Part):
     def public_url(self) -> str:
         """Return the address that links are built from, without a slash at its end."""
         return (self.url or self.local_url).rstrip("/")
+
+    @property
+    def address_for_jobs(self) -> str | None:
+        """Return the address at which jobs elsewhere reach the server, without a slash at its end; None when unset."""
+        address = self.internal_url or self.url
+        return address.rstrip("/") if address else None
 
     @property
     def local_url(self) -> str:

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
-from task_runners.archives import pack, unpack
 from task_runners.base import (
     Capabilities,
     FailureReason,
@@ -49,7 +48,8 @@ from task_runners.docker_properties import (
     Size,
 )
 from task_runners.log_pages import LogPage, unseen
-from task_runners.outputs import glob_pattern
+from task_runners.staging.direct import TarStream
+from task_runners.staging.port import Staged
 
 __all__ = ["Docker"]
 
@@ -130,7 +130,8 @@ class Docker(TaskRunner):
             job = self._jobs[container] = _Job(workdir.path)
             try:
                 ctx.save_handle(handle)
-                self._copy_in(client, container, workdir, self.user or user, ctx)
+                if self.file_handling_strategy is FileHandling.VOLUME:
+                    self._staging(client, container, workdir, self.user or user).put(spec, workdir, ctx)
                 if ctx.cancelled.is_set():
                     raise cancelled("cancelled before the container started")
                 job.attached = client.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
@@ -255,22 +256,16 @@ class Docker(TaskRunner):
         import docker.errors
 
         if self.file_handling_strategy is FileHandling.VOLUME:
-            patterns = [glob_pattern(glob) for glob in spec.output_globs]
             with self._talking(ctx) as client:
                 try:
-                    chunks, _ = client.get_archive(handle.id, str(workdir.path))
+                    staging = self._staging(client, handle.id, workdir)
+                    staging.get(Staged(str(workdir.path)), spec, workdir, ctx)
                 except docker.errors.NotFound as error:
                     raise TaskRunnerError(
                         "file.outputs.unreadable",
                         f"the container has no directory {workdir.path} any more",
                         failure_reason=FailureReason.OUTPUT_FILES,
                     ) from error
-                unpack(
-                    chunks,
-                    workdir.path,
-                    wanted=lambda name: spec.sync_workdir or any(pattern.fullmatch(name) for pattern in patterns),
-                    limits=ctx.file_limits,
-                )
         return super().collect(spec, workdir, handle, ctx)
 
     # --- the daemon ---------------------------------------------------------------------------------------------------
@@ -411,12 +406,14 @@ class Docker(TaskRunner):
             client.remove_container(name, force=True, v=True)
             return str(client.create_container_from_config(description, name)["Id"])
 
-    def _copy_in(self, client: APIClient, container: str, workdir: WorkDir, user: str, ctx: RunnerContext) -> None:
-        if self.file_handling_strategy is FileHandling.MOUNT:
-            return
-        inside = str(workdir.path).lstrip("/")  # the directory itself travels too, since its owner and mode matter
-        with pack(workdir.path, owner_of(user), ctx.file_limits, prefix=inside) as archive:
-            client.put_archive(container, "/", archive)
+    @staticmethod
+    def _staging(client: APIClient, container: str, workdir: WorkDir, user: str = "") -> TarStream:
+        return TarStream(
+            send=lambda archive: client.put_archive(container, "/", archive),
+            fetch=lambda: client.get_archive(container, str(workdir.path))[0],
+            prefix=str(workdir.path).lstrip("/"),  # the directory itself travels too: its owner and mode matter
+            owner=owner_of(user),
+        )
 
     @staticmethod
     def _begin(client: APIClient, container: str, spec: TaskSpec) -> None:

@@ -44,6 +44,8 @@ CLASSES: Final = MappingProxyType(
     {
         "hooks": Traffic("hooks", 25 * _MIB, 30.0, 128, takes_encoding=True),
         "git": Traffic("git", 256 * _MIB, 600.0, 32, takes_encoding=True),
+        # Archives of jobs, whose grants say how large each may be; the sum of the limits of files stands above them.
+        "staging": Traffic("staging", 5 * 1024 * _MIB, 3600.0, 128),
         # Many at once, because who waits for an execution to end counts too. Their bodies are read only after the
         # caller is known.
         "files": Traffic("files", 256 * _MIB, 600.0, 512),

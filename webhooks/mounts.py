@@ -1,4 +1,4 @@
-"""The applications that stand beside the API: hosted git at `/git`, the receivers of deliveries at `/hooks`."""
+"""What stands beside the API: hosted git at `/git`, receivers of deliveries at `/hooks`, jobs' files at `/staging`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.access import Permission
+from runner.stage import PATH, Grants
 from sync.hosted import HostedRepository
 from webhooks.assembly import utc_now
 from webhooks.hosted_git import HostedGit
 from webhooks.receivers import Receivers
 from webhooks.routes import Mounted
+from webhooks.staging import Staging
 
 if TYPE_CHECKING:
     from webhooks.assembly import Parts
@@ -19,7 +21,17 @@ if TYPE_CHECKING:
 def mounts(parts: Parts) -> tuple[Mounted, ...]:
     """Return what a server of this kind has beside the API."""
     hooks = receivers(parts, parts.look_at)
-    return (hosted_git(parts), hooks) if parts.settings.is_embedded else (hooks,)
+    beside = (hooks, *staging(parts))
+    return (hosted_git(parts), *beside) if parts.settings.is_embedded else beside
+
+
+def staging(parts: Parts) -> tuple[Mounted, ...]:
+    """Return what gives and takes the files of jobs that run elsewhere, at `/staging`."""
+    host = parts.host
+    if host.encryption is None:
+        return ()
+    grants = Grants(host.encryption.derived("staging"))
+    return (Mounted(PATH, Staging(grants, parts.store, host.storage, clock=utc_now), Permission.OWN_PROOF),)
 
 
 def hosted_git(parts: Parts) -> Mounted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hmac
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ class Encryption:
         if len(key) != _KEY_BYTES:
             raise InvalidError("encryption.key.invalid", f"the encryption key has {len(key)} bytes, not {_KEY_BYTES}")
         self._cipher = AESGCM(key)
+        self._key = key
 
     @classmethod
     def open(cls, home: Path) -> Encryption:
@@ -83,6 +85,10 @@ class Encryption:
                 "an encrypted value cannot be decrypted",
                 hint="encryption.key in the home must be the one that it was encrypted with; is it in your backup?",
             ) from None
+
+    def derived(self, purpose: str) -> bytes:
+        """Return a key for another purpose, which tells nothing of this one."""
+        return hmac.digest(self._key, f"mainstem {purpose}".encode(), "sha256")
 
     def seal(self, text: str) -> dict[str, str]:
         """Return the map that stands for `text` among inputs and outputs."""

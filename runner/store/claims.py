@@ -99,6 +99,11 @@ _SAVE_HANDLE: Final = Statement(
     .values(handle=sa.bindparam("new_handle"))
 )
 _CURRENT: Final = Statement(sa.select(sa.literal_column("1")).select_from(schema.task_runs).where(*_HELD))
+_OPEN: Final = Statement(
+    sa.select(sa.literal_column("1"))
+    .select_from(schema.attempts)
+    .where(_a.task_run_id == _RUN, _a.number == sa.bindparam("the_number"), _a.ended_at.is_(None))
+)
 _OWNED: Final = Statement(
     RUNS.select(_r.state == State.RUNNING.value, _r.result.is_(None))
     .join(schema.attempts, sa.and_(_a.task_run_id == _r.id, _a.epoch == _r.epoch))
@@ -311,6 +316,10 @@ class Claims:
     def is_current(self, task_run_id: str, epoch: int) -> bool:
         """Return whether a claim still holds: its run is RUNNING under `epoch` and has no result."""
         return self._db.one(_CURRENT, run=task_run_id, the_epoch=epoch) is not None
+
+    def is_open(self, task_run_id: str, number: int) -> bool:
+        """Return whether an attempt has not ended."""
+        return self._db.one(_OPEN, run=task_run_id, the_number=number) is not None
 
     def _end_attempt(
         self,
