@@ -30,6 +30,7 @@ from sync.packs import check_pack
 from sync.remote import Credentials, connect, without_credentials
 from sync.repository import GitRepository
 from sync.sources import FetchError
+from sync.ssh import SshClient
 
 log = logging.getLogger(__name__)
 
@@ -288,6 +289,9 @@ class MirrorSource:
             # The library lets plain errors of parsing through when a server sends nonsense.
             text = without_credentials(str(error) or type(error).__name__, self._credentials.password)
             raise FetchError("repository.unreachable", f"{self._shown} cannot be read: {text}") from None
+        finally:
+            if self._connection is not None and isinstance(self._connection[0], SshClient):
+                self._connection[0].end()
 
     def _protocol_error(self, error: GitProtocolError) -> FetchError:
         text = without_credentials(" ".join(str(error).split()), self._credentials.password)

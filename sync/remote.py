@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from dulwich.client import GitClient, SSHGitClient, Urllib3HttpGitClient, default_urllib3_manager
+from dulwich.client import GitClient, Urllib3HttpGitClient, default_urllib3_manager
 from urllib3 import PoolManager, ProxyManager
 
 from runner.errors import InvalidError
 from sync.checked import ClosesRefusals, Reach
+from sync.ssh import SshClient
 
 CONNECT_TIMEOUT_S: Final = 10
 READ_TIMEOUT_S: Final = 60.0
@@ -130,15 +130,9 @@ def connect(url: str, kind: str, credentials: Credentials, reach: Reach | None =
     address = parse_address(url)
     assert not address.is_local
     if address.scheme == "ssh":
-        client = SSHGitClient(
-            address.host or "",
-            port=address.port,
-            username=address.user or credentials.username,
-            ssh_command=_ssh_command(credentials, address, reach),
-            thin_packs=False,
-            quiet=True,
-        )
-        return client, address.path
+        user = address.user or credentials.username
+        options = _ssh_options(credentials, address, reach)
+        return SshClient(address.host or "", address.port, user, ["ssh", *options]), address.path
     return _http_client(url, kind, credentials, reach), address.path
 
 
@@ -179,8 +173,8 @@ def _http_client(url: str, kind: str, credentials: Credentials, reach: Reach | N
     return client
 
 
-def _ssh_command(credentials: Credentials, address: Address, reach: Reach | None) -> str:
-    words = ["ssh"]
+def _ssh_options(credentials: Credentials, address: Address, reach: Reach | None) -> list[str]:
+    words: list[str] = []
     options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ServerAliveInterval=15", "ServerAliveCountMax=4"]
     if reach is None:
         options.append(f"ConnectTimeout={CONNECT_TIMEOUT_S}")
@@ -192,4 +186,4 @@ def _ssh_command(credentials: Credentials, address: Address, reach: Reach | None
     if credentials.ssh_key is not None:
         options.append("IdentitiesOnly=yes")
         words += ["-i", str(credentials.ssh_key)]
-    return shlex.join([*words, *(word for option in options for word in ("-o", option))])
+    return [*words, *(word for option in options for word in ("-o", option))]

@@ -96,11 +96,11 @@ def test_the_thread_sees_a_push_without_a_run(start: Any) -> None:
     server.deploy("weather.report")
     reported(server)
     server.writer.start()
-
-    push(server, {PLACE: BROKEN})
-    deadline = time.monotonic() + 20
-    while "DEGRADED" not in server.branch.files()["README.md"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-    server.writer.stop()
+    try:
+        push(server, {PLACE: BROKEN})
+        deadline = time.monotonic() + 20
+        while "DEGRADED" not in server.branch.files()["README.md"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        server.writer.stop()

@@ -24,6 +24,7 @@ from runner.states import State
 from runner.store import Store
 from sync.service import SyncService
 from tests.servers.git import git, git_server
+from tests.servers.ssh import ssh_server
 
 
 @dataclass
