@@ -212,15 +212,22 @@ class AccessControl:
                 hint="send `Authorization: Bearer <token>`; the first one stands in the file `token` of the home",
                 status=401,
             )
-        token = self._token(digest_of(secret))
-        now = self._clock()
-        if token is None or (token.expires_at is not None and token.expires_at <= now):
+        identity = self.by_digest(digest_of(secret))
+        if identity is None:
             raise AccessError(
                 "access.token.invalid",
                 "the token is unknown, revoked or expired",
                 hint="ask an admin for a new one: mainstem token create",
                 status=401,
             )
+        return identity
+
+    def by_digest(self, digest: str) -> Identity | None:
+        """Return whose token has this digest; None when it is unknown, revoked or expired."""
+        token = self._token(digest)
+        now = self._clock()
+        if token is None or (token.expires_at is not None and token.expires_at <= now):
+            return None
         self._touch(token, now)
         return Identity(token.name, Role(token.role), token.namespaces)
 

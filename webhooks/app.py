@@ -11,11 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runner.access import Permission
 from runner.errors import MainstemError
 from webhooks.api import endpoints
 from webhooks.guard import Guard, RefusedError
+from webhooks.pages import pages_app
 from webhooks.problems import answer_http, answer_ours, unexpected
-from webhooks.routes import build
+from webhooks.routes import Mounted, build
 from webhooks.services import Services
 
 _HEADERS = (
@@ -71,8 +73,9 @@ def create_app(services: Services) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
         yield {"services": services}
 
+    pages = Mounted("/ui", pages_app(services), Permission.OWN_PROOF)
     app = Starlette(
-        routes=build(endpoints(), services.mounted, services),
+        routes=build(endpoints(), (*services.mounted, pages), services),
         middleware=[Middleware(Guard), Middleware(_Shell)],
         exception_handlers={MainstemError: answer_ours, HTTPException: answer_http},
         lifespan=lifespan,

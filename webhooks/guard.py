@@ -66,6 +66,8 @@ def traffic_of(method: str, path: str) -> Traffic:
             return CLASSES["streams"]
         # The start of an execution and the resume of one may bring files.
         return CLASSES["files"] if method == "POST" and "/executions/" in path else DEFAULT
+    if path.startswith("/ui/") and path.endswith("/stream"):
+        return CLASSES["streams"]
     return CLASSES.get(path.lstrip("/").partition("/")[0], DEFAULT)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from runner.errors import InvalidError, MainstemError
 from runner.settings import Settings
@@ -31,6 +33,7 @@ class Encryption:
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:
             raise InvalidError("encryption.key.invalid", f"the encryption key has {len(key)} bytes, not {_KEY_BYTES}")
+        self._key = key
         self._cipher = AESGCM(key)
         self._key = key
 
@@ -64,6 +67,10 @@ class Encryption:
             return cls(base64.b64decode(settings.encryption_key, validate=True))
         except binascii.Error:
             raise InvalidError("encryption.key.invalid", "the encryption key that is set is not base64") from None
+
+    def derive(self, purpose: str) -> bytes:
+        """Return a key of 32 bytes for another purpose; it tells nothing about this one."""
+        return HKDF(SHA256(), _KEY_BYTES, salt=None, info=purpose.encode()).derive(self._key)
 
     def encrypt(self, text: str) -> str:
         """Return `text` encrypted, in base64."""

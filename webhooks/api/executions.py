@@ -284,7 +284,6 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, run, remove = Permission.EXECUTION_READ, Permission.EXECUTION_RUN, Permission.EXECUTION_DELETE
     one, tag = BASE + "/{id}", "executions"
-    address = "/ui/{tenant}/executions/{namespace}/{flowId}/{id}"
     found = (*EXECUTION_SEARCH, *paging())
     flow = (required("namespace", "Namespace of the flow."), required("flowId", "Id of the flow."), *paging())
     how = (
@@ -299,15 +298,6 @@ def endpoints() -> list[Endpoint]:
         Endpoint("GET", BASE + "/search", read, search, "A page of executions", tag, query=found, answer=EXECUTIONS),
         Endpoint("GET", BASE, read, of_flow, "The executions of a flow", tag, query=flow, answer=EXECUTIONS),
         Endpoint("GET", one, read, get, "One execution", tag, answer=EXECUTION),
-        Endpoint(
-            "GET",
-            address,
-            read,
-            get,
-            "One execution, at the address that answers name as its `url`",
-            tag,
-            answer=EXECUTION,
-        ),
         Endpoint("DELETE", one, remove, delete, "Delete an execution that has ended", tag, status=204, query=KEEPS),
     ]
     starts = (BASE + "/{namespace}/{flowId}", BASE + "/trigger/{namespace}/{flowId}")

@@ -21,6 +21,7 @@ _PAGE = """<!doctype html>
 <h1>Mainstem {version}</h1>
 <p>Flows come from git, and results go back to it.</p>
 <ul>
+<li><a href="/ui/">Environments, flows, executions</a></li>
 {git}<li><a href="/api/openapi.json">The API, as OpenAPI 3.1</a></li>
 <li><a href="/health/ready">Is it ready?</a></li>
 </ul>

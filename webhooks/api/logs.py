@@ -22,7 +22,7 @@ from webhooks.search import LOG_FIELDS, judge, log_value, look_through, narrow_l
 from webhooks.shapes import log_json, log_text
 
 _BASE = "/api/v1/{tenant}/logs"
-_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
+LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 _MOST_LINES: Final = 10_000  # of one answer; what is longer is paged, followed or downloaded
 _BATCH: Final = 1_000
 
@@ -107,8 +107,8 @@ def _names(rest: Group) -> str:
 
 def _with_plain_parameters(call: Call, query: LogQuery) -> LogQuery:
     level = call.query("minLevel") or query.min_level
-    if level is not None and level not in _LEVELS:
-        raise InvalidError("log.level.unknown", f"no level named {level!r}", hint=f"one of {', '.join(_LEVELS)}")
+    if level is not None and level not in LEVELS:
+        raise InvalidError("log.level.unknown", f"no level named {level!r}", hint=f"one of {', '.join(LEVELS)}")
     return replace(
         query,
         min_level=level,

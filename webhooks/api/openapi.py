@@ -72,9 +72,9 @@ def document() -> dict[str, Any]:
 
 
 def _operations() -> list[Endpoint | Operation]:
-    from webhooks import hosted_git, receivers
+    from webhooks import hosted_git, pages, receivers
 
-    return [*api.endpoints(), *hosted_git.OPERATIONS, *receivers.OPERATIONS]
+    return [*api.endpoints(), *hosted_git.OPERATIONS, *receivers.OPERATIONS, *pages.OPERATIONS]
 
 
 def _problem(words: str) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""The page of an execution: what failed first, then its tasks in time, its values and its log, live until it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from runner.access import Permission
+from runner.errors import MainstemError
+from runner.executions.models import Execution, LogEntry, TaskRun
+from runner.reports.rows import failed_leaves
+from runner.reports.values import HIDDEN, masked, shown, without_secrets
+from runner.secrets.encryption import is_sealed
+from runner.store import LogQuery, Session
+from webhooks.api.executions import full, visible_execution
+from webhooks.api.logs import LEVELS, LINES, download
+from webhooks.call import Call
+from webhooks.following import bell_of
+from webhooks.pages.page import HEADERS, Page, by_program, execution_path, fragment, query_with, render
+from webhooks.pages.timeline import Bar, timeline
+from webhooks.parameters import number, text
+from webhooks.problems import Json
+
+SHOWN_LINES: Final = 500
+_FAILED_LINES: Final = 30
+_SHOWN_FAILURES: Final = 3
+_MOST_LIVE_LINES: Final = 5_000  # in one page, before the browser becomes slow
+_PATH: Final = "/executions/{namespace}/{flowId}/{id}"
+_QUERY: Final = (
+    text("level", "Lines of this level and above.", choices=LEVELS),
+    number("after", "Lines after that with this number.", 0),
+)
+_LOOK_S: Final = 1.0
+_ALIVE_S: Final = 15.0  # proxies close what is silent for a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task run that failed, with the last lines of its log."""
+
+    run: TaskRun
+    exit_code: int | None
+    lines: tuple[LogEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An execution at one moment."""
+
+    execution: Execution
+    bars: tuple[Bar, ...]
+    left_out: int
+    failures: tuple[Failure, ...]
+    now: datetime
+    outputs: dict[str, str] = field(default_factory=dict)
+    """What the execution gave, masked, by name."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it has taken so far."""
+        begun = self.execution.started_at or self.execution.created_at
+        return max(((self.execution.ended_at or self.now) - begun).total_seconds(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the log with its number, under which it can be linked to."""
+
+    number: int
+    entry: LogEntry
+
+
+def show(call: Call) -> Any:
+    """Answer with the page, its log from the line after `after` on; programs get JSON at the same address."""
+    execution = visible_execution(call, call.path("id"))
+    if by_program(call.request):
+        return Json(full(call, execution.id))
+    view = _view(call, execution.id)
+    level, after = _level(call), call.number("after") or 0
+    call.services.store.logs.flush()
+    lines = _lines(call, execution.id, after, level)
+    position = lines[-1].number if lines else after
+    here = execution_path(execution.namespace, execution.flow_id, execution.id)
+    given = {"level": level}
+    mask = call.services.host.masker.mask
+    secret = _secret_inputs(call, execution)
+    return render(
+        call,
+        "execution.html",
+        view=view,
+        lines=lines,
+        level=level,
+        levels=LEVELS,
+        after=after,
+        more=here + query_with(given, after=position) if len(lines) == SHOWN_LINES and _is_over(view) else None,
+        stream=None if _is_over(view) else f"{here}/stream" + query_with(given, after=position),
+        here=here,
+        inputs=_values(without_secrets(execution.inputs, secret, mask)),
+        labels={key: text for key, text in execution.labels.items() if not key.startswith("system.")},
+    )
+
+
+def _level(call: Call) -> str | None:
+    level = call.query("level")
+    return level.upper() if level else None
+
+
+def _is_over(view: View) -> bool:
+    return view.execution.state.is_terminal
+
+
+def _secret_inputs(call: Call, execution: Execution) -> frozenset[str]:
+    try:
+        flow = call.services.catalogue.get(execution.namespace, execution.flow_id, execution.flow_revision)
+    except MainstemError:  # it is gone, or an older program read it; what is secret is sealed all the same
+        return frozenset()
+    return frozenset(each.id for each in flow.inputs if each.type == "SECRET")
+
+
+def _values(values: dict[str, Any]) -> dict[str, str]:
+    return {name: HIDDEN if is_sealed(value) else shown(value) for name, value in values.items()}
+
+
+def _view(call: Call, execution_id: str) -> View:
+    """Return an execution as it is now, from one snapshot."""
+    now = datetime.now(UTC)
+
+    def read(db: Session) -> tuple[Execution, list[TaskRun], list[Any]]:
+        execution = db.executions.get(execution_id)
+        assert execution is not None, "it was visible a moment ago"
+        return execution, db.executions.runs(execution_id), db.executions.attempts(execution_id)
+
+    execution, runs, attempts = call.services.store.read(read)
+    codes = {each.task_run_id: each.exit_code for each in attempts}
+    begun = execution.started_at or execution.created_at
+    bars = timeline(runs, begun, execution.ended_at or now)
+    failures = tuple(
+        Failure(run, codes.get(run.id), _last_lines(call, run)) for run in failed_leaves(runs)[:_SHOWN_FAILURES]
+    )
+    outputs = _values(execution.outputs or {})
+    mask = call.services.host.masker.mask
+    return View(execution, tuple(bars), len(runs) - len(bars), failures, now, masked(outputs, mask))
+
+
+def _last_lines(call: Call, run: TaskRun) -> tuple[LogEntry, ...]:
+    logs = call.services.store.logs
+    return tuple(logs.last(LogQuery(execution_id=run.execution_id, task_run_id=run.id), _FAILED_LINES))
+
+
+def _lines(call: Call, execution_id: str, after: int, level: str | None, limit: int = SHOWN_LINES) -> list[Line]:
+    found = call.services.store.logs.after(execution_id, after, min_level=level, limit=limit)
+    return [Line(number, entry) for number, entry in found]
+
+
+# -------------------------------------------------------------------- live
+
+
+async def stream(call: Call) -> Response:
+    """Answer with what changes on the page: lines of the log as they come, the rest whenever a task run changes.
+
+    Each event names the last line that was sent, so a browser that connects again gets none twice.
+    """
+    execution = await run_in_threadpool(visible_execution, call, call.path("id"))
+    seen = call.request.headers.get("last-event-id", "")
+    after = int(seen) if seen.isascii() and seen.isdigit() and len(seen) <= 18 else call.number("after") or 0
+    headers = {**HEADERS, "x-accel-buffering": "no"}
+    return StreamingResponse(_events(call, execution.id, after), media_type="text/event-stream", headers=headers)
+
+
+async def _events(call: Call, execution_id: str, position: int) -> AsyncIterator[bytes]:
+    level, sent, shown_version, quiet = _level(call), 0, -1, 0.0
+    async with bell_of(call.services, execution_id) as bell:
+        while not call.services.closing.is_set():
+            view = await run_in_threadpool(_view, call, execution_id)
+            is_over = _is_over(view)
+            lines = await run_in_threadpool(_new_lines, call, execution_id, position, level)
+            if lines or view.execution.version != shown_version:
+                position = lines[-1].number if lines else position
+                shown_version, quiet, sent = view.execution.version, 0.0, sent + len(lines)
+                yield _event(fragment(call, "execution_live.html", view=view, lines=lines), position)
+            if sent >= _MOST_LIVE_LINES or (is_over and not lines):
+                yield b"event: end\ndata: \n\n"
+                return
+            if quiet > _ALIVE_S:
+                quiet = 0.0
+                yield b": alive\n\n"
+            if not lines:
+                quiet += _LOOK_S
+                await bell.wait(_LOOK_S)
+
+
+def _new_lines(call: Call, execution_id: str, position: int, level: str | None) -> list[Line]:
+    call.services.store.logs.flush()
+    return _lines(call, execution_id, position, level)
+
+
+def _event(html: str, position: int) -> bytes:
+    data = "".join(f"data: {line}\n" for line in html.split("\n"))
+    return f"id: {position}\n{data}\n".encode()
+
+
+def pages() -> list[Page]:
+    """Return the pages of this file."""
+    read, log = Permission.EXECUTION_READ, Permission.LOG_READ
+    return [
+        Page(_PATH, read, show, _QUERY),
+        Page(f"{_PATH}/stream", log, stream, _QUERY),
+        Page(f"{_PATH}/log", log, download, LINES),
+    ]
