@@ -22,7 +22,14 @@ from runner.errors import InvalidError
 
 DEFAULT_PORT = 8420
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
-_CREDENTIALS: Final = ("username", "password", "ssh_key", "webhook_secret", "previous_webhook_secret")
+_CREDENTIALS: Final = (
+    "username",
+    "password",
+    "ssh_key",
+    "webhook_secret",
+    "previous_webhook_secret",
+    "api_token",
+)
 
 
 class _Part(BaseModel):
@@ -109,6 +116,10 @@ class RepositorySettings(_Part):
     """Secret that is still accepted while a new one is brought in."""
     interval_s: int = 60
     """Seconds between two looks at the remote, whether or not a webhook came."""
+    api_url: str | None = None
+    """Where the forge's API is, for statuses and comments on change requests; without it, where its kind has it."""
+    api_token: str | None = None
+    """The token for that API, which needs to write statuses and comments; without it the password."""
 
 
 class EnvironmentSettings(_Part):

@@ -15,7 +15,7 @@ from typing import Final
 
 from runner.store import Session, Store
 from runner.store.records import Delivery
-from sync.forges.base import shown
+from sync.forges.base import change_number, shown
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class DeliveryLog:
         if _repeats(db, delivery):
             delivery = replace(delivery, result="DUPLICATE", reason="the same push was received before")
         db.deliveries.put(delivery)
+        _want_review(db, delivery)
         return db.deliveries.find(delivery.repository, delivery.delivery_id) or delivery
 
     def _prune(self, db: Session, newest: Delivery) -> None:
@@ -86,6 +87,13 @@ class DeliveryLog:
         self._pruned_at, self._rows_since = monotonic(), 0
         db.deliveries.prune(newest.received_at - KEPT)
         db.deliveries.trim(newest.repository, MOST_ROWS)
+
+
+def _want_review(db: Session, delivery: Delivery) -> None:
+    """Ask for a look at the change request that an accepted delivery is about, in the transaction that keeps it."""
+    number = change_number(delivery.ref)
+    if delivery.result == "ACCEPTED" and number is not None:
+        db.reviews.want(delivery.repository, number, delivery.received_at)
 
 
 def _counts_anew(known: Delivery, again: Delivery) -> bool:

@@ -25,7 +25,8 @@ HOSTED: Final = "hosted"
 DEFAULT: Final = "default"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")  # it is a folder on the reports branch
 _REPORTS: Final = ".reports"  # in the name of a mirror; no repository has a dot in its own
-_SECRETS: Final = ("password", "ssh_key", "webhook_secret", "previous_webhook_secret")
+_REVIEWS: Final = ".reviews"
+_SECRETS: Final = ("password", "ssh_key", "webhook_secret", "previous_webhook_secret", "api_token")
 
 
 class Origins:
@@ -90,25 +91,43 @@ class Origins:
         For one elsewhere it is a mirror of its own: writing there keeps nobody from reading flows, and what old reports
         leave behind can be thrown away.
         """
+        return self._apart(name, _REPORTS)
+
+    def _apart(self, name: str, purpose: str) -> Source:
         declared = self.credentials(name)
         if not self._is_elsewhere(declared):
             return self.get(name)
         with self._lock:
-            key = f"{name}{_REPORTS}"
+            key = f"{name}{purpose}"
             found = self._sources.get(key)
             if found is None:
                 found = self._sources[key] = self._mirror(declared, key)
             return found
+
+    def for_reviews(self, name: str) -> Source:
+        """Return the open source that change requests of a repository are read into. Raises as `get`.
+
+        For one elsewhere it is a mirror of its own: what strangers propose neither fills the mirror that flows come
+        from nor keeps anybody waiting.
+        """
+        return self._apart(name, _REVIEWS)
 
     def trim_reports(self, name: str, most_bytes: int) -> bool:
         """Throw the mirror for reports away when it holds more than `most_bytes`; True when it did.
 
         Whoever has its source must ask for a new one.
         """
-        folder = self._mirror_path(f"{name}{_REPORTS}")
+        return self._trim(f"{name}{_REPORTS}", most_bytes)
+
+    def trim_reviews(self, name: str, most_bytes: int) -> bool:
+        """As `trim_reports`, for the mirror that change requests are read into."""
+        return self._trim(f"{name}{_REVIEWS}", most_bytes)
+
+    def _trim(self, key: str, most_bytes: int) -> bool:
+        folder = self._mirror_path(key)
         if not folder.exists() or sum(each.stat().st_size for each in folder.rglob("*.*")) <= most_bytes:
             return False
-        self._drop(f"{name}{_REPORTS}")
+        self._drop(key)
         shutil.rmtree(folder)
         return True
 
@@ -142,8 +161,8 @@ class Origins:
 
     def forget(self, name: str) -> None:
         """Open a repository anew at its next use, since its address or credentials changed."""
-        self._drop(name)
-        self._drop(f"{name}{_REPORTS}")
+        for purpose in ("", _REPORTS, _REVIEWS):
+            self._drop(f"{name}{purpose}")
 
     def _drop(self, key: str) -> None:
         with self._lock:
@@ -234,6 +253,7 @@ def _repository(declared: RepositorySettings) -> Repository:
         kind=declared.kind,
         username=declared.username,
         interval_s=declared.interval_s,
+        api_url=declared.api_url,
     )
 
 

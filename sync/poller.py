@@ -11,7 +11,7 @@ from typing import Final
 
 from runner.errors import MainstemError
 from runner.store import Store
-from sync.activation import Outcome
+from sync.activation import Outcome, RevisionResult
 from sync.origins import HOSTED
 from sync.service import SyncService
 
@@ -152,7 +152,15 @@ class Poller:
         except Exception:  # one repository must not end polling of the others
             log.exception("reconciling failed", extra={"repository": name})
             return False
-        return not any(result.outcome is Outcome.FAILED for result in results)
+        is_whole = not any(result.outcome is Outcome.FAILED for result in results)
+        return self._reviewed(name, results) and is_whole
+
+    def _reviewed(self, name: str, results: Iterable[RevisionResult]) -> bool:
+        try:
+            return self._service.review(name, results)
+        except Exception:  # reviews must not end the looks at what flows come from
+            log.exception("change requests cannot be reviewed", extra={"repository": name})
+            return False
 
     def _done(self, name: str, actor: str, interval_s: float, *, is_met: bool) -> None:
         with self._wake:

@@ -7,7 +7,7 @@ pushes, polling, receivers, writes of the API and the report writer come one aft
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +28,7 @@ from sync.origins import Origins
 from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line
 from sync.planning import Planner
+from sync.reviews.reviewer import Reviewer
 from sync.sources import Source
 from sync.writes import FlowWrites, WriteMode
 
@@ -41,6 +42,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _no_page(_environment: str, _commit: str) -> None:
+    return None
+
+
 class SyncService:
     """Reconciles repositories, makes and applies plans, and writes flows. Safe for any thread.
 
@@ -50,6 +55,7 @@ class SyncService:
         settings: declared repositories and environments, the time zone.
         home: the folder of the hosted repository and of the mirrors; the home of the settings by default.
         on_applied: called after a revision was activated, outside the transaction, with its result.
+        page_of: an environment and a commit -> the address of the page with the plan, None when there is none.
         clock: the time that rows are dated with.
     """
 
@@ -61,6 +67,7 @@ class SyncService:
         *,
         home: Path | None = None,
         on_applied: Callable[[RevisionResult], None] | None = None,
+        page_of: Callable[[str, str], str | None] = _no_page,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         zone = ZoneInfo(settings.zone)
@@ -73,6 +80,7 @@ class SyncService:
         self._planner = Planner(store, catalogue, zone, clock)
         self._activation = Activation(store, zone, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
+        self._reviewer = Reviewer(store, self._origins, self._planner, page_of, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)
@@ -150,6 +158,24 @@ class SyncService:
         """
         source = self._origins.get(name)
         return self._origins.is_ours(name) and source.repository.compact(**limits)
+
+    # change requests
+
+    def review(self, name: str, results: Iterable[RevisionResult] = ()) -> bool:
+        """Answer the change requests of a repository that want it; False when one must be tried again.
+
+        Where one of `results` is a new active commit, those that are open for its ref want it.
+        """
+        for result in results:
+            if result.outcome is Outcome.ACTIVE:
+                self._reviewer.want_open(self.environment(result.environment))
+        return self._reviewer.look(name)
+
+    def review_again(self, name: str, number: int) -> bool:
+        """Answer one change request, whether or not anything has changed since the last time."""
+        now = self._clock()
+        self._store.write(lambda db: db.reviews.want(name, number, now, anew=True))
+        return self._reviewer.look(name)
 
     # orders
 

@@ -118,16 +118,26 @@ def _named(header: str, **events: str) -> dict[str, dict[str, str]]:
 
 
 _PUSHES = ("push", "tag", "deletion", "forced")
-_GITHUB = _named("x-github-event", **dict.fromkeys(_PUSHES, "push"), ping="ping", uninteresting="star")
+_CHANGES = ("change_opened", "change_updated", "change_closed", "change_labeled")
+_GITHUB = _named(
+    "x-github-event",
+    **dict.fromkeys(_PUSHES, "push"),
+    **dict.fromkeys(_CHANGES, "pull_request"),
+    ping="ping",
+    uninteresting="star",
+)
 _GITLAB = _named(
     "x-gitlab-event",
     **dict.fromkeys(_PUSHES, "Push Hook") | {"tag": "Tag Push Hook"},
+    **dict.fromkeys(_CHANGES, "Merge Request Hook"),
     uninteresting="Pipeline Hook",
 )
 _GITEA = {
     shape: {"x-gitea-event": event, "x-gogs-event": event, "x-github-event": event}
     for shape, event in {
         **dict.fromkeys(_PUSHES, "push"),
+        **dict.fromkeys(_CHANGES, "pull_request"),
+        "change_updated": "pull_request_sync",
         "deletion": "delete",
         "created": "create",
         "uninteresting": "issues",
@@ -137,6 +147,9 @@ _FORGEJO = {shape: {"x-forgejo-event": names["x-gitea-event"], **names} for shap
 _BITBUCKET = _named(
     "x-event-key",
     **dict.fromkeys((*_PUSHES, "several"), "repo:push"),
+    change_opened="pullrequest:created",
+    change_updated="pullrequest:updated",
+    change_closed="pullrequest:fulfilled",
     ping="diagnostics:ping",
     uninteresting="repo:commit_comment_created",
 )

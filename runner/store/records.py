@@ -13,6 +13,7 @@ class Repository:
 
     `kind` is `hosted`, `github`, `gitlab`, `gitea`, `forgejo`, `bitbucket`, `generic` or what a package adds. Secrets
     are stored encrypted by the caller; `previous_webhook_secret` is accepted too while a secret is being rotated.
+    `api_url` and `api_token` are for the forge's own API, where they are not those that follow from URL and password.
     """
 
     name: str
@@ -24,6 +25,29 @@ class Repository:
     webhook_secret: str | None = None
     previous_webhook_secret: str | None = None
     interval_s: int = 60
+    api_url: str | None = None
+    api_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A change request of a forge that wants a look, or had one.
+
+    `wanted_at` is when a look was asked for last, `done_at` the `wanted_at` of the newest look that was finished. The
+    rest is what that look found: the `base` ref, whether it is open, the commit that was its `head`, the forge's id of
+    our `comment`, the `digest` of all that we told the forge, and why nothing was told (`message`).
+    """
+
+    repository: str
+    number: int
+    wanted_at: datetime
+    done_at: datetime | None = None
+    base: str | None = None
+    is_open: bool = True
+    head: str | None = None
+    comment: str | None = None
+    digest: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

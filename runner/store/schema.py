@@ -230,6 +230,8 @@ repositories: Final = _table(
     text("webhook_secret", null=True),
     text("previous_webhook_secret", null=True),
     number("interval_s"),
+    text("api_url", null=True),
+    text("api_token", null=True),
     keys=("name",),
 )
 
@@ -252,6 +254,22 @@ environments: Final = _table(
     keys=("name",),
 )
 _index("environments_repository", environments.c.repository)
+
+reviews: Final = _table(
+    "reviews",
+    text("repository"),
+    number("number"),
+    moment("wanted_at"),
+    moment("done_at", null=True),
+    text("base", null=True),
+    flag("is_open"),
+    text("head", null=True),
+    text("comment", null=True),
+    text("digest", null=True),
+    prose("message"),
+    moment("claimed_at", null=True),
+    keys=("repository", "number"),
+)
 
 pins: Final = _table(
     "pins",

@@ -7,6 +7,7 @@ asked from the repository itself, at the address of the settings and never at on
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from runner.errors import AccessError, InvalidError
 
 _LONGEST_ID: Final = 128
 _LONGEST_NAME: Final = 200
+_CHANGE: Final = re.compile(r"refs/pull/([1-9][0-9]{0,9})/head")
 
 
 class UnprovenError(AccessError):
@@ -87,6 +89,24 @@ class RefDeleted:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeRequest:
+    """A pull or merge request wants a look. `base` is the full ref that it would change.
+
+    `head` is given where the event says that there are new commits; what is planned is what the forge says then.
+    """
+
+    number: int
+    base: str
+    head: str | None = None
+    is_open: bool = True
+
+    @property
+    def ref(self) -> str:
+        """Return the name under which deliveries are logged; see `change_number`."""
+        return f"refs/pull/{self.number}/head"
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """The forge tries whether somebody answers."""
 
@@ -98,7 +118,7 @@ class Ignored:
     reason: str
 
 
-Event = RefMoved | RefDeleted | Ping | Ignored
+Event = RefMoved | RefDeleted | ChangeRequest | Ping | Ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +162,12 @@ class Forge(Protocol):
 
     def parse(self, proof: Proof, headers: Headers, raw: bytes) -> Notice:
         """Return what a proven delivery says. Raises `PayloadError`."""
+
+
+def change_number(ref: str | None) -> int | None:
+    """Return the number of the change request whose deliveries are logged under `ref`, None for another ref."""
+    found = _CHANGE.fullmatch(ref or "")
+    return int(found[1]) if found else None
 
 
 def delivery_id(given: str | None, raw: bytes) -> str:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from sync.forges.base import (
+    ChangeRequest,
     Event,
     Headers,
     Ignored,
@@ -23,6 +27,9 @@ from sync.forges.base import (
 )
 from sync.forges.payloads import Named, Payload, Sha, ShortRef, document, read, something
 from sync.forges.signatures import demand_hex
+
+_CLOSED: Final = frozenset({"pullrequest:fulfilled", "pullrequest:rejected"})
+_LOOKED_AT: Final = _CLOSED | {"pullrequest:created", "pullrequest:updated"}
 
 
 class _Target(Payload):
@@ -97,7 +104,32 @@ class Bitbucket:
         )
 
 
+class _BranchName(Payload):
+    name: ShortRef
+
+
+class _Destination(Payload):
+    branch: _BranchName
+
+
+class _PullRequest(Payload):
+    id: Annotated[int, Field(ge=1, lt=10**10)]
+    destination: _Destination
+
+
+class _PullRequestEvent(Payload):
+    pullrequest: _PullRequest
+
+
+def _change(name: str, content: object) -> ChangeRequest:
+    # The payload has only the first digits of the commit, and updates of the title come under the same name.
+    found = read(_PullRequestEvent, content).pullrequest
+    return ChangeRequest(found.id, f"refs/heads/{found.destination.branch.name}", is_open=name not in _CLOSED)
+
+
 def _events(name: str, content: object) -> tuple[Event, ...]:
+    if name in _LOOKED_AT:
+        return (_change(name, content),)
     if name != "repo:push":
         return (Ignored(f"nothing is done for the event {name!r}"),)
     pushed = read(_Pushed, content)

@@ -11,7 +11,18 @@ from datetime import datetime
 from typing import Literal
 
 from sync.forges.base import Event, Headers, Ignored, Notice, PayloadError, Proof, RefDeleted, RefMoved, delivery_id
-from sync.forges.payloads import Account, Named, Payload, Push, Sha, ShortRef, document, read, something
+from sync.forges.payloads import (
+    Account,
+    Named,
+    Payload,
+    PullRequestEvent,
+    Push,
+    Sha,
+    ShortRef,
+    document,
+    read,
+    something,
+)
 from sync.forges.signatures import demand_hex
 
 
@@ -66,6 +77,8 @@ class Gitea:
 def _event(name: str, content: object) -> Event:
     if name == "push":
         return read(Push, content).event
+    if name in {"pull_request", "pull_request_sync"}:
+        return read(PullRequestEvent, content).event
     if name == "create":
         made = read(_Named, content)
         return RefMoved(made.full, None, something(made.sha))

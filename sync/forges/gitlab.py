@@ -10,10 +10,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated, Final
 
-from sync.forges.base import Event, Headers, Ignored, Notice, PayloadError, Proof, delivery_id
-from sync.forges.payloads import Payload, Push, document, read
+from pydantic import Field
+
+from sync.forges.base import (
+    ChangeRequest,
+    Event,
+    Headers,
+    Ignored,
+    Notice,
+    PayloadError,
+    Proof,
+    delivery_id,
+    shown,
+)
+from sync.forges.payloads import Payload, Push, Sha, ShortRef, document, read
 from sync.forges.signatures import SIGNING_PREFIX, demand_standard, demand_token
+
+_LOOKED_AT: Final = frozenset({"open", "reopen", "update", "close", "merge"})
 
 
 class _Project(Payload):
@@ -69,7 +84,35 @@ def _id(headers: Headers, raw: bytes) -> str:
     return delivery_id(f"{event_id}:{hashlib.sha256(raw).hexdigest()[:16]}", raw)
 
 
+class _LastCommit(Payload):
+    id: Sha | None = None
+
+
+class _MergeRequest(Payload):
+    iid: Annotated[int, Field(ge=1, lt=10**10)]
+    target_branch: ShortRef
+    action: str | None = None
+    oldrev: Sha | None = None
+    last_commit: _LastCommit | None = None
+
+    @property
+    def event(self) -> Event:
+        if self.action not in _LOOKED_AT:
+            return Ignored(f"nothing is done for a merge request that was {shown(self.action) or 'left as it is'}")
+        # An update names the revision before it only when there are new commits.
+        is_new = self.action == "open" or self.oldrev is not None
+        head = self.last_commit.id if is_new and self.last_commit else None
+        is_open = self.action not in {"close", "merge"}
+        return ChangeRequest(self.iid, f"refs/heads/{self.target_branch}", head, is_open=is_open)
+
+
+class _MergeRequestEvent(Payload):
+    object_attributes: _MergeRequest
+
+
 def _event(kind: str, content: object) -> Event:
     if kind in {"push", "tag_push"}:
         return read(Push, content).event
+    if kind == "merge_request":
+        return read(_MergeRequestEvent, content).object_attributes.event
     return Ignored(f"nothing is done for the event {kind[:100]!r}")

@@ -6,10 +6,13 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sync.forges.base import Headers, PayloadError, RefDeleted, RefMoved
+from sync.forges.base import ChangeRequest, Headers, Ignored, PayloadError, RefDeleted, RefMoved
 
+# `synchronize` is GitHub's word, `synchronized` Gitea's.
+_NEW_COMMITS: Final = frozenset({"opened", "synchronize", "synchronized"})
+_LOOKED_AT: Final = _NEW_COMMITS | {"reopened", "edited", "closed", "ready_for_review"}
 _FORM: Final = "application/x-www-form-urlencoded"
 
 Ref = Annotated[str, StringConstraints(pattern=r"^refs/[^\x00-\x20\x7f~^:?*\[\\]{1,1000}$")]
@@ -54,6 +57,38 @@ class Push(Payload):
         if self.deleted or (self.after is not None and after is None):
             return RefDeleted(self.ref, before)
         return RefMoved(self.ref, before, after, self.forced)
+
+
+class Branch(Payload):
+    """One side of a change request, as GitHub and those after it tell it."""
+
+    ref: ShortRef
+    sha: Sha | None = None
+
+
+class PullRequest(Payload):
+    """A pull request of GitHub, Gitea and Forgejo."""
+
+    head: Branch
+    base: Branch
+    state: str | None = None
+
+
+class PullRequestEvent(Payload):
+    """What GitHub, Gitea and Forgejo tell of a pull request. A base that was changed comes as `edited`."""
+
+    action: str
+    number: Annotated[int, Field(ge=1, lt=10**10)]
+    pull_request: PullRequest
+
+    @property
+    def event(self) -> ChangeRequest | Ignored:
+        """Return what it asks for."""
+        if self.action not in _LOOKED_AT:
+            return Ignored(f"nothing is done when a pull request is {self.action[:50]!r}")
+        request = self.pull_request
+        head = request.head.sha if self.action in _NEW_COMMITS else None
+        return ChangeRequest(self.number, f"refs/heads/{request.base.ref}", head, is_open=self.action != "closed")
 
 
 def something(sha: str | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sync.forges.base import Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved, shown
+from sync.forges.base import ChangeRequest, Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved, shown
 from sync.remote import parse_address
 
 _PING: Final = "ping"
@@ -29,6 +29,9 @@ def judge(notice: Notice, url: str, follows: Collection[str], *, names_repositor
     Raises:
         PayloadError: the forge always names the repository of a push, and this push has no name.
     """
+    request = next((event for event in notice.events if isinstance(event, ChangeRequest)), None)
+    if request is not None:
+        return _judged(request, notice, url, follows)
     changes = [event for event in notice.events if isinstance(event, RefMoved | RefDeleted)]
     if not changes:
         return Verdict("IGNORED", _why(notice))
@@ -43,6 +46,18 @@ def judge(notice: Notice, url: str, follows: Collection[str], *, names_repositor
     else:
         return Verdict("ACCEPTED", None, first.ref, first.before, after)
     return Verdict("IGNORED", reason, first.ref, first.before, after)
+
+
+def _judged(request: ChangeRequest, notice: Notice, url: str, follows: Collection[str]) -> Verdict:
+    if notice.repository is None:
+        raise PayloadError("the change request names no repository")
+    if not is_named(url, notice.repository):
+        reason = f"it is about the repository {shown(notice.repository)}"
+    elif request.base not in follows:
+        reason = f"no environment follows {shown(request.base)}"
+    else:
+        return Verdict("ACCEPTED", None, request.ref, None, request.head)
+    return Verdict("IGNORED", reason, request.ref, None, request.head)
 
 
 def is_named(url: str, name: str) -> bool:

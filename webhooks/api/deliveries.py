@@ -8,6 +8,7 @@ from typing import Any, Final
 from runner.access import Permission
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.store.records import Delivery
+from sync.forges.base import change_number
 from webhooks.answers.instance import DELIVERY, REPLAYED, WHOLE_DELIVERY
 from webhooks.api.environments import sync_of
 from webhooks.call import Call, page_of
@@ -56,6 +57,9 @@ def replay(call: Call) -> dict[str, Any]:
     call.note(found.repository, verb="replay", delivery=found.id)
     reason = f"replay of delivery {found.delivery_id}"
     results = sync_of(call).reconcile_repository(found.repository, actor=call.actor, reason=reason)
+    change = change_number(found.ref)
+    if change is not None:
+        sync_of(call).review_again(found.repository, change)
     store.write(lambda db: db.deliveries.set_result(found.id, "ACCEPTED", f"replayed by {call.actor}"))
     call.services.catalogue.invalidate()
     return {"delivery": delivery_json(_delivery(call)), "results": [item.as_json() for item in results]}

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from sync.forges.base import (
+    ChangeRequest,
     Event,
     Forge,
     Headers,
@@ -140,6 +141,7 @@ def test_an_id_that_no_forge_would_give_is_replaced_by_one_of_the_body(sender: A
 def expected(sender: Any, shape: str, forges: Any) -> Event | type[Event]:
     says_before, says_forced = sender.name in {"github", "bitbucket"}, sender.kind in {"github", "bitbucket", "generic"}
     is_git_tea = sender.kind in {"gitea", "forgejo"}
+    new_head = None if sender.kind == "bitbucket" else forges.AFTER
     main: dict[str, Any] = {"ref": "refs/heads/main", "before": forges.BEFORE, "after": forges.AFTER}
     events: dict[str, Event | type[Event]] = {
         "push": RefMoved(**main, forced=False if says_before else None),
@@ -148,6 +150,10 @@ def expected(sender: Any, shape: str, forges: Any) -> Event | type[Event]:
         "created": RefMoved("refs/tags/v1.0.0", None, forges.AFTER),
         "deletion": RefDeleted("refs/heads/old", None if is_git_tea else forges.BEFORE),
         "forced": RefMoved(**main, forced=True if says_forced else None),
+        "change_opened": ChangeRequest(7, "refs/heads/main", new_head),
+        "change_updated": ChangeRequest(7, "refs/heads/main", new_head),
+        "change_closed": ChangeRequest(7, "refs/heads/main", is_open=False),
+        "change_labeled": Ignored,
         "ping": Ping(),
         "uninteresting": Ignored,
     }

@@ -37,6 +37,9 @@ class Recorder:
         expired, self.expired = self.expired, []
         return expired
 
+    def review(self, name: str, results: list[RevisionResult]) -> bool:
+        return bool(results) or not name
+
     def maintain(self, name: str) -> bool:
         return not name
 

@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from sync.forges.base import Event, Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved
+from sync.forges.base import (
+    ChangeRequest,
+    Event,
+    Ignored,
+    Notice,
+    PayloadError,
+    Ping,
+    RefDeleted,
+    RefMoved,
+    change_number,
+)
 from sync.forges.verdict import Verdict, is_named, judge
 
 URL = "https://git.example.org/acme/flows.git"
@@ -19,6 +29,31 @@ def test_a_move_of_a_ref_that_an_environment_follows_is_accepted() -> None:
     found = verdict(RefMoved(MAIN, None, AFTER))
 
     assert found == Verdict("ACCEPTED", None, MAIN, None, AFTER)
+
+
+def test_a_change_request_for_a_followed_ref_is_accepted_under_a_ref_of_its_own() -> None:
+    found = verdict(ChangeRequest(7, MAIN, AFTER))
+
+    assert found == Verdict("ACCEPTED", None, "refs/pull/7/head", None, AFTER)
+    assert change_number(found.ref) == 7
+
+
+def test_a_change_request_for_another_branch_or_repository_is_ignored() -> None:
+    other_branch = verdict(ChangeRequest(7, OLD, AFTER))
+    other_repository = verdict(ChangeRequest(7, MAIN, AFTER), repository="someone/flows")
+
+    assert (other_branch.result, other_branch.reason) == ("IGNORED", f"no environment follows {OLD}")
+    assert (other_repository.result, other_repository.reason) == (
+        "IGNORED",
+        "it is about the repository someone/flows",
+    )
+    with pytest.raises(PayloadError, match="names no repository"):
+        verdict(ChangeRequest(7, MAIN, AFTER), repository=None)
+
+
+@pytest.mark.parametrize("ref", [None, "refs/heads/main", "refs/pull/0/head", "refs/pull/7/merge", "refs/pull/x/head"])
+def test_other_refs_are_no_change_requests(ref: str | None) -> None:
+    assert change_number(ref) is None
 
 
 def test_the_followed_ref_counts_among_several() -> None:

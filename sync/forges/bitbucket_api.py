@@ -1,0 +1,123 @@
+"""Bitbucket Cloud's API 2.0: build statuses, reports with annotations, comments of pull requests.
+
+Facts: developer.atlassian.com/cloud/bitbucket/rest. There is no ref for a pull request: its source branch is read, and
+that of a fork lies in another repository, which is not followed. A comment may have 32 kB.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from sync.forges.api import ApiError, Change, Check, ForgeApi
+
+_MOST_KEY: Final = 40
+_MOST_ANNOTATIONS: Final = 100
+_PAGE: Final = 100
+_MOST_PAGES: Final = 20
+
+
+class BitbucketApi(ForgeApi):
+    """bitbucket.org."""
+
+    most_comment: ClassVar[int] = 30_000
+
+    def default_url(self) -> str:
+        """Return the one address that it has."""
+        return "https://api.bitbucket.org/2.0"
+
+    def authorization(self, token: str, username: str | None) -> Mapping[str, str]:
+        """Return an access token, or the user with an app password."""
+        if not token:
+            return {}
+        if username and username.lower() not in {"bearer", "x-token-auth"}:
+            pair = base64.b64encode(f"{username}:{token}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}
+        return {"Authorization": f"Bearer {token}"}
+
+    def change(self, number: int) -> Change:
+        """Return a pull request as it is now; its commits come with their first digits only."""
+        found = self.call("GET", f"repositories/{self.path}/pullrequests/{number}")
+        source, target = found["source"], found["destination"]
+        is_fork = (source.get("repository") or {}).get("uuid") != target["repository"]["uuid"]
+        return Change(
+            number=number,
+            head=source["commit"]["hash"],
+            base=f"refs/heads/{target['branch']['name']}",
+            is_open=found["state"] == "OPEN",
+            is_fork=is_fork,
+            head_ref=None if is_fork else f"refs/heads/{source['branch']['name']}",
+        )
+
+    def set_status(self, commit: str, check: Check) -> None:
+        """Write a build status and, where there are any, the annotations as a report."""
+        key = f"mainstem-{hashlib.sha256(check.name.encode()).hexdigest()}"[:_MOST_KEY]
+        body = {
+            "key": key,
+            "state": "SUCCESSFUL" if check.is_good else "FAILED",
+            "name": check.name,
+            "description": check.summary[:255],
+            "url": check.url or f"https://bitbucket.org/{self.path}/commits/{commit}",
+        }
+        self.call("POST", f"repositories/{self.path}/commit/{commit}/statuses/build", json=body, again=True)
+        self._report(commit, key, check)
+
+    def _report(self, commit: str, key: str, check: Check) -> None:
+        place = f"repositories/{self.path}/commit/{commit}/reports/{key}"
+        report = {
+            "title": check.name,
+            "details": check.summary[:2000],
+            "report_type": "BUG",
+            "result": "PASSED" if check.is_good else "FAILED",
+        }
+        try:
+            self.call("DELETE", place)  # its annotations with it
+        except ApiError as error:
+            if error.code != "forge.missing":
+                raise
+        self.call("PUT", place, json=report)
+        rows = [_annotation(number, each) for number, each in enumerate(check.annotations[:_MOST_ANNOTATIONS], 1)]
+        if rows:
+            self.call("POST", f"{place}/annotations", json=rows, again=True)
+
+    def add_comment(self, number: int, text: str) -> str:
+        """Comment on a pull request."""
+        return str(self.call("POST", self._comments(number), json={"content": {"raw": text}})["id"])
+
+    def edit_comment(self, number: int, comment: str, text: str) -> None:
+        """Write a comment anew."""
+        self.call("PUT", f"{self._comments(number)}/{comment}", json={"content": {"raw": text}})
+
+    def find_comment(self, number: int, marker: str) -> str | None:
+        """Return our comment. An access token of a repository has no account; then the marker alone decides."""
+        try:
+            own = self.call("GET", "user")["uuid"]
+        except ApiError as error:
+            if error.code == "forge.unreachable":
+                raise
+            own = None
+        for page in range(1, _MOST_PAGES + 1):
+            found = self.call("GET", self._comments(number), params={"pagelen": _PAGE, "page": page})
+            for row in found["values"]:
+                is_ours = own is None or (row.get("user") or {}).get("uuid") == own
+                if is_ours and not row.get("deleted") and row["content"]["raw"].startswith(marker):
+                    return str(row["id"])
+            if not found.get("next"):
+                return None
+        return None
+
+    def _comments(self, number: int) -> str:
+        return f"repositories/{self.path}/pullrequests/{number}/comments"
+
+
+def _annotation(number: int, annotation: Any) -> dict[str, Any]:
+    return {
+        "external_id": f"problem-{number}",
+        "annotation_type": "BUG",
+        "severity": "HIGH",
+        "path": annotation.path,
+        "line": annotation.line,
+        "summary": annotation.message[:450],
+    }

@@ -1,0 +1,108 @@
+"""GitHub's REST API: check runs where the token may write them, else commit statuses; issue comments.
+
+Facts: docs.github.com/rest, "Check runs", "Commit statuses", "Issue comments", "Pull requests". Check runs are for
+GitHub Apps and the token of Actions only; others get 403 and their commits a status instead. A check run takes 50
+annotations a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sync.forges.api import PAGE, ApiError, Change, Check, ForgeApi
+
+_ANNOTATIONS_A_CALL: Final = 50
+_MOST_ANNOTATIONS: Final = 500
+_MOST_DESCRIPTION: Final = 140
+_MOST_TEXT: Final = 60_000
+_NO_CHECKS: Final = frozenset({403, 404, 422})
+
+
+class GitHubApi(ForgeApi):
+    """github.com and GitHub Enterprise."""
+
+    def default_url(self) -> str:
+        """Return the API of github.com, or that of an installation of one's own."""
+        return "https://api.github.com" if self.host == "github.com" else f"{self.site}/api/v3"
+
+    def authorization(self, token: str, username: str | None) -> Mapping[str, str]:  # noqa: ARG002 - tokens name their owner
+        """Return the token and the version of the API."""
+        version = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+        return {"Authorization": f"Bearer {token}", **version} if token else version
+
+    def change(self, number: int) -> Change:
+        """Return a pull request as it is now."""
+        found = self.call("GET", f"repos/{self.path}/pulls/{number}")
+        head, base = found["head"], found["base"]
+        return Change(
+            number=number,
+            head=head["sha"],
+            base=f"refs/heads/{base['ref']}",
+            is_open=found["state"] == "open",
+            is_fork=(head["repo"] or {}).get("id") != base["repo"]["id"],
+            head_ref=f"refs/pull/{number}/head",
+            merged_ref=f"refs/pull/{number}/merge",
+        )
+
+    def set_status(self, commit: str, check: Check) -> None:
+        """Write a check run with its annotations, or a status when this token may not."""
+        try:
+            self._check_run(commit, check)
+        except ApiError as error:
+            if error.status not in _NO_CHECKS:
+                raise
+            self._status(commit, check)
+
+    def _check_run(self, commit: str, check: Check) -> None:
+        rows = [_annotation(each.path, each.line, each.message) for each in check.annotations[:_MOST_ANNOTATIONS]]
+        output = {"title": check.summary[:255], "summary": check.text[:_MOST_TEXT] or check.summary}
+        body: dict[str, Any] = {
+            "name": check.name,
+            "head_sha": commit,
+            "status": "completed",
+            "conclusion": "success" if check.is_good else "failure",
+            "output": {**output, "annotations": rows[:_ANNOTATIONS_A_CALL]},
+        }
+        if check.url:
+            body["details_url"] = check.url
+        made = self.call("POST", f"repos/{self.path}/check-runs", json=body, again=True)
+        for start in range(_ANNOTATIONS_A_CALL, len(rows), _ANNOTATIONS_A_CALL):
+            more = {**output, "annotations": rows[start : start + _ANNOTATIONS_A_CALL]}
+            self.call("PATCH", f"repos/{self.path}/check-runs/{made['id']}", json={"output": more})
+
+    def _status(self, commit: str, check: Check) -> None:
+        body = {
+            "state": "success" if check.is_good else "failure",
+            "context": check.name,
+            "description": check.summary[:_MOST_DESCRIPTION],
+            **({"target_url": check.url} if check.url else {}),
+        }
+        self.call("POST", f"repos/{self.path}/statuses/{commit}", json=body, again=True)
+
+    def add_comment(self, number: int, text: str) -> str:
+        """Comment on the conversation of a pull request."""
+        return str(self.call("POST", f"repos/{self.path}/issues/{number}/comments", json={"body": text})["id"])
+
+    def edit_comment(self, number: int, comment: str, text: str) -> None:  # noqa: ARG002 - comments have ids of their own
+        """Write a comment anew."""
+        self.call("PATCH", f"repos/{self.path}/issues/comments/{comment}", json={"body": text})
+
+    def find_comment(self, number: int, marker: str) -> str | None:
+        """Return our comment. The token of an app has no account to ask for; then an app's comment is taken as ours."""
+        try:
+            own = self.call("GET", "user")["id"]
+        except ApiError as error:
+            if error.code == "forge.unreachable":
+                raise
+            own = None
+        for row in self.pages(f"repos/{self.path}/issues/{number}/comments", per_page=PAGE):
+            author = row.get("user") or {}
+            is_ours = author.get("id") == own if own is not None else author.get("type") == "Bot"
+            if is_ours and str(row.get("body") or "").startswith(marker):
+                return str(row["id"])
+        return None
+
+
+def _annotation(path: str, line: int, message: str) -> dict[str, Any]:
+    return {"path": path, "start_line": line, "end_line": line, "annotation_level": "failure", "message": message}

@@ -1,0 +1,73 @@
+"""GitLab's API, version 4: commit statuses and notes of merge requests.
+
+Facts: docs.gitlab.com/api/commits, /api/notes, /api/merge_requests. A status of a commit that lies in a fork is written
+to the fork's project where we may, else to the followed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sync.forges.api import PAGE, ApiError, Change, Check, ForgeApi, escaped
+
+_MOST_DESCRIPTION: Final = 255
+
+
+class GitLabApi(ForgeApi):
+    """gitlab.com and GitLab's own installations."""
+
+    def default_url(self) -> str:
+        """Return the API of the installation."""
+        return f"{self.site}/api/v4"
+
+    def authorization(self, token: str, username: str | None) -> Mapping[str, str]:  # noqa: ARG002 - tokens name their owner
+        """Return the token."""
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    @property
+    def _project(self) -> str:
+        return f"projects/{escaped(self.path)}"
+
+    def change(self, number: int) -> Change:
+        """Return a merge request as it is now."""
+        found = self.call("GET", f"{self._project}/merge_requests/{number}")
+        return Change(
+            number=number,
+            head=found["sha"],
+            base=f"refs/heads/{found['target_branch']}",
+            is_open=found["state"] == "opened",
+            is_fork=found["source_project_id"] != found["target_project_id"],
+            head_ref=f"refs/merge-requests/{number}/head",
+            merged_ref=f"refs/merge-requests/{number}/merge",
+        )
+
+    def set_status(self, commit: str, check: Check) -> None:
+        """Write a commit status. Writing the state that it has already is an error there, and none here."""
+        body: dict[str, Any] = {
+            "state": "success" if check.is_good else "failed",
+            "name": check.name,
+            "description": check.summary[:_MOST_DESCRIPTION],
+            **({"target_url": check.url} if check.url else {}),
+        }
+        try:
+            self.call("POST", f"{self._project}/statuses/{commit}", json=body, again=True)
+        except ApiError as error:
+            if error.status != 400 or "cannot transition" not in error.message.lower():
+                raise
+
+    def add_comment(self, number: int, text: str) -> str:
+        """Write a note."""
+        return str(self.call("POST", f"{self._project}/merge_requests/{number}/notes", json={"body": text})["id"])
+
+    def edit_comment(self, number: int, comment: str, text: str) -> None:
+        """Write a note anew."""
+        self.call("PUT", f"{self._project}/merge_requests/{number}/notes/{comment}", json={"body": text})
+
+    def find_comment(self, number: int, marker: str) -> str | None:
+        """Return our note."""
+        own = self.call("GET", "user")["id"]
+        for row in self.pages(f"{self._project}/merge_requests/{number}/notes", per_page=PAGE):
+            if row["author"]["id"] == own and str(row.get("body") or "").startswith(marker):
+                return str(row["id"])
+        return None

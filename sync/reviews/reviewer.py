@@ -1,0 +1,165 @@
+"""Looks at change requests: plans what each would make of its environments, and tells its forge.
+
+A webhook only says that a look is wanted. What is planned is the commit that the forge names when we ask, read from the
+followed repository under a ref of the forge's own making. Nothing of the change request is run, and no secret is read:
+a fork gets exactly what everybody gets, parsing and a plan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from runner.errors import MainstemError
+from runner.store import Store
+from runner.store.records import Environment, Repository, Review
+from sync.forges.api import Change, ForgeApi
+from sync.forges.apis import api_of
+from sync.origins import Origins
+from sync.planning import Planner
+from sync.reviews.text import MARKER, Reviewed, check_of, comment_of
+from sync.sources import FetchError, Source
+
+log = logging.getLogger(__name__)
+
+_KEPT: Final = timedelta(days=30)
+_MOVED: Final = "forge.change.moved"
+_MOST_MIRROR: Final = 256 << 20
+# It will be no better in a moment; the next event asks anew.
+_LASTING: Final = frozenset({"forge.access.denied", "forge.missing", "forge.refused"})
+OpenApi = Callable[[Repository], ForgeApi | None]
+
+
+class Reviewer:
+    """Answers the change requests of repositories. Several processes may look at once: each review has one taker.
+
+    Args:
+        store: says what is wanted, and keeps where our comments are.
+        origins: gives the mirror that change requests are read into, which is none of those that flows come from.
+        planner: makes the plans.
+        page_of: an environment and a commit -> the address of the plan's page, or None.
+        clock: the time that old reviews are forgotten by.
+        api: opens the API of a repository at its forge.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        origins: Origins,
+        planner: Planner,
+        page_of: Callable[[str, str], str | None],
+        clock: Callable[[], datetime],
+        api: OpenApi = api_of,
+    ) -> None:
+        self._store = store
+        self._origins = origins
+        self._planner = planner
+        self._page_of = page_of
+        self._clock = clock
+        self._api = api
+
+    def want_open(self, environment: Environment) -> None:
+        """Ask for a look at the open change requests of an environment's ref, since what they would change is new."""
+        now = self._clock()
+        self._store.write(lambda db: db.reviews.want_open(environment.repository, environment.ref, now))
+
+    def look(self, name: str) -> bool:
+        """Answer every change request of a repository that wants it; False when one must be tried again."""
+        wanted = self._store.read(lambda db: db.reviews.wanted(name))
+        if not wanted:
+            return True
+        repository = self._origins.credentials(name)
+        api = self._api(repository)
+        with api or contextlib.nullcontext():
+            answered = [self._answered(api, review) for number in wanted if (review := self._taken(name, number))]
+        before = self._clock() - _KEPT
+        self._store.write(lambda db: db.reviews.prune(before))
+        self._origins.trim_reviews(name, _MOST_MIRROR)
+        return all(answered)
+
+    def _taken(self, name: str, number: int) -> Review | None:
+        now = self._clock()
+        return self._store.write(lambda db: db.reviews.take(name, number, now))
+
+    def _answered(self, api: ForgeApi | None, review: Review) -> bool:
+        fields = {"repository": review.repository, "number": review.number}
+        try:
+            found = self._answer(api, review) if api else replace(review, message="its forge has no reviews")
+            self._store.write(lambda db: db.reviews.done(found))
+        except MainstemError as error:
+            log.warning("a change request cannot be reviewed: %s", error, extra={**fields, "code": error.code})
+            if error.code in _LASTING:
+                given_up = replace(review, message=f"{error.code}: {error}")
+                self._store.write(lambda db: db.reviews.done(given_up))
+                return True
+        except Exception:  # one change request must not keep the others from being answered
+            log.exception("a review failed", extra=fields)
+        else:
+            return True
+        self._store.write(lambda db: db.reviews.leave(review.repository, review.number))
+        return False
+
+    def _answer(self, api: ForgeApi, review: Review) -> Review:
+        """Tell the forge what a change request would change; return what was found."""
+        change = api.change(review.number)
+        found = replace(review, base=change.base, is_open=change.is_open, message=None)
+        environments = [each for each in self._environments(review.repository) if each.ref == change.base]
+        if not change.is_open or not environments:
+            return replace(found, message="it is closed" if environments else f"no environment follows {change.base}")
+        if change.head_ref is None:
+            return replace(found, message="its commits lie in another repository, which nobody follows")
+        source = self._origins.for_reviews(review.repository)
+        with source.repository.lock:
+            head = self._fetched(source, change)
+            planned, remarks = self._merged(source, change, head)
+            reviews = [self._reviewed(source, each, planned) for each in environments]
+        checks = [check_of(reviewed) for reviewed in reviews]
+        text = comment_of(reviews, head, remarks, api.most_comment)
+        digest = hashlib.sha256(repr((head, checks, text)).encode()).hexdigest()
+        if digest == review.digest:
+            return found
+        for check in checks:
+            api.set_status(head, check)
+        comment = api.upsert_comment(review.number, review.comment, MARKER, text)
+        return replace(found, head=head, comment=comment, digest=digest)
+
+    def _environments(self, repository: str) -> list[Environment]:
+        return self._store.read(lambda db: db.environments.of_repository(repository))
+
+    def _fetched(self, source: Source, change: Change) -> str:
+        """Bring the base and the head; return the full id of the head."""
+        assert change.head_ref is not None
+        heads = source.heads([change.base, change.head_ref])
+        head = heads.get(change.head_ref)
+        if head is None or not head.startswith(change.head):
+            raise FetchError(_MOVED, f"change request {change.number} has a newer commit than its forge told of")
+        if change.base in heads:
+            source.fetch(change.base, heads[change.base])
+        source.fetch(change.head_ref, head)
+        return head
+
+    @staticmethod
+    def _merged(source: Source, change: Change, head: str) -> tuple[str, Sequence[str]]:
+        """Return the commit to plan, and remarks: the merge of the two that the forge tried, else the head."""
+        base = source.repository.head(change.base)
+        if base is None or source.repository.is_ancestor(base, head):
+            return head, ()
+        if change.merged_ref is not None:
+            merged = source.heads([change.merged_ref]).get(change.merged_ref)
+            if merged is not None:
+                source.fetch(change.merged_ref, merged)
+                if set(source.repository.commit(merged).parents) == {base, head}:
+                    return merged, ("Planned as it will be after the merge.",)
+        branch = change.base.removeprefix("refs/heads/")
+        return head, (
+            f"The newest commits of {branch} are not in this branch: the plan would undo them. Merge or rebase.",
+        )
+
+    def _reviewed(self, source: Source, environment: Environment, commit: str) -> Reviewed:
+        plan = self._planner.plan(source, environment.name, commit)
+        return Reviewed(environment.name, plan, self._page_of(environment.name, commit))

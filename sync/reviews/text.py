@@ -1,0 +1,158 @@
+"""A plan as a reviewer reads it: one line for the status, sentences beside lines, one comment. Pure.
+
+What stands in a change request is somebody else's text, perhaps that of a fork: nothing of it may become a mention, a
+link or HTML in a comment that carries our name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from runner.errors import Problem
+from runner.reports.run_page import table
+from runner.reports.text import code, cut, inline
+from sync.forges.api import Annotation, Check
+from sync.plan import Change, ChangeKind, Plan
+
+MARKER: Final = "[mainstem-review]: #"
+"""The first line of our comment. A definition that nobody refers to: no forge shows it."""
+
+_MOST_ROWS: Final = 100
+_MOST_PROBLEMS: Final = 50
+_MOST_DIFFERENCES: Final = 10
+_WORDS: Final = {
+    ChangeKind.ADDED: "added",
+    ChangeKind.CHANGED: "changed",
+    ChangeKind.MOVED: "moved",
+    ChangeKind.REMOVED: "removed",
+}
+_CUT: Final = "\n\n… the rest is cut: see `mainstem plan`."
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What a change request comes to in one environment. `url` leads to the whole plan, None without pages."""
+
+    environment: str
+    plan: Plan
+    url: str | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether merging it would be activated as it stands."""
+        return self.plan.is_valid and self.plan.held is None
+
+
+def summary(plan: Plan) -> str:
+    """Return what a plan comes to, in one line of at most 140 characters."""
+    if plan.errors:
+        first = plan.errors[0]
+        count = len(plan.errors)
+        return cut(f"{count} problem{'s' if count > 1 else ''}: {place(first)} {first.message}", 140)
+    if plan.held:
+        return cut(f"it would be held: {plan.held}", 140)
+    return counts(plan)
+
+
+def counts(plan: Plan) -> str:
+    """Return how many flows are added, changed, moved, removed."""
+    found = Counter(change.kind for change in plan.changes)
+    parts = [f"{found[kind]} {word}" for kind, word in _WORDS.items() if found[kind]]
+    if plan.files_changed:
+        parts.append(f"{plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
+    return ", ".join(parts) or "nothing changes"
+
+
+def check_of(reviewed: Reviewed) -> Check:
+    """Return the status of the head commit, with a sentence beside each line that has a problem."""
+    plan = reviewed.plan
+    return Check(
+        name=f"mainstem/{reviewed.environment}",
+        is_good=reviewed.is_good,
+        summary=summary(plan),
+        text="\n".join(section(reviewed)),
+        url=reviewed.url,
+        annotations=tuple(
+            Annotation(each.file, each.line or 1, f"{each.sentence} [{each.code}]") for each in plan.errors if each.file
+        ),
+    )
+
+
+def comment_of(reviews: Sequence[Reviewed], head: str, remarks: Iterable[str], most: int) -> str:
+    """Return our comment on a change request whose newest commit is `head`; at most `most` characters."""
+    parts = [MARKER, ""]
+    for reviewed in reviews:
+        parts += [*section(reviewed), ""]
+    parts += [f"> {inline(remark)}" for remark in remarks]
+    parts += ["", f"<sub>Mainstem, commit {head[:12]}; this comment follows the newest commit.</sub>"]
+    text = "\n".join(parts)
+    return text if len(text) <= most else text[: most - len(_CUT)].rsplit("\n", 1)[0] + _CUT
+
+
+def section(reviewed: Reviewed) -> list[str]:
+    """Return the lines about one environment: problems and removals in the open, the rest folded."""
+    plan = reviewed.plan
+    mark = "✓" if reviewed.is_good else "✗"
+    lines = [f"### {mark} {code(reviewed.environment)}: {inline(_headline(plan))}", ""]
+    lines += _problems(plan.problems)
+    if plan.held:
+        lines += [f"It would be held after the merge: {inline(plan.held)}. Somebody must allow the deletions then.", ""]
+    removed = [change for change in plan.changes if change.kind is ChangeKind.REMOVED]
+    lines += [f"- **removed** {_flow(change)}{_note(change)}" for change in removed[:_MOST_ROWS]]
+    lines += [""] if removed else []
+    lines += _folded([change for change in plan.changes if change.kind is not ChangeKind.REMOVED])
+    if reviewed.url:
+        lines += [f"[The whole plan]({reviewed.url})", ""]
+    return lines
+
+
+def _headline(plan: Plan) -> str:
+    count = len(plan.errors)
+    return f"{count} problem{'s' if count > 1 else ''}, not valid" if count else counts(plan)
+
+
+def _problems(problems: Sequence[Problem]) -> Iterator[str]:
+    if not problems:
+        return
+    rows = [
+        (code(place(each)), f"{inline(each.message)} ({code(each.code)})", inline(each.hint or ""))
+        for each in problems[:_MOST_PROBLEMS]
+    ]
+    if len(problems) > _MOST_PROBLEMS:
+        rows.append(("", f"and {len(problems) - _MOST_PROBLEMS} more", ""))
+    yield from (table(("where", "what", "what to do"), rows), "")
+
+
+def place(problem: Problem) -> str:
+    """Return `file:line:column`, as much of it as is known; a dash for nothing."""
+    return ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part) or "-"
+
+
+def _folded(changes: Sequence[Change]) -> Iterator[str]:
+    if not changes:
+        return
+    found = Counter(_WORDS[change.kind] for change in changes)
+    what = ", ".join(f"{count} {word}" for word, count in found.items())
+    rows = [(_flow(change), _WORDS[change.kind], "<br>".join(_remarks(change))) for change in changes[:_MOST_ROWS]]
+    if len(changes) > _MOST_ROWS:
+        rows.append((f"and {len(changes) - _MOST_ROWS} more", "", ""))
+    yield from (f"<details><summary>{what}</summary>", "", table(("flow", "", "what"), rows), "", "</details>", "")
+
+
+def _remarks(change: Change) -> Iterator[str]:
+    yield from (code(line) for line in change.diff[:_MOST_DIFFERENCES])
+    if len(change.diff) > _MOST_DIFFERENCES:
+        yield f"and {len(change.diff) - _MOST_DIFFERENCES} more"
+    if change.note:
+        yield inline(change.note)
+
+
+def _flow(change: Change) -> str:
+    return code(f"{change.namespace}.{change.flow_id}")
+
+
+def _note(change: Change) -> str:
+    return f": {inline(change.note)}" if change.note else ""

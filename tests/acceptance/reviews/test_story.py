@@ -1,0 +1,235 @@
+"""The life of a change at each forge: proposed, refused, mended, merged, run, reported, taken back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.servers.forge import TOKEN
+from tests.servers.git import git
+
+_MAINSTEM = Path(sys.executable).with_name("mainstem")
+_SETTINGS = """\
+repositories:
+  - name: team
+    url: {git}/acme/flows.git
+    kind: {kind}
+    apiUrl: {api}
+    apiToken: ${{TEAM_TOKEN}}
+    webhookSecret: ${{TEAM_HOOK}}
+    intervalS: 3600
+environments:
+  - name: production
+    repository: team
+    namespaces: [company]
+reports:
+  intervalS: 1
+"""
+FLOW = """\
+id: {name}
+namespace: company.team
+tasks:
+  - id: say
+    type: core.log.{task}
+    message: {message}
+"""
+SENDERS = {"github": "github", "gitlab": "gitlab-token", "forgejo": "forgejo", "bitbucket": "bitbucket"}
+
+
+def flow(name: str, message: str = "hello", task: str = "Log") -> str:
+    return FLOW.format(name=name, message=message, task=task)
+
+
+def until(condition: Callable[[], Any], what: Callable[[], object], seconds: float = 30.0) -> float:
+    """Wait for a condition; return how many seconds it took."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, what()
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+@dataclass
+class Team:
+    """A server that follows a repository of a forge, a clone of it, and what the forge was told."""
+
+    folder: Path
+    url: str
+    forge: Any
+    clone: Path
+    sender: Any
+
+    def commit(self, branch: str, files: dict[str, str | None]) -> str:
+        """Commit files to a branch and push it."""
+        git(self.clone, "checkout", "-q", "-B", branch)
+        for name, text in files.items():
+            path = self.clone / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text) if text is not None else path.unlink()
+        git(self.clone, "add", "-A")
+        git(self.clone, "commit", "-q", "-m", "change")
+        git(self.clone, "push", "-q", "-f", str(self.forge.bare), branch)
+        return git(self.clone, "rev-parse", "HEAD")
+
+    def hear(self, shape: str, commit: str) -> None:
+        """Deliver a webhook of a shape about a commit."""
+        sent = self.sender.send(shape, after=commit)
+        answer = httpx.post(f"{self.url}/hooks/team", content=sent.body, headers=sent.headers, timeout=30)
+        assert answer.status_code == 202, answer.text
+
+    def get(self, path: str) -> Any:
+        token = (self.folder / ".mainstem/token").read_text().strip()
+        answer = httpx.get(f"{self.url}/api/v1/main/{path}", headers={"authorization": f"Bearer {token}"}, timeout=30)
+        return answer.json()
+
+    def wait_for_status(self, commit: str) -> Any:
+        key = (commit, "mainstem/production")
+        until(lambda: key in self.forge.statuses, lambda: (self.forge.calls, (self.folder / "log").read_text()))
+        return self.forge.statuses[key]
+
+    def wait_until_active(self, commit: str) -> float:
+        return until(
+            lambda: self.get("environments/production")["active"] == commit,
+            lambda: self.get("environments/production"),
+        )
+
+    def mainstem(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [_MAINSTEM, *arguments],
+            cwd=self.folder,
+            env=_environ(self.folder),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done
+        return done.stdout
+
+
+def _environ(folder: Path, **more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MAINSTEM_")}
+    return kept | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config"), **more}
+
+
+@pytest.fixture
+def team(tmp_path: Path, git_server: Any, forge: Any, forges: Any) -> Iterator[Team]:
+    folder, clone = tmp_path / "server", tmp_path / "clone"
+    folder.mkdir()
+    clone.mkdir()
+    git(clone, "init", "-q", "-b", "main")
+    sender = forges.SENDERS[SENDERS[forge.kind]]
+    settings = _SETTINGS.format(git=git_server.url, kind=forge.kind, api=forge.url)
+    (folder / "mainstem.yaml").write_text(settings)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [_MAINSTEM, "up", "--port", "0"],
+            cwd=folder,
+            env=_environ(folder, TEAM_HOOK=sender.secret, TEAM_TOKEN=TOKEN),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        read = (folder / "log").read_text
+        until(lambda: "Ctrl-C" in read() or process.poll() is not None, read, 40)
+        url = next(line.split()[1] for line in read().splitlines() if line.split()[:1] == ["web"])
+        yield Team(folder, url, forge, clone, sender)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(30)
+    assert code == 0, (folder / "log").read_text()
+
+
+@pytest.mark.parametrize("forge", list(SENDERS), indirect=True)
+def test_a_change_is_refused_mended_merged_run_reported_and_taken_back(team: Team) -> None:
+    first = team.commit("main", {"flows/kept.yaml": flow("kept")})
+    team.hear("push", first)
+    team.wait_until_active(first)
+
+    # proposed: one good flow, one with a mistake in line 5
+    broken = team.commit("faster", {"flows/good.yaml": flow("good"), "flows/bad.yaml": flow("bad", task="Lgo")})
+    team.forge.open(7, "faster")
+    team.hear("change_opened", broken)
+    refused = team.wait_for_status(broken)
+    until(lambda: team.forge.ours(7), lambda: team.forge.calls)
+    [said] = team.forge.ours(7)
+
+    # mended
+    mended = team.commit("faster", {"flows/bad.yaml": flow("bad")})
+    team.forge.follow(7)
+    team.hear("change_updated", mended)
+    accepted = team.wait_for_status(mended)
+    until(lambda: mended[:12] in team.forge.ours(7)[0], lambda: team.forge.comments)
+    comments = team.forge.ours(7)
+
+    # merged
+    git(team.clone, "checkout", "-q", "main")
+    git(team.clone, "merge", "-q", "--no-ff", "-m", "merge", "faster")
+    git(team.clone, "push", "-q", str(team.forge.bare), "main")
+    merged = git(team.clone, "rev-parse", "HEAD")
+    team.forge.pulls[7].state = "merged"
+    team.hear("change_closed", mended)
+    team.hear("push", merged)
+    seconds = team.wait_until_active(merged)
+
+    # run, and reported to the branch
+    team.mainstem("exec", "run", "company.team.good", "--wait")
+    until(lambda: "/company.team/good/" in _reports(team), lambda: _reports(team))
+
+    # taken back
+    git(team.clone, "revert", "--no-edit", "-m", "1", merged)
+    reverted = git(team.clone, "rev-parse", "HEAD")
+    git(team.clone, "push", "-q", str(team.forge.bare), "main")
+    team.hear("push", reverted)
+    team.wait_until_active(reverted)
+
+    assert not refused["is_good"]
+    assert "1 problem: flows/bad.yaml:5:11" in refused["summary"]
+    if team.forge.kind in {"github", "bitbucket"}:
+        assert refused["annotations"] == [("flows/bad.yaml", 5)]
+    assert "`flows/bad.yaml:5:11`" in said
+    assert (accepted["is_good"], accepted["summary"]) == (True, "2 added")
+    assert len(comments) == 1
+    assert "✓ `production`: 2 added" in comments[0]
+    assert seconds < 1
+    assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]
+
+
+def _reports(team: Team) -> str:
+    """Return the paths of the files on the reports branch."""
+    branch = git(team.forge.bare, "for-each-ref", "--format=%(refname)", "refs/heads/mainstem-reports")
+    return git(team.forge.bare, "ls-tree", "-r", "--name-only", branch) if branch else ""
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_a_fork_gets_a_plan_and_nothing_of_ours(team: Team) -> None:
+    first = team.commit("main", {"flows/kept.yaml": flow("kept")})
+    team.hear("push", first)
+    team.wait_until_active(first)
+    curious = (
+        flow("curious", message="\"{{ secret('CANARY') }} {{ envs.canary }} {{ kv('canary') }} @team #1\"")
+        .replace("core.log.Log", "scripts.shell.Script")
+        .replace("message:", "script:")
+    )
+    proposed = team.commit("fork", {"flows/curious.yaml": curious})
+    team.forge.open(7, "fork", is_fork=True)
+
+    team.hear("change_opened", proposed)
+
+    status = team.wait_for_status(proposed)
+    until(lambda: team.forge.ours(7), lambda: team.forge.calls)
+    assert (status["is_good"], status["summary"]) == (True, "1 added")
+    assert team.get("executions/search")["total"] == 0
+    assert json.dumps(team.get("environments/production")).count(proposed) == 0
+    assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]
