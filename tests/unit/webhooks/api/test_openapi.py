@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from webhooks.api import endpoints
 from webhooks.api.openapi import document
 from webhooks.call import Call
+from webhooks.pages import PAGES
 from webhooks.parameters import UndeclaredParameterError, flag, number
 from webhooks.routes import Endpoint, build
 
@@ -71,10 +72,10 @@ def test_every_route_says_what_it_takes_and_answers() -> None:
 
 def test_what_handlers_read_is_what_routes_declare() -> None:
     declared: dict[str, set[str]] = defaultdict(set)
-    for endpoint in endpoints():
-        for parameter in endpoint.query:
-            if not parameter.summary.startswith(UNUSED):
-                declared[parameter.name].add(parameter.kind)
+    queries = [*(each.query for each in endpoints()), *(each.query for each in PAGES)]
+    for parameter in (each for query in queries for each in query):
+        if not parameter.summary.startswith(UNUSED):
+            declared[parameter.name].add(parameter.kind)
     read = read_in_sources()
 
     undeclared = {name: kinds for name, kinds in read.items() if not kinds <= declared.get(name, set())}
