@@ -71,6 +71,26 @@ class Broker:
             self._process = None
 
 
+class ForeignBroker(Broker):
+    """A Redis of somebody else, at an address: it is neither started nor ended, and left as empty as it was found."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.flush()
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def flush(self) -> None:
+        """Forget what is in this database."""
+        self.client().flushdb()
+
+    def kill(self) -> None:
+        """Leave it running."""
+        self.flush()
+
+
 class Deployment:
     """Processes by name (`worker-1`); each has a home of its own, and all have the same settings."""
 
