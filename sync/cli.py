@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from runner.cli.table import moment, show_rows
 from runner.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
+    from runner.errors import Problem
     from sync.comparison import Snapshot
     from sync.plan import Plan
 
@@ -41,27 +42,46 @@ _BAD: Final = frozenset({"INVALID", "HELD", "FAILED"})
 @click.option("--url", help="With --environment: address of the server (MAINSTEM_URL).")
 @click.option("--token", help="With --environment: token of the server (MAINSTEM_TOKEN).")
 @click.option("--context", help="With --environment: name of a server in the context file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def plan(path: Path, environment: str | None, *, as_json: bool, **given: Any) -> int:
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "markdown", "sarif", "github", "gitlab"]),
+    default="text",
+    show_default=True,
+    help="`markdown` is what change requests are told; the last three are the problems alone.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def plan(path: Path, environment: str | None, style: str, *, as_json: bool, **given: Any) -> int:
     """Show what would change: between two revisions or folders, or on the server.
 
     Exit code 0 without changes, 5 with changes, 1 with problems.
     """
     if environment is not None:
-        with Client(resolve(os.environ, url=given["url"], token=given["token"], context=given["context"])) as client:
-            params = {"commit": given["commit"]} if given["commit"] else {}
-            found = client.get(f"/environments/{environment}/plan", params=params)
-        lines = [f"plan for environment {found['environment']} at {found['commit'][:7]}", *_plan_rows(found)]
-        lines += [f"held: {found['held']}"] if found["held"] else []
+        found = _asked(environment, given)
+        frame: Frame = _placed
+        head = f"plan for environment {environment} at {found.commit[:7]}"
     else:
-        found, lines = _local(path, given)
-    click.echo(json.dumps(found) if as_json else "\n".join(lines))
-    if not found["valid"]:
+        found, frame, head = _local(path, given)
+    click.echo(_written("json" if as_json else style, found, head, frame))
+    if not found.is_valid:
         return _FINDING
-    return _CHANGES if found["changes"] else 0
+    return _CHANGES if found.changes else 0
 
 
-def _local(path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+Frame = Callable[["Problem"], list[str]]
+
+
+def _asked(environment: str, given: Mapping[str, Any]) -> Plan:
+    """Return the plan that the server makes."""
+    from sync.plan import plan_of
+
+    with Client(resolve(os.environ, url=given["url"], token=given["token"], context=given["context"])) as client:
+        params = {"commit": given["commit"]} if given["commit"] else {}
+        return plan_of(client.get(f"/environments/{environment}/plan", params=params))
+
+
+def _local(path: Path, given: Mapping[str, Any]) -> tuple[Plan, Frame, str]:
+    """Return the plan of two snapshots, how a problem is shown with its source, and a heading."""
     from sync.comparison import plan_between
 
     try:
@@ -72,7 +92,43 @@ def _local(path: Path, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
         base = _snapshot(stack, path, given["base"] or "HEAD")
         head = _snapshot(stack, path, given["head"])
         found = plan_between(base, head, given["flows"], now=datetime.now(UTC), zone=zone)
-        return found.as_json(), _local_lines(found, base, head)
+        sources = {each.file: head.content(each.file) for each in found.problems if each.file}
+
+    def frame(problem: Problem) -> list[str]:
+        from runner.flows.diagnostics import block
+
+        content = sources.get(problem.file or "")
+        return block(problem, content.decode("utf-8", "replace") if content else None).splitlines()
+
+    return found, frame, f"plan from {base.label} to {head.label} ({found.path or '.'}/)"
+
+
+def _placed(problem: Problem) -> list[str]:
+    place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
+    return [f"{place}  {problem.code}  {problem.message}"]
+
+
+def _written(style: str, found: Plan, head: str, frame: Frame) -> str:
+    """Return a plan in a style of `--format`."""
+    from runner.flows import diagnostics
+    from sync.plan_text import body_lines, problem_lines
+
+    if style == "text":
+        held = [f"held: {found.held}"] if found.held else []
+        return "\n".join([head, *body_lines(found), *problem_lines(found.problems, frame), *held])
+    if style == "json":
+        return json.dumps(found.as_json())
+    if style == "markdown":
+        from sync.reviews.text import Reviewed, section
+
+        return "\n".join(section(Reviewed(found.environment, found))).rstrip()
+    if style == "sarif":
+        from runner.flows.sarif import as_sarif
+
+        return as_sarif(found.problems)
+    if style == "gitlab":
+        return diagnostics.gitlab(found.problems)
+    return "\n".join(map(diagnostics.github, found.problems))
 
 
 def _snapshot(stack: ExitStack, path: Path, name: str | None) -> Snapshot:
@@ -84,20 +140,6 @@ def _snapshot(stack: ExitStack, path: Path, name: str | None) -> Snapshot:
     if Path(name).is_dir():
         return of_folder(Path(name))
     return stack.enter_context(of_revision(path, name))
-
-
-def _local_lines(found: Plan, base: Snapshot, head: Snapshot) -> list[str]:
-    from runner.flows.diagnostics import block
-    from sync.plan_text import change_lines, problem_lines
-
-    def frame(problem: Any) -> list[str]:
-        content = head.content(problem.file) if problem.file else None
-        return block(problem, content.decode("utf-8", "replace") if content else None).splitlines()
-
-    lines = [f"plan from {base.label} to {head.label} ({found.path or '.'}/)", *change_lines(found.changes)]
-    lines.append(f"  = {found.unchanged} unchanged")
-    lines += problem_lines(found.problems, frame)
-    return [*lines, f"held: {found.held}"] if found.held else lines
 
 
 def _plan_rows(found: Mapping[str, Any]) -> list[str]:

@@ -133,6 +133,38 @@ class Plan:
         }
 
 
+def plan_of(found: Mapping[str, Any]) -> Plan:
+    """Return the plan that `Plan.as_json` made, without the flows themselves."""
+    changes = tuple(
+        Change(
+            ChangeKind(row["kind"]),
+            row["namespace"],
+            row["flowId"],
+            row["path"],
+            row["blob"],
+            tuple(row["diff"]),
+            row["note"],
+        )
+        for row in found["changes"]
+    )
+    problems = tuple(Problem(**{**row, "severity": Severity(row["severity"])}) for row in found["problems"])
+    return Plan(
+        environment=found["environment"],
+        ref=found["ref"],
+        path=found["path"],
+        base=found["base"],
+        commit=found["commit"],
+        author=found["author"],
+        subject=found["message"],
+        changes=changes,
+        unchanged=found["unchanged"],
+        problems=problems,
+        held=found["held"],
+        rewritten=found["rewritten"],
+        files_changed=found["filesChanged"],
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A flow file of the new tree, parsed. `flow` is None when it has errors, which `problems` name."""

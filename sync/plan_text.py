@@ -32,10 +32,13 @@ def branch(ref: str) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as `+ ~ - =` lines under a heading."""
-    lines = [
-        f"Mainstem plan for environment {plan.environment} ({branch(plan.ref)}, {plan.path.strip('/') or '.'}/)",
-        *change_lines(plan.changes),
-    ]
+    where = f"{branch(plan.ref)}, {plan.path.strip('/') or '.'}/"
+    return [f"Mainstem plan for environment {plan.environment} ({where})", *body_lines(plan)]
+
+
+def body_lines(plan: Plan) -> list[str]:
+    """Return the plan as `+ ~ - =` lines."""
+    lines = change_lines(plan.changes)
     if plan.unchanged or not plan.changes:
         lines.append(f"  = {plan.unchanged} unchanged")
     if plan.files_changed:

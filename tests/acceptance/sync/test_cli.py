@@ -176,6 +176,46 @@ def test_a_plan_needs_no_server(work_tree: Any, flow_text: Any) -> None:
     assert "flows/c.yaml:5:11  task.type.unknown" in broken.out
 
 
+@pytest.mark.parametrize(
+    ("style", "shown"),
+    [
+        ("markdown", "| `b.yaml:5:11` | no task type named 'core.log.Lgo' (`task.type.unknown`) |"),
+        ("sarif", '"startLine": 5'),
+        ("github", "::error file=b.yaml,line=5,col=11,title=task.type.unknown::"),
+        ("gitlab", '"begin": 5'),
+        ("json", '"kind": "changed"'),
+    ],
+)
+def test_a_plan_is_written_for_who_reads_it(tmp_path: Path, flow_text: Any, style: str, shown: str) -> None:
+    for name, message in (("old", "hello"), ("new", "bye")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.yaml").write_text(flow_text("w.a", message))
+    (tmp_path / "new/b.yaml").write_text(flow_text("w.b").replace("Log", "Lgo"))
+
+    done = call(tmp_path, "plan", "--base", "old", "--head", "new", "--format", style)
+
+    assert done.code == 1
+    assert shown in done.out
+
+
+def test_the_server_and_the_laptop_tell_of_the_same_changes_in_the_same_words(
+    machine: Machine, work_tree: Any, flow_text: Any
+) -> None:
+    work_tree.write({"flows/a.yaml": flow_text("w.a"), "flows/b.yaml": flow_text("w.b"), "flows/w/data": "1"})
+    assert work_tree.push(machine.remote).code == 0
+    files = {"flows/a.yaml": flow_text("w.a", "bye"), "flows/b.yaml": flow_text("w.b").replace("Log", "Lgo")}
+    work_tree.write(files)
+    assert work_tree.push(machine.remote).code == 0
+
+    asked = machine.call("plan", "-e", "default")
+    alone = call(work_tree.path, "plan", "--base", "HEAD~1", "--head", "HEAD")
+
+    said = [line for line in asked.out.splitlines()[1:] if line.startswith("  ")]
+    assert (asked.code, alone.code) == (1, 1)
+    assert said == alone.out.splitlines()[1 : 1 + len(said)]
+    assert all("flows/b.yaml:5:11  task.type.unknown" in each.out for each in (asked, alone))
+
+
 def test_a_plan_of_two_folders_needs_no_repository(tmp_path: Path, flow_text: Any) -> None:
     for name, message in (("old", "hello"), ("new", "bye")):
         (tmp_path / name).mkdir()
