@@ -59,15 +59,18 @@ class Call:
         return str(self.request.path_params[name])
 
     def query(self, name: str) -> str | None:
-        """Return the last value of a query parameter; its default when it is absent or empty."""
+        """Return the last value of a query parameter; its default when it is absent or empty. Choices have any case."""
         parameter = self._declared(name)
         value = self.request.query_params.get(name) or None
         if value is None and parameter.is_required:
             raise RequestError("request.parameter.missing", f"the query parameter {name!r} is missing")
-        if value is not None and parameter.choices and not {value, value.upper()} & {*parameter.choices}:
-            named = ", ".join(parameter.choices)
-            raise RequestError("request.parameter.invalid", f"{name}={value[:40]} is not one of {named}")
-        return parameter.default if value is None else value
+        if value is None or not parameter.choices:
+            return parameter.default if value is None else value
+        for choice in parameter.choices:
+            if choice.lower() == value.lower():
+                return choice
+        named = ", ".join(parameter.choices)
+        raise RequestError("request.parameter.invalid", f"{name}={value[:40]} is not one of {named}")
 
     def is_given(self, name: str) -> bool:
         """Whether a query parameter is there, empty or not."""

@@ -36,6 +36,19 @@ _RENAMED: Mapping[str, str] = {
     "core.storage.PurgeExecution": "core.storage.PurgeCurrentExecutionFiles",
 }
 
+_SUCCESSORS: Mapping[str, str] = {
+    "core.debug.Echo": "core.log.Log",
+    "core.flow.EachParallel": "core.flow.ForEach",
+    "core.flow.EachSequential": "core.flow.ForEach",
+    "core.flow.Template": "core.flow.Subflow",
+    "core.state.Delete": "core.kv.Delete",
+    "core.state.Get": "core.kv.Get",
+    "core.state.Set": "core.kv.Set",
+    "io.kestra.core.tasks.scripts.Bash": "scripts.shell.Commands",
+    "io.kestra.core.tasks.scripts.Node": "scripts.node.Commands",
+    "io.kestra.core.tasks.scripts.Python": "scripts.python.Commands",
+}
+
 _KEEP_SUFFIX = frozenset({"FlowCondition", "FlowNamespaceCondition", "MultipleCondition"})
 
 
@@ -54,6 +67,15 @@ def canonical(name: str) -> str:
             spelled = "core.condition." + word.removesuffix("Condition")
     spelled = _RENAMED.get(spelled, spelled)
     return spelled if f"{spelled}.".startswith("io.kestra.") else PREFIX + spelled
+
+
+def successor(name: str) -> str | None:
+    """Return the full name that should stand in place of a deprecated type or spelling; None for a current one."""
+    full = canonical(name)
+    short = full.removeprefix(PREFIX)
+    if short in _SUCCESSORS:
+        return PREFIX + _SUCCESSORS[short]
+    return None if name in {full, short} else full
 
 
 def spellings(name: str) -> list[str]:

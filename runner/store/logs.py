@@ -30,6 +30,8 @@ from runner.store.statements import POSTGRESQL, Statement, listed, one_of
 log = logging.getLogger(__name__)
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
+Place = tuple[int, int]
+"""Where an entry stands among all: its time in microseconds since 1970, and its id."""
 _ROWS: Final = Rows(LogEntry, schema.logs, generated="id")
 _l: Final = schema.logs.c
 _TIMESTAMP: Final = _ROWS.names.index("timestamp")
@@ -159,6 +161,18 @@ class LogStore:
             return Page([_ROWS.decode(row) for row in found], total)
 
         return self._engine.read(ask)
+
+    def older(self, query: LogQuery, than: Place | None, size: int) -> list[tuple[Place, LogEntry]]:
+        """Return entries with their places, the newest first: those before `than`, from the newest of all without it.
+
+        Reading on from the place of the last one misses nothing and repeats nothing, whatever is written meanwhile.
+        """
+        where = _conditions(query)
+        if than is not None:
+            where.append(sa.or_(_l.timestamp < than[0], sa.and_(_l.timestamp == than[0], _l.id < than[1])))
+        select = sa.select(_l.id, *_ROWS.columns).where(*where).order_by(_l.timestamp.desc(), _l.id.desc()).limit(size)
+        rows = self._engine.read(lambda connection: connection.query(select))
+        return [((row[1 + _TIMESTAMP], row[0]), _ROWS.decode(row[1:])) for row in rows]
 
     def after(
         self, execution_id: str, after_id: int = 0, *, min_level: str | None = None, limit: int = 1000

@@ -195,7 +195,7 @@ METRIC: Final = Shape(
 AGGREGATES: Final = Shape(
     "MetricAggregations",
     record(
-        groupBy=word("minute", "hour", "day", "week", "month"),
+        groupBy=word("minute", "hour", "day", "week"),
         aggregations=listed(record(name=TEXT, value=nullable(NUMBER), date=TIME)),
     ),
 )

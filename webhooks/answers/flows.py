@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from webhooks.answers.executions import LABELS
+from webhooks.answers.executions import LABELS, STATE_NAME
 from webhooks.schemas import (
     ANYTHING,
     FLAG,
@@ -14,6 +14,7 @@ from webhooks.schemas import (
     WHOLE,
     Shape,
     listed,
+    mapped,
     nullable,
     opened,
     optional,
@@ -38,6 +39,7 @@ PROBLEM: Final = Shape(
     ),
 )
 _IDENTITY: Final = {"id": TEXT, "namespace": TEXT, "disabled": FLAG, "draft": FLAG, "deleted": FLAG}
+_RELATIONS: Final = ("SEQUENTIAL", "CHOICE", "ERROR", "FINALLY", "AFTER_EXECUTION", "PARALLEL", "DYNAMIC")
 _BLOCKS: Final = ("inputs", "outputs", "tasks", "errors", "finally", "afterExecution")
 FLOW: Final = Shape(
     "Flow",
@@ -120,6 +122,30 @@ DEPENDENCIES: Final = Shape(
         edges=listed(record(source=TEXT, target=TEXT, relation=word("FLOW_TASK", "FLOW_TRIGGER"))),
     ),
 )
+_DRAWN: Final = record(id=TEXT, type=TEXT, disabled=FLAG, description=nullable(TEXT))
+GRAPH: Final = Shape(
+    "FlowGraph",
+    record(
+        nodes=listed(
+            record(
+                uid=TEXT,
+                type=TEXT,
+                branchType=nullable(word("ERROR", "FINALLY", "AFTER_EXECUTION")),
+                task=optional(_DRAWN),
+                triggerDeclaration=optional(_DRAWN),
+                taskRun=optional(record(id=TEXT, state=STATE_NAME, value=nullable(TEXT), startDate=nullable(TIME))),
+                states=optional(mapped(WHOLE)),
+            )
+        ),
+        edges=listed(
+            record(source=TEXT, target=TEXT, relation=record(relationType=word(*_RELATIONS), value=nullable(TEXT)))
+        ),
+        clusters=listed(
+            record(cluster=record(uid=TEXT, type=TEXT), nodes=listed(TEXT), parents=listed(TEXT), start=TEXT, end=TEXT)
+        ),
+        flowables=listed(TEXT),
+    ),
+)
 FOUND_IN_SOURCE: Final = Shape(
     "FlowMatches",
     record(
@@ -129,4 +155,28 @@ FOUND_IN_SOURCE: Final = Shape(
         matches=listed(record(line=WHOLE, column=WHOLE, snippet=TEXT)),
     ),
 )
+DEPRECATED: Final = listed(
+    Shape(
+        "FlowWithDeprecatedTasks",
+        record(
+            namespace=TEXT,
+            flowId=TEXT,
+            revision=WHOLE,
+            deprecatedTasks=listed(record(taskId=TEXT, taskType=TEXT, replacement=TEXT)),
+        ),
+    )
+)
+_CATEGORIES: Final = (
+    "taskOutputs",
+    "executionContext",
+    "inputs",
+    "variables",
+    "secrets",
+    "kvPairs",
+    "namespaceFiles",
+    "filters",
+    "functions",
+    "appContext",
+)
+EXPRESSIONS: Final = Shape("ExpressionContext", record(categories=record(dict.fromkeys(_CATEGORIES, listed(TEXT)))))
 CONCURRENCY: Final = page(record(tenantId=TEXT, namespace=TEXT, flowId=TEXT, running=WHOLE))

@@ -20,7 +20,7 @@ from webhooks.parameters import flag, paging
 from webhooks.routes import Endpoint
 from webhooks.schemas import MAP, TEXT, listed, page
 
-_BASE: Final = "/api/v1/plugins"
+BASE: Final = "/api/v1/plugins"
 _SIZE: Final = 1_000
 _PREFIX: Final = "io.kestra.plugin."
 _LISTS: Final = {
@@ -62,8 +62,6 @@ def _groups() -> list[dict[str, Any]]:
 def documentation(call: Call) -> dict[str, Any]:
     """Answer with the text and the schema of one type."""
     name = call.path("cls")
-    if name == "icons":
-        raise NotFoundError("route.missing", "there are no icons of types")
     for kind in TypeKind:
         cls = find(kind, name)
         if cls is not None:
@@ -136,15 +134,13 @@ def endpoints() -> list[Endpoint]:
     )
     return [
         Endpoint(
-            "GET", _BASE, read, plugins, "A page of groups of types", tag, query=paging(_SIZE), answer=page(PLUGIN)
+            "GET", BASE, read, plugins, "A page of groups of types", tag, query=paging(_SIZE), answer=page(PLUGIN)
         ),
-        Endpoint(
-            "GET", _BASE + "/groups/subgroups", read, subgroups, "All groups of types", tag, answer=listed(PLUGIN)
-        ),
-        Endpoint("GET", _BASE + "/triggers", read, triggers, groups, tag, answer=page(PLUGIN)),
+        Endpoint("GET", BASE + "/groups/subgroups", read, subgroups, "All groups of types", tag, answer=listed(PLUGIN)),
+        Endpoint("GET", BASE + "/triggers", read, triggers, groups, tag, answer=page(PLUGIN)),
         Endpoint(
             "GET",
-            _BASE + "/schemas/{type}",
+            BASE + "/schemas/{type}",
             read,
             schema,
             "The JSON Schema of flows or their tests",
@@ -153,11 +149,11 @@ def endpoints() -> list[Endpoint]:
             answer=MAP,
         ),
         Endpoint(
-            "GET", _BASE + "/properties/{type}", read, properties, "The properties of that schema", tag, answer=MAP
+            "GET", BASE + "/properties/{type}", read, properties, "The properties of that schema", tag, answer=MAP
         ),
-        Endpoint("GET", _BASE + "/inputs", read, inputs, "Types of inputs", tag, answer=listed(INPUT_TYPE)),
-        Endpoint("GET", _BASE + "/inputs/{type}", read, input_type, "One type of input", tag, answer=DOCUMENTATION),
-        Endpoint("GET", _BASE + "/{cls}", read, documentation, text_of, tag, query=every, answer=DOCUMENTATION),
+        Endpoint("GET", BASE + "/inputs", read, inputs, "Types of inputs", tag, answer=listed(INPUT_TYPE)),
+        Endpoint("GET", BASE + "/inputs/{type}", read, input_type, "One type of input", tag, answer=DOCUMENTATION),
+        Endpoint("GET", BASE + "/{cls}", read, documentation, text_of, tag, query=every, answer=DOCUMENTATION),
         Endpoint("GET", "/api/v1/pebble/filters", read, filters, "Filters of expressions", tag, answer=listed(TEXT)),
         Endpoint(
             "GET", "/api/v1/pebble/functions", read, functions, "Functions of expressions", tag, answer=listed(FUNCTION)

@@ -34,8 +34,8 @@ _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 YAML = "application/x-yaml"
 BASE = "/api/v1/{tenant}/flows"
 _MOST_DOCUMENTS = 1_000
-# Words that Kestra uses for routes which are not here yet; an empty list would look like an answer.
-_RESERVED = frozenset({"deprecated", "graph", "expressions"})
+# Words that other methods have routes for; an empty list of flows would look like an answer.
+_RESERVED = frozenset({"graph", "expressions"})
 
 
 def create(call: Call) -> Response:
@@ -118,7 +118,7 @@ def namespace_in(call: Call) -> str:
     """Return the namespace of the path. Raises `NotFoundError` for a word that Kestra has a route for."""
     namespace = call.path("namespace")
     if namespace in _RESERVED:
-        raise NotFoundError("route.missing", f"there is no route /flows/{namespace} yet")
+        raise NotFoundError("route.missing", f"there is no such route /flows/{namespace}")
     return namespace
 
 

@@ -33,20 +33,22 @@ _COMMENT: Final = b": alive\n\n"
 async def execution(call: Call) -> Response:
     """Answer with a frame for the state now and for each change; `end` is the last."""
     await run_in_threadpool(visible_execution, call, call.path("id"))
-    return _stream(_execution_frames(call, call.path("id")))
+    return stream(_execution_frames(call, call.path("id")))
 
 
 async def log(call: Call) -> Response:
     """Answer with the lines so far and each new one; `end` follows when the execution has ended."""
     query = await run_in_threadpool(execution_query, call)
-    return _stream(_log_frames(call, call.path("id"), query.min_level, query.task_run_id, query.task_id))
+    return stream(_log_frames(call, call.path("id"), query.min_level, query.task_run_id, query.task_id))
 
 
-def _stream(frames: AsyncIterator[bytes]) -> Response:
+def stream(frames: AsyncIterator[bytes]) -> Response:
+    """Return the answer that sends frames until there are no more."""
     return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
 
 
-def _frame(kind: str, body: Any) -> bytes:
+def frame(kind: str, body: Any) -> bytes:
+    """Return a frame: its kind as id and event, its body as JSON."""
     return b"id: " + kind.encode() + b"\nevent: " + kind.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"
 
 
@@ -63,7 +65,7 @@ async def _execution_frames(call: Call, execution_id: str) -> AsyncIterator[byte
                 seen, quiet_since = state.version, _now()
                 # The body was read after the state, so it may be newer: what it says decides.
                 is_over = body["state"]["endDate"] is not None
-                yield _frame("end" if is_over else "progress", body)
+                yield frame("end" if is_over else "progress", body)
                 if is_over:
                     return
             elif _now() - quiet_since > _ALIVE_S:
@@ -97,11 +99,11 @@ async def _log_frames(
                 position = number
                 if is_wanted(entry):
                     quiet_since = _now()
-                    yield _frame("progress", log_json(entry))
+                    yield frame("progress", log_json(entry))
             if len(rows) == _BATCH:
                 continue
             if is_over:
-                yield _frame("end", {})
+                yield frame("end", {})
                 return
             if _now() - quiet_since > _ALIVE_S:
                 quiet_since = _now()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,12 +12,15 @@ from starlette.responses import PlainTextResponse, Response
 
 from runner.access import Permission
 from runner.errors import InvalidError
+from runner.executions.models import LogEntry
 from runner.store import LogQuery
+from runner.store.logs import Place
 from webhooks.answers.executions import LOG_LINE, LOG_PAGE
 from webhooks.api.executions import visible_execution
 from webhooks.call import Call
 from webhooks.filters import Group
 from webhooks.parameters import filters, number, paging, required, text
+from webhooks.problems import RequestError
 from webhooks.routes import Endpoint
 from webhooks.schemas import TEXT, listed
 from webhooks.search import LOG_FIELDS, judge, log_value, look_through, narrow_logs, restrict
@@ -25,6 +30,8 @@ _BASE = "/api/v1/{tenant}/logs"
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 _MOST_LINES: Final = 10_000  # of one answer; what is longer is paged, followed or downloaded
 _BATCH: Final = 1_000
+_MOST_LOOKS: Final = 20  # batches of one page, when filters must be looked at line by line
+_CURSOR: Final = re.compile(r"(\d{1,18})\.(\d{1,18})")
 
 
 def of_execution(call: Call) -> list[dict[str, Any]]:
@@ -59,6 +66,9 @@ def search(call: Call) -> dict[str, Any]:
     query = replace(query, namespace=namespace, newest_first=not paging.sort, sort=_sort(paging.sort))
     store = call.services.store.logs
     store.flush()
+    if call.is_given("cursor"):
+        is_wanted = judge(rest, visible, log_value, now) if must_judge or rest.parts else None
+        return _read_on(call, query, paging.size, is_wanted)
     if not must_judge and not rest.parts:
         page = store.search(replace(query, page=paging.page, size=paging.size))
         rows, total = page.items, page.total
@@ -66,6 +76,36 @@ def search(call: Call) -> dict[str, Any]:
         is_wanted = judge(rest, visible, log_value, now)
         rows, total = look_through(lambda at, size: store.search(replace(query, page=at, size=size)), is_wanted, paging)
     return {"results": [log_json(entry) for entry in rows], "type": "OFFSET", "total": total, "nextCursor": None}
+
+
+def _read_on(call: Call, query: LogQuery, size: int, is_wanted: Callable[[LogEntry], bool] | None) -> dict[str, Any]:
+    """Answer with the lines before the cursor, the newest first; an empty cursor begins with the newest of all."""
+    if query.sort:
+        raise RequestError("request.sort.invalid", "with a cursor lines come the newest first")
+    store, place = call.services.store.logs, _place_of(call.query("cursor"))
+    found: list[LogEntry] = []
+    for _ in range(_MOST_LOOKS):
+        batch = store.older(query, place, _BATCH if is_wanted else size)
+        for at, entry in batch:
+            if is_wanted is None or is_wanted(entry):
+                found.append(entry)
+            place = at
+            if len(found) == size:
+                break
+        if len(found) == size or not batch:
+            break
+    is_over = len(found) < size and not batch
+    cursor = None if is_over or place is None else f"{place[0]}.{place[1]}"
+    return {"results": [log_json(entry) for entry in found], "type": "CURSOR", "total": None, "nextCursor": cursor}
+
+
+def _place_of(cursor: str | None) -> Place | None:
+    if cursor is None:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise RequestError("request.parameter.invalid", "this is no cursor of a page before")
+    return int(found[1]), int(found[2])
 
 
 def delete(call: Call) -> Response:
@@ -145,7 +185,7 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, remove, tag = Permission.LOG_READ, Permission.EXECUTION_DELETE, "logs"
     one, trigger = _BASE + "/{id}", (required("triggerId", "Id of the trigger."),)
-    cursor = text("cursor", "Where to read on: `nextCursor` of the page before.")
+    cursor = text("cursor", "Where to read on: `nextCursor` of the page before, empty to begin with the newest line.")
     return [
         Endpoint(
             "GET",

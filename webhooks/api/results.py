@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
 
 from runner.access import Permission
-from runner.errors import NotFoundError
+from runner.errors import InvalidError, NotFoundError
 from runner.executions.models import Metric, TaskRun
 from runner.executions.outputs import restored
 from runner.store import Session
-from webhooks.answers.executions import METRIC, TASK_OUTPUTS
+from runner.store.metrics import Aggregation
+from webhooks.answers.executions import AGGREGATES, METRIC, TASK_OUTPUTS
 from webhooks.api.executions import visible_execution
 from webhooks.call import Call, page_of
+from webhooks.filters import instant as instant_in
 from webhooks.parameters import paging, text
 from webhooks.routes import TENANT, Endpoint
 from webhooks.schemas import MAP, TEXT, listed, page
@@ -19,6 +22,15 @@ from webhooks.shapes import instant, masked
 
 _OUTPUTS: Final = "/api/v1/{tenant}/outputs"
 _METRICS: Final = "/api/v1/{tenant}/metrics"
+_SHOWN: Final = timedelta(days=30)
+_LONGEST_SHOWN: Final = timedelta(days=3653)
+_MOST_BUCKETS: Final = 100
+_BUCKETS: Final = (
+    ("minute", timedelta(minutes=1)),
+    ("hour", timedelta(hours=1)),
+    ("day", timedelta(days=1)),
+    ("week", timedelta(days=7)),
+)
 
 
 def of_execution(call: Call) -> dict[str, Any]:
@@ -86,6 +98,36 @@ def metric_tasks(call: Call) -> list[str]:
     return call.services.store.read(lambda db: db.metrics.tasks(namespace, flow_id))
 
 
+def aggregates(call: Call) -> dict[str, Any]:
+    """Answer with what the values of a metric came to in each minute, hour, day or week, by the length of the time."""
+    end, begin = call.query("endDate"), call.query("startDate")
+    until = instant_in(end) if end else call.services.host.clock()
+    since = instant_in(begin) if begin else until - _SHOWN
+    if not timedelta(0) < until - since <= _LONGEST_SHOWN:
+        raise InvalidError("request.period.invalid", "endDate must come after startDate, ten years at the most")
+    name, how = call.path("metric"), cast("Aggregation", call.query("aggregation"))
+    fitting = (each for each in _BUCKETS if until - since <= each[1] * _MOST_BUCKETS)
+    word, bucket = next(fitting, _BUCKETS[-1])
+    start = datetime.fromtimestamp(since.timestamp() // bucket.total_seconds() * bucket.total_seconds(), UTC)
+    found = call.services.store.read(
+        lambda db: db.metrics.aggregate(
+            call.path("namespace"),
+            call.path("flowId"),
+            name,
+            call.request.path_params.get("taskId"),
+            start,
+            until,
+            bucket,
+            how,
+        )
+    )
+    count = -(-(until - start) // bucket)
+    rows = [
+        {"name": name, "value": found.get(number), "date": instant(start + number * bucket)} for number in range(count)
+    ]
+    return {"groupBy": word, "aggregations": rows}
+
+
 def _metric_json(metric: Metric) -> dict[str, Any]:
     return {
         "tenantId": TENANT,
@@ -106,6 +148,11 @@ def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
     read, names, texts = Permission.EXECUTION_READ, "Names of metrics", listed(TEXT)
     flow, of_runs = "/{namespace}/{flowId}", _OUTPUTS + "/tasks/{id}"
+    over_time = (
+        text("startDate", "From when on; thirty days before the end without it."),
+        text("endDate", "Until when; now without it."),
+        text("aggregation", "How values are put together.", default="sum", choices=("sum", "avg", "min", "max")),
+    )
     one = (text("taskRunId", "Of this task run."), text("taskId", "Of this task."), *paging())
     return [
         Endpoint(
@@ -125,6 +172,19 @@ def endpoints() -> list[Endpoint]:
         ),
         Endpoint("GET", _METRICS + "/names" + flow, read, metric_names, names, "metrics", answer=texts),
         Endpoint("GET", _METRICS + "/names" + flow + "/{taskId}", read, metric_names, names, "metrics", answer=texts),
+        *[
+            Endpoint(
+                "GET",
+                f"{_METRICS}/aggregates{flow}{task}/{{metric}}",
+                read,
+                aggregates,
+                "What a metric came to over time",
+                "metrics",
+                query=over_time,
+                answer=AGGREGATES,
+            )
+            for task in ("", "/{taskId}")
+        ],
         Endpoint(
             "GET", _METRICS + "/tasks" + flow, read, metric_tasks, "Tasks that emitted metrics", "metrics", answer=texts
         ),

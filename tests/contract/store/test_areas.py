@@ -12,6 +12,7 @@ import pytest
 from runner.executions.models import Commit, Metric
 from runner.states import State
 from runner.store import Store
+from runner.store.metrics import Aggregation
 from runner.store.records import (
     AuditEntry,
     Delivery,
@@ -281,6 +282,27 @@ def test_a_token_is_found_by_the_digest_of_its_secret(store: Store, rows: Any) -
     assert store.read(lambda session: session.tokens.all()) == [found]
 
 
+def test_the_audit_log_is_searched_and_its_oldest_entries_leave(store: Store, rows: Any) -> None:
+    table = [
+        ("ada", "token.create", "ci", "OK"),
+        ("ada", "tokens", "x", "OK"),
+        ("bob", "token.revoke", "ci", "REFUSED"),
+    ]
+    for number, (actor, action, target, result) in enumerate(table):
+        entry = AuditEntry(rows.now + timedelta(hours=number), actor, action, target, result)
+        _write(store, lambda session, entry=entry: session.audit.add(entry))
+
+    def actions(**wanted: Any) -> list[str]:
+        return [entry.action for entry in store.read(lambda session: session.audit.list(**wanted))]
+
+    assert actions(action="token") == ["token.revoke", "token.create"]
+    assert actions(target="ci", result="OK") == ["token.create"]
+    assert actions(since=rows.now + timedelta(hours=1)) == ["token.revoke", "tokens"]
+    assert store.write(lambda session: session.audit.prune(rows.now + timedelta(hours=2), 1)) == 1
+    assert store.write(lambda session: session.audit.prune(rows.now + timedelta(hours=2), 9)) == 1
+    assert actions() == ["token.revoke"]
+
+
 def test_the_audit_log_is_read_backwards(store: Store, rows: Any) -> None:
     for number in range(3):
         entry = AuditEntry(rows.now, "ci", "flow.put", f"team/{number}", detail={"n": number})
@@ -383,3 +405,24 @@ def test_the_runs_of_killed_executions_and_their_holders_are_found(store: Store,
     after = store.read(lambda db: (db.claims.killed("w1"), db.claims.killed("w2"), db.claims.holders()))
     assert before == (set(), {"w1"})
     assert after == ({run.id}, set(), {"w1"})
+
+
+@pytest.mark.parametrize(("how", "values"), [("sum", {1: 6.0, 3: 10.0}), ("avg", {1: 2.0, 3: 10.0})])
+def test_metrics_are_put_together_by_stretches_of_time(
+    store: Store, rows: Any, how: Aggregation, values: dict[int, float]
+) -> None:
+    minute = timedelta(minutes=1)
+    given = [(1.0, 61), (2.0, 62), (3.0, 119), (10.0, 180), (99.0, 600)]
+    metrics = [
+        Metric("e", "team", "etl", "t", "r", "rows", "gauge", value, rows.now + timedelta(seconds=second))
+        for value, second in given
+    ]
+    store.write(lambda session: session.metrics.add(metrics))
+
+    found = store.read(
+        lambda session: session.metrics.aggregate(
+            "team", "etl", "rows", "t", rows.now, rows.now + 5 * minute, minute, how
+        )
+    )
+
+    assert found == values

@@ -156,3 +156,16 @@ def test_a_follower_misses_nothing_that_several_processes_write(store_url: str, 
         each.close()
     assert len(seen) == len(wanted)
     assert set(seen) == wanted
+
+
+def test_lines_are_read_on_without_a_gap_while_others_are_written(store: Store, rows: Any) -> None:
+    store.logs.append([_entry(rows, f"line {number}") for number in range(5)])
+    store.logs.flush()
+
+    first = store.logs.older(LogQuery(namespace="team"), None, 2)
+    store.logs.append([_entry(rows, "newer", timestamp=rows.now + timedelta(seconds=1))])
+    store.logs.flush()
+    rest = store.logs.older(LogQuery(namespace="team"), first[-1][0], 9)
+
+    assert [entry.message for _, entry in first] == ["line 4", "line 3"]
+    assert [entry.message for _, entry in rest] == ["line 2", "line 1", "line 0"]
