@@ -79,7 +79,7 @@ class TaskContext:
         self._scope = Scope(variables, self.services)
         self._started = time.monotonic()
         self.job = job or AttemptJob()
-        self._directory = _Directory(host, task_run, work_dir_factory, keep=self.job.stored is not None)
+        self._directory = _Directory(host, task_run, work_dir_factory, self.job)
         self._lines: TaskLog | None = None
         self.claimed = claimed or task_run
 
@@ -193,13 +193,15 @@ class TaskContext:
         name = str(values.get("type", ""))
         try:
             self._demand_one_owner(canonical_name(name))
-            return runner_class(name).model_validate({**values, "type": canonical_name(name)})
+            runner = runner_class(name).model_validate({**values, "type": canonical_name(name)})
         except TaskRunnerError as error:
             raise TaskError(error.code, error.message, hint=error.hint) from None
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise TaskError("runner.property.invalid", f"taskRunner.{where}: {first['msg']}") from None
+        self.host.runner_used(runner)
+        return runner
 
     def _demand_one_owner(self, name: str) -> None:
         """Refuse the process runner where flows of several repositories could read one another's files and secrets."""
@@ -294,12 +296,12 @@ def open_uri(ctx: Context, uri: str) -> IO[bytes]:
 class _Directory:
     """The directory of one attempt: made at first use, removed at the end when nobody else owns it."""
 
-    def __init__(self, host: Host, task_run: TaskRun, factory: Callable[[], Path] | None, *, keep: bool) -> None:
+    def __init__(self, host: Host, task_run: TaskRun, factory: Callable[[], Path] | None, job: AttemptJob) -> None:
         # Most tasks never ask for it, and the root is a digest to compute: nothing is worked out here.
         self._host = host
         self._task_run = task_run
         self._factory = factory
-        self._keep = keep
+        self._job = job
         self._path: Path | None = None
 
     def get(self) -> Path:
@@ -309,7 +311,10 @@ class _Directory:
 
     def _make(self) -> Path:
         name = f"{self._task_run.id}-{max(1, self._task_run.attempts)}"
-        return make_work_dir(self._host.settings.work_root, name, keep=self._keep)
+        if self._job.ended is not None:
+            # Files of an ended job come here; a worker that was taken for lost may be about it too.
+            name = f"{name}-{self._job.epoch}"
+        return make_work_dir(self._host.settings.work_root, name, keep=self._job.stored is not None)
 
     def remove(self) -> None:
         if self._path is not None and self._factory is None:

@@ -28,9 +28,12 @@ class Periodic:
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
-    def every(self, seconds: float, run: Callable[[], object], *, name: str | None = None) -> None:
-        """Run a job every `seconds` from now on, counted from the end of one run to the start of the next."""
-        job = _Job(name or str(getattr(run, "__qualname__", "job")), seconds, run, time.monotonic() + seconds)
+    def every(
+        self, seconds: float, run: Callable[[], object], *, name: str | None = None, first_s: float | None = None
+    ) -> None:
+        """Run a job every `seconds`, counted from the end of one run to the start of the next; first in `first_s`."""
+        due_at = time.monotonic() + (seconds if first_s is None else first_s)
+        job = _Job(name or str(getattr(run, "__qualname__", "job")), seconds, run, due_at)
         with self._changed:
             self._jobs.append(job)
             self._changed.notify_all()

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,9 @@ from runner.executions.effects import Effects
 from runner.executions.engine import Engine
 from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN
 from runner.flows.catalogue import Catalogue
+from runner.janitor import EVERY_S as JANITOR_S
+from runner.janitor import FIRST_S as JANITOR_FIRST_S
+from runner.janitor import Janitor
 from runner.news import CHANGED, STOP, TIMERS, News
 from runner.periodic import Periodic
 from runner.retention import Retention
@@ -64,7 +67,8 @@ class Runtime:
     ) -> None:
         self.settings = settings
         self.store = store
-        self.host = host
+        self.janitor = Janitor(host)
+        self.host = host = replace(host, runner_used=self.janitor.note)
         self.roles = roles
         self._executions = DoorbellBroker(broker_url)
         self._tasks = DoorbellBroker(broker_url)
@@ -101,6 +105,7 @@ class Runtime:
         if self.roles.works:
             root = self.settings.work_root
             jobs.every(_SWEEP_WORK_S, lambda: self.retention.sweep_work(root), name="working folders")
+            jobs.every(JANITOR_S, self.janitor.run_once, name="janitor", first_s=JANITOR_FIRST_S)
         return jobs
 
     def _make_news(self, broker_url: str) -> News:
@@ -182,6 +187,7 @@ class Runtime:
             "workers_busy": float(self.worker.busy - self.worker.follower.count),
             "jobs_followed": float(self.worker.follower.count),
             "workers": float(self.settings.workers if self.roles.works else 0),
+            "jobs_removed": float(self.janitor.removed),
             **self.retention.figures(),
         }
 

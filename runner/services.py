@@ -36,6 +36,7 @@ from task_runners.staging.object_store import SECRET_OPTIONS
 if TYPE_CHECKING:
     from runner.executions.engine import Engine
     from runner.store import Store
+    from task_runners.base import TaskRunner
 
 _RANDOM = random.SystemRandom()
 
@@ -82,6 +83,8 @@ class Host:
     """How many repositories have flows here."""
     store: Store | None = None
     engine: Engine | None = None
+    runner_used: Callable[[TaskRunner], None] = lambda _runner: None
+    """Told of each task runner that a task of this process asks for."""
 
     @classmethod
     def open(

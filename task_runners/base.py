@@ -121,7 +121,10 @@ class TaskRunner(BaseModel, abc.ABC):
         return None
 
     def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:  # noqa: ARG002 - for subclasses
-        """Yield every job that this product started at this engine and that is still there."""
+        """Yield every job that this product started at this engine and that is still there, with its `owner`.
+
+        A job that ended and was to be kept (`delete: false`) is none of them.
+        """
         return iter(())
 
     def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:  # noqa: ARG002 - for subclasses

@@ -35,7 +35,15 @@ from task_runners.base import (
     TaskSpec,
     WorkDir,
 )
-from task_runners.docker_container import OWNED_LABEL, container_description, label_value, owner_of, status_of
+from task_runners.docker_container import (
+    OWNED_LABEL,
+    attempt_of,
+    container_description,
+    is_kept,
+    label_value,
+    owner_of,
+    status_of,
+)
 from task_runners.docker_faults import cancelled, no_image, not_startable, too_slow
 from task_runners.docker_log import frames_of, log_request, stored_lines
 from task_runners.docker_properties import (
@@ -126,7 +134,7 @@ class Docker(TaskRunner):
         with self._talking(ctx) as client:
             user = self._image(client, image, ctx, spec.timeout)
             container = self._create(client, image, spec, workdir, ctx)
-            handle = JobHandle(self.type, container, self._host(ctx), ctx.now())
+            handle = JobHandle(self.type, container, self._host(ctx), ctx.now(), self._machine(ctx))
             job = self._jobs[container] = _Job(workdir.path)
             try:
                 ctx.save_handle(handle)
@@ -235,11 +243,11 @@ class Docker(TaskRunner):
         """Yield every container that this product made, also ended ones."""
         with self._talking(ctx) as client:
             found = client.containers(all=True, filters={"label": [OWNED_LABEL]})
-        yield from (self._handle(container, ctx) for container in found)
+        yield from (self._handle(container, ctx) for container in found if not is_kept(container))
 
     def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
         """Return the container that an earlier process started for this attempt; one that never started is removed."""
-        if not self.resume or ctx.stored_handle is None:
+        if not self.resume or ctx.stored_handle is None or ctx.stored_handle.data != self._machine(ctx):
             return None
         with self._talking(ctx) as client:
             labels = [f"{OWNED_LABEL}={label_value(spec.task_run_id)}", f"mainstem.io/taskrun-attempt={spec.attempt}"]
@@ -311,7 +319,12 @@ class Docker(TaskRunner):
 
     def _handle(self, container: Mapping[str, Any], ctx: RunnerContext) -> JobHandle:
         created = datetime.fromtimestamp(container["Created"], UTC)
-        return JobHandle(self.type, container["Id"], self._host(ctx), created)
+        owner = attempt_of(container["Labels"])
+        return JobHandle(self.type, container["Id"], self._host(ctx), created, self._machine(ctx), owner)
+
+    def _machine(self, ctx: RunnerContext) -> dict[str, str]:
+        # The same path of a socket is another daemon on another machine.
+        return {"machine": socket.gethostname()} if self._host(ctx).startswith("unix:") else {}
 
     # --- before the start ---------------------------------------------------------------------------------------------
 

@@ -16,9 +16,18 @@ from task_runners.spec import JobStatus, Phase, Policy, TaskSpec, Usage, WorkDir
 if TYPE_CHECKING:
     from task_runners.docker import Docker
 
-__all__ = ["OWNED_LABEL", "container_description", "label_value", "owner_of", "status_of"]
+__all__ = [
+    "OWNED_LABEL",
+    "attempt_of",
+    "container_description",
+    "is_kept",
+    "label_value",
+    "owner_of",
+    "status_of",
+]
 
 OWNED_LABEL = "mainstem.io/taskrun-id"
+_KEPT_LABEL = "mainstem.io/kept"
 _PREFIXES = ("mainstem.io", "kestra.io")
 _PROCESSES = 512
 _LABEL_CHARS = 63
@@ -47,7 +56,7 @@ def container_description(
             "Entrypoint": list(runner.entry_point),
             "WorkingDir": str(workdir.path),
             "Env": [f"{name}={value}" for name, value in env.items()],
-            "Labels": _labels(spec),
+            "Labels": _labels(spec) | ({} if runner.delete else {_KEPT_LABEL: "true"}),
             "User": runner.user,
             "AttachStdout": True,
             "AttachStderr": True,
@@ -127,6 +136,17 @@ def _labels(spec: TaskSpec) -> dict[str, str]:
 def label_value(value: str) -> str:
     """Return `value` as it fits into a label: at most 63 characters, ending in a letter or digit."""
     return value[:_LABEL_CHARS].rstrip("-._")
+
+
+def attempt_of(labels: Mapping[str, str]) -> tuple[str, int] | None:
+    """Return the attempt that the labels of a job name, None when they name none."""
+    run, number = labels.get(OWNED_LABEL), labels.get("mainstem.io/taskrun-attempt", "")
+    return (run, int(number)) if run and number.isdigit() else None
+
+
+def is_kept(container: Mapping[str, Any]) -> bool:
+    """Return whether a container of the daemon's list has ended and was to be kept."""
+    return _KEPT_LABEL in container["Labels"] and container["State"] != "running"
 
 
 def owner_of(user: str) -> Owner:

@@ -118,7 +118,8 @@ class WorkDir:
 class JobHandle:
     """What finds a job again after a restart; JSON by `as_json`, stored before the job starts.
 
-    `data` is what its task runner needs besides to go on in another process: JSON values, no secrets.
+    `data` is what its task runner needs besides to go on in another process: JSON values, no secrets. `owner` is the
+    attempt (task run, number) that a job found at its engine belongs to, as its labels say; it is not stored.
     """
 
     runner: str
@@ -126,6 +127,7 @@ class JobHandle:
     node: str | None = None
     created_at: datetime | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    owner: tuple[str, int] | None = field(default=None, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the handle as JSON values, for `from_json`."""

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kv": ("runner.cli.kv:command", "Read and write the key-value store."),
     "token": ("runner.cli.token:command", "Create, list and revoke API tokens."),
     "git-credential": ("runner.cli.git_credential:command", "Answer git's questions for credentials."),
+    "runners": ("runner.cli.runners:command", "List task runners, and prove that one works here."),
     "doctor": ("webhooks.doctor:command", "Check this installation and say what is wrong."),
     "db": ("runner.cli.db:command", "Migrate, check, back up and restore the database."),
     "explain": ("runner.cli.explain:command", "Explain an error code."),

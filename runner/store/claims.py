@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from runner.store.connection import Connection
 from runner.store.executions import ATTEMPTS, entered, entry
 from runner.store.outbox import Outbox
 from runner.store.part import RUNS
-from runner.store.statements import Statement
+from runner.store.statements import Statement, listed, one_of
 
 _r: Final = schema.task_runs.c
 _a: Final = schema.attempts.c
@@ -103,6 +103,15 @@ _OPEN: Final = Statement(
     sa.select(sa.literal_column("1"))
     .select_from(schema.attempts)
     .where(_a.task_run_id == _RUN, _a.number == sa.bindparam("the_number"), _a.ended_at.is_(None))
+)
+_ENDED: Final = Statement(
+    sa.select(_a.task_run_id, _a.number).where(one_of(_a.task_run_id, "runs"), _a.ended_at.is_not(None))
+)
+_RECENT: Final = Statement(
+    sa.select(_a.handle)
+    .where(_a.handle.is_not(None))
+    .order_by(_a.task_run_id.desc())
+    .limit(sa.bindparam("count", type_=sa.Integer()))
 )
 _OWNED: Final = Statement(
     RUNS.select(_r.state == State.RUNNING.value, _r.result.is_(None))
@@ -316,6 +325,16 @@ class Claims:
     def is_current(self, task_run_id: str, epoch: int) -> bool:
         """Return whether a claim still holds: its run is RUNNING under `epoch` and has no result."""
         return self._db.one(_CURRENT, run=task_run_id, the_epoch=epoch) is not None
+
+    def ended_among(self, attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Return those of `attempts` (task run, number) that are known and have ended."""
+        wanted = set(attempts)
+        rows = self._db.all(_ENDED, runs=listed({run for run, _ in wanted}))
+        return {(run, number) for run, number in rows} & wanted
+
+    def recent_handles(self, count: int) -> list[dict[str, Any]]:
+        """Return the handles of `count` late attempts that have one."""
+        return [load(row[0]) for row in self._db.all(_RECENT, count=count)]
 
     def is_open(self, task_run_id: str, number: int) -> bool:
         """Return whether an attempt has not ended."""

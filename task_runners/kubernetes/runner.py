@@ -28,6 +28,7 @@ from task_runners.base import (
     TaskSpec,
     WorkDir,
 )
+from task_runners.docker_container import attempt_of
 from task_runners.kubernetes import transfer
 from task_runners.kubernetes.api import Api, ApiError, Object
 from task_runners.kubernetes.cluster import Cluster, cluster_of, told
@@ -277,7 +278,8 @@ class Kubernetes(RemoteTaskRunner):
             if not meta.get("deletionTimestamp"):
                 created = datetime.fromisoformat(meta["creationTimestamp"]).astimezone(UTC)
                 data = {"uid": meta["uid"], "root": (meta.get("annotations") or {}).get(ROOT), "secret": True}
-                yield JobHandle(self.type, meta["name"], meta["namespace"], created, data)
+                owner = attempt_of(meta.get("labels") or {})
+                yield JobHandle(self.type, meta["name"], meta["namespace"], created, data, owner)
 
 
 def _with(handle: JobHandle, **data: Any) -> JobHandle:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -31,6 +31,7 @@ from task_runners.docker import Docker
 from task_runners.kubernetes.cluster import forget_clusters
 from task_runners.kubernetes.runner import Kubernetes
 from task_runners.process import Process
+from task_runners.staging.folder import FolderStage
 from task_runners.staging.port import NoStage
 from task_runners.supervisor import Supervisor
 from tests.servers.kubernetes.server import KubernetesServer
@@ -64,19 +65,6 @@ class Bench:
 
     def texts(self, stream: str | None = None) -> list[str]:
         return [line.text for line in self.lines if stream in {None, line.stream}]
-
-
-class FolderStage(NoStage):
-    """A stage in a folder, without addresses."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def put(self, name: str, content: IO[bytes]) -> int:
-        return (self.folder / name).write_bytes(content.read())
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self.folder / name).open("rb")
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from runner.claim import Claim
 from runner.executions.creation import NewExecution
 from runner.executions.effects import Effects
-from runner.executions.models import Execution
+from runner.executions.models import Execution, TaskRun
+from runner.follower import LOOKERS
+from runner.janitor import Janitor
+from runner.job import Parked
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.services import Host
@@ -19,6 +27,10 @@ from runner.settings import Settings
 from runner.states import State
 from runner.store import LogQuery, Store
 from runner.sweeper import STOPPED, Sweeper
+from task_runners import following
+from task_runners.registry import runner_class
+from task_runners.remote import Job, RemoteTaskRunner
+from task_runners.spec import JobHandle, RunnerContext, TaskSpec
 from tests.servers.place import Place, wait_until
 from tests.servers.spool import installed_spool
 
@@ -66,7 +78,7 @@ def deploy(place: Place, script: str, *, flow_id: str = "work", extra: str = "")
 
 
 def jobs(place: Place) -> list[Path]:
-    return sorted((place.folder / "spool").glob("*"))
+    return sorted((place.folder / "spool").glob("[!.]*"))
 
 
 def lines(place: Place, execution: Execution) -> list[str]:
@@ -226,3 +238,80 @@ def test_a_worker_that_was_taken_for_lost_writes_nothing_more(place: Place) -> N
     assert ended is not None
     assert ended.state is State.SUCCESS
     assert lines(place, execution) == [str(number) for number in range(1, 61)]
+
+
+def test_the_janitor_removes_what_ended_and_leaves_what_runs_or_belongs_to_others(place: Place) -> None:
+    flow_id = deploy(place, f"while [ ! -e {place.folder}/go ]; do sleep 0.05; done")
+    janitor = Janitor(place.host)
+    host = replace(place.host, runner_used=janitor.note)
+    local = LocalEngine(place.store, host)
+    place.opened.append(local)
+    with local:
+        orphaned, running = (local.engine.create(NewExecution("team", flow_id)) for _ in range(2))
+        wait_until(lambda: local.worker.follower.count == 2, "two followed jobs")
+        foreign = place.folder / "spool" / "foreign"
+        foreign.mkdir()
+        labels = {"kestra.io/taskrun-id": "unknown", "kestra.io/taskrun-attempt": "1"}
+        (foreign / "spec.json").write_text(json.dumps({"labels": labels}))
+        run = place.run_of(orphaned)
+        local.worker.follower.remove(run.id)  # as if its worker had died after the result, before the cleanup
+        place.store.write(
+            lambda db: db.claims.record(
+                run.id,
+                run.epoch,
+                result=State.FAILED,
+                outputs={},
+                error=None,
+                exit_code=None,
+                failure_reason=None,
+                at=place.host.clock(),
+            )
+        )
+        removed = [janitor.run_once(), janitor.run_once()]
+        names = [path.name for path in jobs(place)]
+        (place.folder / "go").touch()
+        ended = local.engine.wait(running.id, 30)
+        local.engine.advancer.advance([orphaned.id])
+        local.worker._claims.pop(run.id)
+
+    assert removed == [1, 0]
+    assert names == sorted(["foreign", f"{place.run_of(running).id}-1"])
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+
+
+def test_many_waiting_jobs_cost_little(place: Place) -> None:
+    flow_id = deploy(place, "true")
+    with place.engine() as local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        local.engine.wait(execution.id, 30)
+        run = place.run_of(execution)
+        runner = runner_class("spool.Spool").model_validate({"type": "spool.Spool", "root": str(place.folder)})
+        assert isinstance(runner, RemoteTaskRunner)
+        patient = runner.model_copy()
+        threads = threading.active_count()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(200):
+            local.worker.follower.add(*_waiting(place, patient.model_copy(), replace(run, id=f"w{number}")))
+        wait_until(
+            lambda: not local.worker.follower._due or local.worker.follower._due[0][0] > time.monotonic(), "rest"
+        )
+        cost = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        more_threads = threading.active_count() - threads
+        for number in range(200):
+            local.worker.follower.remove(f"w{number}")
+
+    assert cost < 20 * 1024 * 1024
+    assert more_threads <= LOOKERS + 1
+
+
+def _waiting(place: Place, runner: RemoteTaskRunner, run: TaskRun) -> tuple[Claim, Parked]:
+    (place.folder / run.id).mkdir()
+    handle = JobHandle(runner.type, run.id, str(place.folder))
+    watch = following.begin(
+        TaskSpec(("true",), run.id), time.time(), patience_s=60, start_within_s=None, longest_s=None
+    )
+    claim = Claim(run)
+    return claim, Parked(runner, Job(handle, watch), RunnerContext(on_line=print, cancelled=claim.cancelled))

@@ -118,10 +118,13 @@ class Spool(RemoteTaskRunner):
         self._signal(handle, signal.SIGTERM)
 
     def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:
-        """Kill what runs and remove the folder."""
+        """Kill what runs and remove the folder, which is moved away first: a body that ends must not write there."""
+        folder = self._folder(handle)
         self._signal(handle, signal.SIGUSR1)
-        if self.delete:
-            shutil.rmtree(self._folder(handle), ignore_errors=True)
+        gone = folder.with_name(f".{folder.name}")
+        if self.delete and folder.exists():
+            folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def collect(self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Path]:
         """Copy the files back that the task names."""
@@ -137,10 +140,11 @@ class Spool(RemoteTaskRunner):
 
     def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
         """Yield every job below the root."""
-        for folder in sorted(self.root.glob("*/spec.json")):
+        for folder in sorted(self.root.glob("[!.]*/spec.json")):
             at = datetime.fromtimestamp(folder.stat().st_mtime, tz=ctx.now().tzinfo)
             labels = json.loads(folder.read_text())["labels"]
-            yield JobHandle(self.type, folder.parent.name, str(self.root), at, {"labels": labels})
+            owner = (labels["kestra.io/taskrun-id"], int(labels["kestra.io/taskrun-attempt"])) if labels else None
+            yield JobHandle(self.type, folder.parent.name, str(self.root), at, owner=owner)
 
     def _folder(self, handle: JobHandle) -> Path:
         return Path(handle.node or self.root) / handle.id

@@ -1,0 +1,129 @@
+"""Proves that a task runner works here: a job starts, files go in and out, lines come back, it can be ended.
+
+What a user runs on a new machine or cluster, and what a report about a task runner should have with it.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from task_runners.base import LogLine, Phase, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
+from task_runners.errors import TaskRunnerError
+from task_runners.files import write_file
+from task_runners.staging.port import NoStage, Stage
+
+__all__ = ["Checkup", "Finding"]
+
+_TIMEOUT = timedelta(minutes=10)
+_SCRIPT = """cat in.txt; echo oops >&2; cat in.txt > out.txt; echo '::{"outputs": {"answer": 42}}::'; exit 3"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried: its name, whether it works, what is missing, how long it took."""
+
+    name: str
+    works: bool
+    message: str = ""
+    hint: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Checkup:
+    """Tries one task runner. `findings` come in order; the ones after a start that failed are left out."""
+
+    runner: TaskRunner
+    image: str | None
+    environment: Mapping[str, str]
+    stage: Stage = field(default_factory=NoStage)
+    folder: Path | None = None
+    _lines: list[LogLine] = field(default_factory=list)
+
+    def run(self) -> Iterator[Finding]:
+        """Try everything; yield what was found."""
+        with tempfile.TemporaryDirectory(prefix="mainstem-check-", dir=self.folder) as folder:
+            started = time.monotonic()
+            try:
+                result = self._body(WorkDir(Path(folder)))
+            except TaskRunnerError as error:
+                yield Finding("start", False, error.message, error.hint or "", _since(started))
+                return
+            yield from self._judged(result, _since(started))
+            yield self._timed("end", self._end)
+            yield self._timed("leave nothing", self._left)
+
+    def bundle(self, findings: list[Finding]) -> dict[str, Any]:
+        """Return what a report needs: the findings, the versions, the properties without what could be secret."""
+        names = sorted(self.runner.model_fields_set - {"type"})
+        return {
+            "runner": self.runner.type,
+            "properties": names,
+            "image": self.image,
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "findings": [asdict(finding) for finding in findings],
+        }
+
+    def _body(self, workdir: WorkDir) -> TaskResult:
+        write_file(workdir.path, "in.txt", b"hello\n")
+        return self.runner.run(self._spec(_SCRIPT, output_globs=("out.txt",)), workdir, self._context())
+
+    def _spec(self, script: str, **options: Any) -> TaskSpec:
+        labels = {"namespace": "mainstem.check"}
+        spec = TaskSpec(("sh", "-c", script), f"check-{uuid.uuid4().hex[:12]}", image=self.image, labels=labels)
+        return replace(spec, **{"timeout": _TIMEOUT, **options})
+
+    def _context(self, **options: Any) -> RunnerContext:
+        return RunnerContext(
+            **{"on_line": self._lines.append, "environment": self.environment, "stage": self.stage, **options}
+        )
+
+    def _judged(self, result: TaskResult, seconds: float) -> Iterator[Finding]:
+        texts = [line.text for line in self._lines]
+        how = f"exit code {result.exit_code}, {result.failure_reason}: {result.message}"
+        yield Finding("start", result.exit_code is not None, "" if result.exit_code is not None else how, "", seconds)
+        yield Finding("exit code", result.exit_code == 3, "" if result.exit_code == 3 else how)
+        yield Finding("file in, log", "hello" in texts, "" if "hello" in texts else f"the log has {texts[:5]}")
+        yield Finding("values", dict(result.vars) == {"answer": 42}, "" if result.vars else "the marker did not arrive")
+        out = result.output_files.get("out.txt")
+        is_back = out is not None and out.read_text() == "hello\n"
+        yield Finding("file out", is_back, "" if is_back else "the output file did not come back")
+
+    def _end(self) -> str:
+        cancelled = threading.Event()
+
+        def on_line(_line: LogLine) -> None:
+            cancelled.set()
+
+        spec = self._spec("echo begun; exec sleep 300", grace=timedelta(seconds=1))
+        with tempfile.TemporaryDirectory(prefix="mainstem-check-", dir=self.folder) as folder:
+            ctx = self._context(on_line=on_line, cancelled=cancelled)
+            result = self.runner.run(spec, WorkDir(Path(folder)), ctx)
+        return "" if result.status is Phase.CANCELLED else f"it ended {result.status}: {result.message}"
+
+    def _left(self) -> str:
+        left = [each.id for each in self.runner.list_owned(self._context()) if (each.owner or ("",))[0][:6] == "check-"]
+        return f"still there: {', '.join(left)}" if left else ""
+
+    @staticmethod
+    def _timed(name: str, trial: Callable[[], str]) -> Finding:
+        started = time.monotonic()
+        try:
+            message, hint = trial(), ""
+        except TaskRunnerError as error:
+            message, hint = error.message, error.hint or ""
+        return Finding(name, not message, message, hint, _since(started))
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
