@@ -26,7 +26,7 @@ from webhooks.pages.timeline import Bar, timeline
 from webhooks.parameters import number, text
 from webhooks.problems import Json
 
-SHOWN_LINES: Final = 500
+SHOWN_LINES: Final = 300
 _FAILED_LINES: Final = 30
 _SHOWN_FAILURES: Final = 3
 _MOST_LIVE_LINES: Final = 5_000  # in one page, before the browser becomes slow

@@ -154,7 +154,9 @@ def _shown(value: Any) -> Any:
     """Return what is printed: text of others without control characters and marks that turn its direction."""
     if value is None:
         return ""
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    # Most texts are plain already, and a long log is thousands of them.
+    is_foreign = isinstance(value, str) and not isinstance(value, Markup)
+    return plain(value) if is_foreign and not (value.isascii() and value.isprintable()) else value
 
 
 @cache
