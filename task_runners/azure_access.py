@@ -1,22 +1,23 @@
-"""Who we are at Azure Storage: an account and its key, or a token of Entra ID; both sign addresses of blobs."""
+"""Who we are at Azure: an account and its key, or a token of Entra ID; at Storage both sign addresses of blobs."""
 
 from __future__ import annotations
 
 import base64
+import email.utils
 import hashlib
 import hmac
 import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import httpx
 
 from task_runners.cloud import denied
 from task_runners.errors import TaskRunnerError
 
-__all__ = ["SAS_VERSION", "StorageKey", "TokenAuth", "parse_connection_string", "sas_query"]
+__all__ = ["SAS_VERSION", "BatchKeyAuth", "StorageKey", "TokenAuth", "parse_connection_string", "sas_query"]
 
 SAS_VERSION: Final = "2020-12-06"
 _EARLY: Final = timedelta(minutes=5)  # clocks differ; a token is taken as expired so long before its end
@@ -80,6 +81,44 @@ def _hmac(secret: str, text: str) -> str:
     except ValueError:
         raise denied("Azure", "the account key is not base64") from None
     return base64.b64encode(hmac.new(raw, text.encode(), hashlib.sha256).digest()).decode()
+
+
+class BatchKeyAuth(httpx.Auth):
+    """Signs each request to Azure Batch with the key of its account."""
+
+    _SIGNED: ClassVar[tuple[str, ...]] = (
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-md5",
+        "content-type",
+        "date",
+        "if-modified-since",
+        "if-match",
+        "if-none-match",
+        "if-unmodified-since",
+        "range",
+    )
+
+    def __init__(self, account: str, key: str) -> None:
+        self._account, self._key = account, key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Give the request its date and signature."""
+        request.headers["ocp-date"] = email.utils.formatdate(usegmt=True)
+        request.headers["Authorization"] = f"SharedKey {self._account}:{self.signature(request)}"
+        yield request
+
+    def signature(self, request: httpx.Request) -> str:
+        """Return the signature over what of the request is signed."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if request.method not in {"GET", "HEAD"}:
+            headers.setdefault("content-length", "0")
+        own = [f"{name}:{value}" for name, value in sorted(headers.items()) if name.startswith("ocp-")]
+        query = [f"{name}:{value}" for name, value in sorted(request.url.params.items()) if value]
+        path = f"/{self._account}{request.url.raw_path.partition(b'?')[0].decode()}"
+        lines = [request.method, *(headers.get(name, "") for name in self._SIGNED), *own, path, *query]
+        return _hmac(self._key, "\n".join(lines))
 
 
 class TokenAuth(httpx.Auth):

@@ -18,6 +18,10 @@ _BUILT_IN = {
     "core.runner.Process": "task_runners.process:Process",
     "scripts.runner.docker.Docker": "task_runners.docker:Docker",
     "ee.kubernetes.runner.Kubernetes": "task_runners.kubernetes.runner:Kubernetes",
+    "ee.aws.runner.Batch": "task_runners.aws_batch:Batch",
+    "ee.gcp.runner.Batch": "task_runners.google_batch:Batch",
+    "ee.gcp.runner.CloudRun": "task_runners.cloud_run:CloudRun",
+    "ee.azure.runner.Batch": "task_runners.azure_batch:Batch",
 }
 # Older names that stand in flows: before 0.18 the classes had other names, Process another package.
 _ALIASES = {
@@ -31,6 +35,22 @@ _ALIASES = {
     "kubernetes.runner.KubernetesTaskRunner": "ee.kubernetes.runner.Kubernetes",
     "ee.kubernetes.runner.KubernetesTaskRunner": "ee.kubernetes.runner.Kubernetes",
     "kubernetes": "ee.kubernetes.runner.Kubernetes",
+    "aws.runner.Batch": "ee.aws.runner.Batch",
+    "aws.runner.AwsBatchTaskRunner": "ee.aws.runner.Batch",
+    "ee.aws.runner.AwsBatchTaskRunner": "ee.aws.runner.Batch",
+    "aws-batch": "ee.aws.runner.Batch",
+    "gcp.runner.Batch": "ee.gcp.runner.Batch",
+    "gcp.runner.GcpBatchTaskRunner": "ee.gcp.runner.Batch",
+    "ee.gcp.runner.GcpBatchTaskRunner": "ee.gcp.runner.Batch",
+    "google-batch": "ee.gcp.runner.Batch",
+    "gcp.runner.CloudRun": "ee.gcp.runner.CloudRun",
+    "gcp.runner.GcpCloudRunTaskRunner": "ee.gcp.runner.CloudRun",
+    "ee.gcp.runner.GcpCloudRunTaskRunner": "ee.gcp.runner.CloudRun",
+    "cloud-run": "ee.gcp.runner.CloudRun",
+    "azure.runner.Batch": "ee.azure.runner.Batch",
+    "azure.runner.AzureBatchTaskRunner": "ee.azure.runner.Batch",
+    "ee.azure.runner.AzureBatchTaskRunner": "ee.azure.runner.Batch",
+    "azure-batch": "ee.azure.runner.Batch",
 }
 
 

@@ -101,6 +101,10 @@ class AzureStore(ObjectStore):
     def _sign_put(self, name: str, lifetime: timedelta) -> SignedUpload:
         return SignedUpload(self._signed(name, "cw", lifetime), _BLOB)
 
+    def sign_container(self, lifetime: timedelta) -> str:
+        """Return the address of the container with the right to write, for engines that store files."""
+        return f"{self._url}?{urlencode(sas_query(self._signing_key(lifetime), self.bucket, 'cw', lifetime))}"
+
     def _signed(self, name: str, permissions: str, lifetime: timedelta) -> str:
         query = sas_query(self._signing_key(lifetime), f"{self.bucket}/{name}", permissions, lifetime)
         return f"{self._url}/{quote(name, safe='/~')}?{urlencode(query)}"

@@ -106,16 +106,10 @@ def _addresses(name: str, upload: SignedUpload | None) -> list[str]:
 
 
 def run_script(spec: TaskSpec, root: str) -> str:
-    """Return the script that becomes the body: its environment, its limits, and itself."""
+    """Return the script that becomes the body: its environment, and itself."""
     marker = {"MAINSTEM_TASKRUN": spec.task_marker} if spec.task_marker is not None else {}
     env = {**spec.env, "WORKING_DIR": root, **marker}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in env.items() if _NAME.fullmatch(name)]
     odd = [f"{name}={value}" for name, value in env.items() if not _NAME.fullmatch(name) and name]
     command = ["env", *odd, *spec.command] if odd else spec.command
-    return "".join([*lines, *_limits(spec), f"exec {shlex.join(command)}\n"])
-
-
-def _limits(spec: TaskSpec) -> list[str]:
-    # In blocks of 512 bytes; what a shell does not know of these is left to the engine.
-    asked = {"f": (spec.limits.file_bytes or 0) // 512, "n": spec.limits.open_files, "t": spec.limits.cpu_seconds}
-    return [f"ulimit -{letter} {value} 2>/dev/null\n" for letter, value in asked.items() if value]
+    return "".join([*lines, f"exec {shlex.join(command)}\n"])

@@ -17,6 +17,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from runner.ids import new_id
+from task_runners.aws_batch import Batch
+from task_runners.azure_batch import Batch as AzureBatch
 from task_runners.base import (
     JobHandle,
     LogLine,
@@ -27,18 +30,28 @@ from task_runners.base import (
     TaskSpec,
     WorkDir,
 )
+from task_runners.cloud_run import CloudRun
 from task_runners.docker import Docker
+from task_runners.google_batch import Batch as GoogleBatch
 from task_runners.kubernetes.cluster import forget_clusters
 from task_runners.kubernetes.runner import Kubernetes
 from task_runners.process import Process
 from task_runners.staging.folder import FolderStage
 from task_runners.staging.port import NoStage
 from task_runners.supervisor import Supervisor
+from tests.servers.aws import Account, account
+from tests.servers.clouds.azure import ACCOUNT, KEY, Azure
+from tests.servers.clouds.google import Google
+from tests.servers.clouds.server import serving
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.locks import only_one
+from tests.servers.object_stores import azurite_server, gcs_server, make_bucket, moto_server, options_for
 
 IMAGE = "mainstem-test/busybox:1"
 KUBERNETES = {"pullPolicy": "IF_NOT_PRESENT", "fileSidecar": {"image": IMAGE}}
+
+CLOUDS = ("aws", "google_batch", "cloud_run", "azure")
+QUICK: dict[str, Any] = {"completion_check_interval": "PT0.3S", "wait_for_logs": "PT2S"}
 
 
 @dataclass
@@ -52,6 +65,8 @@ class Bench:
     handles: list[JobHandle] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
     stage: Any = field(default_factory=NoStage)
+    is_moto: bool = False
+    """Moto gives a log at the end only, slowly, with stamps inside long lines, and forgets codes of killed jobs."""
 
     def context(self, **options: Any) -> RunnerContext:
         options = {"on_line": self.lines.append, "save_handle": self.handles.append, "stage": self.stage} | options
@@ -172,7 +187,86 @@ def kubernetes_bench(kubernetes: KubernetesServer, workdir: WorkDir, tmp_path: P
     forget_clusters()
 
 
-@pytest.fixture(params=["process", "docker", "kubernetes"])
+@pytest.fixture(scope="session")
+def aws_account(moto_server: str, docker_host: str) -> Account:
+    """Give an account of AWS in which jobs can run."""
+    return account(moto_server, f"contract-{new_id().lower()}")
+
+
+@pytest.fixture
+def aws_bench(aws_account: Account, workdir: WorkDir) -> Iterator[Bench]:
+    yield from cloud_bench(Batch(**aws_account.properties, **QUICK), workdir, is_moto=True)
+
+
+@pytest.fixture(scope="session")
+def google(gcs_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
+    """Give the properties of a task runner in a project of Google Cloud."""
+    cloud = Google(docker_host)
+    options = options_for("gs", gcs_server)
+    make_bucket("gs", "contract", options)
+    with serving(cloud.application, "google") as url:
+        yield {
+            "projectId": "p",
+            "region": "r",
+            "bucket": "contract",
+            "serviceAccount": options["serviceAccount"],
+            "endpointOverride": url,
+            "loggingEndpointOverride": url,
+            "storageEndpointOverride": gcs_server,
+            "waitForLogInterval": "PT0.3S",
+        }
+    for job in (*cloud.jobs.values(), *cloud.runs.values()):
+        cloud.machines.remove(job)
+    cloud.machines.close()
+
+
+@pytest.fixture
+def google_batch_bench(google: dict[str, Any], workdir: WorkDir) -> Iterator[Bench]:
+    yield from cloud_bench(GoogleBatch.model_validate({**google, **QUICK}), workdir)
+
+
+@pytest.fixture
+def cloud_run_bench(google: dict[str, Any], workdir: WorkDir) -> Iterator[Bench]:
+    yield from cloud_bench(CloudRun.model_validate({**google, **QUICK}), workdir)
+
+
+@pytest.fixture(scope="session")
+def azure(azurite_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
+    """Give the properties of a task runner with an account of Azure Batch."""
+    options = options_for("az", azurite_server)
+    make_bucket("az", "contract", options)
+    cloud = Azure(docker_host)
+    with serving(cloud.application, "azure") as url:
+        yield {
+            "account": ACCOUNT,
+            "accessKey": KEY,
+            "endpoint": url,
+            "poolId": "pool",
+            "blobStorage": {
+                "endpoint": options["endpoint"],
+                "sharedKeyAccountName": options["account"],
+                "sharedKeyAccountAccessKey": options["accountKey"],
+                "containerName": "contract",
+            },
+        }
+    cloud.close()
+
+
+@pytest.fixture
+def azure_bench(azure: dict[str, Any], workdir: WorkDir) -> Iterator[Bench]:
+    yield from cloud_bench(AzureBatch.model_validate({**azure, **QUICK}), workdir)
+
+
+def cloud_bench(runner: TaskRunner, workdir: WorkDir, *, is_moto: bool = False) -> Iterator[Bench]:
+    """Give a bench of a cloud, and remove what a test leaves there."""
+    bench = Bench(runner, workdir, {}, is_moto=is_moto)
+    yield bench
+    for handle in list(runner.list_owned(bench.context())):
+        runner.cleanup(handle, bench.context())
+    runner.close()
+
+
+@pytest.fixture(params=["process", "docker", "kubernetes", *CLOUDS])
 def bench(request: pytest.FixtureRequest) -> Bench:
     found: Bench = request.getfixturevalue(f"{request.param}_bench")
     return found

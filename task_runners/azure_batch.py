@@ -1,0 +1,313 @@
+"""Runs a task as a job of Azure Batch: one task in one container on a pool that is there.
+
+The engine itself brings the archive to the container and takes the files away, so the image needs `sh` and `tar` only.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, Literal
+
+import httpx
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic.alias_generators import to_camel
+
+from task_runners.azure_access import BatchKeyAuth, TokenAuth
+from task_runners.capture import Stream
+from task_runners.cloud import CloudApi
+from task_runners.cloud_job import Addresses, CloudTaskRunner, Seen, job_labels
+from task_runners.errors import FailureReason
+from task_runners.log_pages import LogCursor, LogPage, RawLine
+from task_runners.spec import Capabilities, JobHandle, Phase, RunnerContext, TaskSpec
+from task_runners.staging.azure_blob import AzureStore
+from task_runners.staging.object_store import ObjectStore
+from task_runners.staging.port import INPUT, OUTPUT, SignedUpload, Stage
+from task_runners.staging.wrapper import REPORT, Wrapped, script
+
+__all__ = ["Batch"]
+
+_VERSION: Final = "2024-07-01.20.0"
+_TYPE: Final = "application/json; odata=minimalmetadata"
+_SCOPE: Final = "https://batch.core.windows.net/.default"
+_OWNED: Final = "mainstem-taskrun-id"
+_SCRIPT: Final = "mainstem.sh"
+_CHUNK_BYTES: Final = 1024 * 1024
+_ADDRESS_TIME: Final = timedelta(days=1)
+_BARE: Final = 'export MAINSTEM_RUN; MAINSTEM_RUN=$(printf %s "$MAINSTEM_RUN" | base64 -d)\n'
+_FILES: Final = {Stream.STDOUT: "stdout.txt", Stream.STDERR: "stderr.txt"}
+_PHASES: Final = {"active": Phase.PENDING, "preparing": Phase.PENDING, "running": Phase.RUNNING}
+
+
+class _Properties(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class BlobStorage(_Properties):
+    """The container through which files travel: by a connection string, or by account and key."""
+
+    connection_string: str | None = None
+    endpoint: str | None = None
+    shared_key_account_name: str | None = None
+    shared_key_account_access_key: str | None = None
+    container_name: str
+
+    def options(self) -> dict[str, str]:
+        """Return what opens the container."""
+        given = {
+            "connectionString": self.connection_string,
+            "endpoint": self.endpoint,
+            "account": self.shared_key_account_name,
+            "accountKey": self.shared_key_account_access_key,
+        }
+        return {key: value for key, value in given.items() if value}
+
+
+class IdentityReference(_Properties):
+    """A managed identity of the pool."""
+
+    resource_id: str
+
+
+class Registry(_Properties):
+    """Who we are at the registry of the image."""
+
+    registry_server: str | None = None
+    user_name: str | None = None
+    password: str | None = None
+    identity_reference: IdentityReference | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Return the registry as the engine wants it."""
+        given = {"registryServer": self.registry_server, "username": self.user_name, "password": self.password}
+        found: dict[str, Any] = {key: value for key, value in given.items() if value}
+        if self.identity_reference is not None:
+            found["identityReference"] = {"resourceId": self.identity_reference.resource_id}
+        return found
+
+
+class Batch(CloudTaskRunner):
+    """Runs the command in a container of the task's image on a node of the pool."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        container=True, reattach=True, remote=True, process_limits=False
+    )
+
+    type: Literal["ee.azure.runner.Batch", "io.kestra.plugin.ee.azure.runner.Batch"] = "ee.azure.runner.Batch"
+    account: str
+    access_key: str | None = None
+    """Key of the Batch account; without it a token of Entra ID."""
+    endpoint: str
+    pool_id: str
+    blob_storage: BlobStorage | None = None
+    registry: Registry | None = None
+    stream_logs: bool = False
+    """Accepted for flows of others: lines are told while the task runs in any case."""
+
+    _opened: list[CloudApi] = PrivateAttr(default_factory=list)
+
+    # --- what the base class asks for ---------------------------------------------------------------------------------
+
+    def _open_store(self) -> ObjectStore | None:
+        given = self.blob_storage
+        return AzureStore(given.container_name, "", given.options()) if given is not None else None
+
+    def _addresses(self, stage: Stage, lifetime: timedelta, most_bytes: int) -> Addresses | None:  # noqa: ARG002 - the port's
+        if self.blob_storage is None:
+            return None
+        return Addresses(SignedUpload(f"./{OUTPUT}"), SignedUpload(f"./{REPORT}"), lambda: f"./{INPUT}")
+
+    def _start(self, handle: JobHandle, wrapped: Wrapped, spec: TaskSpec, ctx: RunnerContext) -> Mapping[str, Any]:
+        longest = self._longest(spec) + spec.grace + timedelta(minutes=2)
+        labels = {f"mainstem-{key}": value for key, value in job_labels(spec).items()}
+        job = {
+            "id": handle.id,
+            "poolInfo": {"poolId": self.pool_id},
+            "constraints": {"maxWallClockTime": _iso(longest + self.wait_until_running), "maxTaskRetryCount": 0},
+            "metadata": [{"name": key, "value": value} for key, value in labels.items()],
+        }
+        self._call("POST", "/jobs", json=job, accept=(409,))
+        task = {
+            "id": _task_of(handle),
+            "containerSettings": self._container(spec),
+            "constraints": {"maxWallClockTime": _iso(longest), "maxTaskRetryCount": 0, "retentionTime": "P1D"},
+            "userIdentity": {"autoUser": {"scope": "task", "elevationLevel": "admin"}},
+            **self._body(handle, wrapped, spec, ctx),
+        }
+        self._call("POST", f"/jobs/{handle.id}/tasks", json=task, accept=(409,))
+        return {"job": handle.id}
+
+    def _container(self, spec: TaskSpec) -> dict[str, Any]:
+        container: dict[str, Any] = {"imageName": spec.image, "workingDirectory": "taskWorkingDirectory"}
+        # An entry point of the image would take the command for its arguments.
+        container["containerRunOptions"] = "--entrypoint="
+        if self.registry is not None:
+            container["registry"] = self.registry.described()
+        return container
+
+    def _body(self, handle: JobHandle, wrapped: Wrapped, spec: TaskSpec, ctx: RunnerContext) -> dict[str, Any]:
+        """Return command line, files and environment. A command line is one text, so it holds nothing but names."""
+        store = self._stores[0] if self._stores else None
+        env = dict(wrapped.env)
+        if not isinstance(store, AzureStore):
+            env["MAINSTEM_SCRIPT"] = _encoded(_BARE + script())
+            env["MAINSTEM_RUN"] = _encoded(env["MAINSTEM_RUN"])
+            line = 'sh -c \'eval "$(printf %s "$MAINSTEM_SCRIPT" | base64 -d)"\''
+            return {"commandLine": line, "environmentSettings": _settings(env)}
+        stage = self._stage(handle, ctx)
+        stage.put(_SCRIPT, io.BytesIO(script().encode()))
+        lifetime = max(_ADDRESS_TIME, self._longest(spec) + self.wait_until_running + timedelta(hours=1))
+        target = store.sign_container(lifetime)
+        return {
+            "commandLine": f"sh ./{_SCRIPT}",
+            "environmentSettings": _settings(env),
+            "resourceFiles": [
+                {"httpUrl": stage.download(name, lifetime), "filePath": name} for name in (INPUT, _SCRIPT)
+            ],
+            "outputFiles": [
+                {
+                    "filePattern": name,
+                    "destination": {"container": {"containerUrl": target, "path": f"{handle.id}/{name}"}},
+                    "uploadOptions": {"uploadCondition": "taskcompletion"},
+                }
+                for name in (OUTPUT, REPORT)
+            ],
+        }
+
+    def _find(self, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Any] | None:  # noqa: ARG002 - the port's
+        answer = self._call("GET", self._path(handle), accept=(404,))
+        return {"job": handle.id} if answer.is_success else None
+
+    def _seen(self, handle: JobHandle, ctx: RunnerContext) -> Seen:  # noqa: ARG002 - the port's
+        answer = self._call("GET", self._path(handle), accept=(404,))
+        if not answer.is_success:
+            return Seen(Phase.LOST, None, FailureReason.LOST, "Azure Batch does not know the task any more")
+        task = answer.json()
+        info = task.get("executionInfo", {})
+        if task.get("state") != "completed":
+            return Seen(_PHASES.get(str(task.get("state")), Phase.PENDING))
+        code = info.get("exitCode")
+        failure = info.get("failureInfo") or {}
+        message = str(failure.get("message") or (info.get("containerInfo") or {}).get("error") or "") or None
+        phase = Phase.SUCCEEDED if info.get("result") == "success" else Phase.FAILED
+        reason = _reason(str(failure.get("code", "")), message or "") if code is None else None
+        return Seen(phase, code, reason, message)
+
+    def _page(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext, *, is_final: bool) -> LogPage:
+        token = since.token if since is not None and since.token else "0,0"
+        starts = dict(zip(_FILES, map(int, token.split(",")), strict=True))
+        lines: list[RawLine] = []
+        has_more = False
+        for stream, name in _FILES.items():
+            content = self._read(handle, name, starts[stream])
+            is_last = is_final and len(content) < _CHUNK_BYTES
+            has_more |= len(content) >= _CHUNK_BYTES
+            whole = len(content) if is_last else _whole(content)
+            starts[stream] += whole
+            lines += _lines(content[:whole], stream, ctx.now())
+        after = ",".join(str(starts[stream]) for stream in _FILES)
+        return LogPage(lines, after, is_exact=True, has_more=has_more, is_settled=is_final and not has_more)
+
+    def _read(self, handle: JobHandle, name: str, start: int) -> bytes:
+        span = {"ocp-range": f"bytes={start}-{start + _CHUNK_BYTES - 1}"}
+        answer = self._call("GET", f"{self._path(handle)}/files/{name}", headers=span, accept=(404, 409, 416))
+        if not answer.is_success:
+            return b""  # it has not begun, is gone, or has nothing behind what was read
+        return answer.content if answer.status_code == 206 else answer.content[start : start + _CHUNK_BYTES]
+
+    def cancel(self, handle: JobHandle, grace: timedelta, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
+        """Terminate the task: Azure kills its container at once, so no files come back."""
+        self._call("POST", f"{self._path(handle)}/terminate", accept=(404, 409))
+
+    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
+        self._call("DELETE", f"/jobs/{handle.id}", accept=(404, 409))
+
+    def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:  # noqa: ARG002 - the port's
+        """Return the newest job whose metadata has all `labels`."""
+        wanted = {f"mainstem-{key.rpartition('/')[2]}": value for key, value in labels.items()}
+        found = [job for job in self._jobs() if wanted.items() <= _metadata(job).items()]
+        newest = max(found, key=lambda job: str(job.get("creationTime", "")), default=None)
+        return JobHandle(self.type, newest["id"], data={"job": newest["id"]}) if newest is not None else None
+
+    def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:  # noqa: ARG002 - the port's
+        """Yield every job of the account whose metadata says that it is ours."""
+        for job in self._jobs():
+            if _OWNED in _metadata(job):
+                yield JobHandle(self.type, job["id"], data={"job": job["id"]})
+
+    def close(self) -> None:
+        """Close the connections; they are opened again when needed."""
+        super().close()
+        with self._lock:
+            for api in self._opened:
+                api.close()
+            self._opened.clear()
+
+    # --- Azure --------------------------------------------------------------------------------------------------------
+
+    def _jobs(self) -> Iterator[Mapping[str, Any]]:
+        path = "/jobs"
+        while path:
+            page = self._call("GET", path).json()
+            yield from (job for job in page.get("value", ()) if job.get("state") not in {"deleting", "completed"})
+            path = page.get("odata.nextLink", "")
+
+    def _path(self, handle: JobHandle) -> str:
+        return f"/jobs/{handle.id}/tasks/{_task_of(handle)}"
+
+    def _call(self, method: str, path: str, *, accept: tuple[int, ...] = (), **options: Any) -> httpx.Response:
+        with self._lock:
+            if not self._opened:
+                auth = BatchKeyAuth(self.account, self.access_key) if self.access_key else TokenAuth(_SCOPE)
+                self._opened.append(CloudApi("Azure Batch", self.endpoint.rstrip("/"), auth))
+            api = self._opened[0]
+        headers = {"Content-Type": _TYPE} if "json" in options else {}
+        headers |= options.pop("headers", {})
+        if "api-version=" not in path:
+            options["params"] = {"api-version": _VERSION}
+        return api.call(method, path, accept=accept, headers=headers, **options)
+
+
+def _task_of(handle: JobHandle) -> str:
+    return f"task-{handle.id}"[:64]
+
+
+def _iso(duration: timedelta) -> str:
+    return f"PT{max(1, int(duration.total_seconds()))}S"
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+
+
+def _settings(env: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in env.items()]
+
+
+def _metadata(job: Mapping[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in job.get("metadata") or ()}
+
+
+def _whole(content: bytes) -> int:
+    """Return the length up to the last line end; a full block without any counts whole."""
+    end = content.rfind(b"\n") + 1
+    return end or (len(content) if len(content) >= _CHUNK_BYTES else 0)
+
+
+def _lines(content: bytes, stream: Stream, now: datetime) -> list[RawLine]:
+    if not content:
+        return []
+    return [RawLine(now, line, stream) for line in content.removesuffix(b"\n").split(b"\n")]
+
+
+def _reason(code: str, message: str) -> FailureReason | None:
+    text = f"{code} {message}".lower()
+    words = {
+        FailureReason.IMAGE_PULL: ("image", "pull", "registry"),
+        FailureReason.INPUT_FILES: ("resourcecontainer", "blobdownload", "blobaccess", "resource file"),
+        FailureReason.DISK_FULL: ("diskfull", "no space left"),
+        FailureReason.DEADLINE: ("maxwallclocktime",),
+    }
+    return next((reason for reason, found in words.items() if any(word in text for word in found)), None)
