@@ -26,12 +26,12 @@ class Followed:
 
     @property
     def newest(self) -> Revision | None:
-        """Return the revision of the commit that was seen last."""
-        return self.revisions[0] if self.revisions else None
+        """Return the revision of the commit that git named last; orders such as a rollback name others."""
+        return next((each for each in self.revisions if each.action == "sync"), None)
 
     @property
     def is_behind(self) -> bool:
-        """Whether the commit that was seen last is not what is active."""
+        """Whether the commit that git named last is not what is active."""
         return self.newest is not None and self.newest.commit != self.environment.active
 
     @property

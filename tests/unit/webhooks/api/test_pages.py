@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 import webhooks.pages
 from runner.states import State
-from runner.store.records import Environment, Repository, Revision
+from runner.store.records import Environment, Pin, Repository, Revision
 from tests.servers.visitor import Visitor
 from webhooks.pages import PAGES
 from webhooks.pages.page import query_with
@@ -222,6 +222,24 @@ def test_environments_show_what_is_desired_active_and_wrong(api: Any, admin: Vis
     assert "Desired bbbbbbb is not active: INVALID" in said
     assert "flows/a.yaml:3:5 error no task type named" in said
     assert f"/ui/main/environments/prod/plan?commit={'b' * 40}" in answer.text
+
+
+def test_a_pinned_environment_shows_what_git_wants_and_why_it_waits(api: Any, admin: Visitor) -> None:
+    now, wanted, kept = datetime.now(UTC), "b" * 40, "a" * 40
+
+    def write(db: Any) -> None:
+        db.environments.put(Environment("prod", "hosted", active=kept, state="PINNED", message="pinned to aaaaaaa"))
+        db.pins.put(Pin("prod", kept, "ann", "it breaks", now))
+        db.revisions.add(Revision("prod", wanted, "ACTIVE", now))
+        db.revisions.add(Revision("prod", kept, "ACTIVE", now, action="rollback", reason="it breaks"))
+
+    api.services.store.write(write)
+
+    page = admin.get("/ui/main/environments").text
+
+    assert re.search(r"<dt>Desired</dt><dd><code>bbbbbbb</code>\s+<strong>is not active: it waits for the pin", page)
+    assert "by ann: it breaks" in page
+    assert "<td>rollback</td>" in page
 
 
 def test_a_plan_shows_removals_first(api: Any, admin: Visitor) -> None:
