@@ -3,7 +3,7 @@
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim-bookworm AS build
-ARG EXTRAS=postgres,aws,gcp,azure
+ARG EXTRAS=postgres,kubernetes,aws,gcp,azure
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY task_runners task_runners

@@ -11,6 +11,7 @@ from runner.executions.ending import attempt_of
 from runner.executions.models import Attempt, Execution, Histories, LogEntry, TaskRun
 from runner.flows.inputs import SECRET_MASK
 from runner.flows.models import Flow
+from runner.links import execution_page
 from runner.secrets.encryption import is_sealed
 from runner.settings import Settings
 from runner.states import State
@@ -164,8 +165,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
 
 def execution_url(settings: Settings, execution: Execution) -> str:
     """Return the address under which people find an execution."""
-    place = f"{execution.namespace}/{execution.flow_id}/{execution.id}"
-    return f"{settings.public_url}/ui/{TENANT}/executions/{place}"
+    return settings.public_url + execution_page(execution.namespace, execution.flow_id, execution.id)
 
 
 def flow_json(flow: Flow, version: FlowVersion, *, source: bool = False) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class RunDetails:
 
     `median_s` is the median duration of the flow's last 20 good runs before this one; `secret_inputs` are the names of
     inputs of type SECRET; `source` is the YAML of the flow as it ran. `compare_url` shows the commits since the last
-    good run; `origin` is where the commit is from.
+    good run; `page_url` is the server's own page of the run; `origin` is where the commit is from.
     """
 
     row: RunRow
@@ -66,6 +66,7 @@ class RunDetails:
     good: RunRow | None = None
     changes: tuple[str, ...] = ()
     compare_url: str | None = None
+    page_url: str | None = None
     origin: Origin | None = None
     is_first_of_revision: bool = False
 

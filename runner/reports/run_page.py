@@ -75,7 +75,8 @@ def _fitting(blocks: Iterable[str]) -> Iterator[str]:
 def _links(details: RunDetails) -> str:
     row = details.row
     flow = f"{'../' * row.stem.count('/')}flows/{row.namespace}/{row.flow}/README.md"
-    return f"Run {code(row.id)} · [all runs of the flow]({flow}) · [as JSON]({path_name(row.id)}.json)"
+    live = f" · [on the server]({details.page_url})" if details.page_url else ""
+    return f"Run {code(row.id)} · [all runs of the flow]({flow}) · [as JSON]({path_name(row.id)}.json){live}"
 
 
 def _headline(details: RunDetails, mask: Mask) -> str:

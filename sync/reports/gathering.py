@@ -13,6 +13,7 @@ from runner.executions.models import LogEntry, TaskRun
 from runner.executions.outputs import restored
 from runner.flows.catalogue import Catalogue
 from runner.flows.diff import diff_flows
+from runner.links import execution_page
 from runner.plugin import Storage
 from runner.reports.details import LAST_LINES, Artifact, CommitNote, RunDetails
 from runner.reports.record import FlowRecord
@@ -45,6 +46,8 @@ class Gathering:
     store: Store
     catalogue: Catalogue
     storage: Storage
+    public_url: str | None = None
+    """What links to the server's own pages begin with; none are made without it."""
 
     def details(
         self,
@@ -81,6 +84,7 @@ class Gathering:
             good=good,
             changes=self._changes(row, good),
             is_first_of_revision=is_first_of_revision,
+            page_url=self.public_url and self.public_url + execution_page(row.namespace, row.flow, row.id),
         )
 
     def _logs(self, runs: tuple[TaskRun, ...]) -> dict[str, tuple[LogEntry, ...]]:

@@ -73,7 +73,9 @@ class ReportWriter:
         self._store = store
         self._sync = sync
         self._host = host
-        self._gathering = Gathering(store, catalogue, host.storage)
+        # Without `url` the address is one that only this machine knows.
+        pages = settings.public_url if settings.url else None
+        self._gathering = Gathering(store, catalogue, host.storage, pages)
         self._shelf = RecordShelf()
         self._name = writer
         self._branches: dict[str, ReportBranch] = {}

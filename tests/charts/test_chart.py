@@ -138,6 +138,17 @@ def test_the_runner_may_do_no_more_than_start_follow_and_remove_pods() -> None:
     assert not {verb for _, verb in rights} & {"*", "update", "patch", "deletecollection", "escalate", "bind"}
 
 
+def test_the_runner_gets_the_rights_that_its_page_says_it_needs() -> None:
+    page = (ROOT / "docs" / "reference" / "task-runners.md").read_text(encoding="utf-8")
+    blocks = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Role" in block
+    ]
+
+    granted = next(each for each in golden("distributed") if each["kind"] == "Role")
+
+    assert [block["rules"] for block in blocks] == [granted["rules"]]
+
+
 @pytest.mark.parametrize(
     ("given", "missing"),
     [

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from runner.access import Permission
 from runner.errors import MainstemError
 from runner.executions.models import Execution, LogEntry, TaskRun
+from runner.links import execution_page
 from runner.reports.rows import failed_leaves
 from runner.reports.values import HIDDEN, masked, shown, without_secrets
 from runner.secrets.encryption import is_sealed
@@ -21,7 +22,7 @@ from webhooks.api.executions import full, visible_execution
 from webhooks.api.logs import LEVELS, LINES, download
 from webhooks.call import Call
 from webhooks.following import bell_of
-from webhooks.pages.page import HEADERS, Page, by_program, execution_path, fragment, query_with, render
+from webhooks.pages.page import HEADERS, Page, by_program, fragment, query_with, render
 from webhooks.pages.timeline import Bar, timeline
 from webhooks.parameters import number, text
 from webhooks.problems import Json
@@ -85,7 +86,7 @@ def show(call: Call) -> Any:
     call.services.store.logs.flush()
     lines = _lines(call, execution.id, after, level)
     position = lines[-1].number if lines else after
-    here = execution_path(execution.namespace, execution.flow_id, execution.id)
+    here = execution_page(execution.namespace, execution.flow_id, execution.id)
     given = {"level": level}
     mask = call.services.host.masker.mask
     secret = _secret_inputs(call, execution)

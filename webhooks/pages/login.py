@@ -13,14 +13,15 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from runner.access import Permission
+from runner.links import PAGES
 from webhooks.call import Call
-from webhooks.pages.page import ASSETS, LOGIN, ROOT, asset, render
+from webhooks.pages.page import ASSETS, LOGIN, asset, render
 from webhooks.pages.session import PATH, Sessions
 
 if TYPE_CHECKING:
     from webhooks.services import Services
 
-_START: Final = f"{ROOT}/environments"
+_START: Final = f"{PAGES}/environments"
 _LONGEST_TOKEN: Final = 512
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 

@@ -23,6 +23,7 @@ import runner
 from runner.access import Identity, Permission
 from runner.errors import MainstemError, NotFoundError
 from runner.executions.models import ACTOR, Execution
+from runner.links import PAGES, execution_page
 from runner.reports.text import MARKS, moment, plain, seconds
 from runner.states import State
 from webhooks.call import Call
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 ASSETS: Final = Path(__file__).parent / "assets"
 LOGIN: Final = "/ui/login"
-ROOT: Final = f"/ui/{TENANT}"
 HEADERS: Final = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -113,13 +113,8 @@ def render(call: Call, template: str, *, status: int = 200, **values: Any) -> Re
 
 def fragment(call: Call, template: str, **values: Any) -> str:
     """Return the text that a template makes; everything in it that is not a template's own is escaped."""
-    shown = {"identity": call.identity, "path": call.request.url.path, "root": ROOT, "version": runner.__version__}
+    shown = {"identity": call.identity, "path": call.request.url.path, "root": PAGES, "version": runner.__version__}
     return _templates().get_template(template).render(**shown, **values)
-
-
-def execution_path(namespace: str, flow_id: str, execution_id: str) -> str:
-    """Return the path of the page of an execution."""
-    return f"{ROOT}/executions/" + "/".join(quote(part, safe="") for part in (namespace, flow_id, execution_id))
 
 
 def query_with(query: Mapping[str, Any], **changes: Any) -> str:
@@ -146,7 +141,7 @@ def _templates() -> jinja2.Environment:
         "part": _part,
         "cause": _cause,
     }
-    made.globals |= {"asset": asset, "execution_path": execution_path, "query_with": query_with}
+    made.globals |= {"asset": asset, "execution_path": execution_page, "query_with": query_with}
     return made
 
 

@@ -187,6 +187,14 @@ def test_the_links_lead_to_the_flow_and_the_json(runs: Any) -> None:
     assert "[all runs of the flow](../../../../../../flows/weather/report/README.md) · [as JSON](01jd8w.json)" in page
 
 
+def test_a_server_with_a_public_address_is_linked_to(runs: Any) -> None:
+    details = runs.details(page_url="https://flows.example.org/ui/main/executions/weather/report/01jd8w")
+
+    page = run_page(details, runs.mask)
+
+    assert " · [on the server](https://flows.example.org/ui/main/executions/weather/report/01jd8w)\n" in page
+
+
 def test_every_secret_is_masked_wherever_it_stands(runs: Any) -> None:
     secret = "see s3cret-value here"
     chart = runs.task("chart", value=secret, error=secret)

@@ -63,6 +63,21 @@ def test_a_commit_holds_the_boards_the_pages_the_badges_and_the_rows(server: Any
     assert server.branch.dead_links() == []
 
 
+def test_a_page_leads_to_the_server_whose_public_address_is_set(server: Any) -> None:
+    before = server.ended(state=State.FAILED)
+    server.write()
+    server.settings = server.settings.model_copy(update={"url": "https://flows.example.org/"})
+    server.restarted()
+    after = server.ended(state=State.FAILED)
+
+    server.write()
+
+    files, day = server.branch.files(), "runs/2026/03/10/weather/report"
+    link = f"[on the server](https://flows.example.org/ui/main/executions/weather/report/{after.id})"
+    assert link in files[f"{day}/{after.id}.md"]
+    assert "on the server" not in files[f"{day}/{before.id}.md"]
+
+
 def test_the_commit_says_who_wrote_it_and_what_ci_should_not_do(server: Any, run_git: Any) -> None:
     server.ended(state=State.KILLED)
 
