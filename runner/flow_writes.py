@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 from runner.errors import AccessError
 
 if TYPE_CHECKING:
+    from runner.flows.plugin_defaults import Default
     from runner.store.records import FlowVersion
 
 
 class FlowWriter(Protocol):
     """Commits flows, valid and active before it returns."""
+
+    def defaults(self, namespace: str) -> Sequence[Default]:
+        """Return the plugin defaults that flows of a namespace get."""
 
     def write(
         self, sources: Sequence[str], *, actor: str, removing: Sequence[tuple[str, str]] = ()
@@ -26,6 +30,10 @@ class FlowWriter(Protocol):
 
 class NoFlowWriter:
     """No flow can be written: what runs has no server behind it."""
+
+    def defaults(self, namespace: str) -> Sequence[Default]:  # noqa: ARG002 - the protocol's
+        """Return nothing."""
+        return ()
 
     def write(
         self,

@@ -25,10 +25,10 @@ from runner.worker import HEARTBEAT_S, Worker
 log = logging.getLogger(__name__)
 
 
-def deploy(store: Store, flow: Flow, source: str, path: str) -> None:
-    """Make a flow active in a store of its own."""
+def deploy(store: Store, flow: Flow, source: str, path: str, defaults: str | None = None) -> None:
+    """Make a flow active in a store of its own, with the plugin defaults of its namespaces."""
     blob = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    draft = FlowDraft(flow.namespace, flow.id, blob, source, datetime.now(UTC), path=path)
+    draft = FlowDraft(flow.namespace, flow.id, blob, source, datetime.now(UTC), path=path, defaults=defaults)
     store.write(lambda db: db.flows.put(draft))
 
 

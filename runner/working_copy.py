@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runner.errors import Problem
     from runner.flows.models import Flow
+    from runner.flows.namespace_defaults import NamespaceDefaults
 
 SUFFIXES = (".yaml", ".yml")
 TESTS = "tests"
+DEFAULTS = ("_defaults.yaml", "_defaults.yml")
 _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", TESTS})
 _MOST_BYTES = 1 << 20
@@ -20,7 +23,8 @@ _MOST_BYTES = 1 << 20
 def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
     """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
 
-    Hidden folders, folders of namespace files (`_files`, `files`) and of flow tests (`tests`) are left out.
+    Hidden folders, folders of namespace files (`_files`, `files`) and of flow tests (`tests`) are left out, and so are
+    files of plugin defaults (see `defaults_around`).
     """
     for path in paths:
         if not path.is_dir():
@@ -29,7 +33,18 @@ def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
         for folder, files in _walk(path, skip=_OTHER_FILES):
             parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
             for found in files:
-                yield found, ".".join(parts) or None
+                if found.name not in DEFAULTS:
+                    yield found, ".".join(parts) or None
+
+
+def defaults_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of plugin defaults at or below `paths`."""
+    for path in paths:
+        if path.is_dir():
+            for _, files in _walk(path, skip=_OTHER_FILES):
+                yield from (found for found in files if found.name in DEFAULTS)
+        elif path.name in DEFAULTS:
+            yield path
 
 
 def suite_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -62,8 +77,39 @@ def flow_root(file: Path, namespace: str) -> Path:
     return file.parent
 
 
-def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, str]]:
-    """Return the flows below a folder that can be run, each with its text and path; the file `but` is left out."""
+def defaults_around(file: Path, namespace: str) -> tuple[NamespaceDefaults, list[Problem]]:
+    """Return the plugin defaults that a flow of `namespace` in `file` gets, and what is wrong with their files.
+
+    They stand in the folders of the namespace and of those around it, dotted or nested, and beside the flow.
+    """
+    from runner.flows.namespace_defaults import NamespaceDefaults, parse_defaults
+
+    root, parts = flow_root(file.absolute(), namespace), namespace.split(".")
+    folders = {root: ""}
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        for folder in (root / name, root.joinpath(*parts[:count])):
+            folders.update(dict.fromkeys((folder, *(folder / marker for marker in _MARKERS)), name))
+    folders.setdefault(file.absolute().parent, namespace if file.absolute().parent != root else "")
+    found = {folder / name: space for folder, space in folders.items() for name in DEFAULTS}
+    shown = {path: _as_given(path, file) for path in found if path.is_file()}
+    return NamespaceDefaults.of(
+        parse_defaults(path.read_bytes()[: _MOST_BYTES + 1], file=shown[path], namespace=found[path] or None)
+        for path in sorted(shown, key=lambda path: len(path.parts))
+    )
+
+
+def _as_given(path: Path, beside: Path) -> str:
+    """Return a path relative to the current folder where the one beside it is given so."""
+    return str(path) if beside.is_absolute() else os.path.relpath(path)
+
+
+def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, str, str | None]]:
+    """Return the flows below a folder that can be run, each with its text, its path and its plugin defaults.
+
+    The file `but` is left out.
+    """
+    from runner.flows.namespace_defaults import stated_namespace
     from runner.flows.parse import parse_flow
 
     found = []
@@ -71,7 +117,9 @@ def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, st
         if (but is not None and path.samefile(but)) or path.stat().st_size > _MOST_BYTES:
             continue
         content = path.read_bytes()
-        parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False)
+        space = stated_namespace(content) or namespace or ""
+        defaults, _ = defaults_around(path, space)
+        parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, defaults=defaults.around(space))
         if parsed.flow is not None:
-            found.append((parsed.flow, content.decode(), str(path)))
+            found.append((parsed.flow, content.decode(), str(path), defaults.text(space)))
     return found

@@ -195,6 +195,7 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
                 path=change.path,
                 disabled=change.flow.disabled,
                 labels=dict(change.flow.labels),
+                defaults=change.defaults,
             )
         )
     return versions

@@ -8,6 +8,7 @@ from datetime import datetime
 from time import perf_counter
 
 from runner.errors import AccessError, ConflictError, FlowError
+from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
 from runner.store.records import Environment
 from sync.activation import Activation, RevisionResult
@@ -84,6 +85,12 @@ class Commits:
                 f"environment {environment.name} is {pinned_line(pin)}",
                 hint=f"mainstem sync resume {environment.name}",
             )
+
+    def defaults(self, environment: Environment) -> NamespaceDefaults:
+        """Return the plugin defaults of the active commit."""
+        source = self.origins.get(environment.repository)
+        with source.repository.lock:
+            return self.planner.defaults(source, environment)
 
     def root(self, environment: Environment) -> str:
         """Return the folder in which new flow files go, with a slash at its end."""

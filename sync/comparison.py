@@ -18,10 +18,11 @@ from dulwich.repo import Repo
 
 from runner.errors import NotFoundError, Problem
 from runner.flows.models import Flow
+from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store.records import Environment, FlowVersion
 from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
 from sync.names import MAX_FILES, MAX_FLOW_BYTES
-from sync.parsed import check, compare, next_fire, parse_file
+from sync.parsed import check, compare, gathered_defaults, next_fire, parse_file
 from sync.plan import Candidate, NewTree, Plan, Questions, make_plan
 from sync.repository import GitRepository, blob_id
 
@@ -115,21 +116,26 @@ def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datet
     `path` is the folder of the flows; by default `flows` where there is one, else the whole snapshot.
     """
     old, new = _flows(base, path), _flows(head, path)
-    parsed: dict[tuple[str, str], Candidate] = {}
+    before, after = _defaults(base, path)[0], _defaults(head, path)
+    parsed: dict[tuple[str, str, bool], Candidate] = {}
 
     def parse(snapshot: Snapshot, place: FlowPlace, blob: str) -> Candidate:
-        key = (place.path, blob)
+        defaults = before if snapshot is base else after[0]
+        key = (place.path, blob, snapshot is base and before != after[0])
         if key not in parsed:
-            parsed[key] = parse_file(place, blob, lambda: snapshot.read(place.path))
+            parsed[key] = parse_file(place, blob, lambda: snapshot.read(place.path), defaults)
         return parsed[key]
 
     flows: dict[tuple[str, str], Flow] = {}
     active = []
     for place, blob in old.items():
-        flow = parse(base, place, blob).flow
+        found = parse(base, place, blob)
+        flow = found.flow
         if flow is not None:
             flows[(flow.namespace, flow.id)] = flow
-            active.append(FlowVersion(flow.namespace, flow.id, 0, blob, "", now, path=place.path))
+            active.append(
+                FlowVersion(flow.namespace, flow.id, 0, blob, "", now, path=place.path, defaults=found.defaults)
+            )
     ask = Questions(
         parse=lambda place, blob: parse(head, place, blob),
         flow_of=lambda version: flows.get((version.namespace, version.flow_id)),
@@ -139,12 +145,18 @@ def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datet
         owner=lambda _key: None,
     )
     environment = Environment("local", "", ref=head.label, path=_root(head, path), active=base.label)
-    return make_plan(environment, active, NewTree(head.label, None, new, head.problems), ask)
+    problems = (*head.problems, *after[1])
+    tree = NewTree(head.label, None, new, problems, defaults=lambda _path, namespace: after[0].text(namespace))
+    return make_plan(environment, active, tree, ask)
 
 
 def _flows(snapshot: Snapshot, path: str | None) -> dict[FlowPlace, str]:
     layout = _layout(snapshot, path)
     return {place: blob for file, blob in snapshot.files.items() if (place := flow_place(file, layout))}
+
+
+def _defaults(snapshot: Snapshot, path: str | None) -> tuple[NamespaceDefaults, list[Problem]]:
+    return gathered_defaults(snapshot.files, _layout(snapshot, path), snapshot.read)
 
 
 def _layout(snapshot: Snapshot, path: str | None) -> Layout:

@@ -10,10 +10,10 @@ from typing import Final
 from dulwich.objects import ObjectID
 
 from runner.errors import NotFoundError
+from runner.flows.namespace_defaults import stated_namespace
 from runner.namespace_files import missing
 from sync.layout import Layout, file_index, flow_place
 from sync.names import MAX_FILE_BYTES, MAX_FLOW_BYTES
-from sync.parsed import stated_namespace
 from sync.planning import list_files, read_layout
 from sync.sources import Source
 

@@ -7,6 +7,8 @@ Three ways to lay a repository out are understood, together:
 - Kestra's `_flows/` and `_files/` folders (the defaults of its git tasks), at any depth below the path.
 - Kestra's `<namespace>/flows/` and `<namespace>/files/` (its namespace synchronisation).
 
+A file `_defaults.yaml` in a folder of flows holds plugin defaults for its namespace and those below.
+
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
 to the root. A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
 """
@@ -20,6 +22,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from runner.errors import InvalidError
+from runner.flows.namespace_defaults import is_defaults
 
 SETTINGS_FILE: Final = ".mainstem.yaml"
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -82,9 +85,18 @@ def _folder(key: str, value: Any) -> str:
     return "/".join(part for part in parts if part != ".")
 
 
-@lru_cache(maxsize=_REMEMBERED)
+def defaults_place(path: str, layout: Layout) -> FlowPlace | None:
+    """Return where the file of plugin defaults `path` stands, or None when it is none."""
+    return _yaml_place(path, layout) if is_defaults(path) else None
+
+
 def flow_place(path: str, layout: Layout) -> FlowPlace | None:
     """Return where the flow file `path` stands, or None when it is no flow file."""
+    return None if is_defaults(path) else _yaml_place(path, layout)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _yaml_place(path: str, layout: Layout) -> FlowPlace | None:
     if not path.endswith(_SUFFIXES) or not is_below(path, layout.root) or path == SETTINGS_FILE:
         return None
     if layout.files is not None and layout.files != layout.root and is_below(path, layout.files):
@@ -134,7 +146,7 @@ def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) 
             homes.setdefault(_home(folder, layout.root), set()).add(namespace)
     index: dict[str, dict[str, str]] = {}
     for path in paths:
-        if path in flows or path == SETTINGS_FILE:
+        if path in flows or path == SETTINGS_FILE or defaults_place(path, layout):
             continue
         for namespace, name in _file_places(path, layout, homes):
             index.setdefault(namespace, {}).setdefault(name, path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -13,21 +12,22 @@ from zoneinfo import ZoneInfo
 from runner.errors import InvalidError, MainstemError, Problem
 from runner.flows.catalogue import Catalogue
 from runner.flows.models import Flow
+from runner.flows.namespace_defaults import (
+    EVERY,
+    DefaultsFile,
+    NamespaceDefaults,
+    as_text,
+    parse_defaults,
+    stated_namespace,
+)
 from runner.flows.parse import Parsed, parse_flow
 from runner.store.records import FlowVersion
-from sync.layout import FlowPlace
+from sync.layout import FlowPlace, Layout, defaults_place
 from sync.names import MAX_FLOW_BYTES
 from sync.plan import Candidate, FlowKey, Questions
 from sync.repository import GitRepository
 
 _MOST_PARSED: Final = 5_000
-_NAMESPACE: Final = re.compile(r"^namespace:[ \t]*['\"]?([A-Za-z0-9._-]+)", re.MULTILINE)
-
-
-def stated_namespace(content: bytes) -> str | None:
-    """Return the `namespace:` that a flow file states at its top level, read without parsing it."""
-    found = _NAMESPACE.search(content[:MAX_FLOW_BYTES].decode("utf-8", "replace"))
-    return found.group(1) if found else None
 
 
 class FlowFiles:
@@ -36,15 +36,18 @@ class FlowFiles:
     def __init__(self, repository: GitRepository) -> None:
         self._repository = repository
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[FlowPlace, str], Candidate] = OrderedDict()
+        self._known: OrderedDict[tuple[FlowPlace, str, str], Candidate] = OrderedDict()
 
-    def parse(self, place: FlowPlace, blob: str) -> Candidate:
-        """Return the file parsed, or with the problems that keep it from being a flow."""
-        key = (place, blob)
+    def parse(self, place: FlowPlace, blob: str, defaults: NamespaceDefaults, edition: str = "") -> Candidate:
+        """Return the file parsed, or with the problems that keep it from being a flow.
+
+        `edition` tells one set of defaults from another.
+        """
+        key = (place, blob, edition)
         with self._lock:
             found = self._known.get(key)
         if found is None:
-            found = parse_file(place, blob, lambda: self._repository.blob(blob, limit=MAX_FLOW_BYTES))
+            found = parse_file(place, blob, lambda: self._repository.blob(blob, limit=MAX_FLOW_BYTES), defaults)
             with self._lock:
                 self._known[key] = found
                 while len(self._known) > _MOST_PARSED:
@@ -52,14 +55,35 @@ class FlowFiles:
         return found
 
 
-def parse_file(place: FlowPlace, blob: str, read: Callable[[], bytes]) -> Candidate:
-    """Return the flow file that `read` gives, parsed as it stands at `place`."""
+def parse_file(
+    place: FlowPlace, blob: str, read: Callable[[], bytes], defaults: NamespaceDefaults | None = None
+) -> Candidate:
+    """Return the flow file that `read` gives, parsed as it stands at `place`, with the defaults of its namespaces."""
     try:
         content = read()
     except InvalidError as error:
         return Candidate(place, blob, None, None, (Problem(error.code, error.message, file=place.path),))
-    parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace)
-    return Candidate(place, blob, parsed.flow, content.decode("utf-8", "replace"), parsed.problems)
+    namespace = stated_namespace(content) or place.namespace or ""
+    around = defaults.around(namespace) if defaults is not None else ()
+    parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace, defaults=around)
+    return Candidate(place, blob, parsed.flow, content.decode("utf-8", "replace"), parsed.problems, as_text(around))
+
+
+def gathered_defaults(
+    paths: Iterable[str], layout: Layout, read: Callable[[str], bytes]
+) -> tuple[NamespaceDefaults, list[Problem]]:
+    """Return the plugin defaults whose files are among `paths`, and what is wrong with them."""
+    found = []
+    for path in sorted(paths):
+        place = defaults_place(path, layout)
+        if place is None:
+            continue
+        try:
+            found.append(parse_defaults(read(path), file=path, namespace=place.namespace))
+        except InvalidError as error:
+            problem = Problem(error.code, error.message, file=path)
+            found.append(DefaultsFile(path, place.namespace or EVERY, problems=(problem,)))
+    return NamespaceDefaults.of(found)
 
 
 class Answers:

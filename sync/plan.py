@@ -51,6 +51,7 @@ class Change:
     note: str | None = None
     flow: Flow | None = field(default=None, repr=False, compare=False)
     source: str | None = field(default=None, repr=False, compare=False)
+    defaults: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> FlowKey:
@@ -174,6 +175,7 @@ class Candidate:
     flow: Flow | None
     source: str | None = None
     problems: tuple[Problem, ...] = ()
+    defaults: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,10 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class NewTree:
-    """The commit that is planned: its flow files with their blob ids, and what was refused while listing it."""
+    """The commit that is planned: its flow files with their blob ids, and what was refused while listing it.
+
+    `defaults` gives the plugin defaults that a flow gets there, by its path and namespace.
+    """
 
     commit: str
     tree: str | None
@@ -209,6 +214,7 @@ class NewTree:
     subject: str | None = None
     rewritten: bool = False
     files_changed: int = 0
+    defaults: Callable[[str, str], str | None] = lambda _path, _namespace: None
 
 
 def owns(environment: Environment, namespace: str) -> bool:
@@ -229,14 +235,14 @@ def make_plan(
 ) -> Plan:
     """Return what activating `new` would do to `environment`, whose `active` versions run now.
 
-    Only files whose path or content changed are parsed. A file that has errors keeps its flow from counting as
-    deleted. Deletions in `allowed_deletions` were asked for by name and do not count for the guard.
+    Only files whose path, content or plugin defaults changed are parsed. A file that has errors keeps its flow from
+    counting as deleted. Deletions in `allowed_deletions` were asked for by name and do not count for the guard.
     """
     by_path = {version.path: version for version in active if version.path}
     same = {
         place: by_path[place.path]
         for place, blob in new.flows.items()
-        if place.path in by_path and by_path[place.path].blob == blob
+        if place.path in by_path and _is_same(by_path[place.path], blob, new)
     }
     candidates = [ask.parse(place, blob) for place, blob in new.flows.items() if place not in same]
     problems = [*new.problems, *(problem for candidate in candidates for problem in candidate.problems)]
@@ -263,6 +269,10 @@ def make_plan(
         rewritten=new.rewritten,
         files_changed=new.files_changed,
     )
+
+
+def _is_same(version: FlowVersion, blob: str, new: NewTree) -> bool:
+    return version.blob == blob and version.defaults == new.defaults(version.path or "", version.namespace)
 
 
 def _has_error(problems: Iterable[Problem]) -> bool:
@@ -305,7 +315,7 @@ def _activated(active: Sequence[FlowVersion], accepted: Sequence[Candidate], ask
         assert flow is not None
         before = known.get((flow.namespace, flow.id))
         kind, diff = ChangeKind.ADDED, tuple[str, ...]()
-        if before is not None and before.blob == candidate.blob:
+        if before is not None and (before.blob, before.defaults) == (candidate.blob, candidate.defaults):
             kind, diff = ChangeKind.MOVED, (f"{before.path} -> {candidate.place.path}",)
         elif before is not None:
             old = ask.flow_of(before)
@@ -321,6 +331,7 @@ def _activated(active: Sequence[FlowVersion], accepted: Sequence[Candidate], ask
             note=_next_note(flow, diff, kind, ask),
             flow=flow,
             source=candidate.source,
+            defaults=candidate.defaults,
         )
 
 

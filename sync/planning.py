@@ -11,11 +11,13 @@ from zoneinfo import ZoneInfo
 from runner.errors import FlowError, InvalidError, MainstemError, NotFoundError, Problem
 from runner.flows.catalogue import Catalogue
 from runner.flows.loader import load
+from runner.flows.namespace_defaults import EVERY, NamespaceDefaults, from_text
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Revision
 from runner.store.session import Session
-from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
-from sync.parsed import Answers, FlowFiles, parse_file
+from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_place, layout_of
+from sync.names import MAX_FLOW_BYTES
+from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
 from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
 from sync.repository import Listing
 from sync.sources import Source
@@ -56,6 +58,12 @@ def list_files(source: Source, commit: str, layout: Layout) -> Listing:
     return Listing(listings[0].tree, files, tuple(p for listing in listings for p in listing.problems))
 
 
+def read_defaults(source: Source, files: Mapping[str, str], layout: Layout) -> tuple[NamespaceDefaults, list[Problem]]:
+    """Return the plugin defaults among the files of a commit (path to blob id), and what is wrong with them."""
+    source.ensure(blob for path, blob in files.items() if defaults_place(path, layout))
+    return gathered_defaults(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
+
+
 class Planner:
     """Makes plans for environments. Keeps the parsed files of each repository in memory."""
 
@@ -64,6 +72,7 @@ class Planner:
         self._answers = Answers(catalogue, zone)
         self._clock = clock
         self._files: dict[str, FlowFiles] = {}
+        self._defaults: dict[str, tuple[str, NamespaceDefaults]] = {}  # by environment, with the commit
 
     def plan(
         self,
@@ -91,6 +100,7 @@ class Planner:
         listing = list_files(source, commit, layout)
         flows = {place: blob for path, blob in listing.files.items() if (place := flow_place(path, layout))}
         source.ensure(listing.files.values())
+        defaults, wrong = read_defaults(source, listing.files, layout)
         active = stand.environment.active
         is_known = active is not None and active in source.repository
         before = self._files_of(source, active, stand.environment.path) if active and is_known else {}
@@ -98,14 +108,27 @@ class Planner:
             commit=commit,
             tree=listing.tree,
             flows=flows,
-            problems=(*problems, *listing.problems),
+            problems=(*problems, *listing.problems, *wrong),
             author=record.author,
             subject=record.subject,
             rewritten=is_known and not source.repository.is_ancestor(active or "", commit),
             files_changed=_changed(before, _beside(listing.files, layout)),
+            defaults=lambda _path, namespace: defaults.text(namespace),
         )
-        ask = self._answers.questions(self._parser(source), stand.owners, self._clock())
+        ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
         return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
+
+    def defaults(self, source: Source, environment: Environment) -> NamespaceDefaults:
+        """Return the plugin defaults of the active commit of an environment, as far as it is here."""
+        commit = environment.active
+        if commit is None or commit not in source.repository:
+            return NamespaceDefaults()
+        known = self._defaults.get(environment.name)
+        if known is None or known[0] != commit:
+            layout = read_layout(source, commit, environment.path)
+            found, _ = read_defaults(source, list_files(source, commit, layout).files, layout)
+            known = self._defaults[environment.name] = (commit, found)
+        return known[1]
 
     def recall(self, environment: str, row: Revision) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.
@@ -121,10 +144,13 @@ class Planner:
             flows={place: version.blob for place, version in kept.items()},
             author=row.author,
             subject=row.message,
+            defaults=lambda path, namespace: kept[FlowPlace(path, namespace)].defaults,
         )
 
         def parse(place: FlowPlace, blob: str) -> Candidate:
-            return parse_file(place, blob, kept[place].source.encode)
+            version = kept[place]
+            around = NamespaceDefaults({EVERY: from_text(version.defaults)})
+            return parse_file(place, blob, version.source.encode, around)
 
         return make_plan(
             stand.environment, stand.active, new, self._answers.questions(parse, stand.owners, self._clock())
@@ -138,11 +164,12 @@ class Planner:
         except MainstemError:
             return {}  # a commit that is half gone cannot say what changed: all files count as new
 
-    def _parser(self, source: Source) -> Callable[[FlowPlace, str], Candidate]:
+    def _parser(self, source: Source, defaults: NamespaceDefaults) -> Callable[[FlowPlace, str], Candidate]:
         key = str(source.repository.path)
         if key not in self._files:
             self._files[key] = FlowFiles(source.repository)
-        return self._files[key].parse
+        files, edition = self._files[key], repr(defaults.by_namespace)
+        return lambda place, blob: files.parse(place, blob, defaults, edition)
 
 
 def _beside(files: Mapping[str, str], layout: Layout) -> dict[str, str]:

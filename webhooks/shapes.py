@@ -177,6 +177,7 @@ def flow_json(flow: Flow, version: FlowVersion, *, source: bool = False) -> dict
     body["labels"] = labels_json(flow.labels)
     if source:
         body["source"] = version.source
+        body.update({"defaults": version.defaults} if version.defaults else {})
     return body
 
 

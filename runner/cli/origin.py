@@ -15,6 +15,7 @@ from runner.errors import InvalidError, NotFoundError
 if TYPE_CHECKING:
     from runner.cli.client import Client
     from runner.executions.models import TriggerInfo
+    from runner.flows.namespace_defaults import NamespaceDefaults
 
 _KEPT: Final = 50
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -73,6 +74,14 @@ class EarlierRun:
                 hint="it was written by an older version; check the commit out and run the file",
             )
         return str(source)
+
+    @property
+    def defaults(self) -> NamespaceDefaults | None:
+        """Return the plugin defaults of namespaces that the flow ran with, None when there were none."""
+        from runner.flows.namespace_defaults import EVERY, NamespaceDefaults, from_text
+
+        text = (self.document.get("flow") or {}).get("defaults")
+        return NamespaceDefaults({EVERY: from_text(text)}) if text else None
 
     @property
     def trigger(self) -> TriggerInfo | None:

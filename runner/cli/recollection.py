@@ -45,10 +45,13 @@ def _labels(labels: Any) -> dict[str, str]:
 
 
 def _variables(document: Mapping[str, Any]) -> dict[str, Any]:
+    from runner.flows.namespace_defaults import from_text
     from runner.flows.parse import parse_flow
 
-    source = (document.get("flow") or {}).get("source")
-    flow = parse_flow(source, namespace=document["namespace"], strict=False).flow if source else None
+    known = document.get("flow") or {}
+    source, defaults = known.get("source"), from_text(known.get("defaults"))
+    space = document["namespace"]
+    flow = parse_flow(source, namespace=space, strict=False, defaults=defaults).flow if source else None
     return {**(flow.variables if flow else {}), **(document.get("variables") or {})}
 
 

@@ -128,6 +128,7 @@ class _Run:
         else:
             self.file, self.source = self._file_of(repeated), repeated.source.encode()
         self.root = self.file.absolute().parent
+        self.defaults: str | None = None
 
     def _file_of(self, run: EarlierRun) -> Path:
         """Return where the flow of an earlier run lies: in its commit, in its old place, else alone in the room."""
@@ -183,12 +184,19 @@ class _Run:
 
     def _checked_flow(self) -> Flow:
         from runner.flows import diagnostics
+        from runner.flows.namespace_defaults import stated_namespace
         from runner.flows.parse import parse_flow
+        from runner.working_copy import defaults_around
 
-        parsed = parse_flow(self.source, file=str(self.file))
-        errors = [problem for problem in parsed.problems if problem.severity is Severity.ERROR]
+        space = stated_namespace(self.source) or ""
+        kept = self.repeated.defaults if self.repeated is not None else None
+        defaults, problems = (kept, []) if kept is not None else defaults_around(self.file, space)
+        self.defaults = defaults.text(space)
+        parsed = parse_flow(self.source, file=str(self.file), defaults=defaults.around(space))
+        errors = [each for each in (*problems, *parsed.problems) if each.severity is Severity.ERROR]
         for problem in errors:
-            click.echo(diagnostics.block(problem, self.source.decode("utf-8", "replace")), err=True)
+            text = self.source if problem.file == str(self.file) else Path(problem.file or "").read_bytes()
+            click.echo(diagnostics.block(problem, text.decode("utf-8", "replace")), err=True)
         if parsed.flow is None or errors:
             count = f"{len(errors)} problem{'' if len(errors) == 1 else 's'}"
             raise InvalidError("flow.invalid", f"{self.file} is no valid flow: {count}")
@@ -202,10 +210,10 @@ class _Run:
         store = Store.open(f"sqlite:///{self.room / 'state.db'}", durability="off")
         for other in flows_below(self.root, self.file):
             deploy(store, *other)
-        source = self.source.decode("utf-8")
-        if self.options["until"]:
-            source = flow.model_dump_json(by_alias=True, exclude_defaults=True)
-        deploy(store, flow, source, str(self.file))
+        source, defaults = self.source.decode("utf-8"), self.defaults
+        if self.options["until"]:  # what is written then has the defaults in it already
+            source, defaults = flow.model_dump_json(by_alias=True, exclude_defaults=True), None
+        deploy(store, flow, source, str(self.file), defaults)
         return store
 
     # ---------------------------------------------------------------- showing

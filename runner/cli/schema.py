@@ -10,8 +10,9 @@ import click
 @click.command("schema")
 @click.option("--type", "type_name", metavar="TYPE", help="Only this task, trigger, condition or task runner.")
 @click.option("--tests", is_flag=True, help="The schema of files of flow tests instead.")
+@click.option("--defaults", is_flag=True, help="The schema of files of plugin defaults (_defaults.yaml) instead.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to this file.")
-def command(type_name: str | None, output: Path | None, *, tests: bool) -> None:
+def command(type_name: str | None, output: Path | None, *, tests: bool, defaults: bool) -> None:
     """Print the JSON Schema of flow files, with every type that is installed here.
 
     Give it to an editor that has yaml-language-server: names and values are completed, mistakes underlined.
@@ -19,11 +20,14 @@ def command(type_name: str | None, output: Path | None, *, tests: bool) -> None:
     """
     import json
 
-    from runner.flows.schema import flow_schema, suite_schema, type_schema
+    from runner.flows.schema import defaults_schema, flow_schema, suite_schema, type_schema
 
-    if tests and type_name:
-        raise click.UsageError("--type is about flows: leave --tests out")
-    schema = suite_schema() if tests else flow_schema() if type_name is None else type_schema(type_name)
+    if sum((tests, defaults, type_name is not None)) > 1:
+        raise click.UsageError("--type, --tests and --defaults name three schemas: leave two out")
+    if tests or defaults:
+        schema = suite_schema() if tests else defaults_schema()
+    else:
+        schema = flow_schema() if type_name is None else type_schema(type_name)
     text = json.dumps(schema, indent=2, ensure_ascii=False)
     if output is None:
         click.echo(text)

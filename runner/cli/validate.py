@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.errors import Problem, Severity
-from runner.working_copy import flow_files, suite_files
+from runner.working_copy import DEFAULTS, defaults_around, defaults_files, flow_files, suite_files
 
 if TYPE_CHECKING:
     from runner.flows.between import LocatedFlow
@@ -22,16 +22,17 @@ _MOST_BYTES = 4 << 20  # more than the loader takes, so that it reports the size
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """All problems of some files, in the order of the files, and the texts of the flows and of the tests by name."""
+    """All problems of some files, in the order of the files, and the texts of flows, tests and defaults by name."""
 
     problems: list[Problem]
     flows: dict[str, str]
     tests: dict[str, str]
+    defaults: dict[str, str]
 
     @property
     def sources(self) -> dict[str, str]:
         """All texts by name."""
-        return {**self.flows, **self.tests}
+        return {**self.flows, **self.tests, **self.defaults}
 
 
 def check_files(paths: tuple[Path, ...]) -> Checked:
@@ -51,13 +52,26 @@ class _Checking:
         self._flows: dict[str, str] = {}
         self._located: list[LocatedFlow] = []
         self._problems: list[Problem] = []
+        self._defaults: dict[str, str] = {}
+        for path in defaults_files(paths):
+            self._add_defaults(path)
+
+    def _add_defaults(self, path: Path) -> None:
+        from runner.flows.namespace_defaults import parse_defaults
+
+        name = str(path)
+        self._defaults[name] = _text(path)
+        self._problems += parse_defaults(self._defaults[name].encode(), file=name, namespace=None).problems
 
     def add(self, path: Path, namespace: str | None) -> None:
         """Read a file: a flow, with its tests below it perhaps; one that was named may hold tests alone."""
         from runner.flows.between import LocatedFlow
+        from runner.flows.namespace_defaults import stated_namespace
         from runner.flows.parse import parse_flow
 
         name = str(path)
+        if path.name in DEFAULTS:
+            return
         try:
             content = _content(path)
         except OSError as error:
@@ -70,7 +84,12 @@ class _Checking:
             if path in self._named and _is_suite(content):
                 return
         self._flows[name] = content.decode("utf-8", "replace")
-        parsed = parse_flow(content, file=name, namespace=namespace)
+        space = stated_namespace(content) or namespace or ""
+        defaults, problems = defaults_around(path, space)
+        self._problems += [each for each in problems if each.file not in self._defaults]
+        for each in problems:
+            self._defaults.setdefault(each.file or "", _text(Path(each.file or "")))
+        parsed = parse_flow(content, file=name, namespace=namespace, defaults=defaults.around(space))
         self._problems += parsed.problems
         if parsed.flow is not None:
             self._located.append(LocatedFlow(parsed.flow, name))
@@ -83,7 +102,7 @@ class _Checking:
         # What is wrong with the YAML of a flow that has tests is told by both.
         found = list(dict.fromkeys([*self._problems, *between, *self._of_tests()]))
         alone = [path for path in self._tests if str(path) not in self._flows]
-        checked = Checked(found, self._flows, {str(path): _text(path) for path in alone})
+        checked = Checked(found, self._flows, {str(path): _text(path) for path in alone}, self._defaults)
         order = {name: index for index, name in enumerate(checked.sources)}
         found.sort(key=lambda problem: (order.get(problem.file or "", 0), problem.line or 0, problem.column or 0))
         return checked

@@ -21,7 +21,7 @@ from runner.flowtests.suites import LocatedSuite, problems_with, read_suites
 from runner.local import deploy
 from runner.working_copy import TESTS, flow_files, flow_root, flows_below, suite_files
 
-Source = tuple[Flow, str, str]
+Source = tuple[Flow, str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class _Plan:
             (flow.namespace, flow.id)
             for path in self._paths
             if path.is_dir()
-            for flow, _, _ in self._below(path)
+            for flow, *_ in self._below(path)
             if (flow.namespace, flow.id) not in tested
         }
         return sorted(".".join(key) for key in found)
@@ -136,7 +136,7 @@ class _Plan:
         flows = self._below(root)
         own = next((each for each in flows if (each[0].namespace, each[0].id) == key), None)
         if own is None:
-            self.problems.append(_missing(located, root, [f"{flow.namespace}.{flow.id}" for flow, _, _ in flows]))
+            self.problems.append(_missing(located, root, [f"{flow.namespace}.{flow.id}" for flow, *_ in flows]))
             return None
         return Surroundings(own[0], root, self._state(root), self._open_host, self._timeout_s, self.stop)
 

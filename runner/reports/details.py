@@ -48,8 +48,9 @@ class RunDetails:
     """One ended run. `outputs` and `logs` are by task run id; `changes` are those since the last good run.
 
     `median_s` is the median duration of the flow's last 20 good runs before this one; `secret_inputs` are the names of
-    inputs of type SECRET; `source` is the YAML of the flow as it ran. `compare_url` shows the commits since the last
-    good run; `page_url` is the server's own page of the run; `origin` is where the commit is from.
+    inputs of type SECRET; `source` is the YAML of the flow as it ran, `defaults` the plugin defaults of its namespaces.
+    `compare_url` shows the commits since the last good run; `page_url` is the server's own page of the run; `origin`
+    is where the commit is from.
     """
 
     row: RunRow
@@ -60,6 +61,7 @@ class RunDetails:
     logs: Mapping[str, tuple[LogEntry, ...]] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     source: str | None = None
+    defaults: str | None = None
     secret_inputs: frozenset[str] = frozenset()
     commit: CommitNote | None = None
     median_s: float | None = None

@@ -103,6 +103,8 @@ def _flow(details: RunDetails, mask: Mask) -> dict[str, Any]:
     if details.source is not None:
         flow["secrets"] = sorted(set(_SECRET_NAME.findall(details.source)))
         flow["source"] = mask(details.source)
+    if details.defaults is not None:
+        flow["defaults"] = mask(details.defaults)
     return flow
 
 

@@ -138,11 +138,11 @@ class Flows:
         return [row[0] for row in self._db.all(_NAMESPACES)]
 
     def put(self, draft: FlowDraft) -> FlowVersion:
-        """Make a flow active; it gets the next revision when its content (blob) differs from the active one."""
+        """Make a flow active; it gets the next revision when content (blob) or defaults are not what they were."""
         self._db.lock("flow versions", draft.namespace, draft.flow_id)
         last = self._first(_SELECT_LAST, space=draft.namespace, flow=draft.flow_id)
         flow = {"space": draft.namespace, "flow": draft.flow_id}
-        if last is not None and last.active and last.blob == draft.blob:
+        if last is not None and last.active and (last.blob, last.defaults) == (draft.blob, draft.defaults):
             self._db.run(_MOVE, **flow, new_environment=draft.environment, new_commit=draft.commit, new_path=draft.path)
         else:
             self._db.run(_RETIRE, **flow)
@@ -158,6 +158,7 @@ class Flows:
                 path=draft.path,
                 disabled=draft.disabled,
                 labels=draft.labels,
+                defaults=draft.defaults,
             )
             self._db.insert(FLOWS.insert, FLOWS.encode(version))
         self._bump()
@@ -193,6 +194,7 @@ class Flows:
             deleted=True,
             active=False,
             labels=last.labels,
+            defaults=last.defaults,
         )
         self._db.insert(FLOWS.insert, FLOWS.encode(tombstone))
         self._bump()

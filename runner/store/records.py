@@ -125,7 +125,7 @@ class FlowVersion:
     """One revision of one flow: `revision` counts from 1 per (namespace, id) and rises when the content changes.
 
     `active` marks the version that runs now; a deletion is a version of its own with `deleted` set. `source` is the
-    YAML as it stands in git.
+    YAML as it stands in git; `defaults` are the plugin defaults of its namespaces (`runner.flows.namespace_defaults`).
     """
 
     namespace: str
@@ -141,6 +141,7 @@ class FlowVersion:
     deleted: bool = False
     active: bool = True
     labels: dict[str, str] = field(default_factory=dict)
+    defaults: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class FlowDraft:
     path: str | None = None
     disabled: bool = False
     labels: dict[str, str] = field(default_factory=dict)
+    defaults: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,7 @@ flows: Final = _table(
     flag("deleted"),
     flag("active"),
     labels(),
+    prose("defaults"),
     keys=("namespace", "flow_id", "revision"),
 )
 _index("flows_active", flows.c.namespace, flows.c.flow_id, where="active = 1", unique=True)

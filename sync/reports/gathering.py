@@ -20,7 +20,7 @@ from runner.reports.record import FlowRecord
 from runner.reports.rows import RunRow, failed_leaves
 from runner.storage.uris import is_uri
 from runner.store import LogQuery, Store
-from runner.store.records import Repository
+from runner.store.records import FlowVersion, Repository
 from sync.repository import GitRepository
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class Gathering:
             )
         )
         runs, attempts, rows, execution = loaded
+        version = self._version(row)
         outputs = restored(self.storage, rows)
         if execution is None:
             raise NotFoundError("execution.missing", f"there is no execution {row.id} any more")
@@ -78,7 +79,8 @@ class Gathering:
             outputs=outputs,
             logs=self._logs(runs),
             artifacts=tuple(self._artifacts(runs, outputs)),
-            source=self._source(row),
+            source=version.source if version else None,
+            defaults=version.defaults if version else None,
             secret_inputs=self._secret_inputs(row),
             median_s=record.median_s if record else None,
             good=good,
@@ -123,9 +125,9 @@ class Gathering:
             return None
         return Artifact(task, name, size, digest.hexdigest())
 
-    def _source(self, row: RunRow) -> str | None:
+    def _version(self, row: RunRow) -> FlowVersion | None:
         try:
-            return self.catalogue.version(row.namespace, row.flow, row.revision).source
+            return self.catalogue.version(row.namespace, row.flow, row.revision)
         except MainstemError:
             return None
 

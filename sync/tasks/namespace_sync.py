@@ -19,7 +19,7 @@ from sync.tasks.differences import stored_rows
 from sync.tasks.push_server import flows_of
 from sync.tasks.pushing import Edits, PushTask, below, placed
 from sync.tasks.sync_files import read_files, write_files
-from sync.tasks.sync_flows import FLOW_FILES, apply, files_of, read_flows, settled
+from sync.tasks.sync_flows import apply, files_of, is_flow_file, read_flows, settled
 
 Key = tuple[str, str]
 """A namespace, and the id of a flow or the path of a file in it."""
@@ -50,7 +50,7 @@ class Shelf:
             namespace, inner = ".".join(parts[:at]), "/".join(parts[at + 1 :])
             if at and parts[at] == "files":
                 files.setdefault((namespace, inner), path)
-            elif at and "/" not in inner and inner.endswith(FLOW_FILES):
+            elif at and "/" not in inner and is_flow_file(inner):
                 flows.setdefault((namespace, inner.rpartition(".")[0]), path)
         return cls(flows, files)
 
@@ -247,7 +247,9 @@ class _Arrival:
         """Commit what differs. No namespace is touched when a file is no valid flow and that is to be an error."""
         wanted = {key for key, action in difference.flows.items() if action in {"ADDED", "UPDATED_KES"}}
         places = {difference.shelf.flows[key]: key[0] for key in wanted}
-        incoming = settled(self.ctx, read_flows(self.remote, self.folder, self.stand, places), self.on_invalid)
+        incoming = settled(
+            self.ctx, read_flows(self.ctx, self.remote, self.folder, self.stand, places), self.on_invalid
+        )
         for namespace in sorted({key[0] for key in (*difference.flows, *difference.files)}):
             apply(
                 self.ctx,

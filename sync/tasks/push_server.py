@@ -10,6 +10,7 @@ from runner.context import own_namespace, store_of
 from runner.errors import TaskError
 from runner.flows.edits import with_namespace
 from runner.flows.models import Template
+from runner.flows.namespace_defaults import is_defaults
 from runner.plugin import Context, Outputs
 from runner.store.records import FlowVersion
 from runner.tasks.chosen_files import content_of, found_files, limited, map_of, matcher, texts
@@ -62,7 +63,8 @@ class PushFlows(PushTask):
         self, ctx: Context, sources: Mapping[str, str], stand: Mapping[str, str], is_ignored: Callable[[str], bool]
     ) -> dict[str, bytes | None]:
         # A flow that has a file there keeps it, whichever of the two endings it has.
-        standing = {path.rpartition(".")[0]: path for path in stand if path.endswith(_FLOW_FILES)}
+        flows = [path for path in stand if path.endswith(_FLOW_FILES) and not is_defaults(path)]
+        standing = {path.rpartition(".")[0]: path for path in flows}
         edits: dict[str, bytes | None] = {
             standing.get(place, f"{place}.yml"): source.encode() for place, source in sources.items()
         }

@@ -11,7 +11,9 @@ from runner.context import host_of, own_namespace
 from runner.errors import ConflictError, MainstemError, Severity, TaskError
 from runner.flows.edits import with_namespace
 from runner.flows.models import Template
+from runner.flows.namespace_defaults import is_defaults
 from runner.flows.parse import parse_flow
+from runner.flows.plugin_defaults import Default
 from runner.plugin import Context, Outputs
 from runner.store.records import FlowVersion
 from sync.commits import MOVED
@@ -90,9 +92,9 @@ class SyncFlows(GitTask):
         places = {
             path: ".".join([namespace, *path.split("/")[:-1]])
             for path in files
-            if path.endswith(FLOW_FILES) and not is_ignored(path) and (with_children or "/" not in path)
+            if is_flow_file(path) and not is_ignored(path) and (with_children or "/" not in path)
         }
-        found = list(read_flows(remote, folder, files, places))
+        found = list(read_flows(ctx, remote, folder, files, places))
         return settled(ctx, found, "WARN" if is_on(ctx, self.ignore_invalid_flows) else "FAIL")
 
 
@@ -115,10 +117,15 @@ class SyncFlow(GitTask):
             blob = remote.source.repository.find(commit, path)
             if blob is None:
                 raise TaskError("git.file.missing", f"{remote.url} has no file {path!r}")
-            (flow,) = settled(ctx, read_flows(remote, "", {path: blob}, {path: namespace}), "FAIL")
+            (flow,) = settled(ctx, read_flows(ctx, remote, "", {path: blob}, {path: namespace}), "FAIL")
             active = flows_of(ctx, namespace, with_children=False)
             versions = apply(ctx, [flow], active, [], dry_run=is_on(ctx, self.dry_run))
         return {"flowId": flow.flow_id, "namespace": namespace, "revision": _revision(flow, active, versions)}
+
+
+def is_flow_file(path: str) -> bool:
+    """Whether a path is that of a flow: YAML, and no file of plugin defaults."""
+    return path.endswith(FLOW_FILES) and not is_defaults(path)
 
 
 def files_of(ctx: Context, remote: Remote, branch: str, folder: str, *, fail_on_missing: Any) -> dict[str, str]:
@@ -139,7 +146,7 @@ def files_of(ctx: Context, remote: Remote, branch: str, folder: str, *, fail_on_
 
 
 def read_flows(
-    remote: Remote, folder: str, files: Mapping[str, str], namespaces: Mapping[str, str]
+    ctx: Context, remote: Remote, folder: str, files: Mapping[str, str], namespaces: Mapping[str, str]
 ) -> Iterator[Incoming | Refused]:
     """Yield the flow files whose path below `folder` is in `namespaces`, with the namespace they get there."""
     remote.source.ensure(files[path] for path in namespaces)
@@ -153,7 +160,7 @@ def read_flows(
         except MainstemError as error:
             yield Refused(shown, error.message)
         else:
-            yield _parsed(shown, source)
+            yield _parsed(shown, source, host_of(ctx).flow_writer.defaults(namespace))
 
 
 def settled(ctx: Context, found: Iterable[Incoming | Refused], on_invalid: str) -> list[Incoming]:
@@ -223,8 +230,8 @@ def _again(write: Callable[[], list[FlowVersion]]) -> list[FlowVersion]:
     raise AssertionError("the last try returns or raises")
 
 
-def _parsed(path: str, source: str) -> Incoming | Refused:
-    parsed = parse_flow(source, file=path)
+def _parsed(path: str, source: str, defaults: Sequence[Default]) -> Incoming | Refused:
+    parsed = parse_flow(source, file=path, defaults=defaults)
     if parsed.flow is None:
         first = next(each for each in parsed.problems if each.severity is Severity.ERROR)
         return Refused(path, f"line {first.line}: {first.sentence}" if first.line else first.sentence)

@@ -73,7 +73,7 @@ def _take_in(call: Call, name: str, content: bytes) -> list[str]:
     sources: dict[FlowKey, str] = {}
     for entry, source in entries:
         try:
-            flow = parsed_flow(source)
+            flow = parsed_flow(call, source)
             call.require(flow.namespace)
             sources[flow.namespace, flow.id] = source
         except (FlowError, AccessError) as error:

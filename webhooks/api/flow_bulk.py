@@ -54,7 +54,7 @@ def replace_namespace(call: Call) -> list[dict[str, Any]]:
 
 
 def _replace(call: Call, sources: Sequence[str], namespace: str | None, *, below: bool) -> list[dict[str, Any]]:
-    flows = [parsed_flow(source) for source in sources]
+    flows = [parsed_flow(call, source) for source in sources]
     given = Counter((flow.namespace, flow.id) for flow in flows)
     twice = [f"{space}.{name}" for (space, name), count in given.items() if count > 1]
     if twice:

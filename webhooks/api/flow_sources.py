@@ -212,13 +212,13 @@ def _changed(
         lines[number][1] + line[len(lines[number][0]) :] if number in lines else line
         for number, line in enumerate(version.source.splitlines(keepends=True), start=1)
     )
-    fault = _fault(source, version)
+    fault = _fault(call, source, version)
     return (None, {"reason": "INVALID_FLOW", "message": fault}) if fault else (source, {})
 
 
-def _fault(source: str, version: FlowVersion) -> str | None:
+def _fault(call: Call, source: str, version: FlowVersion) -> str | None:
     try:
-        flow = parsed_flow(source)
+        flow = parsed_flow(call, source)
     except FlowError as error:
         return error.message
     is_same = (flow.namespace, flow.id) == (version.namespace, version.flow_id)

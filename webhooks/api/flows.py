@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from runner.access import Permission, covers
 from runner.errors import ConflictError, FlowError, InvalidError, MainstemError, NotFoundError, Problem, Severity
 from runner.flows.models import Flow
+from runner.flows.namespace_defaults import stated_namespace
 from runner.flows.parse import parse_flow
+from runner.flows.plugin_defaults import Default
 from runner.flowtests.suites import is_suite_file
 from runner.store import Session
 from runner.store.records import FlowVersion
@@ -41,7 +44,7 @@ _RESERVED = frozenset({"graph", "expressions"})
 def create(call: Call) -> Response:
     """Commit a new flow and answer with it."""
     source = _no_draft(call)
-    flow = parsed_flow(source)
+    flow = parsed_flow(call, source)
     call.require(flow.namespace)
     if active_flow(call, flow.namespace, flow.id) is not None:
         raise ConflictError(
@@ -56,7 +59,7 @@ def update(call: Call) -> Response:
     if active_flow(call, namespace, flow_id) is None:
         raise missing_flow(namespace, flow_id)
     source = _no_draft(call)
-    flow = parsed_flow(source)
+    flow = parsed_flow(call, source)
     if (flow.namespace, flow.id) != (namespace, flow_id):
         raise InvalidError(
             "flow.identity.changed",
@@ -170,7 +173,9 @@ async def validate(call: Call) -> list[dict[str, Any]]:
         text = "\n---\n".join(item.decode(errors="replace") for item in sources)
     else:
         text = (await call.request.body()).decode(errors="replace")
-    return [verdict_on(index, item) for index, item in enumerate(documents(text))]
+    return await run_in_threadpool(
+        lambda: [verdict_on(index, item, defaults_for(call, item)) for index, item in enumerate(documents(text))]
+    )
 
 
 def documents(text: str) -> list[str]:
@@ -195,9 +200,15 @@ def shape(call: Call, version: FlowVersion, *, source: bool = False) -> dict[str
         return broken_flow_json(version, error.message, source=source)
 
 
-def verdict_on(index: int, source: str) -> dict[str, Any]:
+def defaults_for(call: Call, source: str) -> Sequence[Default]:
+    """Return the plugin defaults that a flow with this source gets from the namespaces around it."""
+    sync = call.services.sync
+    return sync.flow_writer().defaults(stated_namespace(source.encode()) or "") if sync is not None else ()
+
+
+def verdict_on(index: int, source: str, defaults: Sequence[Default] = ()) -> dict[str, Any]:
     """Return what is wrong with a source, as an entry of a validation."""
-    parsed = parse_flow(source)
+    parsed = parse_flow(source, defaults=defaults)
 
     def texts(severity: Severity) -> list[str]:
         return [_line(problem) for problem in parsed.problems if problem.severity is severity]
@@ -230,9 +241,9 @@ def _scalar(source: str, key: str) -> str | None:
     return match[1] if match else None
 
 
-def parsed_flow(source: str) -> Flow:
+def parsed_flow(call: Call, source: str) -> Flow:
     """Return the flow of a source that names its namespace. Raises `FlowError`."""
-    flow = parse_flow(source).require()
+    flow = parse_flow(source, defaults=defaults_for(call, source)).require()
     if not flow.namespace:
         raise FlowError("flow.namespace.missing", "the flow names no namespace")
     return flow

@@ -7,7 +7,7 @@ from typing import Any
 from runner import __version__
 from runner.errors import FlowError, NotFoundError
 from runner.flows import registry
-from runner.flows.models import Flow
+from runner.flows.models import NAMESPACE, Flow, PluginDefault
 from runner.flows.registry import TypeKind
 from runner.flows.schema.definitions import Definitions
 from runner.flows.schema.values import Schema
@@ -29,6 +29,25 @@ def flow_schema() -> dict[str, Any]:
         "if": {"anyOf": [{"required": ["pluginDefaults"]}, {"required": ["taskDefaults"]}]},
         "then": defaulted,
         "else": strict,
+        "definitions": dict(sorted(found.items())),
+    }
+
+
+def defaults_schema() -> dict[str, Any]:
+    """Return the schema of a file of plugin defaults, `_defaults.yaml`."""
+    found: dict[str, Schema] = {}
+    listed = Definitions(found).model(PluginDefault)
+    return {
+        "$schema": _DRAFT,
+        "title": "Mainstem plugin defaults",
+        "description": f"Plugin defaults of a namespace and those below it, as Mainstem {__version__} reads them.",
+        "type": "object",
+        "required": ["pluginDefaults"],
+        "additionalProperties": False,
+        "properties": {
+            "namespace": {"type": "string", "pattern": NAMESPACE},
+            "pluginDefaults": {"type": "array", "items": listed},
+        },
         "definitions": dict(sorted(found.items())),
     }
 

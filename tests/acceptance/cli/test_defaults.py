@@ -1,0 +1,61 @@
+"""Plugin defaults as files, in a working copy: every command sees what a server would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+FLOW = "id: greet\nnamespace: company.team\ntasks:\n  - {id: say, type: core.log.Log}\n"
+DEFAULTS = "pluginDefaults:\n  - {type: core.log.Log, values: {message: 'hello from %s'}}\n"
+SUITE = """\
+id: greet
+namespace: company.team
+flowId: greet
+testCases:
+  - id: it_says_hello
+    assertions: [{taskId: say, value: "{{ logs }}", equalTo: "INFO say: hello from company"}]
+"""
+
+
+def test_all_commands_see_the_defaults_of_the_folders_around(shell: Any) -> None:
+    shell.write("flows/_defaults.yaml", DEFAULTS % "everywhere")
+    shell.write("flows/company/_defaults.yaml", DEFAULTS % "company")
+    shell.write("flows/company/team/greet.yaml", FLOW)
+    shell.write("flows/company/team/tests/greet.yaml", SUITE)
+
+    whole = shell.mainstem("validate", "flows")
+    alone = shell.mainstem("validate", "flows/company/team/greet.yaml")
+    ran = shell.mainstem("run", "flows/company/team/greet.yaml")
+    tested = shell.mainstem("test", "flows")
+
+    assert whole.stdout.startswith("1 flow and 1 file of tests, no problems")
+    assert (whole.returncode, alone.returncode) == (0, 0), whole.stdout + alone.stdout
+    assert "INFO  say: hello from company" in ran.stdout, ran.stdout + ran.stderr
+    assert tested.returncode == 0, tested.stdout
+
+
+def test_what_is_wrong_with_defaults_is_told_with_its_place(shell: Any) -> None:
+    shell.write("flows/company/_defaults.yaml", DEFAULTS.replace("message", "massage") % "x")
+    shell.write("flows/company/team/greet.yaml", FLOW)
+
+    whole = shell.mainstem("validate", "flows", "--json")
+    alone = shell.mainstem("validate", "flows/company/team/greet.yaml")
+    ran = shell.mainstem("run", "flows/company/team/greet.yaml")
+
+    found = [(each["file"], each["line"], each["code"]) for each in json.loads(whole.stdout)]
+    assert found == [
+        ("flows/company/team/greet.yaml", 4, "task.property.missing"),
+        ("flows/company/_defaults.yaml", 2, "default.property.unknown"),
+    ]
+    assert "flows/company/_defaults.yaml:2:" in alone.stdout
+    assert "did you mean 'message'?" in alone.stdout
+    assert (alone.returncode, ran.returncode) == (1, 1)
+    assert "default.property.unknown" in ran.stderr
+
+
+def test_the_defaults_have_a_schema(shell: Any) -> None:
+    done = shell.mainstem("schema", "--defaults")
+
+    schema = json.loads(done.stdout)
+    assert schema["required"] == ["pluginDefaults"]
+    assert schema["properties"]["pluginDefaults"]["items"]
