@@ -106,7 +106,7 @@ def _outputs(expected: Mapping[str, Any], view: View, playing: Playing) -> str |
 
 def _with_input(wanted: Any, playing: Playing) -> Any:
     """Replace `concatenated_equals_input: true` by the text of the case's input file."""
-    if not isinstance(wanted, Mapping) or "concatenated_equals_input" not in wanted:
+    if not isinstance(wanted, Mapping) or wanted.get("concatenated_equals_input") is not True:
         return wanted
     files = [value["$file"] for value in (playing.case["inputs"] or {}).values() if "$file" in value]
     rest = {key: value for key, value in wanted.items() if key != "concatenated_equals_input"}
