@@ -22,12 +22,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import AccessError, InvalidError, NotFoundError
+from runner.quota import Quota
 from runner.store.records import AuditEntry, Token
 
 if TYPE_CHECKING:
     from runner.store import Session, Store
 
 ALL_NAMESPACES: Final = "*"
+UNKNOWN: Final = "unknown"
+"""The actor of what somebody did who has no valid token."""
+REFUSED: Final = "REFUSED"
+_ROWS_PER_MINUTE: Final = 60
+_LONGEST_TARGET: Final = 300
 _PREFIX_CHARS = 12  # of the secret, kept in clear so that people can tell their tokens apart
 _SECRET_BYTES = 32  # 256 bits: nothing to guess, so a plain hash is enough at rest
 _TOUCH_EVERY = timedelta(minutes=1)
@@ -196,9 +202,15 @@ class AccessControl:
         self._lock = threading.Lock()
         self._cached: dict[str, tuple[float, Token]] = {}
         self._touched: dict[str, datetime] = {}
+        self._quota = Quota(_ROWS_PER_MINUTE)
 
-    def authenticate(self, header: str | None) -> Identity:
-        """Return who sent an `Authorization` header.
+    def authenticate(self, header: str | None, *, target: str = "", **detail: Any) -> Identity:
+        """Return who sent an `Authorization` header; a refusal is written to the audit log.
+
+        Args:
+            header: the header, None without one.
+            target: what was asked for; with nothing the audit log hears of no request that has no token.
+            detail: more for the audit log, such as the address of the caller.
 
         Raises:
             AccessError: 401, `access.token.missing` without a token and `access.token.invalid` with an unknown,
@@ -206,6 +218,8 @@ class AccessControl:
         """
         secret = secret_of(header)
         if secret is None:
+            if target:
+                self.note(UNKNOWN, "token.use", target, result=REFUSED, code="access.token.missing", **detail)
             raise AccessError(
                 "access.token.missing",
                 "this needs a token",
@@ -214,6 +228,7 @@ class AccessControl:
             )
         identity = self.by_digest(digest_of(secret))
         if identity is None:
+            self.note(UNKNOWN, "token.use", target, result=REFUSED, code="access.token.invalid", **detail)
             raise AccessError(
                 "access.token.invalid",
                 "the token is unknown, revoked or expired",
@@ -320,7 +335,7 @@ class AccessControl:
         if allows(identity, permission, namespace):
             return
         where = f" in namespace {namespace}" if namespace is not None else ""
-        self.note(identity.name, str(permission), namespace or "", result="REFUSED", role=identity.role)
+        self.note(identity.name, str(permission), namespace or "", result=REFUSED, role=identity.role)
         raise AccessError(
             "access.denied",
             f"the token {identity.name!r} ({identity.role}) may not {str(permission).replace('.', ' ')}{where}",
@@ -328,8 +343,23 @@ class AccessControl:
         )
 
     def note(self, actor: str, action: str, target: str, *, result: str = "OK", **detail: Any) -> None:
-        """Add a row to the audit log, without waiting for it."""
-        entry = self.entry(actor, action, target, result=result, **detail)
+        """Add a row to the audit log, without waiting for it; of refusals to one actor, as `note_some`."""
+        if result == REFUSED:
+            self.note_some(actor, actor, action, target, result=result, **detail)
+        else:
+            self._add(self.entry(actor, action, target, result=result, **detail))
+
+    def note_some(self, key: str, actor: str, action: str, target: str, *, result: str = "OK", **detail: Any) -> None:
+        """Add a row to the audit log, of those with one `key` at most 60 a minute.
+
+        So nobody who may ask as often as they like fills the disk. The next row says how many were left out.
+        """
+        left_out = self._quota.take(key)
+        if left_out is not None:
+            detail |= {"leftOut": left_out} if left_out else {}
+            self._add(self.entry(actor, action, target[:_LONGEST_TARGET], result=result, **detail))
+
+    def _add(self, entry: AuditEntry) -> None:
         self._store.submit(lambda db: db.audit.add(entry))
 
     def entry(self, actor: str, action: str, target: str, *, result: str = "OK", **detail: Any) -> AuditEntry:

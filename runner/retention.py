@@ -50,7 +50,9 @@ class Retention:
         self._settings = settings
         self._home = home
         self._stopping = threading.Event()
-        self._removed = dict.fromkeys(("executions", "files", "log_lines", "metrics", "keys", "work_folders"), 0)
+        self._removed = dict.fromkeys(
+            ("executions", "files", "log_lines", "metrics", "audit_rows", "keys", "work_folders"), 0
+        )
         self._last_run = 0.0
 
     def stop(self) -> None:
@@ -146,6 +148,9 @@ class Retention:
         if self._settings.metrics_days is not None:
             old = now - timedelta(days=self._settings.metrics_days)
             self._repeat("metrics", lambda: self._store.write(lambda db: db.expiry.drop_metrics(old, _ROWS)))
+        if self._settings.audit_days is not None:
+            age = now - timedelta(days=self._settings.audit_days)
+            self._repeat("audit_rows", lambda: self._store.write(lambda db: db.audit.prune(age, _ROWS)))
 
     def _repeat(self, name: str, step: Callable[[], int]) -> None:
         for _ in range(_MOST_BATCHES):

@@ -86,6 +86,8 @@ class RetentionSettings(_Part):
     """Days for which metrics of tasks stay; without it as long as their execution."""
     deliveries_days: Days = 14
     """Days for which deliveries of forges stay, 14 at the most, and 10,000 of a repository."""
+    audit_days: Days | None = 365
+    """Days for which rows of the audit log stay; with null for ever."""
     home_gib: float | None = Field(default=20, gt=0)
     """GiB that databases and stored files of `mainstem up` may take; beyond, its oldest ended executions leave."""
     interval_s: float = Field(default=600, gt=0)

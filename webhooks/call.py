@@ -188,9 +188,9 @@ class Call:
             return ()
         return None if ALL_NAMESPACES in self.identity.namespaces else self.identity.namespaces
 
-    def note(self, target: str, **detail: Any) -> None:
+    def note(self, target: str, *, result: str = "OK", **detail: Any) -> None:
         """Write what was done to the audit log."""
-        self.services.access.note(self.actor, str(self.permission), target, **detail)
+        self.services.access.note(self.actor, str(self.permission), target, result=result, **detail)
 
 
 def page_of(rows: Iterable[Any], total: int) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from runner.access import AccessControl, Identity, Permission, allows
+from runner.access import REFUSED, AccessControl, Identity, Permission, allows
 from runner.errors import AccessError, InvalidError, MainstemError
 from sync.hosted import RECEIVE, SERVICES, HostedRepository
 from webhooks.parameters import required
-from webhooks.routes import Operation
+from webhooks.routes import Operation, client_of
 from webhooks.schemas import BYTES
 
 log = logging.getLogger(__name__)
@@ -153,9 +153,13 @@ class HostedGit:
             self._hosted.answer(service, body, answer.write, actor=actor)  # type: ignore[arg-type]  # a spooled file is one
 
     def _caller(self, request: Request, service: str) -> Identity:
-        identity = self._access.authenticate(request.headers.get("authorization"))
+        header, target = request.headers.get("authorization"), f"{NAME} {service}"
+        # git asks without a token first, each time: that is no news.
+        asked = target if header else ""
+        identity = self._access.authenticate(header, target=asked, client=client_of(request))
         wanted = Permission.GIT_PUSH if service == RECEIVE else Permission.GIT_FETCH
         if not allows(identity, wanted):
+            self._access.note(identity.name, str(wanted), target, result=REFUSED, role=identity.role)
             verb = "push" if service == RECEIVE else "fetch"
             raise AccessError(
                 "access.denied",

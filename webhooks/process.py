@@ -20,6 +20,7 @@ from runner.home import HomeLock, lock_home, prepare_home
 from runner.metrics import Family, Process, of_process, of_store
 from runner.runtime import Roles
 from runner.settings import Settings
+from webhooks.settings_log import note_settings
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -145,6 +146,9 @@ class ServerProcess:
         self._exit.callback(parts.sync.close)
         if roles.serves or roles.syncs:
             parts.sync.ensure_declared()
+        if roles.serves:
+            assert parts.host.encryption is not None, "a server has a key"
+            note_settings(parts.store, parts.access, self.settings, parts.host.encryption, self.name)
         if roles.syncs and self.settings.reports.enabled:
             # Stopped after the runtime, so that the runs which a drain waits for are told too.
             parts.reports.start()

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from runner.access import Permission
+from runner.access import REFUSED, Identity, Permission
 from runner.errors import AccessError, NotFoundError
 from webhooks.call import Call
 from webhooks.parameters import Parameter
@@ -126,9 +126,21 @@ def _check(permission: Permission | None, name: str) -> None:
         raise UndeclaredRouteError(f"{name} declares no permission")
 
 
-def _refuse_other_sites(request: Request) -> None:
+def _authenticated(request: Request, services: Services, header: str | None) -> Identity:
+    target = f"{request.method} {request.url.path}"
+    return services.access.authenticate(header, target=target, client=client_of(request))
+
+
+def client_of(request: Request) -> str | None:
+    """Return the address that a request came from; behind a proxy that is not trusted, that of the proxy."""
+    return request.client.host if request.client else None
+
+
+def _refuse_other_sites(call: Call) -> None:
     # A browser that keeps a Basic password sends it along with the forms of other sites; it tells us that it does.
+    request = call.request
     if request.method not in _SAFE and request.headers.get("sec-fetch-site", "none") in _OTHER_SITES:
+        call.note(request.url.path, result=REFUSED, site=request.headers["sec-fetch-site"][:20])
         raise AccessError("access.site.refused", "a page of another site may not change anything here")
 
 
@@ -151,11 +163,11 @@ def _serve(endpoint: Endpoint, services: Services) -> Callable[[Request], Awaita
         tenant = request.path_params.get("tenant", TENANT)
         call = Call(request, services, permission, None, declared)
         if not is_open:
-            _refuse_other_sites(request)
             header = request.headers.get("authorization")
             call.identity = services.access.known(header)
             if call.identity is None:
-                call.identity = await run_in_threadpool(services.access.authenticate, header)
+                call.identity = await run_in_threadpool(_authenticated, request, services, header)
+            _refuse_other_sites(call)
             namespace = request.path_params["namespace"] if guarded else None
             services.access.require(call.identity, permission, namespace)
         if tenant != TENANT:

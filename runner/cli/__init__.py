@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trigger": ("runner.cli.trigger:command", "List triggers, show next fire times, switch them."),
     "kv": ("runner.cli.kv:command", "Read and write the key-value store."),
     "token": ("runner.cli.token:command", "Create, list and revoke API tokens."),
+    "audit": ("runner.cli.audit:command", "List who did what, and what was refused."),
     "git-credential": ("runner.cli.git_credential:command", "Answer git's questions for credentials."),
     "runners": ("runner.cli.runners:command", "List task runners, and prove that one works here."),
     "doctor": ("webhooks.doctor:command", "Check this installation and say what is wrong."),

@@ -158,7 +158,7 @@ def _switch(call: Call, versions: Sequence[FlowVersion], *, disabled: bool) -> l
     return keys
 
 
-def _done(call: Call, verb: str, keys: Sequence[FlowKey], **detail: int) -> None:
+def _done(call: Call, verb: str, keys: Sequence[FlowKey], **detail: Any) -> None:
     call.services.catalogue.invalidate()
     call.note(f"{len(keys)} flows", verb=verb, flows=[".".join(key) for key in keys], **detail)
 

@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from runner.access import Permission
+from runner.access import REFUSED, UNKNOWN, Permission
 from runner.links import PAGES
 from webhooks.call import Call
 from webhooks.pages.page import ASSETS, LOGIN, asset, render
 from webhooks.pages.session import PATH, Sessions
+from webhooks.routes import client_of
 
 if TYPE_CHECKING:
     from webhooks.services import Services
@@ -37,6 +38,8 @@ def routes(services: Services, sessions: Sessions) -> list[Route]:
         token, wanted = str(form.get("token", "")).strip(), _wanted(str(form.get("next", "")))
         answer = RedirectResponse(wanted, HTTPStatus.SEE_OTHER)
         if len(token) > _LONGEST_TOKEN or await run_in_threadpool(sessions.begin, token, answer) is None:
+            target = f"POST {LOGIN}"
+            services.access.note(UNKNOWN, "token.use", target, result=REFUSED, client=client_of(request))
             return _form(_call(request, services), wanted, status=HTTPStatus.FORBIDDEN)
         return answer
 

@@ -231,3 +231,21 @@ def test_the_figures_and_the_health_are_served(server: Any) -> None:
 
     assert "mainstem_process_workers_busy" in figures.text
     assert ready.json() == {"status": "UP", "missing": []}
+
+
+def test_the_audit_log_tells_of_tokens_and_of_who_had_none(server: Any) -> None:
+    server.mainstem("token", "create", "audited", "--role", "viewer")
+    server.mainstem("token", "revoke", "audited")
+    refused = server.mainstem("token", "list", MAINSTEM_URL=server.url, MAINSTEM_TOKEN="wrong")
+
+    shown = server.mainstem("audit", "--action", "token", "--target", "audited")
+    found = json.loads(server.mainstem("audit", "--result", "REFUSED", "-n", "1", "--json").stdout)["results"]
+    settings = json.loads(server.mainstem("audit", "--action", "settings", "--json").stdout)["results"]
+
+    assert refused.returncode == 4
+    assert [line.split("\t")[1:4] for line in shown.stdout.splitlines()] == [
+        ["admin", "token.revoke", "audited"],
+        ["admin", "token.create", "audited"],
+    ]
+    assert (found[0]["actor"], found[0]["target"]) == ("unknown", "GET /api/v1/main/tokens")
+    assert [row["target"] for row in settings] == ["up"]

@@ -23,7 +23,7 @@ from runner.states import TERMINAL, State
 from runner.storage.uris import execution_uri
 from runner.store import LogQuery, Store
 from runner.store.expiry import Links
-from runner.store.records import KeyValue
+from runner.store.records import AuditEntry, KeyValue
 from tests.contract.store.conftest import NOW, Rows
 
 DAY = timedelta(days=1)
@@ -225,6 +225,25 @@ def test_keys_leave_a_day_after_they_expired(world: World) -> None:
 
     expired = [world.store.read(lambda db, key=key: db.kv.expired("team", key, NOW)) for key in ("old", "fresh")]  # type: ignore[misc]
     assert expired == [False, True]
+
+
+def test_old_rows_of_the_audit_log_leave_unless_they_stay_for_ever(world: World) -> None:
+    for age in (400, 100):
+        entry = AuditEntry(NOW - age * DAY, "ada", "token.create", f"{age} days old")
+        world.store.write(lambda db, entry=entry: db.audit.add(entry))  # type: ignore[misc]  # bound now
+
+    def left() -> list[str]:
+        return [row.target for row in world.store.read(lambda db: db.audit.list())]
+
+    world.retention(audit_days=None).run_once()
+    before = left()
+    world.retention().run_once()
+    by_itself = left()
+    world.retention(audit_days=50).run_once()
+
+    assert before == ["100 days old", "400 days old"]
+    assert by_itself == ["100 days old"]
+    assert left() == []
 
 
 def test_of_two_processes_one_removes(postgres_url: str, tmp_path: Path) -> None:
