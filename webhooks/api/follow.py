@@ -92,7 +92,7 @@ async def _log_frames(
             if state is not None and not state.state.is_terminal:
                 last_look = None
             elif last_look is None:
-                last_look = _now() + _late_s(call, state)
+                last_look = _now() + late_s(call, state)
             is_over = last_look is not None and _now() >= last_look
             rows = await run_in_threadpool(_lines, call, execution_id, position, min_level)
             for number, entry in rows:
@@ -111,7 +111,7 @@ async def _log_frames(
             await bell.wait(_POLL_S)
 
 
-def _late_s(call: Call, execution: Execution | None) -> float:
+def late_s(call: Call, execution: Execution | None) -> float:
     """Return the seconds after the end of an execution in which a worker elsewhere may still write its last lines."""
     if call.services.settings.is_embedded or execution is None or execution.ended_at is None:
         return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +20,10 @@ from runner.reports.values import HIDDEN, masked, shown, without_secrets
 from runner.secrets.encryption import is_sealed
 from runner.store import LogQuery, Session
 from webhooks.api.executions import full, visible_execution
+from webhooks.api.follow import late_s
 from webhooks.api.logs import LEVELS, LINES, download
 from webhooks.call import Call
-from webhooks.following import bell_of
+from webhooks.following import bell_of, current
 from webhooks.pages.page import HEADERS, Page, by_program, fragment, query_with, render
 from webhooks.pages.timeline import Bar, timeline
 from webhooks.parameters import number, text
@@ -153,8 +155,8 @@ def _last_lines(call: Call, run: TaskRun) -> tuple[LogEntry, ...]:
     return tuple(logs.last(LogQuery(execution_id=run.execution_id, task_run_id=run.id), _FAILED_LINES))
 
 
-def _lines(call: Call, execution_id: str, after: int, level: str | None, limit: int = SHOWN_LINES) -> list[Line]:
-    found = call.services.store.logs.after(execution_id, after, min_level=level, limit=limit)
+def _lines(call: Call, execution_id: str, after: int, level: str | None) -> list[Line]:
+    found = call.services.store.logs.after(execution_id, after, min_level=level, limit=SHOWN_LINES)
     return [Line(number, entry) for number, entry in found]
 
 
@@ -174,25 +176,35 @@ async def stream(call: Call) -> Response:
 
 
 async def _events(call: Call, execution_id: str, position: int) -> AsyncIterator[bytes]:
-    level, sent, shown_version, quiet = _level(call), 0, -1, 0.0
+    level, sent, seen, quiet = _level(call), 0, -1, 0.0
+    over_at: float | None = None
     async with bell_of(call.services, execution_id) as bell:
         while not call.services.closing.is_set():
-            view = await run_in_threadpool(_view, call, execution_id)
-            is_over = _is_over(view)
+            execution = await current(call.services, execution_id)
+            if execution is None:
+                return
+            if over_at is None and execution.state.is_terminal:
+                # Workers elsewhere may still write their last lines.
+                over_at = time.monotonic() + late_s(call, execution)
+            is_last = over_at is not None and time.monotonic() >= over_at
+            view = await run_in_threadpool(_view, call, execution_id) if execution.version != seen else None
             lines = await run_in_threadpool(_new_lines, call, execution_id, position, level)
-            if lines or view.execution.version != shown_version:
+            is_full = sent + len(lines) >= _MOST_LIVE_LINES
+            if lines or view is not None:
                 position = lines[-1].number if lines else position
-                shown_version, quiet, sent = view.execution.version, 0.0, sent + len(lines)
-                yield _event(fragment(call, "execution_live.html", view=view, lines=lines), position)
-            if sent >= _MOST_LIVE_LINES or (is_over and not lines):
+                seen, quiet, sent = execution.version, 0.0, sent + len(lines)
+                html = fragment(call, "execution_live.html", view=view, lines=lines, is_full=is_full)
+                yield _event(html, position)
+            if is_full or (is_last and not lines):
                 yield b"event: end\ndata: \n\n"
                 return
+            if lines:
+                continue
+            quiet += _LOOK_S
             if quiet > _ALIVE_S:
                 quiet = 0.0
                 yield b": alive\n\n"
-            if not lines:
-                quiet += _LOOK_S
-                await bell.wait(_LOOK_S)
+            await bell.wait(_LOOK_S)
 
 
 def _new_lines(call: Call, execution_id: str, position: int, level: str | None) -> list[Line]:

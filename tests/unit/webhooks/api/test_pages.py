@@ -402,6 +402,19 @@ def test_the_stream_of_an_execution_ends_with_it_and_begins_after_what_was_seen(
     assert 'hx-target="#log"' not in again[0]["data"]
 
 
+def test_a_stream_that_a_browser_could_not_show_ends_and_says_where_it_goes_on(
+    api: Any, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = run(api)
+    monkeypatch.setattr("webhooks.pages.execution._MOST_LIVE_LINES", 2)
+    monkeypatch.setattr("webhooks.pages.execution.SHOWN_LINES", 1)
+
+    whole = events(admin.get(f"{page_of(body)}/stream").text)
+
+    assert [event.get("event") for event in whole] == [None, None, "end"]
+    assert f'href="?after={whole[1]["id"]}"' in whole[1]["data"]
+
+
 def test_the_page_of_an_execution_that_ended_listens_to_nothing(api: Any, admin: Visitor) -> None:
     body = run(api)
 
