@@ -44,6 +44,12 @@ _WORDS: Mapping[type[Model], str] = {
 # Where tasks of a type that we do not know are likely to stand, so that their problems are reported as well.
 _BRANCHES = ("tasks", "then", "else", "errors", "finally", "defaults")
 
+_REFUSED = {
+    "FORM": "a form holds other inputs: give it `inputs`, a list",
+    "REUSABLE_INPUTS": "there are no sets of inputs that flows share; write the inputs here, as the `inputs` of a FORM",
+}
+"""What to write in the place of input types that Kestra 2.0 has."""
+
 
 class Builder:
     """Builds models and gathers problems.
@@ -134,11 +140,18 @@ class Builder:
                 self._positions.at((*path, "type")),
                 registry.suggestion(kind, name),
             )
-            for branch in _BRANCHES if kind is TypeKind.TASK else ():
-                if isinstance(tasks := raw.get(branch), list):
-                    self._value(tuple[Task, ...], tasks, (*path, branch), "task")
-            return self._stand_in(registry.BASES[kind], raw, path)
+            return self._of_unknown_type(kind, raw, path)
         return self._model(cls, raw, path, kind.value)
+
+    def _of_unknown_type(self, kind: TypeKind, raw: dict[str, Any], path: Path) -> Model:
+        """Return what all types of a kind have in common of a map whose own type nobody knows, looked at as usual."""
+        base = registry.BASES[kind]
+        for branch in _BRANCHES if kind is TypeKind.TASK else ():
+            if isinstance(tasks := raw.get(branch), list):
+                self._value(tuple[Task, ...], tasks, (*path, branch), "task")
+        built = self._model(base, {key: raw[key] for key in raw if key in field_names(base)}, path, kind.value)
+        self.faulty.setdefault(id(built), set()).add("type")
+        return built
 
     def _stand_in(self, cls: type[Model], raw: Any, path: Path) -> Model:
         given = raw if isinstance(raw, Mapping) else {}
@@ -183,7 +196,11 @@ class Builder:
         from runner.flows.casts import INPUT_TYPES
 
         if name.upper() not in INPUT_TYPES:
-            hint = did_you_mean(name, INPUT_TYPES) or "there are " + ", ".join(sorted(INPUT_TYPES))
+            hint = (
+                _REFUSED.get(name.upper())
+                or did_you_mean(name, INPUT_TYPES)
+                or "there are " + ", ".join(sorted(INPUT_TYPES))
+            )
             self._add("input.type.unknown", f"Invalid type: {name}", self._positions.at((*path, "type")), hint)
         return name.upper()
 

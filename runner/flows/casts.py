@@ -16,6 +16,7 @@ import orjson
 
 from runner.durations import format_duration, parse_duration
 from runner.errors import ExpressionError, InvalidError, MainstemError
+from runner.expressions.ion import from_ion
 from runner.expressions.regex import compile_pattern
 from runner.flows.models import Input
 
@@ -187,6 +188,22 @@ def _yaml(value: Any) -> Any:
     return load(value).value
 
 
+def _ion(value: Any) -> Any:
+    """Return what Ion text holds: its one value, or the list of several."""
+    if not isinstance(value, str):
+        return value
+    found = from_ion(value)
+    return found[0] if len(found) == 1 else found
+
+
+def _table(value: Any) -> list[Any]:
+    """Return rows: a list of maps."""
+    rows = orjson.loads(value) if isinstance(value, str) else value
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError("a table is a list of maps, one for each row")
+    return list(rows)
+
+
 def _uri(value: Any) -> str:
     text = as_text(value)
     if not _URI.fullmatch(text):
@@ -254,6 +271,8 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "JSON": _json,
     "OBJECT": _json,
     "YAML": _yaml,
+    "ION": _ion,
+    "TABLE": _table,
     "URI": _uri,
     "EMAIL": _email,
     "DATETIME": _instant_text,

@@ -68,6 +68,9 @@ def _properties(item: Input) -> Iterator[Finding]:
         yield Finding("input.property.invalid", "give `values` or `options`, not both", item, ("options",))
     if kind in {"SELECT", "ENUM", "MULTISELECT"} and not (item.values or item.options or item.expression):
         yield Finding("input.property.missing", f"an input of type {kind} needs `values` or `expression`", item)
+    if item.inputs is not None and kind != "FORM":
+        message = f"`inputs` stand in a FORM only, not in an input of type {kind}"
+        yield Finding("input.property.invalid", message, item, ("inputs",))
     if item.validator is not None and not _is_pattern(item.validator):
         yield Finding("input.property.invalid", f"invalid pattern [{item.validator}]", item, ("validator",))
     yield from _defaults(item)

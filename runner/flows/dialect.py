@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.flows.aliases import PREFIX, canonical
+from runner.flows.forms import flattened
 from runner.flows.positions import Path
 
 _OLD_SCRIPTS = "io.kestra.core.tasks.scripts."
@@ -26,6 +27,8 @@ def rewrite(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[Path, Path]]:
         if name in flow and "pluginDefaults" not in flow:
             flow["pluginDefaults"] = flow.pop(name)
             moved["pluginDefaults",] = (name,)
+    if isinstance(flow.get("inputs"), list):
+        flow["inputs"] = flattened(flow["inputs"], ("inputs",), moved)
     if "labels" in flow:
         flow["labels"] = _labels(flow["labels"], moved)
     return flow, moved
@@ -34,6 +37,8 @@ def rewrite(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[Path, Path]]:
 def _walk(value: Any, path: Path, moved: dict[Path, Path]) -> Any:
     if isinstance(value, dict):
         built = {key: _walk(item, (*path, key), moved) for key, item in value.items()}
+        if isinstance(built.get("onResume"), list):
+            built["onResume"] = flattened(built["onResume"], (*path, "onResume"), moved)
         return _script(built, path, moved) if _is_script(built) or _is_old_script(built) else built
     if isinstance(value, list):
         return [_walk(item, (*path, index), moved) for index, item in enumerate(value)]

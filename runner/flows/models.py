@@ -158,6 +158,7 @@ class Input(Model):
     item_type: str | None = None
     extension: str | None = None
     allowed_file_extensions: tuple[str, ...] | None = None
+    inputs: tuple[dict[str, Any], ...] | None = None
 
 
 class Output(Model):

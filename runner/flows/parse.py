@@ -10,6 +10,7 @@ from runner.errors import FlowError, Problem, Severity
 from runner.flows import dialect, plugin_defaults, registry
 from runner.flows.build import Builder, field_names
 from runner.flows.check import Places, check_flow
+from runner.flows.check_defaults import default_problems
 from runner.flows.loader import examine
 from runner.flows.models import Flow
 from runner.flows.plugin_defaults import Default
@@ -78,6 +79,7 @@ def parse_flow(
     if strict:
         text = source.decode() if isinstance(source, bytes) else source
         problems += TemplateCheck(text, positions, file).problems(tree)
+        problems += default_problems(tree, positions, file)
         problems += check_flow(flow, Places(positions, builder.paths, builder.faulty, file))
     is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
     return Parsed(flow if is_valid else None, _sorted(problems))

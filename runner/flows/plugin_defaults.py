@@ -61,7 +61,7 @@ def _walk(value: Any, path: Path, defaults: Sequence[Default], names: KnownNames
         return value
     built = {key: _walk(item, (*path, key), defaults, names, moved) for key, item in value.items()}
     if isinstance(built.get("type"), str):
-        matching = [default for default in defaults if _matches(default.type, built["type"])]
+        matching = [default for default in defaults if matches(default.type, built["type"])]
         for default in matching:
             if not default.forced:
                 built = _merge(_applicable(default, built, names), built, _Side(path, moved, default.path))
@@ -71,7 +71,8 @@ def _walk(value: Any, path: Path, defaults: Sequence[Default], names: KnownNames
     return built
 
 
-def _matches(pattern: str, name: str) -> bool:
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a default for `pattern` applies to a map of the type `name`."""
     return name.startswith(pattern) or canonical(name).startswith(canonical(pattern))
 
 

@@ -156,7 +156,7 @@ class Definitions:
         if (cls, name) == (Input, "type"):
             from runner.flows.casts import INPUT_TYPES
 
-            known = sorted(INPUT_TYPES)
+            known = sorted({*INPUT_TYPES, "FORM"})
             return {"anyOf": [{"enum": known}, in_any_case(known)]}
         return {} if (cls, name) == (Flow, "revision") else None
 

@@ -278,3 +278,56 @@ def test_a_property_without_effect_is_told(more: str, name: str) -> None:
     assert [(each.code, each.message) for each in parsed.problems] == [
         ("property.effect.none", f"`{name}` has no effect here yet")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("io.kestra.plugin.core.log.Lgo", "did you mean 'io.kestra.plugin.core.log.Log'?"),
+        ("core.trigger.Shedule", "did you mean 'core.trigger.Schedule'?"),
+        ("io.kestra.plugin.scripts.pyton", "did you mean 'io.kestra.plugin.scripts.python'?"),
+        ("io.kestra.plugin.slakc", None),
+    ],
+)
+def test_defaults_that_reach_no_type_are_told_with_the_one_that_was_meant(name: str, hint: str | None) -> None:
+    parsed = parse_flow(f"{HEAD}{TASKS}pluginDefaults:\n  - type: {name}\n    values: {{a: 1}}\n")
+
+    (problem,) = parsed.problems
+    assert (problem.code, problem.severity, problem.line) == ("default.type.unknown", Severity.WARNING, 6)
+    assert problem.hint == hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "io.kestra.plugin",
+        "core",
+        "io.kestra.core.tasks.log.Log",
+        "io.kestra.plugin.scripts.runner.docker.Docker",
+        "acme",
+    ],
+)
+def test_defaults_for_a_type_a_family_or_what_the_flow_uses_are_fine(name: str) -> None:
+    parsed = parse_flow(
+        f"{HEAD}tasks: [{{id: t, type: acme.Race}}]\npluginDefaults: [{{type: {name}, values: {{}}}}]\n"
+    )
+
+    assert "default.type.unknown" not in [problem.code for problem in parsed.problems]
+
+
+def test_an_unknown_type_hides_no_other_fault_of_its_task() -> None:
+    task = "{id: bad id, type: core.log.Lg, timeout: never, retry: {type: constant}, runIf: '{{ ( }}', message: x}"
+
+    parsed = parse_flow(
+        f"{HEAD}tasks:\n  - {task}\ntriggers: [{{id: t, type: core.trigger.Shedule, disabled: maybe}}]\n"
+    )
+
+    assert sorted(problem.code for problem in parsed.problems) == [
+        "expression.syntax",
+        "retry.property.missing",
+        "task.property.invalid",
+        "task.property.invalid",
+        "task.type.unknown",
+        "trigger.property.invalid",
+        "trigger.type.unknown",
+    ]

@@ -72,3 +72,53 @@ def test_the_tree_that_was_given_is_not_changed() -> None:
     assert flow == {"pluginDefaults": [], "labels": {"a": "b"}}
     assert tree == {"revision": 3, "taskDefaults": [], "labels": [{"key": "a", "value": "b"}]}
     assert moved[("labels", "a")] == ("labels", 0, "value")
+
+
+def test_the_inputs_of_a_form_become_inputs_under_its_name() -> None:
+    flow, _ = rewrite(
+        {
+            "inputs": [
+                {"id": "all", "type": "STRING"},
+                {
+                    "id": "ad",
+                    "type": "form",
+                    "dependsOn": {"inputs": ["all"], "condition": "{{ inputs.all == 'x' }}"},
+                    "inputs": [
+                        {"id": "user", "type": "STRING"},
+                        {"id": "more", "type": "FORM", "inputs": [{"name": "n", "type": "INT"}]},
+                        {
+                            "id": "last",
+                            "type": "INT",
+                            "dependsOn": {"inputs": ["ad.user"], "condition": "{{ inputs.ad.user == 'y' }}"},
+                        },
+                    ],
+                },
+                {"id": "end", "type": "STRING"},
+            ]
+        }
+    )
+
+    needed = {"inputs": ["all"], "condition": "{{ inputs.all == 'x' }}"}
+    both = {"inputs": ["all", "ad.user"], "condition": "{{ (inputs.all == 'x') and (inputs.ad.user == 'y') }}"}
+    assert flow["inputs"] == [
+        {"id": "all", "type": "STRING"},
+        {"id": "ad.user", "type": "STRING", "dependsOn": needed},
+        {"name": "ad.more.n", "type": "INT", "dependsOn": needed},
+        {"id": "ad.last", "type": "INT", "dependsOn": both},
+        {"id": "end", "type": "STRING"},
+    ]
+
+
+def test_problems_of_inputs_in_forms_and_after_them_have_their_lines() -> None:
+    parsed = parse_flow(
+        "id: a\nnamespace: x\ninputs:\n  - id: f\n    type: FORM\n    inputs:\n"
+        "      - {id: n, type: INT, defaults: many}\n      - {id: s, type: STRING}\n  - {id: z, type: FORM}\n"
+        "tasks: [{id: p, type: core.flow.Pause, onResume: [{id: g, type: FORM, inputs: [{id: q, type: NO}]}]}]\n"
+    )
+
+    assert [(problem.code, problem.line) for problem in parsed.problems] == [
+        ("input.defaults.invalid", 7),
+        ("input.type.unknown", 9),
+        ("input.type.unknown", 10),
+    ]
+    assert parsed.problems[1].hint == "a form holds other inputs: give it `inputs`, a list"

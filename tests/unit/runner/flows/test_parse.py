@@ -129,7 +129,7 @@ def test_all_problems_of_a_file_are_reported_at_once_in_the_order_of_lines() -> 
         "  - id: t\n"
         "    type: nobody.Knows\n"  # 18
         "    conditions:\n"
-        "      - type: core.condition.Nope\n"
+        "      - type: core.condition.Nope\n"  # 20
     )
 
     assert found == [
@@ -140,6 +140,7 @@ def test_all_problems_of_a_file_are_reported_at_once_in_the_order_of_lines() -> 
         (13, 19, "task.property.invalid"),
         (14, 9, "task.property.missing"),
         (18, 11, "trigger.type.unknown"),
+        (20, 15, "condition.type.unknown"),
     ]
 
 
