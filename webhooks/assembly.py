@@ -27,6 +27,7 @@ from sync.service import SyncService
 from webhooks.app import create_app
 from webhooks.routes import Mounted
 from webhooks.services import Services
+from webhooks.shapes import plan_address
 
 _ERROR_LOGS = 100
 
@@ -68,7 +69,16 @@ def make_parts(
         MainstemError: secrets, storage or declared repositories are not acceptable.
     """
     catalogue = Catalogue(store)
-    sync = SyncService(store, catalogue, settings, home=settings.home.absolute())
+    sync = SyncService(
+        store,
+        catalogue,
+        settings,
+        home=settings.home.absolute(),
+        # Without an address that others reach, a link leads nowhere.
+        page_of=lambda environment, commit: (
+            plan_address(settings.public_url, environment, commit) if settings.url else None
+        ),
+    )
     host = make_host(settings, store, sync, environment)
     runtime = Runtime(settings, store, catalogue, host, broker_url, roles or Roles())
     reports = ReportWriter(settings, store, catalogue, sync, host)

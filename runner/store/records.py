@@ -56,7 +56,7 @@ class Environment:
 
     `active` and `held` are commit ids; `state` is `OK`, `DEGRADED` (the last revision was invalid), `HELD` (the
     deletion guard stopped it), `PINNED` (it stays where somebody put it) or `DETACHED` (the ref is gone). `writes` is
-    `commit`, `propose` or `refuse`.
+    `commit`, `propose` or `refuse`. `told` is the id of the newest revision whose result its forge knows.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Environment:
     message: str | None = None
     checked_at: datetime | None = None
     changed_at: datetime | None = None
+    told: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _NAME: Final[Any] = sa.bindparam("environment_name")
 _OF_REPOSITORY: Final = Statement(
     _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name")).order_by(_e.name)
 )
-_STATE: Final = ("active", "held", "state", "message", "checked_at", "changed_at")
+_STATE: Final = ("active", "held", "state", "message", "checked_at", "changed_at", "told")
 _DECLARE: Final = Statement.upsert(schema.environments, _ENVIRONMENTS.rows.names, ("name",), kept=_STATE)
 _SWAP: Final = Statement(
     sa.update(schema.environments)
@@ -47,6 +47,9 @@ _SET_STATE: Final = Statement(
         checked_at=sa.func.coalesce(sa.bindparam("now", type_=sa.BigInteger()), _e.checked_at),
     )
 )
+
+
+_TELL: Final = Statement(sa.update(schema.environments).where(_e.name == _NAME).values(told=sa.bindparam("revision")))
 
 
 class Repositories(Shelf[Repository]):
@@ -111,6 +114,10 @@ class Environments(Shelf[Environment]):
             now=None if checked_at is None else to_micros(checked_at),
         )
         return changed == 1
+
+    def set_told(self, environment: str, revision_id: int) -> None:
+        """Remember the newest revision whose result the forge was told."""
+        self._db.run(_TELL, environment_name=environment, revision=revision_id)
 
 
 class Pins(Shelf[Pin]):

@@ -252,6 +252,7 @@ environments: Final = _table(
     prose("message"),
     moment("checked_at", null=True),
     moment("changed_at", null=True),
+    number("told", null=True),
     keys=("name",),
 )
 _index("environments_repository", environments.c.repository)

@@ -32,6 +32,8 @@ _MOST_PAGES: Final = 20
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _SAFE: Final = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 PAGE: Final = 100
+# Codes of errors that will be no better in a moment.
+LASTING: Final = frozenset({"forge.access.denied", "forge.missing", "forge.refused"})
 
 
 class ApiError(MainstemError):

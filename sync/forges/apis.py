@@ -22,11 +22,14 @@ _PLACES: Final = MappingProxyType(
 
 
 def api_of(repository: Repository) -> ForgeApi | None:
-    """Return the API of a repository at its forge, to be closed by the caller; None for kinds that have none."""
+    """Return the API of a repository at its forge, to be closed by the caller; None for kinds that have none.
+
+    None without a token too: nobody may write there unnamed.
+    """
     from importlib import import_module
 
     place = _PLACES.get(repository.kind)
-    if place is None:
+    if place is None or not (repository.api_token or repository.password):
         return None
     made: ForgeApi = getattr(import_module(place[0]), place[1])(repository)
     return made

@@ -18,10 +18,11 @@ from typing import Final
 from runner.errors import MainstemError
 from runner.store import Store
 from runner.store.records import Environment, Repository, Review
-from sync.forges.api import Change, ForgeApi
+from sync.forges.api import LASTING, Change, ForgeApi
 from sync.forges.apis import api_of
 from sync.origins import Origins
 from sync.planning import Planner
+from sync.reviews.statuses import Statuses
 from sync.reviews.text import MARKER, Reviewed, check_of, comment_of
 from sync.sources import FetchError, Source
 
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 _KEPT: Final = timedelta(days=30)
 _MOVED: Final = "forge.change.moved"
 _MOST_MIRROR: Final = 256 << 20
-# It will be no better in a moment; the next event asks anew.
-_LASTING: Final = frozenset({"forge.access.denied", "forge.missing", "forge.refused"})
 OpenApi = Callable[[Repository], ForgeApi | None]
 
 
@@ -59,7 +58,7 @@ class Reviewer:
         self._store = store
         self._origins = origins
         self._planner = planner
-        self._page_of = page_of
+        self._statuses = Statuses(store, page_of)
         self._clock = clock
         self._api = api
 
@@ -69,18 +68,25 @@ class Reviewer:
         self._store.write(lambda db: db.reviews.want_open(environment.repository, environment.ref, now))
 
     def look(self, name: str) -> bool:
-        """Answer every change request of a repository that wants it; False when one must be tried again."""
+        """Tell the forge of a repository what it does not know; False when something must be tried again.
+
+        That is the result of the newest revision of each environment, and the plan of every change request that wants
+        a look.
+        """
+        untold = self._statuses.untold(name)
         wanted = self._store.read(lambda db: db.reviews.wanted(name))
-        if not wanted:
+        if not wanted and not untold:
             return True
-        repository = self._origins.credentials(name)
-        api = self._api(repository)
+        api = self._api(self._origins.credentials(name))
+        if api is None and not wanted:
+            return True
         with api or contextlib.nullcontext():
-            answered = [self._answered(api, review) for number in wanted if (review := self._taken(name, number))]
+            told = [self._statuses.tell(api, *each) for each in untold] if api else []
+            told += [self._answered(api, review) for number in wanted if (review := self._taken(name, number))]
         before = self._clock() - _KEPT
         self._store.write(lambda db: db.reviews.prune(before))
         self._origins.trim_reviews(name, _MOST_MIRROR)
-        return all(answered)
+        return all(told)
 
     def _taken(self, name: str, number: int) -> Review | None:
         now = self._clock()
@@ -89,11 +95,11 @@ class Reviewer:
     def _answered(self, api: ForgeApi | None, review: Review) -> bool:
         fields = {"repository": review.repository, "number": review.number}
         try:
-            found = self._answer(api, review) if api else replace(review, message="its forge has no reviews")
+            found = self._answer(api, review) if api else replace(review, message="there is no API, or no token for it")
             self._store.write(lambda db: db.reviews.done(found))
         except MainstemError as error:
             log.warning("a change request cannot be reviewed: %s", error, extra={**fields, "code": error.code})
-            if error.code in _LASTING:
+            if error.code in LASTING:
                 given_up = replace(review, message=f"{error.code}: {error}")
                 self._store.write(lambda db: db.reviews.done(given_up))
                 return True
@@ -162,4 +168,4 @@ class Reviewer:
 
     def _reviewed(self, source: Source, environment: Environment, commit: str) -> Reviewed:
         plan = self._planner.plan(source, environment.name, commit)
-        return Reviewed(environment.name, plan, self._page_of(environment.name, commit))
+        return Reviewed(environment.name, plan)

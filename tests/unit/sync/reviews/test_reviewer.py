@@ -77,6 +77,9 @@ def world(start: Callable[..., SyncService], git_server: Any, forge: Any, work_t
     world = World(service, forge, work_tree)
     world.commit("main", {"flows/a.yaml": flow("a"), "flows/b.yaml": flow("b")})
     service.reconcile_repository("r", actor="poll")
+    service.review("r")  # the commit is told that it is active, which most tests are not about
+    forge.statuses.clear()
+    forge.calls.clear()
     return world
 
 
@@ -103,6 +106,36 @@ def test_a_plan_becomes_a_status_and_one_comment_that_follows_it(world: World) -
     assert text.index("**removed** `w.b`") < text.index("<details>") < text.index("`w.c`")
     assert "`tasks.say.message hello -> bye`" in text
     assert world.row().head == later
+
+
+@every_forge
+def test_a_commit_is_told_what_became_of_it_once(world: World) -> None:
+    good = world.commit("main", {"flows/c.yaml": flow("c")})
+    world.service.reconcile_repository("r", actor="poll")
+    assert world.service.review("r")
+    bad = world.commit("main", {"flows/a.yaml": flow("a", task="Lgo")})
+    world.service.reconcile_repository("r", actor="poll")
+    assert world.service.review("r")
+    world.forge.calls.clear()
+
+    assert world.service.review("r")
+
+    first, second = world.forge.status(good), world.forge.status(bad)
+    assert (first["is_good"], first["summary"]) == (True, "active: 1 added")
+    assert (second["is_good"], second["summary"][:31]) == (False, "1 problem: flows/a.yaml:5:11 no")
+    assert world.forge.calls == []
+
+
+@github
+def test_a_result_that_the_forge_could_not_take_is_told_later(world: World) -> None:
+    good = world.commit("main", {"flows/c.yaml": flow("c")})
+    world.service.reconcile_repository("r", actor="poll")
+    world.forge.failures.extend([(503, {})] * 4)
+
+    outcomes = [world.service.review("r"), world.service.review("r")]
+
+    assert outcomes == [False, True]
+    assert world.forge.status(good)["is_good"]
 
 
 @every_forge
