@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Literal
 
@@ -16,6 +17,7 @@ from task_runners.aws_batch_job import (
     definition,
     platform_of,
     seen,
+    tag_value,
     tags,
 )
 from task_runners.cloud_job import CloudTaskRunner, Seen
@@ -65,6 +67,9 @@ class Batch(CloudTaskRunner):
 
     _margin: ClassVar[timedelta] = timedelta(minutes=2)
 
+    def _label(self, value: str) -> str:
+        return tag_value(value)
+
     # --- what the base class asks for ---------------------------------------------------------------------------------
 
     def _check(self, spec: TaskSpec) -> None:  # noqa: ARG002 - the port's
@@ -86,7 +91,8 @@ class Batch(CloudTaskRunner):
             handle.id,
             self._platform(),
             wrapped,
-            spec,
+            str(spec.image),
+            tags(self._labels(spec)),
             self.resources.request,
             execution_role=self.execution_role_arn,
             task_role=self.task_role_arn,
@@ -97,7 +103,7 @@ class Batch(CloudTaskRunner):
             made = self._batch.register_job_definition(**request)["jobDefinitionArn"]
             queue = self.job_queue_arn or self._make_queue(handle.id, spec, ctx)
             job = self._batch.submit_job(
-                jobName=handle.id, jobQueue=queue, jobDefinition=made, tags=tags(spec), propagateTags=True
+                jobName=handle.id, jobQueue=queue, jobDefinition=made, tags=tags(self._labels(spec)), propagateTags=True
             )
         return {"job": job["jobId"], "queue": queue}
 
@@ -137,7 +143,7 @@ class Batch(CloudTaskRunner):
             with self._calls():
                 self._batch.terminate_job(jobId=handle.data["job"], reason="ended by Mainstem")
 
-    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:
+    def _discard(self, handle: JobHandle, ctx: RunnerContext) -> None:
         data = handle.data if handle.data.get("job") else self._find(handle, ctx)
         with self._calls():
             if data is not None:
@@ -146,20 +152,6 @@ class Batch(CloudTaskRunner):
                 self._batch.deregister_job_definition(jobDefinition=made["jobDefinitionArn"])
             if self.job_queue_arn is None:
                 self._remove_queue(handle.id, ctx)
-
-    def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:
-        """Return the newest job whose definition bears all `labels`."""
-        wanted = {f"mainstem-{key.rpartition('/')[2]}": value for key, value in labels.items()}
-        found = [
-            handle
-            for handle, made in self._owned(ctx)
-            if all(made.get("tags", {}).get(key) == value for key, value in wanted.items())
-        ]
-        return found[-1] if found else None
-
-    def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
-        """Yield the job of every job definition that bears our tags."""
-        yield from (handle for handle, _ in self._owned(ctx))
 
     # --- AWS ----------------------------------------------------------------------------------------------------------
 
@@ -196,7 +188,11 @@ class Batch(CloudTaskRunner):
     def _make_queue(self, name: str, spec: TaskSpec, ctx: RunnerContext) -> str:
         order = [{"order": 1, "computeEnvironment": self.compute_environment_arn}]
         made = self._batch.create_job_queue(
-            jobQueueName=name, state="ENABLED", priority=_PRIORITY, computeEnvironmentOrder=order, tags=tags(spec)
+            jobQueueName=name,
+            state="ENABLED",
+            priority=_PRIORITY,
+            computeEnvironmentOrder=order,
+            tags=tags(self._labels(spec)),
         )
         self._until(name, ctx, lambda queue: queue is None or queue.get("status", "VALID") == "VALID")
         return str(made["jobQueueArn"])
@@ -222,13 +218,13 @@ class Batch(CloudTaskRunner):
         for page in self._batch.get_paginator("describe_job_definitions").paginate(status="ACTIVE", **asked):
             yield from page["jobDefinitions"]
 
-    def _owned(self, ctx: RunnerContext) -> Iterator[tuple[JobHandle, Mapping[str, Any]]]:
+    def _owned(self, ctx: RunnerContext) -> Iterator[tuple[JobHandle, Mapping[str, str]]]:
         with self._calls():
             found = [made for made in self._definitions() if _OWNED_TAG in made.get("tags", {})]
         for made in found:
-            handle = JobHandle(self.type, made["jobDefinitionName"])
-            job = self._find(handle, ctx)
-            yield JobHandle(self.type, handle.id, data=dict(job or {})), made
+            labels = {key.removeprefix("mainstem-"): value for key, value in made["tags"].items()}
+            name = JobHandle(self.type, made["jobDefinitionName"])
+            yield replace(name, data=dict(self._find(name, ctx) or {})), labels
 
 
 def _line(event: Mapping[str, Any]) -> RawLine:

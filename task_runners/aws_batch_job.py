@@ -11,9 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from task_runners.cloud_job import Seen, job_labels
+from task_runners.cloud_job import Seen
 from task_runners.errors import FailureReason, TaskRunnerError
-from task_runners.spec import Note, Phase, TaskSpec
+from task_runners.spec import Note, Phase
 from task_runners.staging.wrapper import Wrapped
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "definition",
     "platform_of",
     "seen",
+    "tag_value",
     "tags",
 ]
 
@@ -123,19 +124,22 @@ def check_size(request: Request) -> None:
         )
 
 
-def tags(spec: TaskSpec) -> dict[str, str]:
-    """Return the tags of everything that is made for the task."""
-    labels = job_labels(spec)
-    return {
-        f"{prefix}-{key}": value[:_LONGEST_TAG] for prefix in ("mainstem", "kestra") for key, value in labels.items()
-    }
+def tag_value(value: str) -> str:
+    """Return `value` as a tag may be."""
+    return _NO_TAG.sub("_", value)[:_LONGEST_TAG]
+
+
+def tags(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that stand for labels, each under our prefix and under Kestra's."""
+    return {f"{prefix}-{key}": value for prefix in ("mainstem", "kestra") for key, value in labels.items()}
 
 
 def definition(  # noqa: PLR0913 - what a job definition consists of
     name: str,
     platform: Platform,
     wrapped: Wrapped,
-    spec: TaskSpec,
+    image: str,
+    labels: Mapping[str, str],
     request: Request,
     *,
     execution_role: str | None,
@@ -147,7 +151,7 @@ def definition(  # noqa: PLR0913 - what a job definition consists of
     common: dict[str, Any] = {
         "jobDefinitionName": name,
         "type": "container",
-        "tags": tags(spec),
+        "tags": dict(labels),
         "propagateTags": True,
         "timeout": {"attemptDurationSeconds": max(60, int(longest.total_seconds()))},
         "retryStrategy": {
@@ -160,9 +164,9 @@ def definition(  # noqa: PLR0913 - what a job definition consists of
         },
     }
     if platform is Platform.EKS:
-        return {**common, "eksProperties": {"podProperties": _pod(wrapped, spec, request, task_role)}}
+        return {**common, "eksProperties": {"podProperties": _pod(wrapped, image, request, task_role)}}
     container: dict[str, Any] = {
-        "image": spec.image,
+        "image": image,
         "command": list(wrapped.command),
         "environment": [{"name": key, "value": value} for key, value in wrapped.env.items()],
         "resourceRequirements": [
@@ -177,11 +181,11 @@ def definition(  # noqa: PLR0913 - what a job definition consists of
     return {**common, "platformCapabilities": [platform.value], "containerProperties": container}
 
 
-def _pod(wrapped: Wrapped, spec: TaskSpec, request: Request, account: str | None) -> dict[str, Any]:
+def _pod(wrapped: Wrapped, image: str, request: Request, account: str | None) -> dict[str, Any]:
     size = {"cpu": f"{request.cpu:g}", "memory": f"{request.memory}Mi"}
     container = {
         "name": "main",
-        "image": spec.image,
+        "image": image,
         "command": list(wrapped.command),
         # A variable in brackets after a dollar would be replaced by its value in the cluster; two dollars are one.
         "env": [{"name": key, "value": value.replace("$(", "$$(")} for key, value in wrapped.env.items()],

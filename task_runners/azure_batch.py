@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Literal
 
@@ -17,8 +18,8 @@ from pydantic.alias_generators import to_camel
 
 from task_runners.azure_access import BatchKeyAuth, TokenAuth
 from task_runners.capture import Stream
-from task_runners.cloud import CloudApi
-from task_runners.cloud_job import Addresses, CloudTaskRunner, Seen, job_labels
+from task_runners.cloud import CloudApi, demand_known_host
+from task_runners.cloud_job import Addresses, CloudTaskRunner, Seen
 from task_runners.errors import FailureReason
 from task_runners.log_pages import LogCursor, LogPage, RawLine
 from task_runners.spec import Capabilities, JobHandle, Phase, RunnerContext, TaskSpec
@@ -30,6 +31,8 @@ from task_runners.staging.wrapper import REPORT, Wrapped, script
 __all__ = ["Batch"]
 
 _VERSION: Final = "2024-07-01.20.0"
+_HOSTS: Final = (".batch.azure.com", ".batch.azure.us", ".batch.chinacloudapi.cn", ".batch.usgovcloudapi.net")
+_BLOB_HOSTS: Final = (".blob.core.windows.net", ".blob.core.usgovcloudapi.net", ".blob.core.chinacloudapi.cn")
 _TYPE: Final = "application/json; odata=minimalmetadata"
 _SCOPE: Final = "https://batch.core.windows.net/.default"
 _OWNED: Final = "mainstem-taskrun-id"
@@ -112,6 +115,8 @@ class Batch(CloudTaskRunner):
 
     def _open_store(self) -> ObjectStore | None:
         given = self.blob_storage
+        if given is not None and not (given.connection_string or given.shared_key_account_access_key):
+            demand_known_host(given.endpoint or "", _BLOB_HOSTS, "blobStorage.sharedKeyAccountAccessKey")
         return AzureStore(given.container_name, "", given.options()) if given is not None else None
 
     def _addresses(self, stage: Stage, lifetime: timedelta, most_bytes: int) -> Addresses | None:  # noqa: ARG002 - the port's
@@ -121,7 +126,7 @@ class Batch(CloudTaskRunner):
 
     def _start(self, handle: JobHandle, wrapped: Wrapped, spec: TaskSpec, ctx: RunnerContext) -> Mapping[str, Any]:
         longest = self._longest(spec) + spec.grace + timedelta(minutes=2)
-        labels = {f"mainstem-{key}": value for key, value in job_labels(spec).items()}
+        labels = {f"mainstem-{key}": value for key, value in self._labels(spec).items()}
         job = {
             "id": handle.id,
             "poolInfo": {"poolId": self.pool_id},
@@ -221,21 +226,15 @@ class Batch(CloudTaskRunner):
         """Terminate the task: Azure kills its container at once, so no files come back."""
         self._call("POST", f"{self._path(handle)}/terminate", accept=(404, 409))
 
-    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
+    def _discard(self, handle: JobHandle, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
         self._call("DELETE", f"/jobs/{handle.id}", accept=(404, 409))
 
-    def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:  # noqa: ARG002 - the port's
-        """Return the newest job whose metadata has all `labels`."""
-        wanted = {f"mainstem-{key.rpartition('/')[2]}": value for key, value in labels.items()}
-        found = [job for job in self._jobs() if wanted.items() <= _metadata(job).items()]
-        newest = max(found, key=lambda job: str(job.get("creationTime", "")), default=None)
-        return JobHandle(self.type, newest["id"], data={"job": newest["id"]}) if newest is not None else None
-
-    def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:  # noqa: ARG002 - the port's
-        """Yield every job of the account whose metadata says that it is ours."""
-        for job in self._jobs():
-            if _OWNED in _metadata(job):
-                yield JobHandle(self.type, job["id"], data={"job": job["id"]})
+    def _owned(self, ctx: RunnerContext) -> Iterator[tuple[JobHandle, Mapping[str, str]]]:
+        ours = [job for job in self._jobs() if _OWNED in _metadata(job)]
+        for job in sorted(ours, key=lambda each: str(each.get("creationTime", ""))):
+            handle = JobHandle(self.type, job["id"])
+            labels = {key.removeprefix("mainstem-"): value for key, value in _metadata(job).items()}
+            yield replace(handle, data=dict(self._find(handle, ctx) or {})), labels
 
     def close(self) -> None:
         """Close the connections; they are opened again when needed."""
@@ -260,6 +259,8 @@ class Batch(CloudTaskRunner):
     def _call(self, method: str, path: str, *, accept: tuple[int, ...] = (), **options: Any) -> httpx.Response:
         with self._lock:
             if not self._opened:
+                if not self.access_key:
+                    demand_known_host(self.endpoint, _HOSTS, "accessKey")
                 auth = BatchKeyAuth(self.account, self.access_key) if self.access_key else TokenAuth(_SCOPE)
                 self._opened.append(CloudApi("Azure Batch", self.endpoint.rstrip("/"), auth))
             api = self._opened[0]

@@ -6,12 +6,13 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from task_runners.errors import FailureReason, TaskRunnerError
 
-__all__ = ["CloudApi", "FileBody", "denied", "refused", "unreachable"]
+__all__ = ["CloudApi", "FileBody", "demand_known_host", "denied", "refused", "unreachable"]
 
 _TRIES: Final = 5
 _FIRST_WAIT_S: Final = 0.2
@@ -45,6 +46,23 @@ def unreachable(what: str, error: Exception) -> TaskRunnerError:
         "cloud.server.unreachable",
         f"{what} cannot be reached: {str(error)[:300] or type(error).__name__}",
         failure_reason=FailureReason.UNAVAILABLE,
+    )
+
+
+def demand_known_host(endpoint: str, suffixes: tuple[str, ...], own: str) -> None:
+    """Refuse to show a token of this server to a host that a flow has named; an empty address means the usual one.
+
+    Raises:
+        TaskRunnerError: `cloud.endpoint.foreign`; `own` is the property by which the flow brings its own credentials.
+    """
+    parts = urlsplit(endpoint)
+    if not endpoint or (parts.scheme == "https" and f".{parts.hostname or ''}".endswith(suffixes)):
+        return
+    raise TaskRunnerError(
+        "cloud.endpoint.foreign",
+        f"{endpoint[:200]!r} is no address of this cloud, so it gets no credentials of this server",
+        hint=f"set `{own}`",
+        failure_reason=FailureReason.POLICY,
     )
 
 

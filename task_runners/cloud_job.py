@@ -127,8 +127,21 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
         """Return a page of the log as `read_log` does; `is_settled` when no line can come, whatever was read."""
 
     @abc.abstractmethod
-    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:
+    def _discard(self, handle: JobHandle, ctx: RunnerContext) -> None:
         """Remove what `_start` made, running or not. Again is no error."""
+
+    @abc.abstractmethod
+    def _owned(self, ctx: RunnerContext) -> Iterator[tuple[JobHandle, Mapping[str, str]]]:
+        """Yield each job of this product that is there, the oldest first, with its labels (without prefix)."""
+
+    def _label(self, value: str) -> str:
+        """Return `value` as a label of this engine may be."""
+        return value
+
+    def _labels(self, spec: TaskSpec) -> dict[str, str]:
+        """Return the labels of everything that is made for the task, without prefix."""
+        kept = {} if self.delete else {"keep": "true"}
+        return {key: self._label(value) for key, value in (job_labels(spec) | kept).items()}
 
     # --- the contract -------------------------------------------------------------------------------------------------
 
@@ -210,10 +223,23 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
     def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:
         """Remove the job and its files, unless `delete` is false; a job that still runs is ended in any case."""
         if self.delete:
-            self._remove(handle, ctx)
+            self._discard(handle, ctx)
             self._stage(handle, ctx).remove()
         else:
             self.cancel(handle, timedelta(0), ctx)
+
+    def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:
+        """Return the newest job of this engine that bears all `labels`, or None."""
+        wanted = {key.rpartition("/")[2]: self._label(value) for key, value in labels.items()}
+        found = [handle for handle, has in self._owned(ctx) if wanted.items() <= has.items()]
+        return found[-1] if found else None
+
+    def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
+        """Yield every job of this product that is there, but for those that ended and were to be kept."""
+        for handle, labels in self._owned(ctx):
+            is_kept = "keep" in labels and (not handle.data.get("job") or self._seen(handle, ctx).phase.is_final)
+            if not is_kept:
+                yield handle
 
     def interval(self, status: JobStatus | None) -> float:  # noqa: ARG002 - the port's
         """Return `completionCheckInterval`."""

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from task_runners.cloud import CloudApi, refused
 from task_runners.cloud_job import Seen
 from task_runners.errors import FailureReason, TaskRunnerError
-from task_runners.google_job import GoogleTaskRunner, google_labels
+from task_runners.google_job import GoogleTaskRunner
 from task_runners.spec import Capabilities, JobHandle, Note, Phase, RunnerContext, TaskSpec
 from task_runners.staging.wrapper import Wrapped
 
@@ -121,7 +121,7 @@ class CloudRun(GoogleTaskRunner):
             template["serviceAccount"] = self.runtime_service_account
         if access := self._vpc_access():
             template["vpcAccess"] = access
-        labels = google_labels(spec)
+        labels = self._prefixed(spec)
         return {"labels": labels, "template": {"labels": labels, "taskCount": 1, "template": template}}
 
     def _vpc_access(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class CloudRun(GoogleTaskRunner):
         if handle.data.get("job"):
             self._api.call("POST", f"/v2/{handle.data['job']}:cancel", json={}, accept=(400, 404, 409))
 
-    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:
+    def _discard(self, handle: JobHandle, ctx: RunnerContext) -> None:
         self.cancel(handle, timedelta(0), ctx)
         self._api.call("DELETE", self._path(handle), accept=(404, 409))
 

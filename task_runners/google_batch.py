@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from task_runners.cloud import CloudApi
 from task_runners.cloud_job import Seen
 from task_runners.errors import FailureReason
-from task_runners.google_job import GoogleTaskRunner, google_labels
+from task_runners.google_job import GoogleTaskRunner
 from task_runners.spec import Capabilities, JobHandle, Note, Phase, RunnerContext, TaskSpec
 from task_runners.staging.wrapper import Wrapped
 
@@ -113,7 +113,7 @@ class Batch(GoogleTaskRunner):
             "maxRunDuration": _seconds(self._longest(spec) + spec.grace + timedelta(minutes=2)),
             "lifecyclePolicies": [policy.model_dump(by_alias=True, mode="json") for policy in self.lifecycle_policies],
         }
-        labels = google_labels(spec)
+        labels = self._prefixed(spec)
         return {
             "taskGroups": [{"taskCount": "1", "taskSpec": task}],
             "allocationPolicy": self._allocation(labels),
@@ -166,7 +166,7 @@ class Batch(GoogleTaskRunner):
         """Cancel the job; how long its container may take to end is Google's to say."""
         self._api.call("POST", f"{self._path(handle)}:cancel", json={}, accept=(400, 404, 409))
 
-    def _remove(self, handle: JobHandle, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
+    def _discard(self, handle: JobHandle, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
         self._api.call("DELETE", self._path(handle), accept=(404, 409))
 
     def _jobs(self) -> Iterator[Mapping[str, Any]]:

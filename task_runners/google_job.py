@@ -11,15 +11,15 @@ from typing import Any, Final
 from pydantic import PrivateAttr, field_validator
 
 from task_runners.capture import Stream
-from task_runners.cloud import CloudApi
-from task_runners.cloud_job import CloudTaskRunner, job_labels
+from task_runners.cloud import CloudApi, demand_known_host
+from task_runners.cloud_job import CloudTaskRunner
 from task_runners.google_access import SCOPE, GoogleAccess
 from task_runners.log_pages import LogCursor, LogPage, RawLine, moment_of
 from task_runners.spec import JobHandle, RunnerContext, TaskSpec
 from task_runners.staging.google_storage import GoogleStore
 from task_runners.staging.object_store import ObjectStore
 
-__all__ = ["GoogleTaskRunner", "google_labels", "label_value"]
+__all__ = ["GoogleTaskRunner", "label_value"]
 
 OWNED: Final = "mainstem-taskrun-id"
 _LOGGING: Final = "https://logging.googleapis.com"
@@ -32,11 +32,6 @@ _LABEL_CHARS: Final = 63
 def label_value(value: str) -> str:
     """Return `value` as Google's labels take it: lower case, at most 63 letters, digits, `_` and `-`."""
     return _NO_LABEL.sub("-", value.lower())[:_LABEL_CHARS].rstrip("-_")
-
-
-def google_labels(spec: TaskSpec) -> dict[str, str]:
-    """Return the labels of everything that is made for the task."""
-    return {f"mainstem-{key}": label_value(value) for key, value in job_labels(spec).items()}
 
 
 class GoogleTaskRunner(CloudTaskRunner, abc.ABC):
@@ -73,10 +68,16 @@ class GoogleTaskRunner(CloudTaskRunner, abc.ABC):
     def _open_store(self) -> ObjectStore | None:
         if not self.bucket:
             return None
+        self._demand_ours(self.storage_endpoint_override or "")
         options = {"endpoint": self.storage_endpoint_override} if self.storage_endpoint_override else {}
         return GoogleStore(self.bucket, "", options, self._access())
 
+    def _demand_ours(self, endpoint: str) -> None:
+        if self.service_account is None and not endpoint.startswith("http://"):  # which gets no token at all
+            demand_known_host(endpoint, (".googleapis.com",), "serviceAccount")
+
     def _api_at(self, what: str, endpoint: str) -> CloudApi:
+        self._demand_ours(endpoint)
         with self._lock:
             if endpoint not in self._apis:
                 auth = None if endpoint.startswith("http://") else self._access().auth()
@@ -127,18 +128,19 @@ class GoogleTaskRunner(CloudTaskRunner, abc.ABC):
         answer: dict[str, Any] = api.call("POST", "/v2/entries:list", json=asked).json()
         return answer
 
-    def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
-        """Yield every job of the project and region that bears our label."""
-        for job in self._jobs():
-            if OWNED in job.get("labels", {}):
-                yield self._handle_of(job, ctx)
+    def _label(self, value: str) -> str:
+        return label_value(value)
 
-    def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:
-        """Return the newest job that bears all `labels`."""
-        wanted = {f"mainstem-{key.rpartition('/')[2]}": label_value(value) for key, value in labels.items()}
-        found = [job for job in self._jobs() if wanted.items() <= job.get("labels", {}).items()]
-        newest = max(found, key=lambda job: str(job.get("createTime", "")), default=None)
-        return self._handle_of(newest, ctx) if newest is not None else None
+    def _prefixed(self, spec: TaskSpec) -> dict[str, str]:
+        return {f"mainstem-{key}": value for key, value in self._labels(spec).items()}
+
+    def _owned(self, ctx: RunnerContext) -> Iterator[tuple[JobHandle, Mapping[str, str]]]:
+        ours = [job for job in self._jobs() if OWNED in job.get("labels", {})]
+        for job in sorted(ours, key=lambda each: str(each.get("createTime", ""))):
+            yield (
+                self._handle_of(job, ctx),
+                {key.removeprefix("mainstem-"): text for key, text in job["labels"].items()},
+            )
 
     def _handle_of(self, job: Mapping[str, Any], ctx: RunnerContext) -> JobHandle:
         name = str(job["name"]).rpartition("/")[2]

@@ -22,7 +22,7 @@ again() {
   sleep 3
   "$@"
 }
-trap 'say "ended before it began"; finish 143' TERM INT
+trap 'finish 143' TERM INT
 room=${TMPDIR:-/tmp}/.$end
 mkdir -p "${TMPDIR:-/tmp}" && mkdir -m 700 "$room" || { room=; say "the image has no folder for temporary files"; finish 125; }
 
@@ -118,9 +118,9 @@ trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM INT
 sh "$room/run" &
 child=$!
 [ -z "$told" ] || kill -TERM "$child"
-wait "$child"
+wait "$child" 2>/dev/null # or the shell writes how it ended
 code=$?
-while [ -n "$told" ] && kill -0 "$child" 2>/dev/null; do told=; wait "$child"; code=$?; done
+while [ -n "$told" ] && kill -0 "$child" 2>/dev/null; do told=; wait "$child" 2>/dev/null; code=$?; done
 trap '' TERM INT
 
 measure

@@ -192,8 +192,11 @@ def test_a_request_to_end_reaches_the_body_and_its_files_come_back(
     assert container.outputs(tmp_path / "back") == {"state": b"saved\n"}
 
 
-def test_a_body_that_the_request_ends_counts_as_its_signal(make: Callable[[str, str, str], Container]) -> None:
-    container = make("curl", "busybox", "s3")
+@pytest.mark.parametrize("shell", ["dash", "busybox", "bash"])
+def test_a_body_that_the_request_ends_counts_as_its_signal(
+    make: Callable[[str, str, str], Container], shell: str
+) -> None:
+    container = make("curl", shell, "s3")
     process = container.start(container.prepare(spec("sh", "-c", "echo begun; exec sleep 60")))
     assert process.stdout is not None
     assert process.stderr is not None
@@ -203,6 +206,7 @@ def test_a_body_that_the_request_ends_counts_as_its_signal(make: Callable[[str, 
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(20) == 143
+        assert process.stderr.read() == f"{END}-2\n".encode()  # and not that the shell says `Terminated`
     assert time.monotonic() - started < 10
     assert container.report().exit_code == 143
 
