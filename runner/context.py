@@ -19,6 +19,7 @@ from runner.expressions import Scope, render, render_deep, render_typed, to_text
 from runner.flows.models import Flow, Task
 from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
+from runner.policies import policy_for
 from runner.services import ExecutionServices, Host
 from runner.stage import StorageStage
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
@@ -230,8 +231,7 @@ class TaskContext:
 
     def policy(self) -> Policy:
         """Return what the flow may ask of an engine."""
-        settings = self.host.settings
-        return Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged)
+        return policy_for(self.host.settings, self.flow.namespace)
 
     def stage(self) -> Stage:
         """Return the room for archives of this attempt."""

@@ -45,6 +45,29 @@ class ProcessRunnerSettings(_Part):
     """When the server is root, tasks run as users from this number on: one for each namespace."""
 
 
+class RunnerPolicySettings(_Part):
+    """What flows of some namespaces may ask of task runners; of several that cover one, the closest counts alone."""
+
+    namespaces: tuple[str, ...] = ("*",)
+    """Namespaces, each with all below it; `*` is all."""
+    runners: tuple[str, ...] | None = None
+    """Types of task runners that may be used; without it all."""
+    images: tuple[str, ...] | None = None
+    """Patterns of images, such as `ghcr.io/company/*` or `docker.io/library/*`; without it all."""
+    registries: tuple[str, ...] | None = None
+    """Registries that images may come from, such as `ghcr.io` and `docker.io`; without it all."""
+    networks: tuple[str, ...] | None = None
+    """Patterns of networks of containers; without it all but those of the host and of other containers."""
+    service_accounts: tuple[str, ...] | None = None
+    """Service accounts that pods may have; without it all."""
+    volumes: bool = False
+    """Whether folders of the host may be mounted."""
+    privileged: bool = False
+    """Whether containers may be privileged, see the processes of the host, or add capabilities."""
+    capabilities: tuple[str, ...] = ()
+    """Capabilities that every container of a task has, such as `CHOWN`."""
+
+
 class ReportSettings(_Part):
     """What is committed back, and for how long it stays."""
 
@@ -200,6 +223,8 @@ class Settings(_Part):
     """Whether containers of tasks may mount folders of the host."""
     docker_privileged: bool = False
     """Whether containers of tasks may be privileged."""
+    runner_policies: tuple[RunnerPolicySettings, ...] = ()
+    """What flows may ask of task runners, by namespace. Without any: no volumes, no privileges, no host network."""
     process_runner: ProcessRunnerSettings = ProcessRunnerSettings()
     """The process runner."""
     reports: ReportSettings = ReportSettings()

@@ -89,9 +89,15 @@ def gathered_defaults(
 class Answers:
     """What a plan asks, answered from the catalogue and the language."""
 
-    def __init__(self, catalogue: Catalogue, zone: ZoneInfo) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        zone: ZoneInfo,
+        warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
+    ) -> None:
         self._catalogue = catalogue
         self._zone = zone
+        self._warnings = warnings
 
     def questions(
         self,
@@ -104,7 +110,7 @@ class Answers:
             parse=parse,
             flow_of=self.flow_of,
             compare=compare,
-            check=lambda located: check(located, owners.keys()),
+            check=lambda located: (*check(located, owners.keys()), *self._warnings(located)),
             next_fire=lambda flow: next_fire(flow, now, self._zone),
             owner=owners.get,
         )

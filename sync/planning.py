@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from runner.errors import FlowError, InvalidError, MainstemError, NotFoundError, Problem
 from runner.flows.catalogue import Catalogue
 from runner.flows.loader import load
+from runner.flows.models import Flow
 from runner.flows.namespace_defaults import EVERY, NamespaceDefaults, from_text
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Revision
@@ -67,9 +68,16 @@ def read_defaults(source: Source, files: Mapping[str, str], layout: Layout) -> t
 class Planner:
     """Makes plans for environments. Keeps the parsed files of each repository in memory."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, zone: ZoneInfo, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        zone: ZoneInfo,
+        clock: Callable[[], datetime],
+        warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
+    ) -> None:
         self._store = store
-        self._answers = Answers(catalogue, zone)
+        self._answers = Answers(catalogue, zone, warnings)
         self._clock = clock
         self._files: dict[str, FlowFiles] = {}
         self._defaults: dict[str, tuple[str, NamespaceDefaults]] = {}  # by environment, with the commit

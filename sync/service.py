@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from runner.errors import ConflictError, MainstemError, NotFoundError
 from runner.flows.catalogue import Catalogue
+from runner.policies import policy_problems
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
@@ -77,7 +79,7 @@ class SyncService:
         self._on_applied = on_applied
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
-        self._planner = Planner(store, catalogue, zone, clock)
+        self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings))
         self._activation = Activation(store, zone, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._reviewer = Reviewer(store, self._origins, self._planner, page_of, clock)

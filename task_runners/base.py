@@ -28,6 +28,7 @@ from task_runners.errors import FailureReason, JobGoneError, JobLeftError, TaskR
 from task_runners.files import FileLimits
 from task_runners.following import End, Tell, Watch
 from task_runners.outputs import collect_outputs
+from task_runners.policy import demand_allowed
 from task_runners.spec import (
     Capabilities,
     JobHandle,
@@ -168,6 +169,7 @@ class TaskRunner(BaseModel, abc.ABC):
         """
         if ctx.cancelled.is_set() and ctx.stored_handle is None:
             return TaskResult.before_start(FailureReason.CANCELLED, "cancelled before it began")
+        demand_allowed(ctx.policy, self, spec.image)
         watch = following.begin(spec, ctx.clock(), patience_s=self.patience_s, start_within_s=None, longest_s=None)
         try:
             handle = self._found(spec, ctx) or self.submit(spec, workdir, ctx)

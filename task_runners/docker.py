@@ -130,7 +130,6 @@ class Docker(TaskRunner):
             raise TaskRunnerError(
                 "runner.image.unset", "the task names no container image", hint="set `containerImage` on the task"
             )
-        self._check_policy(ctx)
         with self._talking(ctx) as client:
             user = self._image(client, image, ctx, spec.timeout)
             container = self._create(client, image, spec, workdir, ctx)
@@ -327,21 +326,6 @@ class Docker(TaskRunner):
         return {"machine": socket.gethostname()} if self._host(ctx).startswith("unix:") else {}
 
     # --- before the start ---------------------------------------------------------------------------------------------
-
-    def _check_policy(self, ctx: RunnerContext) -> None:
-        asked = {
-            "volumes": bool(self.volumes) and not ctx.policy.allow_volumes,
-            "privileged": self.privileged and not ctx.policy.allow_privileged,
-            "networkMode": (self.network_mode or "").split(":")[0] in {"host", "container"}
-            and not ctx.policy.allow_host_network,
-        }
-        for name, is_refused in asked.items():
-            if is_refused:
-                raise TaskRunnerError(
-                    f"runner.{name}.refused",
-                    f"this server does not let flows set `{name}` of the Docker task runner",
-                    hint="the operator can allow it in the settings of the server",
-                )
 
     def _image(self, client: APIClient, image: str, ctx: RunnerContext, timeout: timedelta | None) -> str:
         """Have the image at the daemon as the pull policy says; return the user it runs as."""

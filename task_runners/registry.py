@@ -6,9 +6,12 @@ import functools
 import importlib
 import importlib.metadata
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from task_runners.base import TaskRunner
 from task_runners.errors import TaskRunnerError
+
+if TYPE_CHECKING:
+    from task_runners.base import TaskRunner
 
 __all__ = ["ENTRY_POINTS", "canonical_name", "runner_class", "runner_names", "spellings"]
 
@@ -92,6 +95,8 @@ def runner_class(name: str) -> type[TaskRunner]:
             f"no task runner named {name!r}",
             hint=f"there are {', '.join(runner_names())}",
         )
+    from task_runners.base import TaskRunner
+
     module, _, attribute = target.partition(":")
     found = getattr(importlib.import_module(module), attribute, None)
     if not (isinstance(found, type) and issubclass(found, TaskRunner)):

@@ -22,6 +22,7 @@ from task_runners.capture import LogLine
 from task_runners.errors import FailureReason, JobLeftError, TaskRunnerError
 from task_runners.following import End, Tell, Watch
 from task_runners.log_pages import LogCursor, LogPage, unseen
+from task_runners.policy import demand_allowed
 from task_runners.spec import (
     Capabilities,
     JobHandle,
@@ -117,6 +118,7 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
             JobGoneError: as `run` of the base class.
         """
         began_at = ctx.now().timestamp()
+        demand_allowed(ctx.policy, self, spec.image)
         handle = self._found(spec, ctx)
         if handle is not None and ctx.stored_watch is not None:
             return Job(handle, Watch.from_json(ctx.stored_watch))

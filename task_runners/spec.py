@@ -196,13 +196,19 @@ class Capabilities:
 class Policy:
     """What a flow may ask of an engine that could reach beyond its task; the operator sets it, not the flow.
 
-    `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none.
+    `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none. Where a list is None,
+    everything is allowed of its kind; `images` and `networks` are patterns as of a shell.
     """
 
     allow_volumes: bool = False
     allow_privileged: bool = False
-    allow_host_network: bool = True
+    allow_host_network: bool = False
     capabilities: tuple[str, ...] = ()
+    runners: tuple[str, ...] | None = None
+    images: tuple[str, ...] | None = None
+    registries: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
+    service_accounts: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)

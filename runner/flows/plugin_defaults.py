@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.flows.aliases import canonical
 from runner.flows.positions import Path
+from task_runners.registry import canonical_name
 
 KnownNames = Callable[[str], frozenset[str] | None]
 """The property names of a type, None when the type is not known."""
@@ -73,7 +74,9 @@ def _walk(value: Any, path: Path, defaults: Sequence[Default], names: KnownNames
 
 def matches(pattern: str, name: str) -> bool:
     """Return whether a default for `pattern` applies to a map of the type `name`."""
-    return name.startswith(pattern) or canonical(name).startswith(canonical(pattern))
+    if name.startswith(pattern) or canonical(name).startswith(canonical(pattern)):
+        return True
+    return canonical_name(name).startswith(canonical_name(pattern))  # task runners have short names of their own
 
 
 def _applicable(default: Default, target: Mapping[str, Any], names: KnownNames) -> dict[str, Any]:

@@ -105,13 +105,14 @@ def test_a_container_has_no_capability_and_no_way_to_get_one(docker_bench: Bench
         ({"volumes": ("/:/host",)}, "runner.volumes.refused"),
         ({"privileged": True}, "runner.privileged.refused"),
         ({"network_mode": "host"}, "runner.networkMode.refused"),
+        ({"network_mode": "container:other"}, "runner.networkMode.refused"),
     ],
 )
 def test_what_reaches_beyond_the_task_needs_the_operator(
     docker_bench: Bench, properties: dict[str, Any], code: str
 ) -> None:
     bench = _with(docker_bench, **properties)
-    ctx = bench.context(policy=Policy(allow_host_network=False))
+    ctx = bench.context()
 
     with pytest.raises(TaskRunnerError) as caught:
         bench.runner.run(bench.spec("true"), bench.workdir, ctx)

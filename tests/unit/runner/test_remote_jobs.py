@@ -23,7 +23,7 @@ from runner.job import Parked
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.services import Host
-from runner.settings import Settings
+from runner.settings import RunnerPolicySettings, Settings
 from runner.states import State
 from runner.store import LogQuery, Store
 from runner.sweeper import STOPPED, Sweeper
@@ -315,3 +315,20 @@ def _waiting(place: Place, runner: RemoteTaskRunner, run: TaskRun) -> tuple[Clai
     )
     claim = Claim(run)
     return claim, Parked(runner, Job(handle, watch), RunnerContext(on_line=print, cancelled=claim.cancelled))
+
+
+def test_a_task_that_the_policy_refuses_fails_with_its_code(place: Place) -> None:
+    rules = (RunnerPolicySettings(namespaces=("team",), runners=("docker",)),)
+    host = replace(place.host, settings=place.host.settings.model_copy(update={"runner_policies": rules}))
+    flow_id = deploy(place, "echo never")
+    local = LocalEngine(place.store, host)
+    place.opened.append(local)
+    with local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        ended = local.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.FAILED
+    attempts = place.store.read(lambda db: db.executions.attempts(execution.id))
+    assert [each.failure_reason for each in attempts] == ["runner.type.refused"]
+    assert jobs(place) == []

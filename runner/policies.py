@@ -1,0 +1,51 @@
+"""Which policy counts for the flows of a namespace, and what of a flow it refuses before the flow runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from runner.errors import Problem, Severity
+from runner.flows.models import Flow
+from runner.settings import Settings
+from task_runners.policy import refusals
+from task_runners.spec import Policy
+
+
+def policy_for(settings: Settings, namespace: str) -> Policy:
+    """Return the policy of a namespace: of all that cover it, the one that names it most closely."""
+    covering = [
+        (len(name), rule)
+        for rule in settings.runner_policies
+        for name in rule.namespaces
+        if name in {"*", namespace} or namespace.startswith(f"{name}.")
+    ]
+    if not covering:
+        return Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged)
+    rule = max(covering, key=lambda each: each[0])[1]
+    return Policy(
+        allow_volumes=rule.volumes,
+        allow_privileged=rule.privileged,
+        allow_host_network=False,
+        capabilities=rule.capabilities,
+        runners=rule.runners,
+        images=rule.images,
+        registries=rule.registries,
+        networks=rule.networks,
+        service_accounts=rule.service_accounts,
+    )
+
+
+def policy_problems(settings: Settings, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:
+    """Yield a warning for each task that will fail because the policy of its namespace refuses what it asks for."""
+    for path, flow in located:
+        policy = policy_for(settings, flow.namespace)
+        for task in flow.all_tasks():
+            given = getattr(task, "task_runner", None)
+            spec = given if isinstance(given, Mapping) else {"type": settings.default_task_runner}
+            image = getattr(task, "container_image", None)
+            name = spec.get("type")
+            if not hasattr(task, "task_runner") or not isinstance(name, str) or "{{" in name:
+                continue
+            for refusal in refusals(policy, name, spec, image if isinstance(image, str) else None):
+                message = f"task {task.id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
+                yield Problem(refusal.code, message, Severity.WARNING, file=path)

@@ -1,0 +1,123 @@
+"""What a flow may ask of a task runner, judged on the final properties: defaults merged in, expressions rendered.
+
+The whole description is searched, so that a patch in a corner of it (`podSpec`, `containerSpec`) counts as much as the
+property that is meant for the purpose. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from task_runners.errors import FailureReason, TaskRunnerError
+from task_runners.registry import canonical_name
+
+if TYPE_CHECKING:
+    from task_runners.base import TaskRunner
+    from task_runners.spec import Policy
+
+__all__ = ["Refusal", "demand_allowed", "refusals", "registry_of"]
+
+_IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
+_HOST_NETWORKS: Final = ("host", "container")
+_PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
+_ACCOUNTS: Final = frozenset({"serviceAccountName", "serviceAccount"})
+
+
+class Refusal(NamedTuple):
+    """One thing that is not allowed: what is asked for, and a sentence."""
+
+    asked: str
+    message: str
+
+    @property
+    def code(self) -> str:
+        """The stable code of the error."""
+        return f"runner.{self.asked}.refused"
+
+
+def demand_allowed(policy: Policy, runner: TaskRunner, image: str | None) -> None:
+    """Raise `TaskRunnerError` with the reason POLICY for the first thing that `policy` does not allow."""
+    for refusal in refusals(policy, runner.type, runner.model_dump(by_alias=True, exclude_none=True), image):
+        raise TaskRunnerError(
+            refusal.code,
+            refusal.message,
+            hint="the operator can allow it for this namespace: see `runnerPolicies` in the settings",
+            failure_reason=FailureReason.POLICY,
+        )
+
+
+def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], image: str | None) -> Iterator[Refusal]:
+    """Yield what `policy` does not allow of a task runner with these properties; texts with `{{` are passed over."""
+    if policy.runners is not None and canonical_name(type_name) not in map(canonical_name, policy.runners):
+        yield Refusal("type", f"flows of this namespace may not use the task runner {type_name}")
+    for name in filter(None, (image,)):
+        yield from _image(policy, name)
+    yield from _searched(policy, properties)
+
+
+def _searched(policy: Policy, value: Any) -> Iterator[Refusal]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _searched(policy, item)
+    if not isinstance(value, Mapping):
+        return
+    for key, inner in value.items():
+        yield from _entry(policy, str(key), inner)
+        yield from _searched(policy, inner)
+
+
+def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
+    if key == "image" and isinstance(value, str) and value:
+        yield from _image(policy, value)
+    elif key in _PRIVILEGES and value is True and not policy.allow_privileged:
+        yield Refusal("privileged", f"flows of this namespace may not set `{key}`")
+    elif key == "capabilities" and isinstance(value, Mapping) and value.get("add") and not policy.allow_privileged:
+        yield Refusal("privileged", "flows of this namespace may not add capabilities")
+    elif _is_host_volume(key, value) and not policy.allow_volumes:
+        yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
+    elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
+        yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}")
+    elif key == "hostNetwork" and value is True and not _is_network(policy, "host"):
+        yield Refusal("networkMode", "flows of this namespace may not use the network of the host")
+    elif key in _ACCOUNTS and policy.service_accounts is not None and value and value not in policy.service_accounts:
+        yield Refusal("serviceAccount", f"flows of this namespace may not use the service account {value!r}")
+
+
+def _is_host_volume(key: str, value: Any) -> bool:
+    is_list = isinstance(value, list | tuple)
+    return key == "hostPath" or (key == "volumes" and is_list and any(isinstance(item, str) for item in value))
+
+
+def _is_network(policy: Policy, name: str) -> bool:
+    if "{{" in name:
+        return True
+    if policy.networks is not None:
+        return any(fnmatchcase(name, pattern) for pattern in policy.networks)
+    return name.split(":", maxsplit=1)[0] not in _HOST_NETWORKS or policy.allow_host_network
+
+
+def _image(policy: Policy, name: str) -> Iterator[Refusal]:
+    if "{{" in name or (policy.images is None and policy.registries is None):
+        return
+    is_plain = _IMAGE.fullmatch(name) is not None and ".." not in name
+    if policy.registries is not None and not (is_plain and registry_of(name) in policy.registries):
+        yield Refusal("image", f"flows of this namespace may not use the registry of the image {name!r}")
+    full = f"{registry_of(name)}/{_repository(name)}"
+    patterns = policy.images
+    if patterns is not None and not (is_plain and any(fnmatchcase(each, p) for p in patterns for each in (name, full))):
+        yield Refusal("image", f"flows of this namespace may not use the image {name!r}")
+
+
+def registry_of(image: str) -> str:
+    """Return the registry that an image comes from; `docker.io` for names without one."""
+    first, slash, _ = image.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+
+
+def _repository(image: str) -> str:
+    registry = registry_of(image)
+    rest = image.removeprefix(f"{registry}/")
+    return rest if "/" in rest or registry != "docker.io" else f"library/{rest}"

@@ -1,0 +1,75 @@
+"""Which policy counts for a namespace, and what of it a plan and a task show."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.errors import Severity
+from runner.flows.parse import parse_flow
+from runner.policies import policy_for, policy_problems
+from runner.settings import RunnerPolicySettings, Settings
+
+FLOW = """\
+id: work
+namespace: {namespace}
+{defaults}
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    commands: ["true"]
+    taskRunner: {{type: docker}}
+    containerImage: busybox
+"""
+DEFAULTS = """\
+pluginDefaults:
+  - type: io.kestra.plugin.scripts.runner.docker.Docker
+    values: {networkMode: host, pullPolicy: NEVER}
+"""
+RULES = (
+    RunnerPolicySettings(namespaces=("*",), runners=("docker",)),
+    RunnerPolicySettings(namespaces=("company",), runners=("kubernetes",), volumes=True),
+    RunnerPolicySettings(namespaces=("company.data",), networks=("host",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"),
+    [
+        ("other", (("docker",), False)),
+        ("company", (("kubernetes",), True)),
+        ("company.web", (("kubernetes",), True)),
+        ("company.data.raw", (None, False)),
+        ("company-evil", (("docker",), False)),
+    ],
+)
+def test_the_closest_rule_counts_alone(namespace: str, expected: tuple[tuple[str, ...] | None, bool]) -> None:
+    policy = policy_for(Settings(runner_policies=RULES), namespace)
+
+    assert (policy.runners, policy.allow_volumes) == expected
+
+
+def test_without_a_rule_nothing_reaches_beyond_a_task() -> None:
+    policy = policy_for(Settings(), "any")
+
+    assert (policy.allow_volumes, policy.allow_privileged, policy.allow_host_network) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "defaults", "codes"),
+    [
+        ("other", "", []),
+        ("company", "", ["runner.type.refused"]),
+        ("other", DEFAULTS, ["runner.networkMode.refused"]),
+        ("company.data", DEFAULTS, []),
+    ],
+)
+def test_a_plan_warns_of_tasks_that_will_fail_with_defaults_merged_in(
+    namespace: str, defaults: str, codes: list[str]
+) -> None:
+    flow = parse_flow(FLOW.format(namespace=namespace, defaults=defaults)).require()
+
+    problems = list(policy_problems(Settings(runner_policies=RULES), [("flows/work.yaml", flow)]))
+
+    assert [problem.code for problem in problems] == codes
+    assert {problem.severity for problem in problems} <= {Severity.WARNING}
+    assert all("task 'body'" in problem.message for problem in problems)

@@ -1,0 +1,95 @@
+"""What flows may ask of task runners: refused wherever in the properties it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from task_runners.policy import refusals, registry_of
+from task_runners.spec import Policy
+
+DOCKER = "scripts.runner.docker.Docker"
+KUBERNETES = "ee.kubernetes.runner.Kubernetes"
+
+
+def asked(policy: Policy, properties: dict[str, Any], *, image: str | None = None, kind: str = DOCKER) -> list[str]:
+    return [refusal.asked for refusal in refusals(policy, kind, properties, image)]
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"volumes": ["/var/run/docker.sock:/s"]}, ["volumes"]),
+        ({"privileged": True}, ["privileged"]),
+        ({"networkMode": "host"}, ["networkMode"]),
+        ({"networkMode": "container:db"}, ["networkMode"]),
+        ({"networkMode": "bridge"}, []),
+        ({"podSpec": {"hostNetwork": True}}, ["networkMode"]),
+        ({"podSpec": {"hostPID": True}}, ["privileged"]),
+        ({"podSpec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, ["volumes"]),
+        ({"podSpec": {"volumes": [{"name": "x", "emptyDir": {}}]}}, []),
+        ({"containerSpec": {"securityContext": {"privileged": True}}}, ["privileged"]),
+        ({"containerDefaultSpec": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}}, ["privileged"]),
+        ({"podSpec": {"initContainers": [{"securityContext": {"allowPrivilegeEscalation": True}}]}}, ["privileged"]),
+    ],
+)
+def test_nothing_reaches_beyond_the_task_by_default(properties: dict[str, Any], expected: list[str]) -> None:
+    assert asked(Policy(), properties) == expected
+
+
+def test_what_the_operator_allows_is_allowed() -> None:
+    policy = Policy(allow_volumes=True, allow_privileged=True, networks=("host",))
+
+    assert asked(policy, {"volumes": ["/a:/a"], "privileged": True, "networkMode": "host"}) == []
+    assert asked(policy, {"networkMode": "bridge"}) == ["networkMode"]
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("ghcr.io/company/tool:1", []),
+        ("python:3.13", []),
+        ("docker.io/library/python:3.13", []),
+        ("ghcr.io/other/tool", ["image"]),
+        ("ghcr.io.evil.example/company/tool", ["image", "image"]),
+        ("GHCR.io/company/tool", ["image", "image"]),
+        ("ghcr.io/company/../other/tool", ["image", "image"]),
+        ("localhost:5000/company/tool", ["image", "image"]),
+        ("{{ inputs.image }}", []),
+    ],
+)
+def test_images_and_registries_are_those_of_the_list(image: str, expected: list[str]) -> None:
+    policy = Policy(
+        images=("ghcr.io/company/*", "docker.io/library/python:*"),
+        registries=("ghcr.io", "docker.io"),
+    )
+
+    assert asked(policy, {}, image=image) == expected
+
+
+def test_images_of_helpers_in_a_patch_count_too() -> None:
+    policy = Policy(registries=("ghcr.io",))
+
+    assert asked(policy, {"podSpec": {"containers": [{"name": "side", "image": "evil.example/x"}]}}) == ["image"]
+    assert asked(policy, {"fileSidecar": {"image": "busybox"}}) == ["image"]
+
+
+def test_types_are_compared_whatever_their_spelling() -> None:
+    policy = Policy(runners=("docker", KUBERNETES))
+
+    assert asked(policy, {}, kind="io.kestra.plugin.scripts.runner.docker.Docker") == []
+    assert asked(policy, {}, kind="process") == ["type"]
+
+
+def test_service_accounts_are_those_of_the_list() -> None:
+    policy = Policy(service_accounts=("tasks",))
+
+    assert asked(policy, {"serviceAccountName": "tasks"}) == []
+    assert asked(policy, {"podSpec": {"serviceAccountName": "admin"}}) == ["serviceAccount"]
+
+
+def test_a_name_without_a_registry_is_one_of_docker_hub() -> None:
+    names = ["python", "company/tool", "ghcr.io/a/b", "localhost/a", "host:5000/a"]
+
+    assert [registry_of(name) for name in names] == ["docker.io", "docker.io", "ghcr.io", "localhost", "host:5000"]
