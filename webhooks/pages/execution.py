@@ -83,38 +83,33 @@ def show(call: Call) -> Any:
     execution = visible_execution(call, call.path("id"))
     if by_program(call.request):
         return Json(full(call, execution.id))
-    view = _view(call, execution.id)
+    view, here = _view(call, execution.id), execution_page(execution.namespace, execution.flow_id, execution.id)
+    log, texts = _log(call, view, here), _texts(call, execution)
+    return render(call, "execution.html", view=view, here=here, levels=LEVELS, **log, **texts)
+
+
+def _log(call: Call, view: View, here: str) -> dict[str, Any]:
+    """Return what the page shows of the log, and where the rest comes from: a stream, or the next page of it."""
     level, after = _level(call), call.number("after") or 0
     call.services.store.logs.flush()
-    lines = _lines(call, execution.id, after, level)
-    position = lines[-1].number if lines else after
-    here = execution_page(execution.namespace, execution.flow_id, execution.id)
-    given = {"level": level}
-    mask = call.services.host.masker.mask
-    secret = _secret_inputs(call, execution)
-    return render(
-        call,
-        "execution.html",
-        view=view,
-        lines=lines,
-        level=level,
-        levels=LEVELS,
-        after=after,
-        more=here + query_with(given, after=position) if len(lines) == SHOWN_LINES and _is_over(view) else None,
-        stream=None if _is_over(view) else f"{here}/stream" + query_with(given, after=position),
-        here=here,
-        inputs=_values(without_secrets(execution.inputs, secret, mask)),
-        labels={key: text for key, text in execution.labels.items() if not key.startswith("system.")},
-    )
+    lines = _lines(call, view.execution.id, after, level)
+    query = query_with({"level": level}, after=lines[-1].number if lines else after)
+    is_over = view.execution.state.is_terminal
+    more = f"{here}{query}" if is_over and len(lines) == SHOWN_LINES else None
+    stream = None if is_over else f"{here}/stream{query}"
+    return {"lines": lines, "level": level, "after": after, "more": more, "stream": stream}
+
+
+def _texts(call: Call, execution: Execution) -> dict[str, Any]:
+    """Return the inputs, without secrets, and the labels that people gave."""
+    inputs = without_secrets(execution.inputs, _secret_inputs(call, execution), call.services.host.masker.mask)
+    labels = {key: text for key, text in execution.labels.items() if not key.startswith("system.")}
+    return {"inputs": _values(inputs), "labels": labels}
 
 
 def _level(call: Call) -> str | None:
     level = call.query("level")
     return level.upper() if level else None
-
-
-def _is_over(view: View) -> bool:
-    return view.execution.state.is_terminal
 
 
 def _secret_inputs(call: Call, execution: Execution) -> frozenset[str]:

@@ -71,6 +71,12 @@ def test_a_page_leads_who_has_not_signed_in_to_the_form(page: Any, visitor: Visi
     }
 
 
+def test_a_part_of_a_page_leads_the_whole_page_to_the_form(visitor: Visitor) -> None:
+    answer = visitor.get("/ui/main/executions", headers={"hx-request": "true"})
+
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/ui/login")
+
+
 def test_signing_in_leads_to_the_page_that_was_wanted(api: Any, visitor: Visitor) -> None:
     form = visitor.get("/ui/login?next=/ui/main/flows")
 
