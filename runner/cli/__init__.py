@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("runner.cli.run:command", "Run a flow file here and now; no server needed."),
     "eval": ("runner.cli.eval:command", "Render an expression; no server needed."),
     "sync": ("sync.cli:command", "Synchronise repositories, show status and history."),
+    "webhook": ("runner.cli.webhook:command", "Try the address of webhooks."),
     "exec": ("runner.cli.exec:command", "Start, list, follow and stop executions."),
     "flows": ("runner.cli.flows:command", "List and show active flows."),
     "trigger": ("runner.cli.trigger:command", "List triggers, show next fire times, switch them."),

@@ -89,17 +89,18 @@ def demand_standard(headers: Headers, raw: bytes, secrets: Iterable[str], now: d
     return message_id
 
 
+def signing_key(secret: str) -> bytes | None:
+    """Return the key that a secret of Standard Webhooks stands for, None when it is no base64 after `whsec_`."""
+    if not secret.startswith(SIGNING_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        return None  # a key that nobody can have signed with
+
+
 def _keys(secrets: Iterable[str]) -> list[bytes]:
-    keys = []
-    for secret in secrets:
-        if not secret.startswith(SIGNING_PREFIX):
-            keys.append(secret.encode())
-            continue
-        try:
-            keys.append(base64.b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True))
-        except (binascii.Error, ValueError):
-            continue  # a key that nobody can have signed with
-    return [key for key in keys if key]
+    return [key for secret in secrets if (key := signing_key(secret))]
 
 
 def _demand_recent(timestamp: str, now: datetime) -> None:

@@ -172,6 +172,9 @@ WHOLE_DELIVERY: Final = Shape(
     "DeliveryWithBody", extended(DELIVERY, headers=MAP, body=TEXT, bodyEncoding=word("text", "base64"))
 )
 REPLAYED: Final = Shape("ReplayedDelivery", record(delivery=DELIVERY, results=listed(MAP)))
+HOOK_CHECK: Final = Shape(
+    "HookCheck", record(url=TEXT, status=nullable(WHOLE), problem=nullable(TEXT), advice=nullable(TEXT))
+)
 ROLE: Final = word("viewer", "operator", "developer", "admin")
 TOKEN: Final = Shape(
     "Token",

@@ -9,7 +9,8 @@ from runner.access import Permission
 from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.store.records import Delivery
 from sync.forges.base import change_number
-from webhooks.answers.instance import DELIVERY, REPLAYED, WHOLE_DELIVERY
+from sync.hook_check import check_hook
+from webhooks.answers.instance import DELIVERY, HOOK_CHECK, REPLAYED, WHOLE_DELIVERY
 from webhooks.api.environments import sync_of
 from webhooks.call import Call, page_of
 from webhooks.parameters import number, text
@@ -65,6 +66,22 @@ def replay(call: Call) -> dict[str, Any]:
     return {"delivery": delivery_json(_delivery(call)), "results": [item.as_json() for item in results]}
 
 
+def test(call: Call) -> dict[str, Any]:
+    """Send a signed sample to the receiver of a repository, or of an environment's, and say how it was answered."""
+    name = call.path("name")
+    environment = call.services.store.read(lambda db: db.environments.get(name))
+    repository = sync_of(call).credentials(environment.repository if environment else name)
+    call.note(repository.name, verb="webhook.test")
+    if not (repository.webhook_secret or "").strip():
+        raise ConflictError(
+            "hook.secret.missing",
+            f"repository {repository.name} has no webhook secret, so it takes no webhooks",
+            hint="set webhookSecret in mainstem.yaml, and the same at the forge",
+        )
+    url = f"{call.services.settings.public_url}/hooks/{repository.name}"
+    return check_hook(url, repository.webhook_secret or "").as_json()
+
+
 def _delivery(call: Call) -> Delivery:
     name = call.path("id")
     row_id = int(name) if name.isascii() and name.isdigit() and len(name) <= _LONGEST_NUMBER else 0
@@ -87,6 +104,15 @@ def endpoints() -> list[Endpoint]:
         Endpoint("GET", all_of_them, read, deliveries, newest, tag, query=some, answer=page(DELIVERY)),
         Endpoint(
             "GET", all_of_them + "/{id}", read, delivery, "One delivery with its body", tag, answer=WHOLE_DELIVERY
+        ),
+        Endpoint(
+            "POST",
+            _BASE + "/hooks/{name}/test",
+            again,
+            test,
+            "Send a signed sample to a receiver",
+            tag,
+            answer=HOOK_CHECK,
         ),
         Endpoint("POST", all_of_them + "/{id}/replay", again, replay, "Do a delivery again", tag, answer=REPLAYED),
     ]

@@ -106,3 +106,14 @@ def test_the_documented_hook_of_a_bare_repository_tells_of_a_push_by_itself(foll
     followed.wait_until_active(commit)
     [row] = followed.mainstem_json("sync", "deliveries", "team")
     assert (row["result"], row["event"], row["after"]) == ("ACCEPTED", "push", commit)
+
+
+def test_the_address_of_webhooks_is_tried_by_a_command(followed: Any) -> None:
+    by_environment = followed.mainstem("webhook", "test", "production")
+    by_repository = followed.mainstem_json("webhook", "test", "team")
+    unknown = followed.mainstem("webhook", "test", "nothing")
+
+    assert by_environment.returncode == 0, by_environment
+    assert by_environment.stdout == f"{followed.url}/hooks/team: 200, the sample arrived and was believed\n"
+    assert (by_repository["status"], by_repository["problem"]) == (200, None)
+    assert unknown.returncode == 3
