@@ -127,6 +127,7 @@ def task_run_json(
     execution: Execution, run: TaskRun, attempts: Iterable[Attempt] = (), outputs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return one task run."""
+    tried = list(attempts)
     return {
         "tenantId": TENANT,
         "id": run.id,
@@ -139,12 +140,18 @@ def task_run_json(
         "iteration": run.iteration,
         "branch": run.branch,
         "state": state_json(run.state, run.histories, run.created_at),
-        "attempts": [attempt_json(item) for item in attempts],
+        "attempts": [attempt_json(item) for item in tried],
         "outputs": masked(dict(outputs or {})),
         "dynamic": False,
-        "runner": run.runner,
+        "runner": run.runner or _runner_of(tried),
         "error": run.error,
     }
+
+
+def _runner_of(attempts: Sequence[Attempt]) -> str | None:
+    """Return the type of the task runner that the last attempt began on, as its handle says before it has a result."""
+    handle = attempts[-1].handle if attempts else None
+    return str(handle["runner"]) if handle and handle.get("runner") else None
 
 
 def attempt_json(attempt: Attempt) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -330,3 +331,21 @@ def test_the_beginning_of_a_file_is_shown_as_its_kind(
 
     assert (answer["type"], answer["content"], answer["extension"]) == (kind, shown, extension[1:])
     assert answer["truncated"] is (kind in {"TEXT", "LIST"})
+
+
+def test_a_task_run_names_its_task_runner_while_it_runs(api: Any, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    command = f"while [ ! -e {gate} ]; do sleep 0.02; done"
+    task = f"  - {{id: wait, type: scripts.shell.Commands, commands: ['{command}']}}\n"
+    api.store_flow(f"id: hello\nnamespace: company.team\ntasks:\n{task}")
+    execution_id = api.post(f"{EXECUTIONS}/company.team/hello").json()["id"]
+    deadline = time.monotonic() + 10
+
+    runs: list[dict[str, Any]] = []
+    while not (runs and runs[0]["runner"]) and time.monotonic() < deadline:
+        runs = api.get(f"{EXECUTIONS}/{execution_id}").json()["taskRunList"]
+    gate.touch()
+    ended = api.wait_for(execution_id, "SUCCESS")
+
+    assert (runs[0]["state"]["current"], runs[0]["runner"]) == ("RUNNING", "core.runner.Process")
+    assert ended["taskRunList"][0]["runner"] == runs[0]["runner"]
