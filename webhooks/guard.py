@@ -49,6 +49,8 @@ CLASSES: Final = MappingProxyType(
         # Many at once, because who waits for an execution to end counts too. Their bodies are read only after the
         # caller is known.
         "files": Traffic("files", 256 * _MIB, 600.0, 512),
+        # A file of a namespace, and what a form puts around it.
+        "uploads": Traffic("uploads", 11 * _MIB, 60.0, 32),
         "streams": Traffic("streams", _MIB, 30.0, 512),
         # Apart from the rest of the API: callers whose webhook waits for its execution must not use up its places.
         "webhooks": Traffic("webhooks", _MIB, 30.0, 1024),
@@ -64,6 +66,8 @@ def traffic_of(method: str, path: str) -> Traffic:
             return CLASSES["webhooks"]
         if path.endswith("/follow"):
             return CLASSES["streams"]
+        if path.endswith("/files") and "/namespaces/" in path:
+            return CLASSES["uploads"]
         # The start of an execution and the resume of one may bring files.
         return CLASSES["files"] if method == "POST" and "/executions/" in path else DEFAULT
     if path.startswith("/ui/") and path.endswith("/stream"):

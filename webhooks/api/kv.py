@@ -146,13 +146,16 @@ def _typed(text: str) -> tuple[str, Any]:
         except InvalidError:
             continue
     try:
-        return typed_value(orjson.loads(text))
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         raise InvalidError(
             "kv.value.invalid",
             "the body is neither JSON nor a time, date or duration",
             hint='text needs quotes: "text"',
         ) from None
+    if value is None:
+        raise InvalidError("kv.value.invalid", "null is no value", hint="delete the key instead")
+    return typed_value(value)
 
 
 def _ttl(text: str | None) -> timedelta | None:

@@ -30,6 +30,13 @@ def test_a_value_keeps_its_type(api: Any, text: str, kind: str, value: Any) -> N
     assert (body["type"], body["value"]) == (kind, value)
 
 
+def test_null_is_no_value(api: Any) -> None:
+    answer = api.put(f"{KV}/a.key", content="null")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "kv.value.invalid")
+    assert api.get(f"{KV}/a.key").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("path", "text", "headers", "status"),
     [
