@@ -63,5 +63,5 @@ def test_the_settings_name_a_folder_or_a_scheme(tmp_path: Path) -> None:
     open_storage(Settings(storage=f"file://{tmp_path}/url"))
 
     assert [(tmp_path / name).is_dir() for name in ("home/storage", "plain", "url")] == [True, True, True]
-    with pytest.raises(InvalidError, match="no storage is installed for s3"):
-        open_storage(Settings(storage="s3://bucket/prefix"))
+    with pytest.raises(InvalidError, match="no storage is installed for ftp"):
+        open_storage(Settings(storage="ftp://host/folder"))
