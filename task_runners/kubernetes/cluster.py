@@ -19,6 +19,7 @@ __all__ = ["Cluster", "cluster_of", "forget_clusters", "told"]
 _MOST: Final = 32
 
 _clusters: dict[tuple[str, ...], Cluster] = {}
+_namespaces: dict[tuple[str, ...], str] = {}
 _lock = threading.Lock()
 
 
@@ -44,19 +45,18 @@ def cluster_of(config: Config | None, namespace: str | None, environment: Mappin
         TaskRunnerError: see `connect`.
     """
     surroundings = tuple(environment.get(name, "") for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"))
-    key = (config.model_dump_json() if config is not None else "", namespace or "", *surroundings)
+    identity = (config.model_dump_json() if config is not None else "", *surroundings)
     with _lock:
-        found = _clusters.get(key)
+        found = _clusters.pop((*identity, namespace or _namespaces.get(identity, "")), None)
         if found is None:
             connection = connect(config, environment)
+            _namespaces[identity] = connection.namespace
             api = Api(connection, namespace or connection.namespace)
             found = Cluster(api, (config or Config()).watch_reconnect_interval.total_seconds())
-            # Tokens change: whoever is in use comes first again, and the rest is let go.
-            while len(_clusters) >= _MOST:
-                _clusters.pop(next(iter(_clusters))).close()
-        else:
-            del _clusters[key]
-        _clusters[key] = found
+        # Tokens change: what was used last stands last, and the rest is let go.
+        _clusters[*identity, found.api.namespace] = found
+        while len(_clusters) > _MOST:
+            _clusters.pop(next(iter(_clusters))).close()
     return found
 
 
@@ -65,6 +65,7 @@ def forget_clusters() -> None:
     with _lock:
         found = list(_clusters.values())
         _clusters.clear()
+        _namespaces.clear()
     for cluster in found:
         cluster.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,11 @@ def connect(config: Config | None, environment: Mapping[str, str]) -> Connection
     import httpx2
 
     try:
-        single = _given(config) if config is not None else _found(environment)
-        context = adapter.verify_cluster(single.cluster, single.user or _no_user(), single.abs_file)
         if config is not None:
-            _adjust(context, config)
+            single, context = _given(config), _trust(config)
+        else:
+            single = _found(environment)
+            context = adapter.verify_cluster(single.cluster, single.user or _no_user(), single.abs_file)
         connections = config.max_concurrent_requests if config is not None else _CONNECTIONS
         client = httpx2.Client(
             base_url=single.cluster.server,
@@ -113,14 +115,9 @@ def _given(config: Config) -> Any:
     _refuse_unsupported(config)
     if not config.master_url.startswith(("https://", "http://")):
         raise TaskRunnerError("runner.property.invalid", f"`config.masterUrl` is no address: {config.master_url!r}")
-    cluster = Cluster(
-        server=config.master_url,
-        certificate_auth=config.ca_cert_file,
-        certificate_auth_data=_as_base64(config.ca_cert_data),
-        insecure=config.trust_certs,
-    )
     user = User(token=config.oauth_token, username=config.username, password=config.password)
-    return KubeConfig.from_one(cluster=cluster, user=user, namespace=config.namespace, fname=Path.cwd() / "flow").get()
+    cluster = Cluster(server=config.master_url)
+    return KubeConfig.from_one(cluster=cluster, user=user, namespace=config.namespace).get()
 
 
 def _refuse_unsupported(config: Config) -> None:
@@ -138,20 +135,35 @@ def _refuse_unsupported(config: Config) -> None:
             )
 
 
-def _adjust(context: ssl.SSLContext, config: Config) -> None:
-    if config.disable_hostname_verification:
-        context.check_hostname = False
-    if not (config.client_cert_data or config.client_cert_file):
-        return
-    from lightkube.config.models import FileStr
+def _trust(config: Config) -> ssl.SSLContext:
+    """Return whom to trust, and the certificate that says who we are.
 
-    certificate = config.client_cert_file or FileStr(_as_base64(config.client_cert_data) or "")
-    key = config.client_key_file or FileStr(_as_base64(config.client_key_data) or "")
-    context.load_cert_chain(certificate, key, config.client_key_passphrase)
+    Raises:
+        OSError: a file cannot be read, or what it holds is no certificate or key.
+    """
+    authority = _pem("caCertData", config.ca_cert_data)
+    context = ssl.create_default_context(cafile=config.ca_cert_file, cadata=authority)
+    context.check_hostname = not (config.disable_hostname_verification or config.trust_certs)
+    if config.trust_certs:
+        context.verify_mode = ssl.CERT_NONE
+    if config.client_cert_data or config.client_cert_file:
+        # The library reads certificates from files only.
+        with tempfile.TemporaryDirectory(prefix="mainstem-") as folder:
+            certificate, key = Path(folder) / "certificate.pem", Path(folder) / "key.pem"
+            certificate.write_text(_pem("clientCertData", config.client_cert_data) or "")
+            key.touch(0o600)
+            key.write_text(_pem("clientKeyData", config.client_key_data) or "")
+            context.load_cert_chain(
+                config.client_cert_file or certificate, config.client_key_file or key, config.client_key_passphrase
+            )
+    return context
 
 
-def _as_base64(data: str | None) -> str | None:
-    """Return the base64 of a PEM text, which a kubeconfig has; flows may give the text itself."""
-    if data is None or "-----BEGIN" not in data:
+def _pem(name: str, data: str | None) -> str | None:
+    """Return the PEM text that a flow gave as it is, or as base64 like a kubeconfig."""
+    if data is None or "-----BEGIN" in data:
         return data
-    return base64.b64encode(data.encode()).decode()
+    try:
+        return base64.b64decode("".join(data.split()), validate=True).decode()
+    except ValueError as error:
+        raise TaskRunnerError("runner.property.invalid", f"`config.{name}` is neither PEM nor base64 of it") from error

@@ -19,7 +19,7 @@ from task_runners.staging.port import SignedUpload, Staged
 if TYPE_CHECKING:
     from task_runners.kubernetes.runner import Kubernetes
 
-__all__ = ["IN_FILES", "MAIN", "OUT_FILES", "ROOT", "Files", "grace_s", "login_secret", "pod_of"]
+__all__ = ["IN_FILES", "MAIN", "OUT_FILES", "ROOT", "Files", "grace_s", "literal", "login_secret", "pod_of"]
 
 MAIN, IN_FILES, OUT_FILES = "main", "init-files", "out-files"
 ROOT = "mainstem.io/working-dir"
@@ -87,6 +87,11 @@ def _registry_of(image: str) -> str:
     return first if slash and ("." in first or ":" in first or first == "localhost") else _DOCKER_HUB
 
 
+def literal(text: str) -> str:
+    """Return what Kubernetes makes `text` of: it replaces `$(NAME)` and takes two dollars for one."""
+    return text.replace("$", "$$")
+
+
 def _given(values: Mapping[str, Any]) -> Object:
     return {key: value for key, value in values.items() if value not in (None, [], {})}
 
@@ -136,9 +141,9 @@ def _main(runner: Kubernetes, given: Object, image: str, spec: TaskSpec, files: 
         "name": MAIN,
         "image": image,
         "imagePullPolicy": runner.pull_policy.as_kubernetes,
-        "command": list(spec.command),
+        "command": [literal(part) for part in spec.command],
         "workingDir": files.root,
-        "env": [{"name": key, "value": value} for key, value in env.items()],
+        "env": [{"name": key, "value": literal(value)} for key, value in env.items()],
         "resources": resources,
         "volumeMounts": [{"name": _FILES, "mountPath": files.root}],
         "securityContext": {
@@ -167,7 +172,7 @@ def _helper(runner: Kubernetes, name: str, script: str, root: str) -> Object:
         "name": name,
         "image": side.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", script],
+        "command": ["sh", "-c", literal(script)],
         "resources": _resources(side.resources),
         "volumeMounts": [{"name": _FILES, "mountPath": root}, {"name": _STATE, "mountPath": STATE}],
         "securityContext": {"allowPrivilegeEscalation": False},

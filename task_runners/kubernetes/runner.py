@@ -113,7 +113,8 @@ class Kubernetes(RemoteTaskRunner):
                     self._create(cluster.api, "secrets", secret, spec)
                 made = self._create(cluster.api, "pods", pod, spec)
         except BaseException:
-            self.cleanup(handle, ctx)
+            with contextlib.suppress(TaskRunnerError):  # why it cannot start says more than why nothing can be removed
+                self.cleanup(handle, ctx)
             raise
         return _with(handle, uid=made["metadata"]["uid"])
 

@@ -19,7 +19,7 @@ from typing import Final
 from task_runners.spec import TaskSpec
 from task_runners.staging.port import SignedUpload
 
-__all__ = ["FAULT_CODE", "REPORT", "Report", "Wrapped", "bare", "job_files", "staged"]
+__all__ = ["FAULT_CODE", "REPORT", "Report", "Wrapped", "bare", "job_files", "staged", "tools"]
 
 REPORT: Final = "report"
 FAULT_CODE: Final = 125  # what the script ends with when the body could not begin
@@ -86,7 +86,17 @@ def _wrapped(env: dict[str, str]) -> Wrapped:
 @functools.cache
 def script() -> str:
     """Return the script without its comments."""
-    text = importlib.resources.files("task_runners.staging").joinpath("wrapper.sh").read_text(encoding="utf-8")
+    return tools() + _text("wrapper.sh")
+
+
+@functools.cache
+def tools() -> str:
+    """Return the functions of a shell that fetch a file (`get URL FILE`) and hand it in (`put FILE URL HEADERS`)."""
+    return _text("tools.sh")
+
+
+def _text(name: str) -> str:
+    text = importlib.resources.files("task_runners.staging").joinpath(name).read_text(encoding="utf-8")
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 

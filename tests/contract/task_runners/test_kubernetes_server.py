@@ -300,6 +300,15 @@ def test_a_deadline_and_an_eviction_fail_the_pod(
     assert (_ended(client, late).reason, _ended(client, evicted).reason) == ("DeadlineExceeded", "Evicted")
 
 
+def test_dollars_are_read_as_references(client: Any, start: Callable[..., str]) -> None:
+    env = [{"name": "A", "value": "x"}, {"name": "B", "value": "$(A)$$(A)$(C)"}]
+    name = start("sh", "-c", 'printf "%s\n" "$B" \'$(A) $$ $(C)\'', main={"env": env})
+
+    _ended(client, name)
+
+    assert list(client.log(name, newlines=False)) == ["x$(A)$(C)", "x $ $(C)"]
+
+
 def test_deletion_gives_the_grace_that_was_asked_for(
     cluster: KubernetesServer, client: Any, start: Callable[..., str]
 ) -> None:

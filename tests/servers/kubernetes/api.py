@@ -93,6 +93,9 @@ class Api:
         made = self._server.objects.create(resource, namespace, admit(resource, body))
         if resource == "pods":
             self._server.node.run(made)
+        if resource == "pods" and self._server.lost_answers:
+            self._server.lost_answers -= 1
+            raise Refusal(504, "Timeout", "the test keeps this answer")
         return JSONResponse(made, 201)
 
     async def _get(self, request: Request) -> Response:

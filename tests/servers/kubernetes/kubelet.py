@@ -18,6 +18,7 @@ import docker.errors
 
 from tests.servers.kubernetes.answers import Refusal
 from tests.servers.kubernetes.containers import Container, NotStarted
+from tests.servers.kubernetes.expansion import expanded
 from tests.servers.kubernetes.objects import Object, now
 from tests.servers.kubernetes.states import condition, container_status, phase_of
 
@@ -167,7 +168,8 @@ class PodLife:
         env = self._environment(spec)
         image = self._node.image(spec["image"])
         processes = self._node.pause() if self.spec.get("shareProcessNamespace") else ""
-        container = Container(self._node.client, image, spec, mounts, self._node.wake_pods, processes)
+        words = {key: [expanded(word, env) for word in spec[key]] for key in ("command", "args") if spec.get(key)}
+        container = Container(self._node.client, image, spec | words, mounts, self._node.wake_pods, processes)
         self.containers[spec["name"]] = container
         self.event("Normal", "Created", f"Container created: {spec['name']}")
         try:
@@ -179,11 +181,11 @@ class PodLife:
         self._take_states()
 
     def _environment(self, spec: dict[str, Any]) -> dict[str, str]:
-        env = {}
+        env: dict[str, str] = {}
         for variable in spec.get("env") or []:
             reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
             if reference is None:
-                env[variable["name"]] = variable.get("value", "")
+                env[variable["name"]] = expanded(variable.get("value", ""), env)
                 continue
             try:
                 secret = self._node.objects.get("secrets", self.namespace, reference["name"])

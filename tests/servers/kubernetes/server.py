@@ -36,6 +36,8 @@ class KubernetesServer:
         self.how_watches_end: Callable[[], None] = lambda: None
         self.watches_are_frozen = False
         self.log_generation = 0
+        self.lost_answers = 0
+        """How many of the next new pods are made without anybody being told."""
         self._client: Any = docker.APIClient(base_url=docker_host, timeout=60)
         self.node = Node(self.objects, self._client)
         self.objects.on_change(self.wakeups.tell)

@@ -61,6 +61,16 @@ def test_a_pod_has_the_command_the_directory_and_no_rights() -> None:
     assert made["spec"]["activeDeadlineSeconds"] == 60 + 600 + 900
 
 
+def test_dollars_reach_the_body_as_they_are() -> None:
+    made = pod_of(
+        Kubernetes(), "n", "i", TaskSpec(("sh", "-c", "kill $$; $(A)"), "r", env={"A": "$(B)$$"}), Files("/w"), Policy()
+    )
+
+    main = container(made)
+    assert main["command"][2] == "kill $$$$; $$(A)"
+    assert main["env"][0]["value"] == "$$(B)$$$$"
+
+
 def test_files_need_one_container_before_and_one_beside() -> None:
     made = pod(files=Files("/work/run", STAGED, comes_back=True))
 
