@@ -19,8 +19,6 @@ import yaml
 from task_runners.base import FailureReason, Limits, LogLine, Phase, TaskResult, TaskRunnerError
 from task_runners.files import write_file
 from task_runners.kubernetes.cluster import Cluster, cluster_of, forget_clusters
-from task_runners.kubernetes.connection import connect
-from task_runners.kubernetes.properties import Config
 from task_runners.kubernetes.runner import Kubernetes
 from task_runners.progress import Note, Progress
 from task_runners.remote import Job
@@ -441,81 +439,3 @@ def test_an_address_that_pods_do_not_reach_costs_time_but_no_files(kubernetes_be
     result = kubernetes_bench.run("cat in.txt")
 
     assert (result.status, kubernetes_bench.texts()) == (Phase.SUCCEEDED, ["in"])
-
-
-# --- the way to the cluster -------------------------------------------------------------------------------------------
-
-
-def test_a_flow_may_name_its_own_server(
-    kubernetes_bench: Bench, kubernetes: KubernetesServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = Config.model_validate({"masterUrl": kubernetes.url, "oauthToken": kubernetes.gate.token})
-    monkeypatch.setattr(kubernetes_bench, "environment", {})
-    runner = given(kubernetes_bench, config=config, namespace="other")
-
-    result = runner.run(kubernetes_bench.spec("echo", "there"), kubernetes_bench.workdir, kubernetes_bench.context())
-
-    assert (result.exit_code, kubernetes_bench.texts()) == (0, ["there"])
-    assert kubernetes_bench.handles[0].node == "other"
-    given(kubernetes_bench, config=None, namespace=None)
-
-
-def test_a_server_that_is_named_by_a_flow_gets_no_credentials_of_ours(
-    kubernetes_bench: Bench, kubernetes: KubernetesServer
-) -> None:
-    runner = given(kubernetes_bench, config=Config(master_url=kubernetes.url))
-
-    with pytest.raises(TaskRunnerError) as caught:
-        runner.run(kubernetes_bench.spec("true"), kubernetes_bench.workdir, kubernetes_bench.context())
-
-    assert caught.value.code == "runner.cluster.denied"
-    given(kubernetes_bench, config=None)
-
-
-@pytest.mark.parametrize(
-    ("config", "code", "words"),
-    [
-        ({"masterUrl": "ftp://x"}, "runner.property.invalid", "masterUrl"),
-        ({"oauthTokenProvider": {"output": "x"}}, "runner.property.invalid", "oauthTokenProvider"),
-        ({"keyStoreFile": "/x"}, "runner.property.invalid", "keyStoreFile"),
-        ({"caCertFile": "/no/such/file"}, "runner.kubernetes.config", "No such file"),
-        ({"caCertData": "no base64!"}, "runner.property.invalid", "caCertData"),
-        ({"caCertData": "bm8gUEVN"}, "runner.kubernetes.config", "API server"),
-    ],
-)
-def test_a_configuration_that_cannot_work_is_named(config: dict[str, Any], code: str, words: str) -> None:
-    with pytest.raises(TaskRunnerError, match=words) as caught:
-        connect(Config.model_validate(config), {})
-
-    assert caught.value.code == code
-
-
-def test_a_machine_without_a_cluster_is_told_what_to_set(tmp_path: Path) -> None:
-    with pytest.raises(TaskRunnerError, match="not found") as caught:
-        connect(None, {"KUBECONFIG": str(tmp_path / "none")})
-
-    assert caught.value.code == "runner.kubernetes.config"
-    assert "KUBECONFIG" in str(caught.value.hint)
-
-
-def test_an_address_where_nobody_answers_is_named(kubernetes_bench: Bench) -> None:
-    runner = given(kubernetes_bench, config=Config(master_url="http://127.0.0.1:9"))
-
-    with pytest.raises(TaskRunnerError, match=r"127\.0\.0\.1:9") as caught:
-        list(runner.list_owned(kubernetes_bench.context()))
-
-    assert (caught.value.code, caught.value.failure_reason) == (
-        "runner.cluster.unreachable",
-        FailureReason.UNAVAILABLE,
-    )
-    given(kubernetes_bench, config=None)
-
-
-def test_the_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "lightkube.config", None)
-
-    with pytest.raises(TaskRunnerError) as caught:
-        connect(None, {})
-
-    assert caught.value.code == "runner.kubernetes.missing"
-    assert "mainstem[kubernetes]" in str(caught.value.hint)
