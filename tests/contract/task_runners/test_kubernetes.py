@@ -22,8 +22,8 @@ from task_runners.kubernetes.cluster import Cluster, cluster_of, forget_clusters
 from task_runners.kubernetes.runner import Kubernetes
 from task_runners.progress import Note, Progress
 from task_runners.remote import Job
+from task_runners.staging.folder import FolderStage
 from task_runners.staging.port import SignedUpload
-from tests.contract.task_runners.conftest import FolderStage
 from tests.servers.kubernetes.gate import Right
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.program import wait_until
