@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from runner.services import Host
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.states import State
 from runner.store import Store
+from sync.repository import Author, GitRepository
 from sync.service import SyncService
 from tests.servers.git import git, git_server
 from tests.servers.ssh import ssh_server
@@ -84,24 +86,19 @@ def make_bench(folder: Path, **ports: Any) -> Bench:
 
 
 @pytest.fixture
-def seed(tmp_path: Path) -> Callable[..., str]:
+def seed() -> Callable[..., str]:
     """Give what commits files to a branch of a bare repository, and returns the commit."""
 
     def commit(repository: Path, files: dict[str, str | None], branch: str = "main") -> str:
-        tree = tmp_path / f"tree-{repository.name}-{branch.replace('/', '-')}"
-        if not tree.exists():
-            git(tmp_path, "clone", "-q", str(repository), str(tree))
-            git(tree, "checkout", "-q", "-B", branch)
-        elif git(tree, "ls-remote", "origin", branch):
-            git(tree, "pull", "-q", "--ff-only", "origin", branch)
-        for name, text in files.items():
-            path = tree / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True) if text is None else path.write_text(text)
-        git(tree, "add", "-A")
-        git(tree, "commit", "-q", "--allow-empty", "-m", "change")
-        git(tree, "push", "-q", "origin", f"HEAD:refs/heads/{branch}")
-        return git(tree, "rev-parse", "HEAD")
+        found = GitRepository.open(repository)
+        ref = f"refs/heads/{branch}"
+        head = found.head(ref) or found.head("refs/heads/main")
+        contents = {name: None if text is None else text.encode() for name, text in files.items()}
+        author = Author("Ann", "ann@example.org")
+        new = found.commit_changes(head, contents, author=author, message="change", at=datetime.now(UTC))
+        assert found.set_head(ref, found.head(ref), new)
+        found.close()
+        return new
 
     return commit
 
