@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from sync.repository import Listing
 from sync.sources import Source
 
 _SETTINGS_BYTES: Final = 64 << 10
+_REMEMBERED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Planner:
         self._answers = Answers(catalogue, zone, warnings)
         self._clock = clock
         self._files: dict[str, FlowFiles] = {}
-        self._defaults: dict[str, tuple[str, NamespaceDefaults]] = {}  # by environment, with the commit
+        self._defaults: OrderedDict[tuple[str, str], NamespaceDefaults] = OrderedDict()  # by environment and commit
 
     def plan(
         self,
@@ -109,6 +111,7 @@ class Planner:
         flows = {place: blob for path, blob in listing.files.items() if (place := flow_place(path, layout))}
         source.ensure(listing.files.values())
         defaults, wrong = read_defaults(source, listing.files, layout)
+        self._remember(environment, commit, defaults)
         active = stand.environment.active
         is_known = active is not None and active in source.repository
         before = self._files_of(source, active, stand.environment.path) if active and is_known else {}
@@ -126,17 +129,24 @@ class Planner:
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
         return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
 
+    def known_defaults(self, environment: Environment) -> NamespaceDefaults | None:
+        """Return the plugin defaults of the active commit of an environment if they were read before."""
+        return self._defaults.get((environment.name, environment.active or ""))
+
     def defaults(self, source: Source, environment: Environment) -> NamespaceDefaults:
         """Return the plugin defaults of the active commit of an environment, as far as it is here."""
         commit = environment.active
         if commit is None or commit not in source.repository:
             return NamespaceDefaults()
-        known = self._defaults.get(environment.name)
-        if known is None or known[0] != commit:
-            layout = read_layout(source, commit, environment.path)
-            found, _ = read_defaults(source, list_files(source, commit, layout).files, layout)
-            known = self._defaults[environment.name] = (commit, found)
-        return known[1]
+        layout = read_layout(source, commit, environment.path)
+        found, _ = read_defaults(source, list_files(source, commit, layout).files, layout)
+        self._remember(environment.name, commit, found)
+        return found
+
+    def _remember(self, environment: str, commit: str, defaults: NamespaceDefaults) -> None:
+        self._defaults[environment, commit] = defaults
+        if len(self._defaults) > _REMEMBERED:
+            self._defaults.popitem(last=False)
 
     def recall(self, environment: str, row: Revision) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.

@@ -106,7 +106,18 @@ class _Difference:
                 yield {"file": path, "key": "/".join(key), "kind": kind, "action": action}
 
 
-class NamespaceSync(PushTask):
+class SyncTask(PushTask):
+    """Base of the tasks that make namespaces equal; what their properties mean stands at `NamespaceSync`."""
+
+    branch: Template
+    source_of_truth: Template = "KESTRA"
+    when_missing_in_source: Template = "KEEP"
+    protected_namespaces: Any = ("system",)
+    on_invalid_syntax: Template = "FAIL"
+    clone_submodules: Any = None
+
+
+class NamespaceSync(SyncTask):
     """Make the flows and files of `namespace` equal here and in a repository elsewhere.
 
     With `sourceOfTruth: KESTRA` this server's are pushed to `branch`; with `GIT` those of the branch are committed to
@@ -120,13 +131,7 @@ class NamespaceSync(PushTask):
     something was pushed, `commitId` and `commitURL`.
     """
 
-    branch: Template
     namespace: Template
-    source_of_truth: Template = "KESTRA"
-    when_missing_in_source: Template = "KEEP"
-    protected_namespaces: Any = ("system",)
-    on_invalid_syntax: Template = "FAIL"
-    clone_submodules: Any = None
 
     def run(self, ctx: Context) -> Outputs:
         """Return `diff`, `commitId` and `commitURL`."""
@@ -134,19 +139,12 @@ class NamespaceSync(PushTask):
         return synchronise(self, ctx, lambda each: each == namespace)
 
 
-class TenantSync(PushTask):
+class TenantSync(SyncTask):
     """Make flows and files of all namespaces equal here and in a repository elsewhere.
 
     A flow of the namespace `system` does so for all of them, another one for its own namespace and those below. See
     `git.NamespaceSync`, whose properties and outputs it has.
     """
-
-    branch: Template
-    source_of_truth: Template = "KESTRA"
-    when_missing_in_source: Template = "KEEP"
-    protected_namespaces: Any = ("system",)
-    on_invalid_syntax: Template = "FAIL"
-    clone_submodules: Any = None
 
     def run(self, ctx: Context) -> Outputs:
         """Return `diff`, `commitId` and `commitURL`."""
@@ -154,7 +152,7 @@ class TenantSync(PushTask):
         return synchronise(self, ctx, lambda each: own is None or each == own or each.startswith(f"{own}."))
 
 
-def synchronise(task: NamespaceSync | TenantSync, ctx: Context, is_meant: Callable[[str], bool]) -> Outputs:
+def synchronise(task: SyncTask, ctx: Context, is_meant: Callable[[str], bool]) -> Outputs:
     """Make namespaces equal on both sides and return the outputs of the task."""
     direction = Direction(
         _choice(ctx, "sourceOfTruth", task.source_of_truth, ("GIT", "KESTRA")) == "GIT",
@@ -174,9 +172,7 @@ def synchronise(task: NamespaceSync | TenantSync, ctx: Context, is_meant: Callab
         return {"diff": stored_rows(ctx, difference.rows())}
 
 
-def _pushed(
-    task: NamespaceSync | TenantSync, ctx: Context, remote: Remote, there: _Server, direction: Direction
-) -> Outputs:
+def _pushed(task: SyncTask, ctx: Context, remote: Remote, there: _Server, direction: Direction) -> Outputs:
     ref, folder = remote.branch(ctx.render(task.branch)), task.folder(ctx)
     found: list[_Difference] = []
 
