@@ -17,6 +17,7 @@ from runner.errors import MainstemError, TaskError
 from runner.executions.models import Execution, TaskRun
 from runner.expressions import Scope, render, render_deep, render_typed, to_text
 from runner.flows.models import Flow, Task
+from runner.flows.plugin_defaults import filled
 from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
 from runner.policies import policy_for
@@ -190,7 +191,7 @@ class TaskContext:
         from task_runners.errors import TaskRunnerError
         from task_runners.registry import canonical_name, runner_class
 
-        values = {"type": self.host.settings.default_task_runner} if spec is None else self.render_deep(dict(spec))
+        values = {"type": self.host.settings.default_task_runner} if spec is None else self._runner_values(spec)
         name = str(values.get("type", ""))
         try:
             self._demand_one_owner(canonical_name(name))
@@ -203,6 +204,16 @@ class TaskContext:
             raise TaskError("runner.property.invalid", f"taskRunner.{where}: {first['msg']}") from None
         self.host.runner_used(runner)
         return runner
+
+    def _runner_values(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the rendered map; where an expression chose the type, with the flow's defaults for what it chose."""
+        from task_runners.registry import canonical_name
+
+        given, name = dict(spec), self.render(spec.get("type"))
+        if name != spec.get("type"):
+            given = filled({**spec, "type": canonical_name(name)}, self.flow.plugin_defaults)
+        rendered: dict[str, Any] = self.render_deep(given)
+        return rendered
 
     def _demand_one_owner(self, name: str) -> None:
         """Refuse the process runner where flows of several repositories could read one another's files and secrets."""

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Literal
 
 import httpx
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from task_runners.azure_access import BatchKeyAuth, TokenAuth
 from task_runners.capture import Stream
-from task_runners.cloud import CloudApi, demand_known_host
+from task_runners.cloud import CloudApi, demand_known_host, kept
 from task_runners.cloud_job import Addresses, CloudTaskRunner, Seen
 from task_runners.errors import FailureReason
 from task_runners.log_pages import LogCursor, LogPage, RawLine
@@ -109,15 +109,13 @@ class Batch(CloudTaskRunner):
     stream_logs: bool = False
     """Accepted for flows of others: lines are told while the task runs in any case."""
 
-    _opened: list[CloudApi] = PrivateAttr(default_factory=list)
-
     # --- what the base class asks for ---------------------------------------------------------------------------------
 
     def _open_store(self) -> ObjectStore | None:
         given = self.blob_storage
         if given is not None and not (given.connection_string or given.shared_key_account_access_key):
             demand_known_host(given.endpoint or "", _BLOB_HOSTS, "blobStorage.sharedKeyAccountAccessKey")
-        return AzureStore(given.container_name, "", given.options()) if given is not None else None
+        return kept(given, lambda: AzureStore(given.container_name, "", given.options())) if given is not None else None
 
     def _addresses(self, stage: Stage, lifetime: timedelta, most_bytes: int) -> Addresses | None:  # noqa: ARG002 - the port's
         if self.blob_storage is None:
@@ -154,7 +152,7 @@ class Batch(CloudTaskRunner):
 
     def _body(self, handle: JobHandle, wrapped: Wrapped, spec: TaskSpec, ctx: RunnerContext) -> dict[str, Any]:
         """Return command line, files and environment. A command line is one text, so it holds nothing but names."""
-        store = self._stores[0] if self._stores else None
+        store = self._open_store()
         env = dict(wrapped.env)
         if not isinstance(store, AzureStore):
             env["MAINSTEM_SCRIPT"] = _encoded(_BARE + script())
@@ -236,14 +234,6 @@ class Batch(CloudTaskRunner):
             labels = {key.removeprefix("mainstem-"): value for key, value in _metadata(job).items()}
             yield replace(handle, data=dict(self._find(handle, ctx) or {})), labels
 
-    def close(self) -> None:
-        """Close the connections; they are opened again when needed."""
-        super().close()
-        with self._lock:
-            for api in self._opened:
-                api.close()
-            self._opened.clear()
-
     # --- Azure --------------------------------------------------------------------------------------------------------
 
     def _jobs(self) -> Iterator[Mapping[str, Any]]:
@@ -256,14 +246,14 @@ class Batch(CloudTaskRunner):
     def _path(self, handle: JobHandle) -> str:
         return f"/jobs/{handle.id}/tasks/{_task_of(handle)}"
 
+    def _api(self) -> CloudApi:
+        if not self.access_key:
+            demand_known_host(self.endpoint, _HOSTS, "accessKey")
+        auth = BatchKeyAuth(self.account, self.access_key) if self.access_key else TokenAuth(_SCOPE)
+        return CloudApi("Azure Batch", self.endpoint.rstrip("/"), auth)
+
     def _call(self, method: str, path: str, *, accept: tuple[int, ...] = (), **options: Any) -> httpx.Response:
-        with self._lock:
-            if not self._opened:
-                if not self.access_key:
-                    demand_known_host(self.endpoint, _HOSTS, "accessKey")
-                auth = BatchKeyAuth(self.account, self.access_key) if self.access_key else TokenAuth(_SCOPE)
-                self._opened.append(CloudApi("Azure Batch", self.endpoint.rstrip("/"), auth))
-            api = self._opened[0]
+        api = kept(("Azure Batch", self.endpoint, self.account, self.access_key), self._api)
         headers = {"Content-Type": _TYPE} if "json" in options else {}
         headers |= options.pop("headers", {})
         if "api-version=" not in path:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, Final
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import IO, Any, Final, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
 
 from task_runners.errors import FailureReason, TaskRunnerError
 
-__all__ = ["CloudApi", "FileBody", "demand_known_host", "denied", "refused", "unreachable"]
+__all__ = ["CloudApi", "FileBody", "demand_known_host", "denied", "forget", "kept", "refused", "unreachable"]
 
 _TRIES: Final = 5
 _FIRST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 10.0
 _PASSING: Final = {408, 429, 500, 502, 503, 504}
+_MOST_KEPT: Final = 64
 _PIECE_BYTES: Final = 256 * 1024
 _TIMEOUT: Final = httpx.Timeout(60, connect=10)
+
+
+class Closable(Protocol):
+    """What holds connections."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+T = TypeVar("T", bound=Closable)
+_LOCK = threading.Lock()
+_KEPT: dict[Hashable, Closable] = {}
 
 
 def denied(what: str, message: str) -> TaskRunnerError:
@@ -64,6 +78,24 @@ def demand_known_host(endpoint: str, suffixes: tuple[str, ...], own: str) -> Non
         hint=f"set `{own}`",
         failure_reason=FailureReason.POLICY,
     )
+
+
+def kept(key: Hashable, make: Callable[[], T]) -> T:
+    """Return what was made for this key before, or now: no look at a job has to begin with a new connection."""
+    with _LOCK:
+        if key not in _KEPT:
+            if len(_KEPT) >= _MOST_KEPT:
+                _KEPT.pop(next(iter(_KEPT)))  # its connections end with its last user
+            _KEPT[key] = make()
+        return cast("T", _KEPT[key])
+
+
+def forget() -> None:
+    """Close everything that is kept; nothing may use it after that."""
+    with _LOCK:
+        for each in _KEPT.values():
+            each.close()
+        _KEPT.clear()
 
 
 class FileBody:

@@ -11,14 +11,11 @@ import contextlib
 import re
 import secrets
 import string
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, ClassVar, Final
-
-from pydantic import PrivateAttr
 
 from task_runners.archives import pack, unpack
 from task_runners.errors import FailureReason, TaskRunnerError
@@ -85,14 +82,11 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
     completion_check_interval: timedelta = timedelta(seconds=5)
     """Seconds between two looks at a job."""
 
-    _stores: list[ObjectStore] = PrivateAttr(default_factory=list)
-    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-
     # --- for subclasses -----------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def _open_store(self) -> ObjectStore | None:
-        """Return the bucket for the files of tasks, where each job has a folder; None when none is set."""
+        """Return the bucket for the files of tasks, the same for the same properties; None when none is set."""
 
     def _late(self) -> timedelta:
         """Return how late a line may come into the log after later ones; lines as young are told only at the end."""
@@ -245,23 +239,11 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
         """Return `completionCheckInterval`."""
         return self.completion_check_interval.total_seconds()
 
-    def close(self) -> None:
-        """Close the connections; they are opened again when needed."""
-        with self._lock:
-            for store in self._stores:
-                store.close()
-            self._stores.clear()
-
     # --- staging ------------------------------------------------------------------------------------------------------
 
     def _stage(self, handle: JobHandle, ctx: RunnerContext) -> Stage:
-        with self._lock:
-            if not self._stores:
-                store = self._open_store()
-                if store is None:
-                    return ctx.stage
-                self._stores.append(store)
-            return BucketStage(self._stores[0], handle.id)
+        store = self._open_store()
+        return BucketStage(store, handle.id) if store is not None else ctx.stage
 
     def _wrapped(self, handle: JobHandle, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> Wrapped:
         root, end = str(workdir.path), end_of(handle)

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pydantic import PrivateAttr, field_validator
+from pydantic import field_validator
 
 from task_runners.capture import Stream
-from task_runners.cloud import CloudApi, demand_known_host
+from task_runners.cloud import CloudApi, demand_known_host, kept
 from task_runners.cloud_job import CloudTaskRunner
 from task_runners.google_access import SCOPE, GoogleAccess
 from task_runners.log_pages import LogCursor, LogPage, RawLine, moment_of
@@ -50,8 +50,6 @@ class GoogleTaskRunner(CloudTaskRunner, abc.ABC):
     wait_for_log_interval: timedelta = timedelta(seconds=5)
     """How late a line may come into Cloud Logging after later ones."""
 
-    _apis: dict[str, CloudApi] = PrivateAttr(default_factory=dict)
-
     @field_validator("project_id", "region")
     @classmethod
     def _named(cls, value: str) -> str:
@@ -70,7 +68,9 @@ class GoogleTaskRunner(CloudTaskRunner, abc.ABC):
             return None
         self._demand_ours(self.storage_endpoint_override or "")
         options = {"endpoint": self.storage_endpoint_override} if self.storage_endpoint_override else {}
-        return GoogleStore(self.bucket, "", options, self._access())
+        bucket, access = self.bucket, self._access()
+        key = (bucket, self.storage_endpoint_override, access)
+        return kept(key, lambda: GoogleStore(bucket, "", options, access))
 
     def _demand_ours(self, endpoint: str) -> None:
         if self.service_account is None and not endpoint.startswith("http://"):  # which gets no token at all
@@ -78,19 +78,12 @@ class GoogleTaskRunner(CloudTaskRunner, abc.ABC):
 
     def _api_at(self, what: str, endpoint: str) -> CloudApi:
         self._demand_ours(endpoint)
-        with self._lock:
-            if endpoint not in self._apis:
-                auth = None if endpoint.startswith("http://") else self._access().auth()
-                self._apis[endpoint] = CloudApi(what, endpoint.rstrip("/"), auth)
-            return self._apis[endpoint]
+        access = self._access()
 
-    def close(self) -> None:
-        """Close the connections; they are opened again when needed."""
-        super().close()
-        with self._lock:
-            for api in self._apis.values():
-                api.close()
-            self._apis.clear()
+        def make() -> CloudApi:
+            return CloudApi(what, endpoint.rstrip("/"), None if endpoint.startswith("http://") else access.auth())
+
+        return kept((what, endpoint, access), make)
 
     @property
     def _place(self) -> str:

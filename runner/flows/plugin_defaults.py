@@ -8,11 +8,12 @@ the later, that is the outer one, wins. Maps merge deeply; lists are joined, the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runner.flows.aliases import canonical
+from runner.flows.models import PluginDefault
 from runner.flows.positions import Path
 from task_runners.registry import canonical_name
 
@@ -53,6 +54,13 @@ def inject(
         for key, value in tree.items()
     }
     return filled, moved
+
+
+def filled(values: dict[str, Any], entries: Iterable[PluginDefault]) -> dict[str, Any]:
+    """Return a map of a flow that runs with the values of `entries` filled in, as `inject` does before it runs."""
+    defaults = [Default(entry.type, entry.values, entry.forced) for entry in entries]
+    found: dict[str, Any] = inject({"it": values}, defaults, lambda _name: None)[0]["it"]
+    return found
 
 
 def _walk(value: Any, path: Path, defaults: Sequence[Default], names: KnownNames, moved: dict[Path, Path]) -> Any:

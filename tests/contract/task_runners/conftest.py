@@ -30,6 +30,7 @@ from task_runners.base import (
     TaskSpec,
     WorkDir,
 )
+from task_runners.cloud import forget
 from task_runners.cloud_run import CloudRun
 from task_runners.docker import Docker
 from task_runners.google_batch import Batch as GoogleBatch
@@ -218,6 +219,7 @@ def google(gcs_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
     for job in (*cloud.jobs.values(), *cloud.runs.values()):
         cloud.machines.remove(job)
     cloud.machines.close()
+    forget()
 
 
 @pytest.fixture
@@ -250,6 +252,7 @@ def azure(azurite_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
             },
         }
     cloud.close()
+    forget()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from runner.command import Command
 from runner.context import TaskContext, make_work_dir, open_uri, remove_work_dir
 from runner.errors import ExpressionError, MainstemError, NotFoundError, TaskError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun, TriggerInfo
-from runner.flows.models import Flow
+from runner.flows.models import Flow, PluginDefault
 from runner.key_values import MemoryKeyValues
 from runner.namespace_files import DirectoryNamespaceFiles
 from runner.services import Host
@@ -259,6 +259,26 @@ def test_expressions_see_the_logs_states_and_environment_of_the_server(host: Hos
 )
 def test_a_task_runner_is_found_by_its_map(host: Host, spec: Mapping[str, Any] | None, found: str) -> None:
     assert context(host).task_runner(spec).type == found
+
+
+def test_an_expression_that_chooses_the_task_runner_gets_the_defaults_of_what_it_chose(host: Host) -> None:
+    ctx = context(host)
+    ctx.flow = ctx.flow.model_copy(
+        update={
+            "plugin_defaults": (
+                PluginDefault(type="io.kestra.plugin.scripts.runner.docker.Docker", values={"user": "{{ 1 + 1 }}"}),
+                PluginDefault(type="core.runner.Process", values={"nothing": 1}),
+            )
+        }
+    )
+
+    runner = ctx.task_runner({"type": "{{ 'docker' }}", "privileged": True})
+
+    assert runner.model_dump(include={"type", "user", "privileged"}) == {
+        "type": "scripts.runner.docker.Docker",
+        "user": "2",
+        "privileged": True,
+    }
 
 
 @pytest.mark.parametrize(
