@@ -12,3 +12,8 @@ PAGES: Final = "/ui/main"
 def execution_page(namespace: str, flow_id: str, execution_id: str) -> str:
     """Return the path of the page of an execution."""
     return f"{PAGES}/executions/" + "/".join(quote(part, safe="") for part in (namespace, flow_id, execution_id))
+
+
+def plan_page(environment: str, commit: str) -> str:
+    """Return the path of the page of what a commit changed, or would change, in an environment."""
+    return f"{PAGES}/environments/{quote(environment, safe='')}/plan?commit={quote(commit, safe='')}"

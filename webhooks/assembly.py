@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from runner.access import AccessControl
 from runner.executions.models import LogEntry, Metric, TaskRun
 from runner.flows.catalogue import Catalogue
+from runner.links import plan_page
 from runner.metrics import Process
 from runner.news import REPOSITORIES
 from runner.runtime import Roles, Runtime
@@ -27,7 +28,6 @@ from sync.service import SyncService
 from webhooks.app import create_app
 from webhooks.routes import Mounted
 from webhooks.services import Services
-from webhooks.shapes import plan_address
 
 _ERROR_LOGS = 100
 
@@ -76,7 +76,7 @@ def make_parts(
         home=settings.home.absolute(),
         # Without an address that others reach, a link leads nowhere.
         page_of=lambda environment, commit: (
-            plan_address(settings.public_url, environment, commit) if settings.url else None
+            f"{settings.public_url}{plan_page(environment, commit)}" if settings.url else None
         ),
     )
     host = make_host(settings, store, sync, environment)

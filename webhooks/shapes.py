@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 from runner.durations import format_duration
 from runner.executions.ending import attempt_of
@@ -291,11 +290,6 @@ def without_credentials(url: str) -> str:
         return url
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def plan_address(site: str, environment: str, commit: str) -> str:
-    """Return where the plan of a commit that was planned for an environment is shown."""
-    return f"{site}/ui/main/environments/{quote(environment, safe='')}/plan?commit={commit}"
 
 
 def environment_json(environment: Environment) -> dict[str, Any]:
