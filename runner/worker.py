@@ -280,10 +280,9 @@ class Worker:
             self._let_go(claim)  # it was given up while it was being submitted
 
     def _carry_out(self, claim: Claim) -> None:
-        found = self._store.read(lambda db: db.executions.load_many([claim.run.execution_id]))
-        if not found:
+        loaded = self._store.read(lambda db: db.executions.load_for(claim.run))
+        if loaded is None:
             return
-        loaded = found[0]
         if loaded.execution.state is State.KILLING:
             claim.cancel()
         if claim.run.losses:

@@ -28,7 +28,7 @@ from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
 from runner.store.outbox import Outbox
-from runner.store.part import RUNS, decode_run, part_of, runs_inside, runs_of_values
+from runner.store.part import RUNS, decode_run, part_for, part_of, runs_inside, runs_of_values
 from runner.store.rows import Part, Rows
 from runner.store.statements import Statement, listed, one_of
 
@@ -209,6 +209,16 @@ class ExecutionRows:
             for key in dict.fromkeys(ids)
             if key in found
         ]
+
+    def load_for(self, run: TaskRun) -> Loaded | None:
+        """Return what carrying out one run takes of its execution; of a long one little more than the run."""
+        execution = self.get(run.execution_id)
+        if execution is None:
+            return None
+        last = dict(self._db.all(_LAST_SEQ, executions=listed([execution.id])))[execution.id]
+        if last is None or last < MOST_WHOLE:
+            return self.load(execution.id)
+        return part_for(self._db, execution, run.id, last + 1)
 
     def get_many(self, ids: Collection[str]) -> dict[str, Execution]:
         """Return many executions without their runs, by id; those that do not exist are left out."""

@@ -62,6 +62,17 @@ def part_of(db: Connection, execution: Execution, doorbells: tuple[int, ...], ne
     return Loaded(execution, runs, doorbells, None if cursors is None else Omitted(cursors, next_seq))
 
 
+def part_for(db: Connection, execution: Execution, run_id: str, next_seq: int) -> Loaded:
+    """Return an execution with one of its runs, the containers around it, and what stands in those that are no loops.
+
+    That is what carrying the run out takes, however many others are open beside it.
+    """
+    reader = _Reader(db, execution.id)
+    reader.read_for(run_id)
+    runs = tuple(sorted(reader.found.values(), key=lambda run: run.seq))
+    return Loaded(execution, runs, (), Omitted({}, next_seq))
+
+
 def runs_inside(db: Connection, execution_id: str, parent_id: str) -> list[TaskRun]:
     """Return the runs directly inside a container, in the order of their creation."""
     rows = db.all(_INSIDE, execution=execution_id, parents=listed([parent_id]))
@@ -96,6 +107,19 @@ class _Reader:
         cursors = {loop.id: self._add_values(loop, is_open) for loop in loops}
         self._add_around()
         return cursors
+
+    def read_for(self, run_id: str) -> None:
+        """Find what `part_for` returns."""
+        self._add(_ROOTS)
+        for row in self._db.all(_BY_ID, runs=listed([run_id])):
+            self.found[row[0]] = decode_run(row)
+        self._add_around()
+        chain, at = [run_id], self.found.get(run_id)
+        while at is not None and at.parent_id is not None:
+            at = self.found.get(at.parent_id)
+            if at is not None and LEDGER not in at.memory:
+                chain.append(at.id)
+        self._add(_INSIDE, parents=listed(chain))
 
     def _add_values(self, loop: TaskRun, is_open: list[TaskRun]) -> int:
         """Find the runs of the values that are not over; return how many have begun."""

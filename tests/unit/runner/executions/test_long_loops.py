@@ -132,6 +132,26 @@ tasks:
 """
 
 
+WIDE = """
+tasks:
+  - {id: before, type: core.debug.Return, format: "b"}
+  - id: loop
+    type: core.flow.ForEach
+    values: "{{ range(1, 30) }}"
+    concurrencyLimit: 0
+    tasks:
+      - id: inner
+        type: core.flow.Sequential
+        tasks:
+          - {id: said, type: core.debug.Return, format: "{{ parent.taskrun.value }}"}
+          - id: work
+            type: core.kv.Set
+            key: "k{{ outputs.said[parent.taskrun.value].value }}"
+            value: "{{ outputs.before.value }}{{ outputs.said['3'].value }}"
+  - {id: after, type: core.debug.Return, format: "{{ outputs.said | length }}"}
+"""
+
+
 def outputs_of(hand: Hand, execution: Execution, task_id: str) -> list[dict[str, Any]]:
     found = hand.store.read(lambda db: db.executions.outputs(execution.id))
     return [found[run.id] for run in hand.runs(execution) if run.task_id == task_id and run.id in found]
@@ -246,6 +266,30 @@ def test_what_a_transition_reads_does_not_grow_with_the_loop(
 
     assert max(read) <= 6
     assert hand.get(execution).state is State.RUNNING
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_worker_reads_no_more_than_its_run_and_what_is_around_it(hand: Hand) -> None:
+    hand.deploy(WIDE)
+    execution = hand.create()
+    hand.turn()
+    inner = next(run for run in hand.runs(execution) if run.value == "17")
+    run = next(run for run in hand.runs(execution) if run.task_id == "work" and run.parent_id == inner.id)
+
+    loaded = hand.store.read(lambda db: db.executions.load_for(run))
+    work(hand, execution)
+
+    assert loaded is not None
+    assert sorted((each.task_id, each.value or "") for each in loaded.runs) == [
+        ("before", ""),
+        ("inner", "17"),
+        ("loop", ""),
+        ("said", ""),
+        ("work", ""),
+    ]
+    assert hand.states(execution) == "SUCCESS"
+    outputs = hand.store.read(lambda db: db.executions.outputs(execution.id))
+    assert [outputs[each.id] for each in hand.runs(execution) if each.task_id == "after"] == [{"value": "30"}]
 
 
 @pytest.mark.usefixtures("in_parts")
