@@ -162,9 +162,11 @@ class _DoorbellConsumer(Consumer):
         """Nothing to let go of: connections belong to the broker."""
 
 
-def make_worker(broker: DoorbellBroker, *, threads: int, prefetch: int) -> dramatiq.Worker:
-    """Return a worker (not started) for all queues of `broker`, with a prefetch fit for the length of its work."""
-    worker = dramatiq.Worker(broker, worker_timeout=_TIMEOUT_MS, worker_threads=threads)
+def make_worker(
+    broker: DoorbellBroker, *, threads: int, prefetch: int, queues: set[str] | None = None
+) -> dramatiq.Worker:
+    """Return a worker (not started) for `queues` (all of `broker`), with a prefetch fit for the length of its work."""
+    worker = dramatiq.Worker(broker, queues=queues, worker_timeout=_TIMEOUT_MS, worker_threads=threads)
     # Set on the object: Dramatiq's own setting is one environment variable, read at import, for every worker.
     worker.queue_prefetch = prefetch
     return worker

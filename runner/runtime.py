@@ -21,6 +21,7 @@ from runner.broker import DoorbellBroker, make_worker
 from runner.errors import MainstemError
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
+from runner.executions.groups import lists_of, lists_served, serves
 from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN
 from runner.flows.catalogue import Catalogue
 from runner.janitor import EVERY_S as JANITOR_S
@@ -74,7 +75,8 @@ class Runtime:
         self._tasks = DoorbellBroker(broker_url)
         self.catalogue = catalogue
         self.engine = Engine(store, catalogue, host, self, max_backlog=settings.max_backlog)
-        self.worker = Worker(self.engine)
+        self._groups = None if roles.is_alone else frozenset(settings.worker_groups)
+        self.worker = Worker(self.engine, groups=self._groups)
         self.effects = Effects(self.engine)
         self.sweeper = Sweeper(
             self.engine,
@@ -82,16 +84,18 @@ class Runtime:
             own_worker=lambda: self.worker.id,
             messages=self._messages,
             adopt=self.worker.adopt,
+            refuse=self.worker.refuse,
         )
         cap = _MESSAGES_OUT if roles.is_alone else None
         self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
-        self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
+        self._ring_tasks: dict[str, Ringer] = {}  # by list of the broker
         self.scheduler = Scheduler(self.engine, store, catalogue, settings, host.clock) if roles.schedules else None
         self.news = None if roles.is_alone else self._make_news(broker_url)
         home = settings.home.absolute() if settings.is_embedded and settings.storage is None else None
         self.retention = Retention(store, host, settings.retention, home=home)
         self._housekeeping = self._make_housekeeping()
         self._dramatiq: list[dramatiq.Worker] = []
+        self._declaring = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -124,12 +128,14 @@ class Runtime:
     def start(self) -> None:
         """Start the threads and bring what a crash left behind forward."""
         self._ring_executions.start(self._actor(self._executions, "advance", EXECUTIONS_QUEUE, self._advance))
-        self._ring_tasks.start(self._actor(self._tasks, "run", TASKS_QUEUE, self._run))
+        served = {TASKS_QUEUE} if self._groups is None else lists_served(self._groups)
+        for name in {TASKS_QUEUE, *served}:
+            self._ringer(name)
         if self.roles.works:
             self.worker.register()
             self._dramatiq = [
                 make_worker(self._executions, threads=_ENGINE_THREADS, prefetch=_ENGINE_THREADS * 2),
-                make_worker(self._tasks, threads=self.settings.workers, prefetch=self.settings.workers),
+                make_worker(self._tasks, threads=self.settings.workers, prefetch=self.settings.workers, queues=served),
             ]
             for each in self._dramatiq:
                 each.start()
@@ -159,7 +165,8 @@ class Runtime:
         self._stopping.set()
         self._wake.set()
         self._ring_executions.stop()
-        self._ring_tasks.stop()
+        for ringer in list(self._ring_tasks.values()):
+            ringer.stop()
         # Side by side: each waits up to a second for its threads, and as long again for its consumers.
         for each in self._dramatiq:
             self._spawn("stop", partial(each.stop, timeout=5_000))
@@ -183,7 +190,7 @@ class Runtime:
         """Return gauges of this process: what waits and what runs."""
         return {
             "executions_waiting": float(self._ring_executions.waiting),
-            "tasks_waiting": float(self._ring_tasks.waiting),
+            "tasks_waiting": float(sum(each.waiting for each in list(self._ring_tasks.values()))),
             "workers_busy": float(self.worker.busy - self.worker.follower.count),
             "jobs_followed": float(self.worker.follower.count),
             "workers": float(self.settings.workers if self.roles.works else 0),
@@ -229,7 +236,18 @@ class Runtime:
 
     def ring_runs(self, runs: Sequence[tuple[str, int, str]]) -> None:
         """Have submitted task runs claimed."""
-        self._ring_tasks.ring((task_run_id, epoch) for task_run_id, epoch, _queue in runs)
+        for run in runs:
+            # One process alone takes all there is, whatever group it is for.
+            for name in [TASKS_QUEUE] if self._groups is None else lists_of(run[2]):
+                self._ringer(name).ring([run])
+
+    def _ringer(self, name: str) -> Ringer:
+        with self._declaring:
+            found = self._ring_tasks.get(name)
+            if found is None:
+                found = self._ring_tasks[name] = Ringer(self._tasks, f"ring-{name}", cap=None, burst=1)
+                found.start(self._actor(self._tasks, f"run-{name}", name, self._run))
+            return found
 
     def ring_effects(self) -> None:
         """Have the follow-ups of the outbox looked at."""
@@ -267,8 +285,10 @@ class Runtime:
         finally:
             self._ring_executions.answered(token)
 
-    def _run(self, runs: list[tuple[str, int]], _token: int) -> None:
-        for task_run_id, epoch in runs:
+    def _run(self, runs: list[tuple[str, int, str]], _token: int) -> None:
+        for task_run_id, epoch, queue in runs:
+            if not serves(self._groups, queue):
+                continue  # for workers with more tags than this one; it is rung for again
             try:
                 self.worker.work(task_run_id, epoch)
             except Exception:  # the sweeper takes the claim back; the thread must outlive its task
@@ -283,8 +303,16 @@ class Runtime:
         while not self._stopping.wait(HEARTBEAT_S):
             try:
                 self.worker.beat()
+                self._heed_drain()
             except Exception:  # a store that is away for a moment must not end the heartbeat
                 log.exception("a heartbeat failed")
+
+    def _heed_drain(self) -> None:
+        row = self.store.read(lambda db: db.workers.get(self.worker.id))
+        if row is not None and row.draining and not self.worker.is_draining:
+            log.warning("this worker was told to take no more runs", extra={"worker": self.worker.id})
+            self._tasks.quiet()
+            self.worker.rest()
 
     def _fence(self) -> None:
         # Beside the heartbeat, which waits for the store when that is out of reach.

@@ -203,6 +203,8 @@ class Settings(_Part):
     """The task runner of script tasks that name none."""
     workers: int = Field(default=8, ge=1, le=256)
     """How many tasks run at the same time in one process, 1 to 256."""
+    worker_groups: tuple[str, ...] = ()
+    """Groups whose tasks `mainstem worker` takes; without any those that name none. `mainstem up` takes all."""
     zone: str = "UTC"
     """The time zone of schedules and dates that name none."""
     max_backlog: int = 20_000

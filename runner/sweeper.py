@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
+from runner.executions.groups import DEFAULT, serves
 from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, OutboxRow, TaskRun
+from runner.states import State
 from runner.store import Session
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ _RING_BUSY_S = 60.0  # while messages wait: long enough not to fill the broker w
 LOST_AFTER_S = 10.0
 STOPPED = "the worker stopped answering"
 RESTARTED = "the server was restarted"
+UNSERVED_AFTER_S = 10.0  # workers of a group may be on their way
 _AT_ONCE = 2_000
 
 
@@ -40,7 +43,7 @@ class Sweeper:
 
     `messages` gives how many messages wait in the broker for a kind of row. While some do, the rows that nobody
     answered are most likely theirs, and ringing would only put a second message behind each. `adopt` goes on with the
-    jobs that lost workers left running elsewhere.
+    jobs that lost workers left running elsewhere, `refuse` ends a run whose group has no worker.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Sweeper:
         own_worker: Callable[[], str],
         messages: Callable[[str], int] = lambda _kind: 0,
         adopt: Callable[[], int] = lambda: 0,
+        refuse: Callable[[str, int, State, str], None] = lambda *_: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -59,6 +63,7 @@ class Sweeper:
         self._own = own_worker
         self._messages = messages
         self._adopt = adopt
+        self._refuse = refuse
         self._monotonic = monotonic
         self._seen: dict[str, _Seen] = {}
 
@@ -76,10 +81,25 @@ class Sweeper:
         now = self._engine.host.clock()
         rows = self._store.read(lambda db: db.outbox.older_than(kinds, older_than_s, now, _AT_ONCE))
         self._engine.ring({row.key: None for row in rows if row.kind == OUTBOX_ADVANCE})
-        runs = [_run_of(row) for row in rows if row.kind == OUTBOX_RUN]
+        waiting = self._with_fallback([row for row in rows if row.kind == OUTBOX_RUN], now)
+        runs = [_run_of(row) for row in waiting]
         if runs:
             self._engine.doorbell.ring_runs(runs)
         return len(rows)
+
+    def _with_fallback(self, rows: Sequence[OutboxRow], now: datetime) -> list[OutboxRow]:
+        """Do what tasks say about a group without workers; return the rows that are to be rung for."""
+        asking = [row for row in rows if "fallback" in row.payload and _age(row, now) > UNSERVED_AFTER_S]
+        if not asking:
+            return list(rows)
+        groups = [w.groups for w in self._store.read(lambda db: db.workers.all()) if not w.draining]
+        unserved = {row.key for row in asking if not any(_takes(each, row.payload["queue"]) for each in groups)}
+        for row in asking:
+            if row.key in unserved and row.payload["fallback"] in {"FAIL", "CANCEL"}:
+                message = f"no worker serves {row.payload['queue']!r}"
+                state = State.FAILED if row.payload["fallback"] == "FAIL" else State.KILLED
+                self._refuse(row.key, int(row.payload["epoch"]), state, message)
+        return [_anywhere(row) if row.key in unserved else row for row in rows]
 
     def watch_workers(self) -> None:
         """Take back the runs of workers whose heartbeat count stands still."""
@@ -134,6 +154,19 @@ def _hand_on(db: Session, run: TaskRun, now: datetime, reason: str) -> bool:
     if handle.get("outlives") and handle.get("lossPolicy") == "REATTACH":
         return db.claims.hand_over(run.id, run.epoch)
     return db.claims.release(run.id, run.epoch, now, reason)
+
+
+def _age(row: OutboxRow, now: datetime) -> float:
+    return now.timestamp() - float(row.payload["since"])
+
+
+def _takes(groups: Sequence[str], queue: str) -> bool:
+    return "*" in groups or serves(groups, queue)
+
+
+def _anywhere(row: OutboxRow) -> OutboxRow:
+    """Return a row that any worker may answer (`fallback: IGNORE`)."""
+    return replace(row, payload={**row.payload, "queue": DEFAULT}) if row.payload["fallback"] == "IGNORE" else row
 
 
 def _run_of(row: OutboxRow) -> tuple[str, int, str]:

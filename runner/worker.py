@@ -25,6 +25,7 @@ from runner.durations import parse_duration
 from runner.errors import MainstemError, StoreError, TaskError
 from runner.executions.burst import BurstActions
 from runner.executions.engine import Engine
+from runner.executions.groups import serves
 from runner.executions.models import Loaded, TaskRun
 from runner.executions.outputs import kept
 from runner.executions.rest import StoredRuns
@@ -59,7 +60,12 @@ class Worker:
     """Carries out task runs on the threads that call `work`. Safe for any number of them."""
 
     def __init__(
-        self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic, hands_over: bool = True
+        self,
+        engine: Engine,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        hands_over: bool = True,
+        groups: frozenset[str] | None = None,
     ) -> None:
         self.id = engine.host.new_id()
         self.engine = engine
@@ -71,6 +77,7 @@ class Worker:
         self._lock = threading.Lock()
         self._draining = False
         self._hurried = False
+        self._groups = groups  # None: those of all tasks
         self._hands_over = hands_over  # others can go on with its jobs; else they end with it
         self.follower = Follower(self.finish, monotonic=monotonic)
 
@@ -78,7 +85,8 @@ class Worker:
 
     def register(self) -> None:
         """Make this worker known; its heartbeat begins with the first `beat`."""
-        row = WorkerRow(self.id, socket.gethostname(), os.getpid(), self.engine.host.clock())
+        groups = ("*",) if self._groups is None else tuple(sorted(self._groups))
+        row = WorkerRow(self.id, socket.gethostname(), os.getpid(), self.engine.host.clock(), groups=groups)
         self._store.write(lambda db: db.workers.register(row))
         self._beaten_at = self._monotonic()
 
@@ -150,8 +158,7 @@ class Worker:
 
     def drain(self, grace_s: float) -> None:
         """Claim nothing more, let what runs finish for `grace_s` seconds, then end it and hand it back for others."""
-        self._draining = True
-        self._leave_jobs()
+        self.rest()
         self._wait_for_claims(grace_s, unless_hurried=True)
         with self._lock:
             claims = list(self._claims.values())
@@ -162,6 +169,11 @@ class Worker:
             self._release(claim.run, DRAINED)
         self.follower.stop()
         self._store.write(lambda db: db.workers.remove(self.id))
+
+    def rest(self) -> None:
+        """Claim nothing more; what runs may finish."""
+        self._draining = True
+        self._leave_jobs()
 
     def _leave_jobs(self) -> None:
         """Leave the jobs that run elsewhere to others at once: waiting for them would gain nothing."""
@@ -247,10 +259,17 @@ class Worker:
         if self._draining:
             return 0
         found = self._store.read(lambda db: db.claims.handed_over(most))
-        runs = [run for run, handle in found if "watch" in handle]
+        runs = [run for run, handle in found if "watch" in handle and serves(self._groups, run.queue)]
         for run in runs:
             self.follower.soon(partial(self.work, run.id, run.epoch))
         return len(runs)
+
+    def refuse(self, task_run_id: str, epoch: int, state: State, message: str) -> None:
+        """End a submitted run that no worker will take."""
+        run = self._store.write(lambda db: db.claims.claim(task_run_id, epoch, self.id, self.engine.host.clock()))
+        if run is not None:
+            self._record(Claim(run), Outcome({}, state, message, failure_reason="NO_WORKER"))
+            self.engine.advancer.advance([run.execution_id])
 
     def finish(self, claim: Claim, ended: Ended) -> None:
         """Take the results of a job that has ended elsewhere."""

@@ -68,9 +68,10 @@ def serve(*, insecure: bool, **options: Any) -> int:
 @_options
 @_answering
 @click.option("--workers", type=click.IntRange(1, 256), help="How many tasks run at the same time (8).")
-def worker(**options: Any) -> int:
+@click.option("--group", "groups", multiple=True, metavar="TAG", help="Take tasks of this worker group; repeatable.")
+def worker(groups: tuple[str, ...], **options: Any) -> int:
     """Move executions forward and run their tasks. SIGTERM drains: running tasks end, nothing new is begun."""
-    return _run("worker", WORKER, **options)
+    return _run("worker", WORKER, worker_groups=groups or None, **options)
 
 
 @click.command("scheduler")

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("runner.cli.token:command", "Create, list and revoke API tokens."),
     "audit": ("runner.cli.audit:command", "List who did what, and what was refused."),
     "git-credential": ("runner.cli.git_credential:command", "Answer git's questions for credentials."),
+    "workers": ("runner.cli.workers:command", "List workers with their groups, drain one."),
     "runners": ("runner.cli.runners:command", "List task runners, and prove that one works here."),
     "doctor": ("webhooks.doctor:command", "Check this installation and say what is wrong."),
     "db": ("runner.cli.db:command", "Migrate, check, back up and restore the database."),

@@ -15,6 +15,7 @@ from runner.executions.ending import (
 )
 from runner.executions.flow_index import ON_PAUSE
 from runner.executions.flowables import Actions, open_flowable
+from runner.executions.groups import wanted_of
 from runner.executions.items import start_items
 from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_RUN, OutboxRow
 from runner.executions.pauses import is_at_breakpoint
@@ -48,9 +49,11 @@ def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
     elif task.kind is TaskKind.INSTANT:
         _run_instant(tree, node, actions)
     elif needs_worker(node):
-        run = replace(node.row, state=State.SUBMITTED, result=None)
+        queue, fallback = wanted_of(task, tree.flow)
+        run = replace(node.row, state=State.SUBMITTED, result=None, queue=queue)
         tree.update(node, run)
-        tree.outbox.append(OutboxRow(OUTBOX_RUN, run.id, {"epoch": run.epoch, "queue": run.queue}))
+        waits = {} if fallback == "WAIT" else {"fallback": fallback, "since": actions.now.timestamp()}
+        tree.outbox.append(OutboxRow(OUTBOX_RUN, run.id, {"epoch": run.epoch, "queue": queue, **waits}))
     else:
         _open(tree, node, actions)
 

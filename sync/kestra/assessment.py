@@ -22,7 +22,7 @@ _TYPE = re.compile(r"named '([^']+)'")
 _NAME = re.compile(r"^(?:Filter|Test|Function or Macro) \[(\w+)\] does not exist")
 _PROPERTY = re.compile(r'Unrecognized field "([^"]+)"|^([\w.-]+): must |^`([^`]+)`')
 # What the Enterprise Edition reads and we accept without effect.
-_IGNORED = ("workerGroup", "workerSelector", "quotas", "policyRefs", "assets", "version")
+_IGNORED = ("quotas", "policyRefs", "assets", "version")
 
 
 class Verdict(enum.StrEnum):

@@ -42,6 +42,7 @@ def endpoints() -> list[Endpoint]:
         trigger_bulk,
         triggers,
         webhook,
+        workers,
     )
 
     modules = (
@@ -79,5 +80,6 @@ def endpoints() -> list[Endpoint]:
         deliveries,
         tokens,
         audit,
+        workers,
     )
     return [endpoint for module in modules for endpoint in module.endpoints()]

@@ -46,7 +46,7 @@ def test_flows_of_every_dialect_run_unchanged(text: str) -> None:
             "taskRunner",
             "counts python:3.12 only with the Docker runner",
         ),
-        (HEAD + "workerGroup: {key: gpu}\n" + LOG, 3, "workerGroup", "has no effect here"),
+        (HEAD + "quotas: []\n" + LOG, 3, "quotas", "has no effect here"),
         (
             HEAD + LOG.replace("message", "retry: {type: exponential, interval: PT1S, maxInterval: PT9S}, message"),
             4,

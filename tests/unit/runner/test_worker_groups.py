@@ -1,0 +1,96 @@
+"""What becomes of a task whose group has no worker, and of jobs that only some workers may follow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from runner.executions.creation import NewExecution
+from runner.executions.effects import Effects
+from runner.key_values import MemoryKeyValues
+from runner.local import LocalEngine
+from runner.services import Host
+from runner.settings import Settings
+from runner.store import Session, Store
+from runner.store.records import Worker
+from runner.sweeper import UNSERVED_AFTER_S, Sweeper
+from tests.servers.place import Place
+
+FLOW = """\
+id: work
+namespace: team
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    commands: ["true"]
+    workerGroup: {{key: gpu, fallback: {fallback}}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
+    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
+    host = Host.open(settings, MemoryKeyValues(), environment={"PATH": os.environ["PATH"]})
+    yield Place(store, host, tmp_path, [])
+    assert store.check() == []
+    store.close()
+
+
+class Rings:
+    """A doorbell that remembers who was rung for."""
+
+    def __init__(self, local: LocalEngine) -> None:
+        self.runs: list[str] = []
+        local.engine.doorbell.ring_runs = lambda runs: self.runs.extend(queue for *_, queue in runs)  # type: ignore[method-assign]
+
+
+def _register(db: Session, row: Worker) -> None:
+    db.workers.register(row)
+
+
+def _swept(place: Place, fallback: str, *groups: str) -> tuple[str, list[str]]:
+    """Return the state of an execution whose task waits for `gpu`, and the queues rung for, a while later."""
+    flow_id = place.deploy(FLOW.format(fallback=fallback), "work")
+    local = place.engine()
+    rings = Rings(local)
+    local.worker.register()
+    place.store.write(lambda db: db.workers.remove(local.worker.id))
+    rows = [Worker(group, "host", 1, place.host.clock(), groups=(group,)) for group in groups]
+    for row in rows:
+        place.store.write(partial(_register, row=row))
+    execution = local.engine.create(NewExecution("team", flow_id))
+    local.engine.advancer.advance([execution.id])
+    rings.runs.clear()
+    later = place.host.clock() + timedelta(seconds=UNSERVED_AFTER_S + 1)
+    object.__setattr__(local.engine.host, "clock", lambda: later)
+    sweeper = Sweeper(local.engine, Effects(local.engine), own_worker=lambda: "", refuse=local.worker.refuse)
+    sweeper.ring_again(1.0)
+    found = place.store.read(lambda db: db.executions.get(execution.id))
+    assert found is not None
+    return found.state.value, rings.runs
+
+
+@pytest.mark.parametrize(
+    ("fallback", "state", "rung"),
+    [
+        ("WAIT", "RUNNING", ["tasks.gpu"]),
+        ("FAIL", "FAILED", ["tasks.gpu"]),
+        ("CANCEL", "KILLED", ["tasks.gpu"]),
+        ("IGNORE", "RUNNING", ["tasks"]),
+    ],
+)
+def test_a_group_without_workers_means_what_the_task_says(
+    place: Place, fallback: str, state: str, rung: list[str]
+) -> None:
+    assert _swept(place, fallback, "other") == (state, rung)
+
+
+@pytest.mark.parametrize("fallback", ["FAIL", "IGNORE"])
+def test_a_group_with_a_worker_is_waited_for(place: Place, fallback: str) -> None:
+    assert _swept(place, fallback, "other", "gpu") == ("RUNNING", ["tasks.gpu"])
