@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from task_runners.base import FailureReason, TaskRunnerError
+from task_runners.base import FailureReason, RunnerContext, TaskRunnerError
+from task_runners.kubernetes.cluster import forget_clusters
 from task_runners.kubernetes.connection import connect
 from task_runners.kubernetes.properties import Config
+from task_runners.kubernetes.runner import Kubernetes
+from tests.servers.kubernetes.certificates import Authority
+from tests.servers.kubernetes.server import KubernetesServer
 
 if TYPE_CHECKING:
     from tests.contract.task_runners.conftest import Bench
-    from tests.servers.kubernetes.server import KubernetesServer
 
 
 def test_a_flow_may_name_its_own_server(
@@ -57,6 +63,64 @@ def test_a_configuration_that_cannot_work_is_named(config: dict[str, Any], code:
         connect(Config.model_validate(config), {})
 
     assert caught.value.code == code
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    docker_host: str, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KubernetesServer]:
+    """Give a server that speaks TLS and demands a certificate of each client."""
+    folder = tmp_path_factory.mktemp("tls")
+    paths = {name: folder / name for name in ("authority", "certificate", "key")}
+    for path, text in zip(paths.values(), (authority.certificate, *authority.issue("server")), strict=True):
+        path.write_text(text)
+    server = KubernetesServer(
+        docker_host,
+        ssl_certfile=str(paths["certificate"]),
+        ssl_keyfile=str(paths["key"]),
+        ssl_ca_certs=str(paths["authority"]),
+        ssl_cert_reqs=ssl.CERT_REQUIRED,
+    ).start()
+    yield server
+    forget_clusters()
+    server.stop()
+
+
+@pytest.mark.parametrize("form", ["pem", "base64", "file", "passphrase"])
+def test_certificates_say_who_both_sides_are(
+    guarded: KubernetesServer, authority: Authority, tmp_path: Path, form: str
+) -> None:
+    certificate, key = authority.issue("worker", "open sesame" if form == "passphrase" else None)
+    texts = {"caCert": authority.certificate, "clientCert": certificate, "clientKey": key}
+    values: dict[str, Any] = {"masterUrl": guarded.url, "oauthToken": guarded.gate.token}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        given = base64.b64encode(text.encode()).decode() if form == "base64" else text
+        values |= {f"{name}File": str(tmp_path / name)} if form == "file" else {f"{name}Data": given}
+    values |= {"clientKeyPassphrase": "open sesame"} if form == "passphrase" else {}
+
+    runner = Kubernetes.model_validate({"config": values})
+
+    assert list(runner.list_owned(RunnerContext(on_line=print))) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"caCertData": True}, {"trustCerts": True}])
+def test_a_side_without_its_certificate_is_refused(
+    guarded: KubernetesServer, authority: Authority, more: dict[str, Any]
+) -> None:
+    if more.get("caCertData"):
+        more = {"caCertData": authority.certificate}
+    values = {"masterUrl": guarded.url, "oauthToken": guarded.gate.token, **more}
+
+    with pytest.raises(TaskRunnerError) as caught:
+        list(Kubernetes.model_validate({"config": values}).list_owned(RunnerContext(on_line=print)))
+
+    assert caught.value.code == "runner.cluster.unreachable"
 
 
 def test_a_machine_without_a_cluster_is_told_what_to_set(tmp_path: Path) -> None:
