@@ -17,9 +17,32 @@ from runner.plugin import Storage
 from runner.stage import Direction, Grant, Grants
 from runner.store import Store
 from webhooks.problems import answer
+from webhooks.routes import Operation
+from webhooks.schemas import BYTES
 
 _CHUNK: Final = 256 * 1024
+_TAR: Final = "application/x-tar"
 _DIRECTIONS: Final[dict[str, Direction]] = {"GET": "get", "PUT": "put", "POST": "put"}
+
+_PLACE: Final = "/staging/{grant}"
+OPERATIONS: Final = (
+    Operation(
+        method="GET", path=_PLACE, summary="The files of a job, as a tar", tag="staging", gives=_TAR, answer=BYTES
+    ),
+    *(
+        Operation(
+            method=method,
+            path=_PLACE,
+            summary="Hand in what a job made, as a tar; once",
+            tag="staging",
+            takes=_TAR,
+            status=201,
+            body=BYTES,
+        )
+        for method in ("PUT", "POST")
+    ),
+)
+"""What is answered at `/staging`; the grant in the address is the proof."""
 
 
 class Staging:
@@ -58,7 +81,7 @@ class Staging:
     def _give(self, grant: Grant) -> Response:
         size = self._storage.size(grant.uri)
         content = _chunks(self._storage.open(grant.uri))
-        return StreamingResponse(content, media_type="application/x-tar", headers={"content-length": str(size)})
+        return StreamingResponse(content, media_type=_TAR, headers={"content-length": str(size)})
 
     async def _take(self, grant: Grant, request: Request) -> Response:
         if await run_in_threadpool(self._storage.exists, grant.uri):

@@ -72,9 +72,10 @@ def document() -> dict[str, Any]:
 
 
 def _operations() -> list[Endpoint | Operation]:
-    from webhooks import hosted_git, pages, receivers
+    from webhooks import hosted_git, pages, receivers, staging
 
-    return [*api.endpoints(), *hosted_git.OPERATIONS, *receivers.OPERATIONS, *pages.OPERATIONS]
+    mounted = (hosted_git, receivers, staging, pages)
+    return [*api.endpoints(), *(each for module in mounted for each in module.OPERATIONS)]
 
 
 def _problem(words: str) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def test_the_document_describes_every_route_and_every_mount() -> None:
     assert routes <= described
     assert ("post", "/hooks/{repository}") in described
     assert ("get", "/git/flows.git/info/refs") in described
+    assert ("put", "/staging/{grant}") in described
     assert ("get", "/metrics") in described
     assert ("get", "/health/live") in described
 
