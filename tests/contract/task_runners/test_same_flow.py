@@ -63,7 +63,13 @@ def test_the_same_flow_gives_the_same_everywhere(request: pytest.FixtureRequest,
     source = json.dumps(flow_for(bench))
     digest = hashlib.sha1(source.encode()).hexdigest()
     store.write(lambda db: db.flows.put(FlowDraft("company.team", "anywhere", digest, source, datetime.now(UTC))))
-    host = Host.open(settings, MemoryKeyValues(), environment=bench.environment, store=store)
+    host = Host.open(
+        settings,
+        MemoryKeyValues(),
+        environment=bench.environment,
+        store=store,
+        log=lambda entry: store.logs.append([entry]),
+    )
     with LocalEngine(store, host) as local:
         done = [
             local.engine.wait(
