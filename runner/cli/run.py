@@ -278,6 +278,7 @@ class _Run:
             attempts=ending.attempts,
             outputs=ending.outputs,
             source=self.source.decode("utf-8"),
+            defaults=self.defaults,
             secret_inputs=frozenset(each.id for each in flow.inputs if each.type == "SECRET"),
         )
         inside = self.file.is_relative_to(self.room)

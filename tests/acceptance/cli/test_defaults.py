@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 FLOW = "id: greet\nnamespace: company.team\ntasks:\n  - {id: say, type: core.log.Log}\n"
@@ -51,6 +52,21 @@ def test_what_is_wrong_with_defaults_is_told_with_its_place(shell: Any) -> None:
     assert "did you mean 'message'?" in alone.stdout
     assert (alone.returncode, ran.returncode) == (1, 1)
     assert "default.property.unknown" in ran.stderr
+
+
+def test_a_run_is_repeated_with_the_defaults_that_it_had(shell: Any) -> None:
+    shell.write(
+        "flows/_defaults.yaml", "pluginDefaults:\n  - {type: core.execution.Fail, values: {errorMessage: as told}}\n"
+    )
+    shell.write("flows/team/bad.yaml", "id: bad\nnamespace: team\ntasks: [{id: stop, type: core.execution.Fail}]\n")
+
+    first = shell.mainstem("run", "flows/team/bad.yaml")
+    execution_id = first.stdout.rpartition("--from-execution ")[2].split()[0]
+    shutil.rmtree(shell.folder / "flows")
+    again = shell.mainstem("run", "--from-execution", execution_id)
+
+    assert "as told" in first.stdout
+    assert "as told" in again.stdout, again.stdout + again.stderr
 
 
 def test_the_defaults_have_a_schema(shell: Any) -> None:
