@@ -64,7 +64,7 @@ def traffic_of(method: str, path: str) -> Traffic:
     if path.startswith("/api/"):
         if "/executions/webhook/" in path:
             return CLASSES["webhooks"]
-        if path.endswith("/follow"):
+        if path.endswith(("/follow", "/follow-dependencies")):
             return CLASSES["streams"]
         if path.endswith("/files") and "/namespaces/" in path:
             return CLASSES["uploads"]

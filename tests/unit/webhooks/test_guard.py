@@ -80,6 +80,8 @@ def test_paths_that_proxies_read_differently_are_refused(path: str, *, is_refuse
         ("GET", "/", "api"),
         ("OPTIONS", "*", "api"),
         ("GET", "/api/v1/main/executions/x/follow", "streams"),
+        ("GET", "/api/v1/main/executions/x/follow-dependencies", "streams"),
+        ("POST", "/api/v1/main/namespaces/company.team/files", "uploads"),
         ("POST", "/api/v1/main/executions/a.b/c", "files"),
         ("POST", "/api/v1/main/executions/webhook/a/b/key", "webhooks"),
         ("PUT", "/api/v1/main/flows/a/b", "api"),
