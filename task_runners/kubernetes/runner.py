@@ -196,11 +196,12 @@ class Kubernetes(RemoteTaskRunner):
         return super().collect(spec, workdir, handle, ctx)
 
     def interval(self, status: JobStatus | None) -> float:
-        """Return the seconds until the next look: short at first and around the end, longer while a body runs on."""
+        """Return the seconds until the next look: short at first and around the end, longer while a pod goes on."""
         if status is None:
             return _AWAY_S
-        age = status.usage.wall_seconds or 0.0
-        return max(_SOON_S, min(age / _AGE_SHARE, _LATE_S)) if status.phase is Phase.RUNNING else _SOON_S
+        if status.phase.is_final or status.phase is Phase.STAGING_OUT:
+            return _SOON_S
+        return max(_SOON_S, min((status.usage.wall_seconds or 0.0) / _AGE_SHARE, _LATE_S))
 
     # --- steps --------------------------------------------------------------------------------------------------------
 

@@ -183,19 +183,20 @@ def _under_way(pod: Object, events: Sequence[Object]) -> JobStatus:
     states = _states(pod, "containerStatuses")
     main = states.get(MAIN, {})
     if "running" in main or "terminated" in main:
-        return JobStatus(Phase.RUNNING, usage=Usage(wall_seconds=_age_s(main.get("running") or {})))
+        return JobStatus(Phase.RUNNING, usage=_age((main.get("running") or {}).get("startedAt")))
+    waits = _age(pod["metadata"].get("creationTimestamp"))
     if "running" in _states(pod, "initContainerStatuses").get(IN_FILES, {}):
-        return JobStatus(Phase.STAGING_IN, message="input files are brought to the pod")
+        return JobStatus(Phase.STAGING_IN, message="input files are brought to the pod", usage=waits)
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             message = str(condition.get("message") or "Unschedulable")
-            return JobStatus(Phase.PENDING, failure_reason=FailureReason.UNSCHEDULABLE, message=message)
+            return JobStatus(Phase.PENDING, None, FailureReason.UNSCHEDULABLE, message, waits)
     waiting = [state["waiting"] for state in _all_states(pod).values() if "waiting" in state]
     reasons = [str(each.get("message") or each.get("reason")) for each in waiting]
     is_image = any(each.get("reason") in _PULL for each in waiting)
     last = str(events[-1].get("message")) if events else "the pod waits"
     reason = FailureReason.IMAGE_PULL if is_image else None
-    return JobStatus(Phase.PENDING, failure_reason=reason, message=reasons[0] if is_image else last)
+    return JobStatus(Phase.PENDING, None, reason, reasons[0] if is_image else last, waits)
 
 
 # --- the object -------------------------------------------------------------------------------------------------------
@@ -222,10 +223,10 @@ def _seconds(ended: Object) -> float | None:
     return (ended_at - began).total_seconds() if began and ended_at else None
 
 
-def _age_s(running: Object) -> float | None:
-    began = _moment(running.get("startedAt"))
+def _age(since: Any) -> Usage:
+    began = _moment(since)
     # The clocks of node and worker differ: this only tells how patiently to look.
-    return max(0.0, (datetime.now(UTC) - began).total_seconds()) if began else None
+    return Usage(wall_seconds=max(0.0, (datetime.now(UTC) - began).total_seconds()) if began else None)
 
 
 def _span_s(events: Sequence[Object]) -> float:

@@ -15,8 +15,9 @@ from task_runners.kubernetes.execution import execute
 from task_runners.kubernetes.manifest import IN_FILES, OUT_FILES, Files
 from task_runners.kubernetes.properties import FileTransfer
 from task_runners.kubernetes.scripts import ASK_OUT, ASK_WISH, END, receive, send
-from task_runners.outputs import PRIVATE, glob_pattern
+from task_runners.outputs import PRIVATE
 from task_runners.spec import RunnerContext, TaskSpec, WorkDir
+from task_runners.staging.direct import wanted_files
 from task_runners.staging.port import INPUT, OUTPUT, Staged
 
 __all__ = ["ask_how_files_left", "bring", "end_sidecar", "fetch", "is_wanted", "staged_files"]
@@ -90,13 +91,7 @@ def fetch(
         TaskRunnerError: `file.outputs...`, `file.archive.broken`.
     """
     with ctx.stage.open(OUTPUT) if is_sent else _archive_of(api, pod, root, _most_bytes(ctx)) as archive:
-        patterns = [glob_pattern(glob) for glob in spec.output_globs]
-        unpack(
-            _chunks(archive),
-            workdir.path,
-            wanted=lambda name: spec.sync_workdir or any(pattern.fullmatch(name) for pattern in patterns),
-            limits=ctx.file_limits,
-        )
+        unpack(_chunks(archive), workdir.path, wanted=wanted_files(spec), limits=ctx.file_limits)
 
 
 def _most_bytes(ctx: RunnerContext) -> int:

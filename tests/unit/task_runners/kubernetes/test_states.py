@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from task_runners.errors import FailureReason
+from task_runners.kubernetes.runner import Kubernetes
 from task_runners.kubernetes.states import gone, notes_of, status_of
 from task_runners.spec import Phase
 
@@ -155,3 +157,15 @@ def test_a_pod_that_is_gone_counts_as_it_was_last_seen() -> None:
     assert gone(pod(main=RUNNING)).failure_reason is FailureReason.LOST
     assert gone(pod(main=failed(143))).exit_code == 143
     assert gone(pod(main=RUNNING, status=disruption("PreemptionByScheduler"))).failure_reason is FailureReason.PREEMPTED
+
+
+@pytest.mark.parametrize(("age_s", "seconds"), [(0, 0.2), (20, 1.0), (1000, 5.0)])
+def test_a_pod_that_waits_or_runs_long_is_looked_at_less_often(age_s: int, seconds: float) -> None:
+    since = (datetime.now(UTC) - timedelta(seconds=age_s)).isoformat()
+    pending = pod("Pending", main=waiting("ContainerCreating"))
+    pending["metadata"]["creationTimestamp"] = since
+
+    found = [Kubernetes().interval(status_of(each)) for each in (pending, pod(main={"running": {"startedAt": since}}))]
+
+    assert found == pytest.approx([seconds, seconds], abs=0.05)
+    assert Kubernetes().interval(status_of(pod(main=DONE))) == 0.2
