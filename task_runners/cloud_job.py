@@ -233,7 +233,7 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
         for handle, labels in self._owned(ctx):
             is_kept = "keep" in labels and (not handle.data.get("job") or self._seen(handle, ctx).phase.is_final)
             if not is_kept:
-                yield handle
+                yield replace(handle, owner=_owner(labels))
 
     def interval(self, status: JobStatus | None) -> float:  # noqa: ARG002 - the port's
         """Return `completionCheckInterval`."""
@@ -331,6 +331,11 @@ def job_name(spec: TaskSpec, longest: int = 57) -> str:
     slug = _SLUG.sub("-", "-".join(words or [spec.task_run_id]).lower()).strip("-")[:longest].strip("-")
     suffix = "".join(secrets.choice(_RANDOM) for _ in range(5))
     return f"{slug}-{suffix}" if slug[:1].isalpha() else f"m-{slug}"[:longest].rstrip("-") + f"-{suffix}"
+
+
+def _owner(labels: Mapping[str, str]) -> tuple[str, int] | None:
+    run, number = labels.get("taskrun-id"), labels.get("taskrun-attempt", "")
+    return (run, int(number)) if run and number.isdigit() else None
 
 
 def job_labels(spec: TaskSpec) -> dict[str, str]:

@@ -273,3 +273,26 @@ def cloud_bench(runner: TaskRunner, workdir: WorkDir, *, is_moto: bool = False) 
 def bench(request: pytest.FixtureRequest) -> Bench:
     found: Bench = request.getfixturevalue(f"{request.param}_bench")
     return found
+
+
+_MATRIX: dict[str, dict[str, str]] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how a case of the shared suite went at its task runner."""
+    _, _, case = report.nodeid.partition("test_task_runners.py::")
+    name, bracket, place = case.partition("[")
+    if bracket and (report.when == "call" or report.outcome != "passed"):
+        _MATRIX.setdefault(name, {})[place.rstrip("]")] = report.outcome
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print which case holds at which task runner."""
+    if not _MATRIX:
+        return
+    marks = {"passed": "+", "failed": "FAIL", "skipped": "-"}
+    places = sorted({place for row in _MATRIX.values() for place in row})
+    terminalreporter.write_sep("-", "task runners: " + " ".join(places))
+    for name, row in sorted(_MATRIX.items()):
+        cells = " ".join(marks[row[place]].center(len(place)) if place in row else " " * len(place) for place in places)
+        terminalreporter.write_line(f"{cells}  {name.removeprefix('test_').replace('_', ' ')}")

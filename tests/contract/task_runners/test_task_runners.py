@@ -324,3 +324,16 @@ def test_several_bodies_run_at_once_in_one_runner(bench: Bench) -> None:
         thread.join(60)
 
     assert results == {number: (0, [str(number)]) for number in range(1, 6)}
+
+
+def test_a_job_that_nobody_follows_is_found_with_its_attempt_and_can_be_removed(bench: Bench) -> None:
+    ctx = bench.context()
+    spec = bench.spec("sleep", "60", attempt=3)
+    handle = bench.runner.submit(spec, bench.workdir, ctx)
+
+    found = {each.owner: each for each in bench.runner.list_owned(ctx)}
+    bench.runner.cleanup(found.get((spec.task_run_id, 3), handle), ctx)
+    left = [each.owner for each in bench.runner.list_owned(ctx)]
+
+    assert ((spec.task_run_id, 3) in found) is bench.runner.capabilities.reattach
+    assert (spec.task_run_id, 3) not in left
