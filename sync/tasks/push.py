@@ -52,11 +52,13 @@ class Push(PushTask):
     """Commit the files of the folder `directory` of the working directory to `branch`, and push that.
 
     After `git.Clone` in the same directory it is what changed since the clone, made anew on whatever others pushed
-    meanwhile; a file that they changed as well is a conflict. Then `url` may be left out. Without a clone the branch
-    gets the files as they are. `addFilesPattern` are files, folders or patterns to which all this is limited; what
-    they name and the directory does not have is removed. `inputFiles` and `namespaceFiles` are written first. `flows`
-    (`enabled`, `childNamespaces`, `gitDirectory`) adds the active flows of the namespace, which is the default where
-    there is a server. What `.gitignore` names is left out. Links are not pushed, and new files are not executable.
+    meanwhile; a file that they changed as well is a conflict. Then `url` may be left out: it is read from the
+    clone. State it where a task in between runs code that is not yours, which could put another address there and
+    get your password. Without a clone the branch gets the files as they are. `addFilesPattern` are files, folders
+    or patterns to which all this is limited; what they name and the directory does not have is removed.
+    `inputFiles` and `namespaceFiles` are written first. `flows` (`enabled`, `childNamespaces`, `gitDirectory`) adds
+    the active flows of the namespace, which is the default where there is a server. What `.gitignore` names is left
+    out. Links are not pushed, and new files are not executable.
 
     Outputs: `commitId` and `commitURL`, when something was pushed.
     """
