@@ -57,7 +57,7 @@ def of_execution(call: Call) -> dict[str, Any]:
 
 def _became(runs: Sequence[TaskRun]) -> Mapping[str, Any]:
     """Return the last run of a task, and how many of its runs are in which state: a loop may have thousands."""
-    last = max(runs, key=lambda run: (run.created_at, run.id))
+    last = max(runs, key=lambda run: (run.created_at, run.iteration or 0, run.id))
     return {
         "taskRun": {
             "id": last.id,
