@@ -429,8 +429,11 @@ class Docker(TaskRunner):
         """Yield what the daemon stored, line by line, each once.
 
         Following the log loses its last line now and then and attaching anew its first ones (both measured), so it is
-        read again and again from the last timestamp, and once more after the end.
+        read again and again from the last timestamp, and once more after the end. What an earlier life of the attempt
+        told is counted, since it read the streams themselves, which bear no timestamps.
         """
+        told = ctx.progress.capture
+        known = {Stream.STDOUT: told.stdout, Stream.STDERR: told.stderr}
         has_ended = False
         while True:
             with self._talking(ctx) as client:
@@ -441,7 +444,10 @@ class Docker(TaskRunner):
                 )
             fresh, since = unseen(LogPage(lines), since)
             for line in fresh:
-                yield line.stream, line.text
+                if known[line.stream]:
+                    known[line.stream] -= 1
+                else:
+                    yield line.stream, line.text
             if has_ended:
                 return
             has_ended = not is_running

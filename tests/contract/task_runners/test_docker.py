@@ -25,6 +25,7 @@ from task_runners.base import (
 )
 from task_runners.docker import Docker
 from task_runners.files import write_file
+from task_runners.progress import Progress
 
 if TYPE_CHECKING:
     from tests.contract.task_runners.conftest import Bench
@@ -202,6 +203,27 @@ def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Be
     texts = [line.text for line in early] + bench.texts()
     assert texts == [*(str(number) for number in range(1, 61)), "end"]
     assert (result.status, result.exit_code) == (Phase.FAILED, 4)
+
+
+def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(
+    docker_bench: Bench, docker_host: str
+) -> None:
+    bench = docker_bench
+    spec = bench.spec("sh", "-c", "for i in $(seq 20); do echo same; echo $i >&2; sleep 0.05; done")
+    first = bench.context()
+    handle = bench.runner.submit(spec, bench.workdir, first)
+    lines = bench.runner.logs(handle, None, first)
+    early = [next(lines) for _ in range(6)]
+    progress = Progress().with_lines(early, None, first.capture.state())
+    _forget_jobs(bench)
+
+    ctx = bench.context(stored_handle=JobHandle.from_json(handle.as_json()), progress=progress)
+    result = Docker(host=docker_host).run(spec, bench.workdir, ctx)
+
+    told = [*early, *bench.lines]
+    assert [line.text for line in told if line.stream == "stdout"] == ["same"] * 20
+    assert [line.text for line in told if line.stream == "stderr"] == [str(number) for number in range(1, 21)]
+    assert (result.stdout_lines, result.stderr_lines) == (20, 20)
 
 
 def test_a_container_left_by_the_same_attempt_is_replaced(docker_bench: Bench) -> None:
