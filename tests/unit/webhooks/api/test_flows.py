@@ -62,7 +62,7 @@ def test_a_deleted_flow_is_gone_unless_asked_for(api: Any) -> None:
     assert [row["deleted"] for row in before] == [False]
     assert history[-1]["deleted"] is True
     assert api.get(f"{FLOWS}/company.team/nothing/revisions").status_code == 404
-    assert api.get(f"{FLOWS}/deprecated").status_code == 404
+    assert api.get(f"{FLOWS}/expressions").status_code == 404
 
 
 def test_a_flow_that_no_longer_parses_is_listed_with_its_fault(api: Any) -> None:
