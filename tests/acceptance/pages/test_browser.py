@@ -43,6 +43,7 @@ def visit(chromium: Any, server: Server) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", watch)
         page.goto(f"/ui/main/{path}")
+        page.locator("input[name=token]:focus").wait_for()  # it takes the focus by itself, a moment after the page
         page.keyboard.type(server.api.token)
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/ui/main/{path}")

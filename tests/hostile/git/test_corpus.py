@@ -6,6 +6,8 @@ import re
 import time
 from typing import Any
 
+import pytest
+
 from tests.hostile.git.test_requests import command, commit_of, git_object, pack, post, sha
 from tests.hostile.yaml.corpus import CORPUS
 
@@ -28,6 +30,9 @@ def pushed(parent: str | None, **files: bytes) -> tuple[bytes, str]:
     return command(parent or ZERO, new) + pack(*objects), new
 
 
+@pytest.mark.alone(
+    "the time of the whole process counts, and with it what other tests left for the collector of garbage"
+)
 def test_each_hostile_flow_is_answered_with_its_problem_and_nothing_changes(hosted: Any) -> None:
     body, head = pushed(None, fine=FINE)
     post(hosted, body)

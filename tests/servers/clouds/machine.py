@@ -93,8 +93,10 @@ class Machines:
         attached._response.close()
         for stream, rest in partial.items():
             self._keep(job, stream, [rest] if rest else [])
-        ended = self._client.wait(job.container)
-        job.exit_code = int(ended["StatusCode"])
+        try:
+            job.exit_code = int(self._client.wait(job.container)["StatusCode"])
+        except docker.errors.NotFound:
+            return  # the job was deleted with its container: nobody asks how it ended
         self.after(job)
         job.state = "ended"
 
