@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
@@ -126,6 +126,9 @@ class PostgresEngine:
         except psycopg.Error as error:
             raise explain(error) from error
         finally:
+            # A connection that is closed keeps its locks until its process at the server has noticed.
+            with suppress(psycopg.Error):
+                driver.execute("SELECT pg_advisory_unlock_all()")
             driver.close()
 
     def flush(self) -> None:
