@@ -15,7 +15,7 @@ from task_runners.kubernetes.runner import Kubernetes
 from task_runners.spec import Limits, Policy, TaskSpec
 from task_runners.staging.port import Staged
 
-STAGED = Staged("/work/run", "in.tar", 10, "ab")
+STAGED = Staged("/job/run", "in.tar", 10, "ab")
 
 
 def spec(**options: Any) -> TaskSpec:
@@ -31,7 +31,7 @@ def pod(
     **options: Any,
 ) -> dict[str, Any]:
     runner = Kubernetes.model_validate(properties or {})
-    return pod_of(runner, "name", "image:1", spec(**options), files or Files("/work/run"), policy or Policy())
+    return pod_of(runner, "name", "image:1", spec(**options), files or Files("/job/run"), policy or Policy())
 
 
 def container(made: dict[str, Any], name: str = "main") -> dict[str, Any]:
@@ -46,12 +46,12 @@ def test_a_pod_has_the_command_the_directory_and_no_rights() -> None:
     main = container(made)
     assert (main["command"], main["workingDir"], main["imagePullPolicy"]) == (
         ["sh", "-c", "true"],
-        "/work/run",
+        "/job/run",
         "Always",
     )
     assert {each["name"]: each["value"] for each in main["env"]} == {
         "A": "1",
-        "WORKING_DIR": "/work/run",
+        "WORKING_DIR": "/job/run",
         "MAINSTEM_TASKRUN": "r1:1",
     }
     assert main["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -72,11 +72,11 @@ def test_dollars_reach_the_body_as_they_are() -> None:
 
 
 def test_files_need_one_container_before_and_one_beside() -> None:
-    made = pod(files=Files("/work/run", STAGED, comes_back=True))
+    made = pod(files=Files("/job/run", STAGED, comes_back=True))
 
     assert [each["name"] for each in made["spec"]["initContainers"]] == ["init-files"]
     assert [each["name"] for each in made["spec"]["containers"]] == ["main", "out-files"]
-    assert {each["mountPath"] for each in container(made, "out-files")["volumeMounts"]} == {"/work/run", "/mainstem"}
+    assert {each["mountPath"] for each in container(made, "out-files")["volumeMounts"]} == {"/job/run", "/mainstem"}
 
 
 def test_pieces_of_the_flow_are_merged_in_their_order() -> None:
@@ -100,12 +100,12 @@ def test_pieces_of_the_flow_are_merged_in_their_order() -> None:
         "nodeSelector": {"pool": "batch"},
     }
 
-    made = pod(given, files=Files("/work/run", STAGED, comes_back=True), limits=Limits(memory_bytes=5))
+    made = pod(given, files=Files("/job/run", STAGED, comes_back=True), limits=Limits(memory_bytes=5))
 
     main, side, out = (container(made, name) for name in ("main", "side", "out-files"))
     assert [each for each in main["env"] if each["name"] == "LEVEL"] == [{"name": "LEVEL", "value": "pod"}]
     assert (main["image"], main["tty"], side["tty"]) == ("image:1", True, False)
-    assert [each["mountPath"] for each in main["volumeMounts"]] == ["/work/run", "/cache"]
+    assert [each["mountPath"] for each in main["volumeMounts"]] == ["/job/run", "/cache"]
     assert main["resources"] == {"limits": {"memory": "1Gi"}, "requests": {"cpu": "500m"}}
     assert (out["image"], out["resources"]) == ("files:1", {"limits": {"memory": "64Mi"}})
     assert {"name": "HTTP_PROXY", "value": "x"} in out["env"]
