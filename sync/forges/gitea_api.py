@@ -6,16 +6,16 @@ Facts: forgejo.org/docs/latest/user/api-usage and the API's own page `/api/swagg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar
 
-from sync.forges.api import Change, Check, ForgeApi
-
-_PAGE: Final = 50
-_MOST_DESCRIPTION: Final = 255
+from sync.forges.api import Change
+from sync.forges.pulls_api import PullsApi
 
 
-class GiteaApi(ForgeApi):
+class GiteaApi(PullsApi):
     """Gitea and Forgejo."""
+
+    most_description: ClassVar[int] = 255
 
     def default_url(self) -> str:
         """Return the API of the installation."""
@@ -37,24 +37,6 @@ class GiteaApi(ForgeApi):
             is_fork=head.get("repo_id") != base.get("repo_id"),
             head_ref=f"refs/pull/{number}/head",
         )
-
-    def set_status(self, commit: str, check: Check) -> None:
-        """Write a commit status."""
-        body = {
-            "state": "success" if check.is_good else "failure",
-            "context": check.name,
-            "description": check.summary[:_MOST_DESCRIPTION],
-            **({"target_url": check.url} if check.url else {}),
-        }
-        self.call("POST", f"repos/{self.path}/statuses/{commit}", json=body, again=True)
-
-    def add_comment(self, number: int, text: str) -> str:
-        """Comment on a pull request."""
-        return str(self.call("POST", f"repos/{self.path}/issues/{number}/comments", json={"body": text})["id"])
-
-    def edit_comment(self, number: int, comment: str, text: str) -> None:  # noqa: ARG002 - comments have ids of their own
-        """Write a comment anew."""
-        self.call("PATCH", f"repos/{self.path}/issues/comments/{comment}", json={"body": text})
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment; the list comes whole."""

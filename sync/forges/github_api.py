@@ -8,19 +8,21 @@ annotations a request.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from sync.forges.api import PAGE, ApiError, Change, Check, ForgeApi
+from sync.forges.api import PAGE, ApiError, Change, Check
+from sync.forges.pulls_api import PullsApi
 
 _ANNOTATIONS_A_CALL: Final = 50
 _MOST_ANNOTATIONS: Final = 500
-_MOST_DESCRIPTION: Final = 140
 _MOST_TEXT: Final = 60_000
 _NO_CHECKS: Final = frozenset({403, 404, 422})
 
 
-class GitHubApi(ForgeApi):
+class GitHubApi(PullsApi):
     """github.com and GitHub Enterprise."""
+
+    most_description: ClassVar[int] = 140
 
     def default_url(self) -> str:
         """Return the API of github.com, or that of an installation of one's own."""
@@ -52,7 +54,7 @@ class GitHubApi(ForgeApi):
         except ApiError as error:
             if error.status not in _NO_CHECKS:
                 raise
-            self._status(commit, check)
+            super().set_status(commit, check)
 
     def _check_run(self, commit: str, check: Check) -> None:
         rows = [_annotation(each.path, each.line, each.message) for each in check.annotations[:_MOST_ANNOTATIONS]]
@@ -70,23 +72,6 @@ class GitHubApi(ForgeApi):
         for start in range(_ANNOTATIONS_A_CALL, len(rows), _ANNOTATIONS_A_CALL):
             more = {**output, "annotations": rows[start : start + _ANNOTATIONS_A_CALL]}
             self.call("PATCH", f"repos/{self.path}/check-runs/{made['id']}", json={"output": more})
-
-    def _status(self, commit: str, check: Check) -> None:
-        body = {
-            "state": "success" if check.is_good else "failure",
-            "context": check.name,
-            "description": check.summary[:_MOST_DESCRIPTION],
-            **({"target_url": check.url} if check.url else {}),
-        }
-        self.call("POST", f"repos/{self.path}/statuses/{commit}", json=body, again=True)
-
-    def add_comment(self, number: int, text: str) -> str:
-        """Comment on the conversation of a pull request."""
-        return str(self.call("POST", f"repos/{self.path}/issues/{number}/comments", json={"body": text})["id"])
-
-    def edit_comment(self, number: int, comment: str, text: str) -> None:  # noqa: ARG002 - comments have ids of their own
-        """Write a comment anew."""
-        self.call("PATCH", f"repos/{self.path}/issues/comments/{comment}", json={"body": text})
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment. The token of an app has no account to ask for; then an app's comment is taken as ours."""
