@@ -10,9 +10,7 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import stat
-import subprocess
 import threading
 import time
 from collections import OrderedDict
@@ -32,6 +30,7 @@ from dulwich.repo import Repo
 
 from runner.errors import ConflictError, InvalidError, NotFoundError, Problem
 from sync.names import MAX_DEPTH, MAX_FILE_BYTES, SUBMODULE, check_sha, is_safe_name, is_sha, refusal
+from sync.objects import collect_garbage, open_repository
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class GitRepository:
             NotFoundError: `repository.missing`.
         """
         try:
-            return cls(Repo(str(path)), path)
+            return cls(open_repository(str(path)), path)
         except (NotGitRepository, PermissionError) as error:
             raise NotFoundError("repository.missing", f"there is no git repository at {path}") from error
 
@@ -148,18 +147,8 @@ class GitRepository:
         store = self._repo.object_store
         if store.count_pack_files() <= most_packs and store.count_loose_objects() <= most_loose:
             return False
-        git = shutil.which("git")
         with self.lock, self.packing:
-            if git is None:
-                store.repack()
-                return True
-            command = [git, "-C", str(self.path), "gc", "--quiet", "--prune=2.weeks.ago"]
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        if done.returncode:
-            log.warning(
-                "git gc failed", extra={"path": str(self.path), "output": done.stderr[-500:].decode("utf-8", "replace")}
-            )
-        return not done.returncode
+            return collect_garbage(self._repo)
 
     # refs
 

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import dulwich.pack
 import pytest
 from dulwich.objects import Blob
 
@@ -264,3 +268,37 @@ def test_an_object_that_another_process_is_writing_is_stored_all_the_same(reposi
 
     assert repository.blob(blob) == b"the same"
     assert repository.check_tree(tip) is None
+
+
+def test_threads_that_first_read_a_pack_at_once_open_each_of_its_files_once(
+    repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = commit(repository, None, a=b"1", b=b"2")
+    repository.raw.object_store.repack()
+    opened: list[str] = []
+    for name in ("load_pack_index", "PackData"):
+        monkeypatch.setattr(f"dulwich.pack.{name}", slow(getattr(dulwich.pack, name), opened))
+    fresh = GitRepository.open(repository.path)
+    together = threading.Barrier(8)
+
+    def read() -> str:
+        together.wait()
+        return fresh.commit(first).message
+
+    with ThreadPoolExecutor(8) as pool:
+        messages = [each.result(20) for each in [pool.submit(read) for _ in range(8)]]
+
+    fresh.close()
+    assert messages == ["change"] * 8
+    assert sorted(Path(path).suffix for path in opened) == [".idx", ".pack"]
+
+
+def slow(opens: Callable[..., Any], opened: list[str]) -> Callable[..., Any]:
+    """Wrap what opens a file so that whoever comes meanwhile has time to open it too."""
+
+    def wrapped(path: str, *arguments: Any, **options: Any) -> Any:
+        opened.append(path)
+        time.sleep(0.02)
+        return opens(path, *arguments, **options)
+
+    return wrapped
