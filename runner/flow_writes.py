@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 from runner.errors import AccessError
 
 if TYPE_CHECKING:
-    from runner.flows.plugin_defaults import Default
+    from runner.flows.inherited import Inherited
     from runner.store.records import FlowVersion
 
 
 class FlowWriter(Protocol):
     """Commits flows, valid and active before it returns."""
 
-    def defaults(self, namespace: str) -> Sequence[Default]:
-        """Return the plugin defaults that flows of a namespace get."""
+    def inherited(self, namespace: str) -> Inherited:
+        """Return what flows of a namespace get from it and those around it."""
 
     def write(
         self, sources: Sequence[str], *, actor: str, removing: Sequence[tuple[str, str]] = ()
@@ -31,9 +31,11 @@ class FlowWriter(Protocol):
 class NoFlowWriter:
     """No flow can be written: what runs has no server behind it."""
 
-    def defaults(self, namespace: str) -> Sequence[Default]:  # noqa: ARG002 - the protocol's
+    def inherited(self, namespace: str) -> Inherited:  # noqa: ARG002 - the protocol's
         """Return nothing."""
-        return ()
+        from runner.flows.inherited import Inherited
+
+        return Inherited()
 
     def write(
         self,

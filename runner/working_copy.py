@@ -105,10 +105,11 @@ def _as_given(path: Path, beside: Path) -> str:
 
 
 def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, str, str | None]]:
-    """Return the flows below a folder that can be run, each with its text, its path and its plugin defaults.
+    """Return the flows below a folder that can be run, each with its text, its path and what it inherits.
 
     The file `but` is left out.
     """
+    from runner.flows.inherited import as_text
     from runner.flows.namespace_defaults import stated_namespace
     from runner.flows.parse import parse_flow
 
@@ -118,8 +119,8 @@ def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, st
             continue
         content = path.read_bytes()
         space = stated_namespace(content) or namespace or ""
-        defaults, _ = defaults_around(path, space)
-        parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, defaults=defaults.around(space))
+        around = defaults_around(path, space)[0].around(space)
+        parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, inherited=around)
         if parsed.flow is not None:
-            found.append((parsed.flow, content.decode(), str(path), defaults.text(space)))
+            found.append((parsed.flow, content.decode(), str(path), as_text(around)))
     return found

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 from runner.errors import InvalidError, MainstemError, Problem
 from runner.flows.catalogue import Catalogue
+from runner.flows.inherited import Inherited, as_text
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import (
     EVERY,
     DefaultsFile,
     NamespaceDefaults,
-    as_text,
     parse_defaults,
     stated_namespace,
 )
@@ -64,15 +64,15 @@ def parse_file(
     except InvalidError as error:
         return Candidate(place, blob, None, None, (Problem(error.code, error.message, file=place.path),))
     namespace = stated_namespace(content) or place.namespace or ""
-    around = defaults.around(namespace) if defaults is not None else ()
-    parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace, defaults=around)
+    around = defaults.around(namespace) if defaults is not None else Inherited()
+    parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace, inherited=around)
     return Candidate(place, blob, parsed.flow, content.decode("utf-8", "replace"), parsed.problems, as_text(around))
 
 
 def gathered_defaults(
     paths: Iterable[str], layout: Layout, read: Callable[[str], bytes]
 ) -> tuple[NamespaceDefaults, list[Problem]]:
-    """Return the plugin defaults whose files are among `paths`, and what is wrong with them."""
+    """Return what the files of defaults among `paths` say, and what is wrong with them."""
     found = []
     for path in sorted(paths):
         place = defaults_place(path, layout)

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 
 from runner.errors import FlowError, InvalidError, MainstemError, NotFoundError, Problem
 from runner.flows.catalogue import Catalogue
+from runner.flows.inherited import from_text
 from runner.flows.loader import load
 from runner.flows.models import Flow
-from runner.flows.namespace_defaults import EVERY, NamespaceDefaults, from_text
+from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Revision
 from runner.store.session import Session
@@ -167,7 +168,7 @@ class Planner:
 
         def parse(place: FlowPlace, blob: str) -> Candidate:
             version = kept[place]
-            around = NamespaceDefaults({EVERY: from_text(version.defaults)})
+            around = NamespaceDefaults.only(from_text(version.defaults))
             return parse_file(place, blob, version.source.encode, around)
 
         return make_plan(

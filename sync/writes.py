@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runner.errors import ConflictError, FlowError, NotFoundError, Severity
+from runner.flows.inherited import Inherited
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import stated_namespace
 from runner.flows.parse import parse_flow
-from runner.flows.plugin_defaults import Default
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion
 from sync.commits import Commits, check_writes
@@ -39,7 +39,7 @@ class FlowWrites:
             NotFoundError: `flow.missing` in mode `update`.
             AccessError: `environment.writes.refused`.
         """
-        flows = [_parsed(source, self.defaults(stated_namespace(source.encode()) or "")) for source in sources]
+        flows = [_parsed(source, self.inherited(stated_namespace(source.encode()) or "")) for source in sources]
         environment = self._one_owner([*((flow.namespace, flow.id) for flow in flows), *removing])
         root = self.commits.root(environment)
         edits: dict[str, bytes | None] = {}
@@ -68,11 +68,11 @@ class FlowWrites:
         environment = self._one_owner(keys)
         self.commits.commit(environment, lambda *_: edits, actor=actor, message=message, deletions=keys)
 
-    def defaults(self, namespace: str) -> Sequence[Default]:
-        """Return the plugin defaults that flows of a namespace get now; none where no one environment owns it."""
+    def inherited(self, namespace: str) -> Inherited:
+        """Return what flows of a namespace get from it now; nothing where no one environment owns it."""
         environments = self.store.read(lambda db: db.environments.all())
         owning = [environment for environment in environments if owns(environment, namespace)]
-        return self.commits.defaults(owning[0]).around(namespace) if len(owning) == 1 else ()
+        return self.commits.defaults(owning[0]).around(namespace) if len(owning) == 1 else Inherited()
 
     def _paths(self, keys: Sequence[FlowKey]) -> list[str]:
         """Return the files of active flows. Raises `NotFoundError` `flow.missing`."""
@@ -117,8 +117,8 @@ class FlowWrites:
         return stored
 
 
-def _parsed(source: str, defaults: Sequence[Default]) -> Flow:
-    parsed = parse_flow(source, defaults=defaults)
+def _parsed(source: str, inherited: Inherited) -> Flow:
+    parsed = parse_flow(source, inherited=inherited)
     errors = [problem for problem in parsed.problems if problem.severity is Severity.ERROR]
     if parsed.flow is None or errors:
         raise FlowError("flow.invalid", errors[0].message, hint=errors[0].hint, problems=parsed.problems)

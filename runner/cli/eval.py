@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from runner.errors import ExpressionError, FlowError, InvalidError, Problem
+from runner.errors import ExpressionError, FlowError, InvalidError, Problem, Severity
 
 if TYPE_CHECKING:
     from runner.cli.origin import EarlierRun
     from runner.expressions import Scope
+    from runner.flows.inherited import Inherited
     from runner.flows.models import Flow
     from runner.services import Host
 
@@ -39,7 +40,8 @@ def command(expression: str, file: Path | None, origin: str | None, namespace: s
     """Render EXPRESSION; no server needed. `-` reads it from the standard input.
 
     Without `{{` and `{%` the whole of it is one expression: `mainstem eval '1 + 2'`. Secrets are those that
-    `mainstem run` has, masked in what is printed; the key-value store is empty. Variables of --context stand over those
+    `mainstem run` has, masked in what is printed; the key-value store is empty. `namespace` has what the files
+    `_defaults.yaml` in this folder, or in `flows` below it, give the namespace. Variables of --context stand over those
     of the run.
 
     Exit code 1 when it cannot be rendered.
@@ -97,7 +99,8 @@ class _Context:
         from runner.flows.parse import parse_flow
 
         lines = f"id: {self.run.document['flowId'] if self.run else 'eval'}\nnamespace: {self.namespace}\n"
-        parsed = parse_flow(lines + "tasks: [{id: eval, type: core.log.Log, message: eval}]\n")
+        around = _around(self.namespace)
+        parsed = parse_flow(lines + "tasks: [{id: eval, type: core.log.Log, message: eval}]\n", inherited=around)
         if parsed.flow is None:
             raise InvalidError("flow.property.invalid", f"{self.namespace!r} is no namespace")
         return parsed.flow
@@ -106,6 +109,18 @@ class _Context:
         from runner.cli.recollection import variables_of
 
         return variables_of(self.run.document) | {"globals": host.settings.globals} if self.run else {}
+
+
+def _around(namespace: str) -> Inherited:
+    """Return what the files of the current folder, or of its `flows`, give a namespace."""
+    from runner.working_copy import defaults_around
+
+    folder = Path("flows") if Path("flows").is_dir() else Path()
+    defaults, problems = defaults_around(folder / "eval.yaml", namespace)
+    for first in problems:
+        if first.severity is Severity.ERROR:
+            raise InvalidError(first.code, f"{first.file}:{first.line}:{first.column}: {first.message}")
+    return defaults.around(namespace)
 
 
 def _variables(file: Path) -> dict[str, Any]:

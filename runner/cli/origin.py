@@ -77,11 +77,12 @@ class EarlierRun:
 
     @property
     def defaults(self) -> NamespaceDefaults | None:
-        """Return the plugin defaults of namespaces that the flow ran with, None when there were none."""
-        from runner.flows.namespace_defaults import EVERY, NamespaceDefaults, from_text
+        """Return what the flow got from its namespaces when it ran, None when it was nothing."""
+        from runner.flows.inherited import from_text
+        from runner.flows.namespace_defaults import NamespaceDefaults
 
         text = (self.document.get("flow") or {}).get("defaults")
-        return NamespaceDefaults({EVERY: from_text(text)}) if text else None
+        return NamespaceDefaults.only(from_text(text)) if text else None
 
     @property
     def trigger(self) -> TriggerInfo | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def variables_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `flow execution labels inputs outputs tasks vars trigger`, as an expression at the run's end saw them.
+    """Return `flow execution labels inputs outputs tasks vars namespace trigger`, as they were at the run's end.
 
     What a report leaves out (secrets, very long outputs) is what the report says in its place.
     """
@@ -31,7 +31,7 @@ def variables_of(document: Mapping[str, Any]) -> dict[str, Any]:
         },
         "labels": nested_labels(_labels(document.get("labels"))),
         "inputs": document.get("inputs") or {},
-        "vars": _variables(document),
+        **_variables(document),
     }
     found["outputs"], found["tasks"] = _of_tasks(document.get("taskRunList") or ())
     trigger = document.get("trigger")
@@ -45,14 +45,16 @@ def _labels(labels: Any) -> dict[str, str]:
 
 
 def _variables(document: Mapping[str, Any]) -> dict[str, Any]:
-    from runner.flows.namespace_defaults import from_text
+    """Return `vars` and `namespace`."""
+    from runner.flows.inherited import from_text
     from runner.flows.parse import parse_flow
 
     known = document.get("flow") or {}
-    source, defaults = known.get("source"), from_text(known.get("defaults"))
+    source, inherited = known.get("source"), from_text(known.get("defaults"))
     space = document["namespace"]
-    flow = parse_flow(source, namespace=space, strict=False, defaults=defaults).flow if source else None
-    return {**(flow.variables if flow else {}), **(document.get("variables") or {})}
+    flow = parse_flow(source, namespace=space, strict=False, inherited=inherited).flow if source else None
+    own = {**(flow.variables if flow else {}), **(document.get("variables") or {})}
+    return {"vars": own, "namespace": inherited.variables}
 
 
 def _of_tasks(runs: Any) -> tuple[dict[str, Any], dict[str, Any]]:

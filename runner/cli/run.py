@@ -192,7 +192,7 @@ class _Run:
         kept = self.repeated.defaults if self.repeated is not None else None
         defaults, problems = (kept, []) if kept is not None else defaults_around(self.file, space)
         self.defaults = defaults.text(space)
-        parsed = parse_flow(self.source, file=str(self.file), defaults=defaults.around(space))
+        parsed = parse_flow(self.source, file=str(self.file), inherited=defaults.around(space))
         errors = [each for each in (*problems, *parsed.problems) if each.severity is Severity.ERROR]
         for problem in errors:
             text = self.source if problem.file == str(self.file) else Path(problem.file or "").read_bytes()
@@ -203,6 +203,7 @@ class _Run:
         return _until(parsed.flow, self.options["until"])
 
     def _store(self, flow: Flow) -> Store:
+        from runner.flows.inherited import Inherited, as_text
         from runner.local import deploy
         from runner.store import Store
         from runner.working_copy import flows_below
@@ -212,7 +213,8 @@ class _Run:
             deploy(store, *other)
         source, defaults = self.source.decode("utf-8"), self.defaults
         if self.options["until"]:  # what is written then has the defaults in it already
-            source, defaults = flow.model_dump_json(by_alias=True, exclude_defaults=True), None
+            source = flow.model_dump_json(by_alias=True, exclude_defaults=True)
+            defaults = as_text(Inherited(variables=flow.namespace_variables))
         deploy(store, flow, source, str(self.file), defaults)
         return store
 

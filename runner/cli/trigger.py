@@ -159,7 +159,8 @@ def _search(client: Client) -> Iterator[dict[str, Any]]:
 
 
 def _flow(what: str, **server: str | None) -> Flow:
-    from runner.flows.namespace_defaults import from_text, stated_namespace
+    from runner.flows.inherited import from_text
+    from runner.flows.namespace_defaults import stated_namespace
     from runner.flows.parse import parse_flow
     from runner.working_copy import defaults_around
 
@@ -167,15 +168,15 @@ def _flow(what: str, **server: str | None) -> Flow:
     if path.is_file():
         source = path.read_text(encoding="utf-8")
         space = stated_namespace(source.encode()) or ""
-        defaults = defaults_around(path, space)[0].around(space)
+        inherited = defaults_around(path, space)[0].around(space)
     elif path.suffix in {".yaml", ".yml"} or "/" in what:
         raise NotFoundError("file.missing", f"there is no file {what}")
     else:
         namespace, flow_id = flow_name(what)
         with Client(resolve(os.environ, **server)) as client:
             answer = client.get(f"/flows/{namespace}/{flow_id}", params={"source": "true"})
-        source, defaults = answer["source"], from_text(answer.get("defaults"))
-    parsed = parse_flow(source, file=what, defaults=defaults)
+        source, inherited = answer["source"], from_text(answer.get("defaults"))
+    parsed = parse_flow(source, file=what, inherited=inherited)
     if parsed.flow is None:
         first = parsed.problems[0]
         raise FlowError(first.code, f"{what}:{first.line or 1}: {first.message}", hint=first.hint)

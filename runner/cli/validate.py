@@ -89,7 +89,7 @@ class _Checking:
         self._problems += [each for each in problems if each.file not in self._defaults]
         for each in problems:
             self._defaults.setdefault(each.file or "", _text(Path(each.file or "")))
-        parsed = parse_flow(content, file=name, namespace=namespace, defaults=defaults.around(space))
+        parsed = parse_flow(content, file=name, namespace=namespace, inherited=defaults.around(space))
         self._problems += parsed.problems
         if parsed.flow is not None:
             self._located.append(LocatedFlow(parsed.flow, name))

@@ -193,6 +193,7 @@ def creation_variables(execution: Execution, flow: Flow, host: Host) -> LazyVari
             },
             "labels": lambda: nested_labels(execution.labels),
             "vars": lambda: flow.variables,
+            "namespace": lambda: flow.namespace_variables,
             "trigger": lambda: trigger.variables if trigger else LazyVariables.ABSENT,
             "envs": lambda: expression_variables(host.environment),
             "globals": lambda: host.settings.globals,

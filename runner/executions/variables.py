@@ -57,7 +57,7 @@ def build_variables(
 ) -> LazyVariables:
     """Return the variables of a run, or of the execution itself when `node` is None.
 
-    `shared` provides what does not come from the execution: `envs globals kestra namespace inputs`.
+    `shared` provides what does not come from the execution and its flow: `envs globals kestra inputs`.
     """
     execution = tree.execution
     providers: dict[str, Callable[[], Any]] = {
@@ -65,6 +65,7 @@ def build_variables(
         "execution": lambda: _execution(tree.execution),
         "labels": lambda: nested_labels(tree.execution.labels),
         "vars": lambda: flow_variables(tree),
+        "namespace": lambda: tree.flow.namespace_variables,
         "outputs": lambda: outputs.around(None),
         "tasks": lambda: _task_states(tree),
         "trigger": lambda: execution.trigger.variables if execution.trigger else LazyVariables.ABSENT,

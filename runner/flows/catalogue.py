@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
 from runner.executions.flow_index import FlowIndex
+from runner.flows.inherited import from_text
 from runner.flows.models import Flow, Trigger
-from runner.flows.namespace_defaults import from_text
 from runner.flows.parse import parse_flow
 from runner.store import Store
 from runner.store.records import FlowVersion
@@ -80,9 +80,9 @@ class Catalogue:
             if found is not None:
                 self._parsed.move_to_end(key)
                 return found
-        defaults = from_text(version.defaults)
+        inherited = from_text(version.defaults)
         parsed = parse_flow(
-            version.source, file=version.path, namespace=version.namespace, strict=False, defaults=defaults
+            version.source, file=version.path, namespace=version.namespace, strict=False, inherited=inherited
         )
         if parsed.flow is None:
             name = f"{version.namespace}.{version.flow_id}"

@@ -57,6 +57,7 @@ def diff_flows(old: Flow, new: Flow) -> list[Change]:
         before = {item.id: _dump(item) for item in getattr(old, name)}
         after = {item.id: _dump(item) for item in getattr(new, name)}
         changes += _named(name, before, after)
+    changes += _values("namespace", dict(old.namespace_variables), dict(new.namespace_variables))
     left_out = {*_NAMED, *_BRANCHES, "revision"}
     changes += _values("", _dump(old, left_out), _dump(new, left_out))
     if len(old.listeners) != len(new.listeners):

@@ -8,11 +8,11 @@ snake_case; the YAML names are camelCase and come from the alias generator.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny
 from pydantic.alias_generators import to_camel
 
 from runner.durations import Duration
@@ -246,6 +246,18 @@ class Flow(Model):
     quotas: Any = None
     policy_refs: Any = None
     extend: Any = None
+    _surroundings: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def namespace_variables(self) -> Mapping[str, Any]:
+        """Return the variables of its namespaces, which are no part of its own text."""
+        return self._surroundings
+
+    def inside(self, variables: Mapping[str, Any]) -> Flow:
+        """Return the flow with the variables of its namespaces."""
+        found = self.model_copy()
+        found._surroundings = dict(variables)  # noqa: SLF001 - of its own kind
+        return found
 
     def all_tasks(self) -> Iterator[Task]:
         """Yield every task of the flow, containers before what they hold."""

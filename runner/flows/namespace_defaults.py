@@ -1,15 +1,15 @@
-"""Files `_defaults.yaml`: plugin defaults of a namespace and of all below it.
+"""Files `_defaults.yaml`: plugin defaults and variables of a namespace and of all below it.
 
-A file holds `pluginDefaults`, as a flow does, and may name its `namespace`; else its folder gives it, and the top
-folder stands for all namespaces. Of several defaults that match, those of the flow come first, then those of the
-nearest namespace (see `runner.flows.plugin_defaults`).
+A file holds `pluginDefaults`, as a flow does, and `variables`, which expressions see as `namespace`. It may name its
+`namespace`; else its folder gives it, and the top folder stands for all namespaces. Of several defaults that match,
+those of the flow come first, then those of the nearest namespace (see `runner.flows.plugin_defaults`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from runner.errors import FlowError, Problem, Severity
 from runner.flows import dialect
 from runner.flows.build import Builder
 from runner.flows.check import Places, check_flow
+from runner.flows.inherited import Inherited, as_text, merged
 from runner.flows.loader import Document, examine
 from runner.flows.models import NAMESPACE
 from runner.flows.plugin_defaults import Default, defaults_of
@@ -26,9 +27,10 @@ NAMES: Final = ("_defaults.yaml", "_defaults.yml")
 EVERY: Final = ""
 """Stands for all namespaces."""
 
-_KEYS: Final = frozenset({"namespace", "pluginDefaults"})
+_KEYS: Final = frozenset({"namespace", "description", "pluginDefaults", "variables"})
 _STATED: Final = re.compile(r"^namespace:[ \t]*['\"]?([A-Za-z0-9._-]+)", re.MULTILINE)
 _MOST_BYTES: Final = 1 << 20
+_MOST_VARIABLES: Final = 64 << 10  # bytes as JSON: each revision of each flow below keeps them
 # What makes a flow of the defaults, so that they are checked as those of flows are.
 _AROUND: Final[Mapping[str, Any]] = {
     "id": "defaults",
@@ -39,23 +41,25 @@ _AROUND: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class DefaultsFile:
-    """A file as it was read: no defaults when a problem is an error."""
+    """A file as it was read: no defaults and no variables when a problem is an error."""
 
     file: str
     namespace: str
     defaults: tuple[Default, ...] = ()
     problems: tuple[Problem, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceDefaults:
-    """The defaults of a tree of namespaces, by the namespace that each is for."""
+    """What files say about a tree of namespaces, by the namespace that each is for."""
 
-    by_namespace: Mapping[str, tuple[Default, ...]] = field(default_factory=dict)
+    by_namespace: Mapping[str, DefaultsFile] = field(default_factory=dict)
 
     @classmethod
     def of(cls, files: Iterable[DefaultsFile]) -> tuple[NamespaceDefaults, list[Problem]]:
-        """Return the defaults of files, and their problems; two files for one namespace are one."""
+        """Return what files say, and their problems; of two files for one namespace the first counts."""
         found: dict[str, DefaultsFile] = {}
         problems: list[Problem] = []
         for each in files:
@@ -64,28 +68,28 @@ class NamespaceDefaults:
                 text = f"{found[each.namespace].file} has the defaults of this namespace already"
                 problems.append(Problem("defaults.file.duplicate", text, file=each.file, line=1, column=1))
             found.setdefault(each.namespace, each)
-        return cls({name: each.defaults for name, each in found.items() if each.defaults}), problems
+        return cls(found), problems
 
-    def around(self, namespace: str) -> tuple[Default, ...]:
-        """Return the defaults that flows of a namespace get, the nearest first."""
+    @classmethod
+    def only(cls, inherited: Inherited) -> NamespaceDefaults:
+        """Return what gives every namespace the same."""
+        return cls({EVERY: DefaultsFile("", EVERY, inherited.defaults, variables=inherited.variables)})
+
+    def line(self, namespace: str) -> list[DefaultsFile]:
+        """Return the files for a namespace and those around it, the nearest first."""
         parts = namespace.split(".") if namespace else []
         names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)] + [EVERY]
-        return tuple(default for name in names for default in self.by_namespace.get(name, ()))
+        return [self.by_namespace[name] for name in names if name in self.by_namespace]
+
+    def around(self, namespace: str) -> Inherited:
+        """Return what flows of a namespace get."""
+        line = self.line(namespace)
+        defaults = tuple(default for each in line for default in each.defaults)
+        return Inherited(defaults, merged(each.variables for each in reversed(line)))
 
     def text(self, namespace: str) -> str | None:
-        """Return the defaults of a namespace as text to be stored with its flows, None when there are none."""
+        """Return what flows of a namespace get as text to be stored with them, None when it is nothing."""
         return as_text(self.around(namespace))
-
-
-def as_text(defaults: Sequence[Default]) -> str | None:
-    """Return defaults as text, None for none; `from_text` reads it."""
-    rows = [{"type": each.type, "values": each.values, "forced": each.forced} for each in defaults]
-    return json.dumps(rows, ensure_ascii=False, sort_keys=True) if rows else None
-
-
-def from_text(text: str | None) -> tuple[Default, ...]:
-    """Return the defaults that `as_text` wrote."""
-    return tuple(Default(row["type"], row["values"], row["forced"]) for row in json.loads(text)) if text else ()
 
 
 def stated_namespace(content: bytes) -> str | None:
@@ -108,22 +112,39 @@ def parse_defaults(source: bytes, *, file: str, namespace: str | None) -> Defaul
         return DefaultsFile(file, place, problems=error.problems)
     tree, moved = dialect.rewrite(document.value) if isinstance(document.value, dict) else ({}, {})
     document.positions.moves.append(moved)
-    problems += _shape(document, tree, file)
+    problems += [*_shape(document, tree, file), *_variables(document, tree, file)]
     place = tree["namespace"] if isinstance(tree.get("namespace"), str) else place
     problems += _checked(source, document, tree, file)
-    is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
-    found = tuple(Default(each.type, each.values, each.forced) for each in defaults_of(tree)) if is_valid else ()
-    return DefaultsFile(file, place, found, tuple(dict.fromkeys(problems)))
+    said = tuple(dict.fromkeys(problems))
+    if any(problem.severity is Severity.ERROR for problem in said):
+        return DefaultsFile(file, place, problems=said)
+    found = tuple(Default(each.type, each.values, each.forced) for each in defaults_of(tree))
+    return DefaultsFile(file, place, found, said, tree.get("variables") or {}, tree.get("description"))
 
 
 def _shape(document: Document, tree: Mapping[str, Any], file: str) -> list[Problem]:
     named = tree.get("namespace")
     is_named = named is None or (isinstance(named, str) and re.match(NAMESPACE, named))
-    if isinstance(tree.get("pluginDefaults"), list) and is_named and not set(tree) - _KEYS:
+    is_told = isinstance(tree.get("description"), str | None)
+    if tree and isinstance(tree.get("pluginDefaults", []), list) and is_named and is_told and not set(tree) - _KEYS:
         return []
     mark = document.positions.at(())
-    text = "a file of defaults is a map with the list `pluginDefaults`, and a `namespace` perhaps"
+    text = "a file of defaults is a map with `pluginDefaults` (a list), `variables`, `namespace`, `description`"
     return [Problem("defaults.file.invalid", text, file=file, line=mark.line, column=mark.column)]
+
+
+def _variables(document: Document, tree: Mapping[str, Any], file: str) -> list[Problem]:
+    found = tree.get("variables")
+    if found is None:
+        return []
+    if not isinstance(found, dict):
+        text = "`variables` of a namespace are a map of names and values"
+    elif len(json.dumps(found, ensure_ascii=False).encode()) > _MOST_VARIABLES:
+        text = f"the variables of a namespace are more than {_MOST_VARIABLES:,} bytes"
+    else:
+        return []
+    mark = document.positions.at(("variables",))
+    return [Problem("defaults.variables.invalid", text, file=file, line=mark.line, column=mark.column)]
 
 
 def _checked(source: bytes, document: Document, tree: Mapping[str, Any], file: str) -> list[Problem]:

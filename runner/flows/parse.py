@@ -11,13 +11,15 @@ from runner.flows import dialect, plugin_defaults, registry
 from runner.flows.build import Builder, field_names
 from runner.flows.check import Places, check_flow
 from runner.flows.check_defaults import default_problems
+from runner.flows.inherited import Inherited
 from runner.flows.loader import examine
 from runner.flows.models import Flow
-from runner.flows.plugin_defaults import Default
 from runner.flows.registry import TypeKind
 from runner.flows.templates import TemplateCheck
 
 __all__ = ["Parsed", "holds_tests", "parse_flow"]
+
+_NOTHING = Inherited()
 
 
 def holds_tests(tree: Any) -> bool:
@@ -46,7 +48,7 @@ def parse_flow(
     file: str | None = None,
     namespace: str | None = None,
     strict: bool = True,
-    defaults: Sequence[Default] = (),
+    inherited: Inherited = _NOTHING,
 ) -> Parsed:
     """Parse and check one flow.
 
@@ -55,7 +57,7 @@ def parse_flow(
         file: the name for problems.
         namespace: the namespace of a flow that names none (from the folder where the file lies).
         strict: whether unknown properties are errors and all checks run; False for stored flows, which passed once.
-        defaults: plugin defaults from outside the file, nearest namespace first.
+        inherited: what the namespaces around give it.
     """
     try:
         document, problems = examine(source, file=file, companion=holds_tests)
@@ -71,18 +73,18 @@ def parse_flow(
     positions.moves.append(moved)
     if namespace is not None:
         tree.setdefault("namespace", namespace)
-    tree, moved = plugin_defaults.inject(tree, [*plugin_defaults.defaults_of(tree), *defaults], _known_names)
+    tree, moved = plugin_defaults.inject(tree, [*plugin_defaults.defaults_of(tree), *inherited.defaults], _known_names)
     positions.moves.append(moved)
     builder = Builder(positions, file=file, strict=strict)
     flow = builder.flow(tree)
     problems += builder.problems
     if strict:
         text = source.decode() if isinstance(source, bytes) else source
-        problems += TemplateCheck(text, positions, file).problems(tree)
+        problems += TemplateCheck(text, positions, file).problems(tree, frozenset(inherited.variables))
         problems += default_problems(tree, positions, file)
         problems += check_flow(flow, Places(positions, builder.paths, builder.faulty, file))
     is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
-    return Parsed(flow if is_valid else None, _sorted(problems))
+    return Parsed(flow.inside(inherited.variables) if is_valid else None, _sorted(problems))
 
 
 def _known_names(name: str) -> frozenset[str] | None:

@@ -44,17 +44,24 @@ _PLAIN = frozenset({"id", "type", "description", "displayName", "extend"})
 _EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _RAW = re.compile(r"\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}", re.DOTALL)
 _REFERENCE = re.compile(
-    r"""(?<![\w.'"\]$])(?P<root>outputs|inputs)(?:\.(?P<name>\w+)|\[\s*(?P<quote>['"])(?P<key>[^'"\]]+)(?P=quote)\s*\])"""
+    r"""(?<![\w.'"\]$])(?P<root>outputs|inputs|namespace)(?:\.(?P<name>\w+)|\[\s*(?P<quote>['"])(?P<key>[^'"\]]+)(?P=quote)\s*\])"""
 )
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The names that `outputs.` and `inputs.` may be followed by."""
+    """The names that `outputs.`, `inputs.` and `namespace.` may be followed by; None: nobody knows."""
 
     tasks: frozenset[str]
     inputs: frozenset[str]
+    variables: frozenset[str] | None
+
+    def of(self, root: str) -> tuple[str, frozenset[str] | None]:
+        """Return what the names below a root are called, and the names."""
+        if root == "namespace":
+            return "variable", self.variables
+        return ("task", self.tasks) if root == "outputs" else ("input", self.inputs)
 
 
 class TemplateCheck:
@@ -65,12 +72,12 @@ class TemplateCheck:
         self._positions = positions
         self._file = file
 
-    def problems(self, tree: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yield the problems of all template strings."""
+    def problems(self, tree: Mapping[str, Any], variables: frozenset[str] | None = None) -> Iterator[Problem]:
+        """Yield the problems of all template strings; `variables` are those of the namespaces, where that is known."""
         from runner.expressions import check_template
 
         tasks = {section: tree[section] for section in _SECTIONS_OF_TASKS & tree.keys()}
-        known = Known(frozenset(_task_ids(tasks)), frozenset(_input_ids(tree)))
+        known = Known(frozenset(_task_ids(tasks)), frozenset(_input_ids(tree)), variables)
         for path, text in _strings(tree):
             for finding in check_template(text):
                 mark = self.place(path, text, finding.line, _name_column(text, finding.line, finding.column))
@@ -107,14 +114,15 @@ class TemplateCheck:
         for found, offset in _references(text):
             root = found["root"]
             name = found["name"] or found["key"]
-            names = known.tasks if root == "outputs" else known.inputs
-            if name in names or (path[0] == "triggers"):
+            thing, names = known.of(root)
+            if names is None or name in names or (path[0] == "triggers"):
                 continue
-            thing = "task" if root == "outputs" else "input"
             mark = self._mark(path, text, offset)
-            hint = did_you_mean(name, names) or (f"the flow has {_listed(names, thing)}")
+            whose = "its namespaces" if root == "namespace" else "this flow"
+            has = "they have" if root == "namespace" else "the flow has"
+            hint = did_you_mean(name, names) or f"{has} {_listed(names, thing)}"
             code = f"expression.{root}.unknown"
-            yield self._problem(code, f"`{root}.{name}` names no {thing} of this flow", mark, hint)
+            yield self._problem(code, f"`{root}.{name}` names no {thing} of {whose}", mark, hint)
 
     def _find(self, path: Path, text: str, name: str) -> Mark:
         found = re.search(rf"\b{re.escape(name)}\b", text)
@@ -151,7 +159,7 @@ def _roots(text: str) -> set[str]:
 
 
 def _references(text: str) -> Iterator[tuple[re.Match[str], int]]:
-    """Yield the uses of `outputs.x` and `inputs.x`, with their offsets, leaving out quoted text."""
+    """Yield the uses of `outputs.x`, `inputs.x` and `namespace.x`, with their offsets, leaving out quoted text."""
     for expression in _EXPRESSION.finditer(_RAW.sub(lambda raw: " " * len(raw[0]), text)):
         for found in _REFERENCE.finditer(_TEXT.sub(_blank, expression[0])):
             yield found, expression.start() + found.start()

@@ -10,10 +10,10 @@ from typing import Any, Final
 from runner.context import host_of, own_namespace
 from runner.errors import ConflictError, MainstemError, Severity, TaskError
 from runner.flows.edits import with_namespace
+from runner.flows.inherited import Inherited
 from runner.flows.models import Template
 from runner.flows.namespace_defaults import is_defaults
 from runner.flows.parse import parse_flow
-from runner.flows.plugin_defaults import Default
 from runner.plugin import Context, Outputs
 from runner.store.records import FlowVersion
 from sync.commits import MOVED
@@ -160,7 +160,7 @@ def read_flows(
         except MainstemError as error:
             yield Refused(shown, error.message)
         else:
-            yield _parsed(shown, source, host_of(ctx).flow_writer.defaults(namespace))
+            yield _parsed(shown, source, host_of(ctx).flow_writer.inherited(namespace))
 
 
 def settled(ctx: Context, found: Iterable[Incoming | Refused], on_invalid: str) -> list[Incoming]:
@@ -230,8 +230,8 @@ def _again(write: Callable[[], list[FlowVersion]]) -> list[FlowVersion]:
     raise AssertionError("the last try returns or raises")
 
 
-def _parsed(path: str, source: str, defaults: Sequence[Default]) -> Incoming | Refused:
-    parsed = parse_flow(source, file=path, defaults=defaults)
+def _parsed(path: str, source: str, inherited: Inherited) -> Incoming | Refused:
+    parsed = parse_flow(source, file=path, inherited=inherited)
     if parsed.flow is None:
         first = next(each for each in parsed.problems if each.severity is Severity.ERROR)
         return Refused(path, f"line {first.line}: {first.sentence}" if first.line else first.sentence)

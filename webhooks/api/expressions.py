@@ -13,7 +13,7 @@ from runner.flows.parse import parse_flow
 from runner.store import Session
 from runner.store.records import FlowVersion
 from webhooks.answers.flows import DEPRECATED, EXPRESSIONS
-from webhooks.api.flows import BASE, YAML
+from webhooks.api.flows import BASE, YAML, inherited_for
 from webhooks.call import Call
 from webhooks.parameters import text
 from webhooks.routes import Endpoint
@@ -30,20 +30,26 @@ _CONTEXT: Final = {
 
 def expressions(call: Call) -> dict[str, Any]:
     """Answer with the expressions that a flow, or its task `taskId`, can use: by what they give, names only."""
-    flow, task_id = parse_flow(call.text()).flow, call.query("taskId")
+    source, task_id = call.text(), call.query("taskId")
+    flow = parse_flow(source, inherited=inherited_for(call, source)).flow
     namespace = flow.namespace if flow is not None and call.sees(flow.namespace) else None
     return {
         "categories": {
             "taskOutputs": [f"outputs.{name}" for name in _before(flow, task_id)],
             "executionContext": [f"{root}.{name}" for root, names in _CONTEXT.items() for name in names],
             "inputs": [f"inputs.{each.id}" for each in flow.inputs] if flow else [],
-            "variables": [f"vars.{name}" for name in flow.variables] if flow else [],
+            "variables": _variables(flow) if flow else [],
             **_of_namespace(call, namespace),
             "filters": sorted(FILTERS),
             "functions": [f"{name}({', '.join(each.parameters)})" for name, each in sorted(FUNCTIONS.items())],
             "appContext": [],
         }
     }
+
+
+def _variables(flow: Flow) -> list[str]:
+    own = [f"vars.{name}" for name in flow.variables]
+    return [*own, *(f"namespace.{name}" for name in flow.namespace_variables)]
 
 
 def _before(flow: Flow | None, task_id: str | None) -> list[str]:

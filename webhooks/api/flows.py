@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from runner.access import Permission, covers
 from runner.errors import ConflictError, FlowError, InvalidError, MainstemError, NotFoundError, Problem, Severity
+from runner.flows.inherited import Inherited
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import stated_namespace
 from runner.flows.parse import parse_flow
-from runner.flows.plugin_defaults import Default
 from runner.flowtests.suites import is_suite_file
 from runner.store import Session
 from runner.store.records import FlowVersion
@@ -37,6 +37,7 @@ _DOCUMENT = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 YAML = "application/x-yaml"
 BASE = "/api/v1/{tenant}/flows"
 _MOST_DOCUMENTS = 1_000
+_NOTHING: Final = Inherited()
 # Words that other methods have routes for; an empty list of flows would look like an answer.
 _RESERVED = frozenset({"graph", "expressions"})
 
@@ -174,7 +175,7 @@ async def validate(call: Call) -> list[dict[str, Any]]:
     else:
         text = (await call.request.body()).decode(errors="replace")
     return await run_in_threadpool(
-        lambda: [verdict_on(index, item, defaults_for(call, item)) for index, item in enumerate(documents(text))]
+        lambda: [verdict_on(index, item, inherited_for(call, item)) for index, item in enumerate(documents(text))]
     )
 
 
@@ -200,15 +201,16 @@ def shape(call: Call, version: FlowVersion, *, source: bool = False) -> dict[str
         return broken_flow_json(version, error.message, source=source)
 
 
-def defaults_for(call: Call, source: str) -> Sequence[Default]:
-    """Return the plugin defaults that a flow with this source gets from the namespaces around it."""
+def inherited_for(call: Call, source: str) -> Inherited:
+    """Return what a flow with this source gets from the namespaces around it: nothing of one the caller is not in."""
     sync = call.services.sync
-    return sync.flow_writer().defaults(stated_namespace(source.encode()) or "") if sync is not None else ()
+    namespace = stated_namespace(source.encode()) or ""
+    return sync.flow_writer().inherited(namespace) if sync is not None and call.sees(namespace) else _NOTHING
 
 
-def verdict_on(index: int, source: str, defaults: Sequence[Default] = ()) -> dict[str, Any]:
+def verdict_on(index: int, source: str, inherited: Inherited = _NOTHING) -> dict[str, Any]:
     """Return what is wrong with a source, as an entry of a validation."""
-    parsed = parse_flow(source, defaults=defaults)
+    parsed = parse_flow(source, inherited=inherited)
 
     def texts(severity: Severity) -> list[str]:
         return [_line(problem) for problem in parsed.problems if problem.severity is severity]
@@ -243,7 +245,7 @@ def _scalar(source: str, key: str) -> str | None:
 
 def parsed_flow(call: Call, source: str) -> Flow:
     """Return the flow of a source that names its namespace. Raises `FlowError`."""
-    flow = parse_flow(source, defaults=defaults_for(call, source)).require()
+    flow = parse_flow(source, inherited=inherited_for(call, source)).require()
     if not flow.namespace:
         raise FlowError("flow.namespace.missing", "the flow names no namespace")
     return flow

@@ -34,19 +34,21 @@ def flow_schema() -> dict[str, Any]:
 
 
 def defaults_schema() -> dict[str, Any]:
-    """Return the schema of a file of plugin defaults, `_defaults.yaml`."""
+    """Return the schema of a file of plugin defaults and variables, `_defaults.yaml`."""
     found: dict[str, Schema] = {}
     listed = Definitions(found).model(PluginDefault)
     return {
         "$schema": _DRAFT,
         "title": "Mainstem plugin defaults",
-        "description": f"Plugin defaults of a namespace and those below it, as Mainstem {__version__} reads them.",
+        "description": f"What flows of a namespace and of those below it get, as Mainstem {__version__} reads them.",
         "type": "object",
-        "required": ["pluginDefaults"],
+        "minProperties": 1,
         "additionalProperties": False,
         "properties": {
             "namespace": {"type": "string", "pattern": NAMESPACE},
+            "description": {"type": "string"},
             "pluginDefaults": {"type": "array", "items": listed},
+            "variables": {"type": "object"},
         },
         "definitions": dict(sorted(found.items())),
     }

@@ -1,4 +1,4 @@
-"""Plugin defaults as files, in a working copy: every command sees what a server would."""
+"""Plugin defaults and variables as files, in a working copy: every command sees what a server would."""
 
 from __future__ import annotations
 
@@ -35,6 +35,37 @@ def test_all_commands_see_the_defaults_of_the_folders_around(shell: Any) -> None
     assert tested.returncode == 0, tested.stdout
 
 
+VARIABLES = "variables: {region: %s, db: {host: %s, port: 5432}}\n"
+PLACE = FLOW.replace("core.log.Log", "core.log.Log, message: '{{ namespace.region }} {{ namespace.db }}'")
+
+
+def test_all_commands_see_the_variables_of_the_namespaces_around(shell: Any) -> None:
+    shell.write("flows/_defaults.yaml", VARIABLES % ("eu", "everywhere"))
+    shell.write("flows/company/team/_defaults.yaml", "variables: {db: {host: near}}\n")
+    shell.write("flows/company/team/greet.yaml", PLACE)
+    shell.write("flows/company/team/tests/greet.yaml", SUITE.replace("INFO say: hello from company", "INFO say: eu {"))
+
+    ran = shell.mainstem("run", "flows/company/team/greet.yaml")
+    partly = shell.mainstem("run", "flows/company/team/greet.yaml", "--until", "say")
+    tested = shell.mainstem("test", "flows")
+    asked = shell.mainstem("eval", "-n", "company.team", "namespace.db.host ~ namespace.regoin")
+
+    assert 'INFO  say: eu {"host":"near","port":5432}' in ran.stdout, ran.stdout + ran.stderr
+    assert 'INFO  say: eu {"host":"near","port":5432}' in partly.stdout, partly.stdout + partly.stderr
+    assert """'INFO say: eu {"host":"near","port":5432}'""" in tested.stdout, tested.stdout
+    assert (asked.returncode, "expression.undefined" in asked.stderr, "`region`" in asked.stderr) == (1, True, True)
+
+
+def test_an_evaluation_names_what_is_wrong_with_the_files_around(shell: Any) -> None:
+    shell.write("flows/company/_defaults.yaml", "description: x\nvariables: [region]\n")
+
+    asked = shell.mainstem("eval", "-n", "company.team", "1")
+
+    assert asked.returncode == 1
+    assert "flows/company/_defaults.yaml:2:" in asked.stderr
+    assert "defaults.variables.invalid" in asked.stderr
+
+
 def test_what_is_wrong_with_defaults_is_told_with_its_place(shell: Any) -> None:
     shell.write("flows/company/_defaults.yaml", DEFAULTS.replace("message", "massage") % "x")
     shell.write("flows/company/team/greet.yaml", FLOW)
@@ -56,7 +87,9 @@ def test_what_is_wrong_with_defaults_is_told_with_its_place(shell: Any) -> None:
 
 def test_a_run_is_repeated_with_the_defaults_that_it_had(shell: Any) -> None:
     shell.write(
-        "flows/_defaults.yaml", "pluginDefaults:\n  - {type: core.execution.Fail, values: {errorMessage: as told}}\n"
+        "flows/_defaults.yaml",
+        "pluginDefaults:\n  - {type: core.execution.Fail, values: {errorMessage: as told}}\n"
+        "variables: {why: because}\n",
     )
     shell.write("flows/team/bad.yaml", "id: bad\nnamespace: team\ntasks: [{id: stop, type: core.execution.Fail}]\n")
 
@@ -64,14 +97,16 @@ def test_a_run_is_repeated_with_the_defaults_that_it_had(shell: Any) -> None:
     execution_id = first.stdout.rpartition("--from-execution ")[2].split()[0]
     shutil.rmtree(shell.folder / "flows")
     again = shell.mainstem("run", "--from-execution", execution_id)
+    asked = shell.mainstem("eval", "--from-execution", execution_id, "namespace.why")
 
     assert "as told" in first.stdout
     assert "as told" in again.stdout, again.stdout + again.stderr
+    assert asked.stdout == "because\n", asked.stderr
 
 
 def test_the_defaults_have_a_schema(shell: Any) -> None:
     done = shell.mainstem("schema", "--defaults")
 
     schema = json.loads(done.stdout)
-    assert schema["required"] == ["pluginDefaults"]
+    assert set(schema["properties"]) == {"namespace", "description", "pluginDefaults", "variables"}
     assert schema["properties"]["pluginDefaults"]["items"]

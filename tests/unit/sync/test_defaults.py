@@ -1,4 +1,4 @@
-"""Plugin defaults as files of the repository: a change of them is a change of the flows that they touch."""
+"""Plugin defaults and variables as files of the repository: a change of them is one of the flows that they touch."""
 
 from __future__ import annotations
 
@@ -146,6 +146,10 @@ def test_defaults_that_go_take_the_flows_that_need_them_along(server: Server, wo
         ("pluginDefaults: {a: b}\n", "defaults.file.invalid", 1),
         ("- a\n", "defaults.file.invalid", 1),
         ("other: 1\npluginDefaults: []\n", "defaults.file.invalid", 1),
+        ("{}\n", "defaults.file.invalid", 1),
+        ("description: [x]\n", "defaults.file.invalid", 1),
+        ("description: x\nvariables: [region]\n", "defaults.variables.invalid", 2),
+        (f"description: x\nvariables: {{a: {'x' * 70_000}}}\n", "defaults.variables.invalid", 2),
         ("namespace: [x]\npluginDefaults: []\n", "defaults.file.invalid", 1),
         ("pluginDefaults: [\n", "yaml.syntax.invalid", 2),
     ],
@@ -214,3 +218,63 @@ def test_a_plan_of_two_folders_shows_what_a_change_of_defaults_does(tmp_path: Pa
     assert [(each.flow_id, each.diff) for each in plan.changes if each.diff] == [
         ("a", ("tasks.ask.uri https://old.example.org -> https://new.example.org",))
     ]
+
+
+def test_variables_of_the_nearest_namespace_win_and_maps_merge(server: Server, work_tree: Any) -> None:
+    variables = "variables: {region: %s, db: {host: %s, ports: [%s]}, %s: here}\n"
+    work_tree.write(
+        {
+            "flows/_defaults.yaml": variables % ("every", "every", 1, "all"),
+            "flows/company/_defaults.yaml": variables % ("company", "company", 2, "own") + URI % "company",
+            "flows/company/team/_defaults.yaml": "variables: {db: {host: team}}\n",
+            "flows/company/team/a.yaml": SAY,
+        }
+    )
+
+    result = server.look()
+
+    assert result.outcome is Outcome.ACTIVE, result.plan and result.plan.problems
+    assert server.catalogue.get("company.team", "say").namespace_variables == {
+        "region": "company",
+        "db": {"host": "team", "ports": [2]},
+        "all": "here",
+        "own": "here",
+    }
+
+
+def test_a_change_of_variables_is_a_revision_of_the_flows_below(server: Server, work_tree: Any) -> None:
+    folder = "flows/company.team"
+    work_tree.write(
+        {
+            f"{folder}/_defaults.yaml": "variables: {region: eu}\n",
+            f"{folder}/a.yaml": SAY,
+            "flows/other/d.yaml": ask("d", "other", ", uri: 'https://own.example.org'"),
+        }
+    )
+    server.look()
+    work_tree.write({f"{folder}/_defaults.yaml": "variables: {region: us, zone: b}\n"})
+
+    result = server.look()
+
+    assert result.plan is not None
+    assert {each.flow_id: each.diff for each in result.plan.changes} == {
+        "say": ("namespace.region eu -> us", "namespace.zone added")
+    }
+    before, after = (server.catalogue.get("company.team", "say", number) for number in (1, 2))
+    assert (before.namespace_variables, after.namespace_variables) == ({"region": "eu"}, {"region": "us", "zone": "b"})
+
+
+def test_a_name_that_no_namespace_has_is_told_when_it_is_pushed(server: Server, work_tree: Any) -> None:
+    work_tree.write(
+        {
+            "flows/company/_defaults.yaml": "variables: {region: eu}\n",
+            "flows/company/team/a.yaml": SAY.replace("hello", "'{{ namespace.region }} {{ namespace.regoin }}'"),
+        }
+    )
+
+    result = server.look()
+
+    assert result.plan is not None
+    told = [(each.code, each.severity.value, each.column, each.hint) for each in result.plan.problems]
+    assert told == [("expression.namespace.unknown", "warning", 73, "did you mean 'region'?")]
+    assert result.outcome is Outcome.ACTIVE

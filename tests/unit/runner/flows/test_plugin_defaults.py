@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runner.flows.inherited import Inherited
 from runner.flows.parse import parse_flow
 from runner.flows.plugin_defaults import Default, defaults_of, inject
 
@@ -96,15 +97,15 @@ def test_the_defaults_of_the_flow_itself_are_left_as_they_are() -> None:
 
 def test_a_required_property_may_come_from_a_default_of_the_flow_or_of_its_namespace() -> None:
     task = "tasks:\n  - {id: one, type: core.log.Log}\n"
-    outside = (Default("core.log.Log", {"message": "from outside"}),)
+    outside = Inherited((Default("core.log.Log", {"message": "from outside"}),))
 
     inside = parse_flow(
         "id: a\nnamespace: x\npluginDefaults:\n  - {type: core.log.Log, values: {message: inside}}\n" + task,
-        defaults=outside,
+        inherited=outside,
     )
 
     assert inside.require().tasks[0].model_dump()["message"] == "inside"
-    alone = parse_flow("id: a\nnamespace: x\n" + task, defaults=outside)
+    alone = parse_flow("id: a\nnamespace: x\n" + task, inherited=outside)
     assert alone.require().tasks[0].model_dump()["message"] == "from outside"
 
 
