@@ -226,20 +226,24 @@ def test_the_task_says_what_a_lost_worker_means(place: Place, policy: str, state
         assert jobs(place) == []
 
 
-def test_a_worker_that_was_taken_for_lost_writes_nothing_more(place: Place) -> None:
-    flow_id = deploy(place, "for i in $(seq 60); do echo $i; sleep 0.05; done")
+def test_a_worker_that_was_taken_for_lost_writes_nothing_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.local.HEARTBEAT_S", 60.0)  # or the first one learns of it in between, and takes it again
+    begin, end = ("for i in $(seq 30); do echo $i; sleep 0.05; done", "for i in $(seq 31 60); do echo $i; done")
+    flow_id = deploy(place, f"{begin}; while [ ! -e {place.folder}/go ]; do sleep 0.05; done; {end}")
     with place.engine() as first:
         execution = first.engine.create(NewExecution("team", flow_id))
         wait_until(lambda: len(lines(place, execution)) > 3, "some lines")
         engine = place.engine().engine
         Sweeper(engine, Effects(engine), own_worker=lambda: "").take_back(first.worker.id, STOPPED)
         with place.engine() as second:  # and the first one goes on, as one that was only slow does
-            wait_until(lambda: second.worker.adopt() or second.worker.follower.count, "the job at the other worker")
+            wait_until(lambda: second.worker.adopt() == 0 and second.worker.follower.count, "the job at the other one")
+            (place.folder / "go").touch()
             ended = second.engine.wait(execution.id, 30)
 
     assert ended is not None
     assert ended.state is State.SUCCESS
     assert lines(place, execution) == [str(number) for number in range(1, 61)]
+    assert place.run_of(execution).epoch == 2
 
 
 def test_the_janitor_removes_what_ended_and_leaves_what_runs_or_belongs_to_others(place: Place) -> None:
