@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from itertools import repeat
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.task_runners.conftest import IMAGE, docker_host, kubernetes  # noqa: F401 - fixtures
+from tests.crash.onlookers import Follower, body_lines
 from tests.servers.api import Api
 from tests.servers.deployment import Deployment
 from tests.servers.embedded import Server
@@ -37,27 +37,6 @@ tasks:
       - for i in $(seq 1 {LINES}); do echo "line $i"; sleep 0.2; done
       - cat in.txt > out.txt
 """
-
-
-class Follower:
-    """Somebody who looks on: the lines of one execution as the server tells them."""
-
-    def __init__(self, api: Api, execution_id: str) -> None:
-        self.lines: list[str] = []
-        self._thread = threading.Thread(target=self._follow, args=[api, execution_id], daemon=True)
-        self._thread.start()
-
-    def _follow(self, api: Api, execution_id: str) -> None:
-        with api.client() as client, client.stream("GET", f"/logs/{execution_id}/follow", timeout=300) as answer:
-            self.lines += [line for line in answer.iter_lines() if line.startswith("data: ") and '"line ' in line]
-
-    def count(self) -> int:
-        self._thread.join(120)
-        return len(self.lines)
-
-
-def body_lines(api: Api, execution_id: str) -> list[str]:
-    return [line["message"] for line in api.get(f"/logs/{execution_id}") if line["message"].startswith("line ")]
 
 
 def wait_for_bodies(api: Api, kubernetes: KubernetesServer, accepted: list[str]) -> None:  # noqa: F811 - the fixture

@@ -227,7 +227,7 @@ def test_the_task_says_what_a_lost_worker_means(place: Place, policy: str, state
 
 
 def test_a_worker_that_was_taken_for_lost_writes_nothing_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.local.HEARTBEAT_S", 60.0)  # or the first one learns of it in between, and takes it again
+    monkeypatch.setattr("runner.local.HEARTBEAT_S", 60.0)  # or the first one learns of it midway, and takes it again
     begin, end = ("for i in $(seq 30); do echo $i; sleep 0.05; done", "for i in $(seq 31 60); do echo $i; done")
     flow_id = deploy(place, f"{begin}; while [ ! -e {place.folder}/go ]; do sleep 0.05; done; {end}")
     with place.engine() as first:
