@@ -42,7 +42,10 @@ class Claim:
     @contextmanager
     def inside(self) -> Iterator[Claim]:
         """Give a claim for one task of a job: it ends with this one, and its own end leaves this one alone."""
-        self.inner = inner = Claim(self.run, job=AttemptJob(self.job.epoch, can_outlive=False))
+        job = AttemptJob(
+            self.job.epoch, can_outlive=False, interruptions=self.job.interruptions, policy=self.job.policy
+        )
+        self.inner = inner = Claim(self.run, job=job)
         if self.cancelled.is_set():
             inner.cancelled.set()
         try:

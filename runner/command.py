@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runner.errors import TaskError
 from runner.job import Parked
 from task_runners.base import JobHandle, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
-from task_runners.errors import TaskRunnerError
+from task_runners.errors import JobInterruptedError, TaskRunnerError
 from task_runners.remote import RemoteTaskRunner
 
 if TYPE_CHECKING:
@@ -32,12 +32,19 @@ class Command:
         self._spec = TaskSpec(**values)
 
     def run(self) -> TaskResult:
-        """Return how the command ended. Raises `TaskError`, and `Parked` when nobody has to wait for its end."""
+        """Return how the command ended.
+
+        Raises:
+            TaskError: it could not be carried out.
+            Parked: nobody has to wait for its end.
+            JobInterruptedError: its machine was taken away, and the attempt is to be made once more.
+        """
         try:
             result = self._result()
         except TaskRunnerError as error:
             raise TaskError(error.code, error.message, hint=error.hint) from error
         self._tell_figures(result)
+        self._repeat_interrupted(result)
         return result
 
     def _result(self) -> TaskResult:
@@ -53,6 +60,16 @@ class Command:
         if isinstance(runner, RemoteTaskRunner) and self._job.may_park:
             raise Parked(runner, runner.begin(self._spec, workdir, ctx), ctx)
         return runner.run(self._spec, workdir, ctx)
+
+    def _repeat_interrupted(self, result: TaskResult) -> None:
+        runner, job, reason = self._runner, self._job, result.failure_reason
+        if reason is None or not reason.is_interruption or not isinstance(runner, RemoteTaskRunner):
+            return
+        start, most = job.interruptions + 2, runner.interruption_retry.max_attempts
+        if start > most or job.policy == "FAIL" or self._context.cancelled.is_set():
+            return
+        self._context.log("WARN", f"{reason}: {result.message}; the task is started again ({start} of {most})")
+        raise JobInterruptedError(reason)
 
     def _defaults(self) -> dict[str, Any]:
         context = self._context
@@ -100,7 +117,7 @@ class Command:
             kept = {"outlives": job.outlives, "lossPolicy": policy} if goes_on else {}
             save({**handle.as_json(), **kept, **({"watch": dict(watch)} if watch else {})})
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"interruptions": job.interruptions}
         if goes_on:
             options["on_progress"] = lambda items, progress: lines.follow(items, progress, epoch)
             options["tidy_later"] = job.later.append

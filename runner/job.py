@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from runner.executions.models import Attempt
+from runner.states import State
 from task_runners.base import JobHandle, RunnerContext, TaskRunnerError
+from task_runners.errors import FailureReason
 from task_runners.remote import Job, RemoteTaskRunner
 from task_runners.spec import JobStatus
+
+_INTERRUPTED = frozenset(reason.value for reason in FailureReason if reason.is_interruption)
 
 LossPolicy = Literal["RESTART", "REATTACH", "FAIL"]
 
@@ -41,6 +46,7 @@ class AttemptJob:
         stored: what `save` got under an earlier claim of the same attempt: its job may still run.
         left_behind: jobs of earlier attempts whose workers were lost; they must not go on beside this one.
         may_park: whether somebody follows jobs that run elsewhere, so that no thread need wait for them.
+        interruptions: how many jobs did this work before, and lost their machines.
         policy: what the task says about a lost worker; None leaves it to the task runner.
         can_outlive: whether a job of this attempt can be followed under a later claim.
         ended: the job, once it has ended and the task runs again to take its results.
@@ -52,6 +58,7 @@ class AttemptJob:
     stored: Mapping[str, Any] | None = None
     left_behind: tuple[JobHandle, ...] = ()
     may_park: bool = False
+    interruptions: int = 0
     policy: LossPolicy | None = None
     can_outlive: bool = True
     ended: Ended | None = None
@@ -65,6 +72,12 @@ class AttemptJob:
     def stored_handle(self) -> JobHandle | None:
         """The handle that was stored under an earlier claim."""
         return JobHandle.from_json(self.stored) if self.stored else None
+
+    def look_back(self, attempts: Sequence[Attempt]) -> None:
+        """Take what counts of the earlier attempts of its run, the oldest first."""
+        lost = [each for each in attempts if each.state is State.KILLED and each.handle]
+        self.left_behind = tuple(JobHandle.from_json(each.handle) for each in lost if each.handle)
+        self.interruptions = _interruptions(attempts)
 
     def tidy(self) -> None:
         """Remove what is left of the job: how it ended is stored."""
@@ -83,3 +96,17 @@ class Parked(BaseException):
         self.runner = runner
         self.job = job
         self.ctx = ctx
+
+
+def _interruptions(attempts: Sequence[Attempt]) -> int:
+    """Return how often the machine of a job was taken away since the last failure of its run.
+
+    `attempts` are those of one run, the oldest first. A retry after a failure begins to count anew.
+    """
+    count = 0
+    for each in attempts:
+        if each.state is State.FAILED:
+            count = 0
+        elif each.state is State.KILLED and each.failure_reason in _INTERRUPTED:
+            count += 1
+    return count

@@ -41,7 +41,8 @@ from runner.store.records import Worker as WorkerRow
 from runner.sweeper import RESTARTED, STOPPED
 from runner.tasks.flow import WorkingDirectory
 from runner.working_directory import run_working_directory
-from task_runners.base import JobGoneError, JobHandle, JobLeftError
+from task_runners.base import JobGoneError, JobLeftError
+from task_runners.errors import JobInterruptedError
 
 log = logging.getLogger(__name__)
 
@@ -287,6 +288,9 @@ class Worker:
             pass  # somebody else goes on with it
         except JobGoneError:
             claim.given_up = "its job was gone"
+        except JobInterruptedError as error:
+            claim.job.tidy()
+            claim.given_up = error.reason.value
         except BaseException:
             self._let_go(claim)
             raise
@@ -322,13 +326,9 @@ class Worker:
             self._record(claim, outcome)
 
     def _look_back(self, claim: Claim) -> None:
-        """Note the jobs that lost workers left behind: none of them may go on beside this attempt."""
+        """Note the jobs that were left behind, which must not go on beside this attempt, and why."""
         attempts = self._store.read(lambda db: db.executions.attempts(claim.run.execution_id))
-        claim.job.left_behind = tuple(
-            JobHandle.from_json(each.handle)
-            for each in attempts
-            if each.task_run_id == claim.run.id and each.state is State.KILLED and each.handle
-        )
+        claim.job.look_back([each for each in attempts if each.task_run_id == claim.run.id])
 
     def _is_poison(self, run: TaskRun) -> bool:
         """Return whether a body took down its workers; losses that no body can bring about do not count."""
@@ -416,7 +416,7 @@ class Worker:
         timer = None if context.is_resumed else self._start_timer(claim, context)
         try:
             outcome = cached_or_run(task, context)
-        except (JobLeftError, JobGoneError):
+        except (JobLeftError, JobGoneError, JobInterruptedError):
             raise
         except TaskError as error:
             context.log("ERROR", error.message)

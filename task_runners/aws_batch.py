@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Final, Literal
 
 from task_runners.aws_access import AwsAccess, aws_calls
 from task_runners.aws_batch_job import (
-    Interruptions,
     Platform,
     Resources,
     check_size,
@@ -62,7 +61,6 @@ class Batch(CloudTaskRunner):
     resources: Resources = Resources()
     sidecar_resources: Resources | None = None
     """Accepted for flows of others: there are no sidecars, so the task has its whole size."""
-    interruption_retry: Interruptions = Interruptions()
     log_group: str = "/aws/batch/job"
 
     _margin: ClassVar[timedelta] = timedelta(minutes=2)
@@ -96,7 +94,6 @@ class Batch(CloudTaskRunner):
             self.resources.request,
             execution_role=self.execution_role_arn,
             task_role=self.task_role_arn,
-            attempts=self.interruption_retry.max_attempts,
             longest=self._longest(spec) + spec.grace + self._margin,
         )
         with self._calls():

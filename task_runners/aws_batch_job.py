@@ -17,7 +17,6 @@ from task_runners.spec import Note, Phase
 from task_runners.staging.wrapper import Wrapped
 
 __all__ = [
-    "Interruptions",
     "Platform",
     "Request",
     "Resources",
@@ -76,12 +75,6 @@ class Resources(_Properties):
     """The size of a job as a whole."""
 
     request: Request = Request()
-
-
-class Interruptions(_Properties):
-    """What happens when spot capacity is taken away: the engine itself starts the job again."""
-
-    max_attempts: int = Field(default=3, ge=1, le=10)
 
 
 class Platform(enum.StrEnum):
@@ -144,7 +137,6 @@ def definition(  # noqa: PLR0913 - what a job definition consists of
     *,
     execution_role: str | None,
     task_role: str | None,
-    attempts: int,
     longest: timedelta,
 ) -> dict[str, Any]:
     """Return the arguments of RegisterJobDefinition."""
@@ -154,14 +146,8 @@ def definition(  # noqa: PLR0913 - what a job definition consists of
         "tags": dict(labels),
         "propagateTags": True,
         "timeout": {"attemptDurationSeconds": max(60, int(longest.total_seconds()))},
-        "retryStrategy": {
-            "attempts": attempts,
-            "evaluateOnExit": [
-                {"onStatusReason": "Host EC2*", "action": "RETRY"},
-                {"onStatusReason": "Your Spot Task was interrupted*", "action": "RETRY"},
-                {"onReason": "*", "action": "EXIT"},
-            ],
-        },
+        # Started again after an interruption it is by us, under a new attempt with a log of its own.
+        "retryStrategy": {"attempts": 1},
     }
     if platform is Platform.EKS:
         return {**common, "eksProperties": {"podProperties": _pod(wrapped, image, request, task_role)}}

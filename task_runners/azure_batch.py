@@ -28,7 +28,7 @@ from task_runners.staging.object_store import ObjectStore
 from task_runners.staging.port import INPUT, OUTPUT, SignedUpload, Stage
 from task_runners.staging.wrapper import REPORT, Wrapped, script
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "under_way"]
 
 _VERSION: Final = "2024-07-01.20.0"
 _HOSTS: Final = (".batch.azure.com", ".batch.azure.us", ".batch.chinacloudapi.cn", ".batch.usgovcloudapi.net")
@@ -190,7 +190,7 @@ class Batch(CloudTaskRunner):
         task = answer.json()
         info = task.get("executionInfo", {})
         if task.get("state") != "completed":
-            return Seen(_PHASES.get(str(task.get("state")), Phase.PENDING))
+            return under_way(handle.data.get("node"), task)
         code = info.get("exitCode")
         failure = info.get("failureInfo") or {}
         message = str(failure.get("message") or (info.get("containerInfo") or {}).get("error") or "") or None
@@ -259,6 +259,21 @@ class Batch(CloudTaskRunner):
         if "api-version=" not in path:
             options["params"] = {"api-version": _VERSION}
         return api.call(method, path, accept=accept, headers=headers, **options)
+
+
+def under_way(known: str | None, task: Mapping[str, Any]) -> Seen:
+    """Return how a task stands that has not ended; `known` is the node that it was seen on before.
+
+    Azure puts the task of a node that is taken away back into its queue. There it would write over its log, so it
+    counts as ended, and is started again as a new one.
+    """
+    node = (task.get("nodeInfo") or {}).get("nodeId")
+    is_back = task.get("state") == "active" or node != known
+    if task.get("executionInfo", {}).get("requeueCount") or (known is not None and is_back):
+        message = f"the node {known or 'of the task'} was taken away"
+        return Seen(Phase.FAILED, None, FailureReason.PREEMPTED, message)
+    phase = _PHASES.get(str(task.get("state")), Phase.PENDING)
+    return Seen(phase, data={"node": node} if node and phase is Phase.RUNNING else {})
 
 
 def _task_of(handle: JobHandle) -> str:

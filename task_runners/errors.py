@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["FailureReason", "JobGoneError", "JobLeftError", "TaskRunnerError"]
+__all__ = ["FailureReason", "JobGoneError", "JobInterruptedError", "JobLeftError", "TaskRunnerError"]
 
 
 class FailureReason(enum.StrEnum):
@@ -77,3 +77,11 @@ class JobLeftError(Exception):
 
 class JobGoneError(Exception):
     """The job that was to be followed further is not at its engine any more, and was not to be started again here."""
+
+
+class JobInterruptedError(Exception):
+    """The place of a job was taken away, and the same task is to be carried out once more; `reason` says how."""
+
+    def __init__(self, reason: FailureReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason

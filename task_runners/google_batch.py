@@ -13,6 +13,7 @@ from task_runners.cloud import CloudApi
 from task_runners.cloud_job import Seen
 from task_runners.errors import FailureReason
 from task_runners.google_job import GoogleTaskRunner
+from task_runners.remote import Interruptions
 from task_runners.spec import Capabilities, JobHandle, Note, Phase, RunnerContext, TaskSpec
 from task_runners.staging.wrapper import Wrapped
 
@@ -42,6 +43,13 @@ _OWN_CODES: Final = {
 
 class _Properties(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class SpotInterruptions(Interruptions):
+    """What happens when a spot machine is taken away."""
+
+    last_attempt_on_demand: bool = False
+    """Whether the last start gets a machine that nobody takes away."""
 
 
 class ComputeResource(_Properties):
@@ -82,6 +90,9 @@ class Batch(GoogleTaskRunner):
     type: Literal["ee.gcp.runner.Batch", "io.kestra.plugin.ee.gcp.runner.Batch"] = "ee.gcp.runner.Batch"
     machine_type: str = "e2-medium"
     compute_resource: ComputeResource = ComputeResource()
+    provisioning_model: Literal["STANDARD", "SPOT"] | None = None
+    """`SPOT` for machines that cost less and may be taken away; without it Google decides."""
+    interruption_retry: SpotInterruptions = SpotInterruptions()
     reservation: str | None = None
     entry_point: tuple[str, ...] = ()
     network_interfaces: tuple[NetworkInterface, ...] = ()
@@ -98,10 +109,12 @@ class Batch(GoogleTaskRunner):
     def _start(self, handle: JobHandle, wrapped: Wrapped, spec: TaskSpec, ctx: RunnerContext) -> Mapping[str, Any]:
         path = f"/v1/{self._place}/jobs"
         # 409 answers a request that arrived twice: the name is ours alone.
-        self._api.call("POST", path, params={"jobId": handle.id}, json=self._job(wrapped, spec), accept=(409,))
+        self._api.call(
+            "POST", path, params={"jobId": handle.id}, json=self._job(wrapped, spec, ctx.interruptions), accept=(409,)
+        )
         return self._find(handle, ctx) or {}
 
-    def _job(self, wrapped: Wrapped, spec: TaskSpec) -> dict[str, Any]:
+    def _job(self, wrapped: Wrapped, spec: TaskSpec, interruptions: int) -> dict[str, Any]:
         size = self.compute_resource
         resource = {"cpuMilli": str(size.cpu), "memoryMib": str(size.memory)}
         entry, *arguments = [*self.entry_point, *wrapped.command]
@@ -116,19 +129,25 @@ class Batch(GoogleTaskRunner):
         labels = self._prefixed(spec)
         return {
             "taskGroups": [{"taskCount": "1", "taskSpec": task}],
-            "allocationPolicy": self._allocation(labels),
+            "allocationPolicy": self._allocation(labels, interruptions),
             "labels": labels,
             "logsPolicy": {"destination": "CLOUD_LOGGING"},
         }
 
-    def _allocation(self, labels: Mapping[str, str]) -> dict[str, Any]:
-        policy = {"machineType": self.machine_type} | ({"reservation": self.reservation} if self.reservation else {})
+    def _allocation(self, labels: Mapping[str, str], interruptions: int) -> dict[str, Any]:
+        given = {"reservation": self.reservation, "provisioningModel": self._provisioning(interruptions)}
+        policy = {"machineType": self.machine_type} | {key: value for key, value in given.items() if value}
         networks = [each.model_dump(by_alias=True, exclude_none=True) for each in self.network_interfaces]
         return {
             "instances": [{"policy": policy}],
             "labels": dict(labels),
             **({"network": {"networkInterfaces": networks}} if networks else {}),
         }
+
+    def _provisioning(self, interruptions: int) -> str | None:
+        again = self.interruption_retry
+        is_last = again.last_attempt_on_demand and interruptions + 1 >= again.max_attempts
+        return "STANDARD" if is_last else self.provisioning_model
 
     def _find(self, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Any] | None:  # noqa: ARG002 - the port's
         answer = self._api.call("GET", self._path(handle), accept=(404,))

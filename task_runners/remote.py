@@ -16,6 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, ClassVar, final
 
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
 from task_runners import following
 from task_runners.base import TaskRunner
 from task_runners.capture import LogLine
@@ -33,7 +36,7 @@ from task_runners.spec import (
     WorkDir,
 )
 
-__all__ = ["Job", "Looked", "RemoteTaskRunner"]
+__all__ = ["Interruptions", "Job", "Looked", "RemoteTaskRunner"]
 
 _MOST_PAGES = 16  # pages of one log in one look: others wait for theirs
 _SOON_S = 0.05
@@ -65,6 +68,15 @@ class Looked:
     again_s: float = 0.0
 
 
+class Interruptions(BaseModel):
+    """What happens when the machine of a job is taken away, as spot capacity is: the job is started again elsewhere."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    max_attempts: int = Field(default=3, ge=1, le=10)
+    """How often it is started in all; these starts do not count for the task's own `retry`."""
+
+
 class RemoteTaskRunner(TaskRunner, abc.ABC):
     """A place elsewhere. `logs` is not for subclasses: they answer `read_log`, which never waits.
 
@@ -87,6 +99,7 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
     """How long a task without a timeout may take."""
     wait_for_logs: timedelta = timedelta(seconds=30)
     """How long the last lines of an ended job are waited for."""
+    interruption_retry: Interruptions = Interruptions()
 
     @abc.abstractmethod
     def read_log(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext, *, is_final: bool) -> LogPage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +24,9 @@ _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailab
 _CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 # What a registry says when asking again changes nothing.
 _FINAL_WORDS: Final = ("not found", "manifest unknown", "denied", "unauthorized", "forbidden", "does not exist")
+_OWN_DISK: Final = re.compile(
+    r"(local storage usage|EmptyDir volume .*) exceeds the|exceeded its local ephemeral storage"
+)
 _DISRUPTIONS: Final = {
     "PreemptionByScheduler": FailureReason.PREEMPTED,
     "PreemptionByKubeScheduler": FailureReason.PREEMPTED,
@@ -94,11 +98,20 @@ def _disrupted(status: Object) -> JobStatus | None:
     for condition in status.get("conditions") or []:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
             reason = _DISRUPTIONS.get(str(condition.get("reason")), FailureReason.EVICTED)
-            return JobStatus(Phase.FAILED, None, reason, str(condition.get("message") or condition.get("reason")))
-    reason_word = str(status.get("reason") or "")
-    if status.get("phase") == "Failed" and reason_word in _REASONS:
-        return JobStatus(Phase.FAILED, None, _REASONS[reason_word], str(status.get("message") or reason_word))
+            # What the pod as a whole says is more exact: which limit was passed, what the node lacks.
+            message = str(status.get("message") or condition.get("message") or condition.get("reason"))
+            return JobStatus(Phase.FAILED, None, _thrown_out(reason, message), message)
+    word = str(status.get("reason") or "")
+    if status.get("phase") == "Failed" and word in _REASONS:
+        message = str(status.get("message") or word)
+        return JobStatus(Phase.FAILED, None, _thrown_out(_REASONS[word], message), message)
     return None
+
+
+def _thrown_out(reason: FailureReason, message: str) -> FailureReason:
+    """Return `reason`, unless the pod itself used more disk than it may: elsewhere it would do so again."""
+    is_own = reason is FailureReason.EVICTED and _OWN_DISK.search(message)
+    return FailureReason.DISK_FULL if is_own else reason
 
 
 def _ended(pod: Object) -> JobStatus | None:

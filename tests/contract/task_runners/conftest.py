@@ -200,12 +200,21 @@ def aws_bench(aws_account: Account, workdir: WorkDir) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def google(gcs_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
-    """Give the properties of a task runner in a project of Google Cloud."""
+def google_cloud(docker_host: str) -> Iterator[Google]:
+    """Give a project of Google Cloud."""
     cloud = Google(docker_host)
+    yield cloud
+    for job in (*cloud.jobs.values(), *cloud.runs.values()):
+        cloud.machines.remove(job)
+    cloud.machines.close()
+
+
+@pytest.fixture(scope="session")
+def google(gcs_server: str, google_cloud: Google) -> Iterator[dict[str, Any]]:
+    """Give the properties of a task runner in that project."""
     options = options_for("gs", gcs_server)
     make_bucket("gs", "contract", options)
-    with serving(cloud.application, "google") as url:
+    with serving(google_cloud.application, "google") as url:
         yield {
             "projectId": "p",
             "region": "r",
@@ -216,9 +225,6 @@ def google(gcs_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
             "storageEndpointOverride": gcs_server,
             "waitForLogInterval": "PT0.3S",
         }
-    for job in (*cloud.jobs.values(), *cloud.runs.values()):
-        cloud.machines.remove(job)
-    cloud.machines.close()
     forget()
 
 
@@ -233,12 +239,19 @@ def cloud_run_bench(google: dict[str, Any], workdir: WorkDir) -> Iterator[Bench]
 
 
 @pytest.fixture(scope="session")
-def azure(azurite_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
-    """Give the properties of a task runner with an account of Azure Batch."""
+def azure_cloud(docker_host: str) -> Iterator[Azure]:
+    """Give an account of Azure Batch."""
+    cloud = Azure(docker_host)
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture(scope="session")
+def azure(azurite_server: str, azure_cloud: Azure) -> Iterator[dict[str, Any]]:
+    """Give the properties of a task runner with that account."""
     options = options_for("az", azurite_server)
     make_bucket("az", "contract", options)
-    cloud = Azure(docker_host)
-    with serving(cloud.application, "azure") as url:
+    with serving(azure_cloud.application, "azure") as url:
         yield {
             "account": ACCOUNT,
             "accessKey": KEY,
@@ -251,7 +264,6 @@ def azure(azurite_server: str, docker_host: str) -> Iterator[dict[str, Any]]:
                 "containerName": "contract",
             },
         }
-    cloud.close()
     forget()
 
 

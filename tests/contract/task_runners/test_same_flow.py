@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.executions.creation import NewExecution
-from runner.key_values import MemoryKeyValues
-from runner.local import LocalEngine
-from runner.services import Host
-from runner.settings import Settings
 from runner.states import State
-from runner.store import LogQuery, Store
-from runner.store.records import FlowDraft
 from tests.contract.task_runners.conftest import CLOUDS, IMAGE
+from tests.contract.task_runners.flows import FlowEngine, engine_of, runner_values
 
 if TYPE_CHECKING:
     from tests.contract.task_runners.conftest import Bench
@@ -34,7 +25,7 @@ test {{ inputs.code }} = 0 || exit {{ inputs.code }}
 
 def flow_for(bench: Bench) -> dict[str, Any]:
     """Return the flow; what a place needs stands in its `pluginDefaults`, and the task names none."""
-    values = bench.runner.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"type"})
+    values = runner_values(bench)
     task = {
         "id": "body",
         "type": "scripts.shell.Commands",
@@ -57,31 +48,9 @@ def flow_for(bench: Bench) -> dict[str, Any]:
 @pytest.mark.parametrize("place", ["process", "docker", "kubernetes", *CLOUDS])
 def test_the_same_flow_gives_the_same_everywhere(request: pytest.FixtureRequest, tmp_path: Path, place: str) -> None:
     bench: Bench = request.getfixturevalue(f"{place}_bench")
-    settings = Settings(home=tmp_path / "home", work=bench.workdir.path)
-    settings.home.mkdir()
-    store = Store.open(settings.database_url)
-    source = json.dumps(flow_for(bench))
-    digest = hashlib.sha1(source.encode()).hexdigest()
-    store.write(lambda db: db.flows.put(FlowDraft("company.team", "anywhere", digest, source, datetime.now(UTC))))
-    host = Host.open(
-        settings,
-        MemoryKeyValues(),
-        environment=bench.environment,
-        store=store,
-        log=lambda entry: store.logs.append([entry]),
-    )
-    with LocalEngine(store, host) as local:
-        done = [
-            local.engine.wait(
-                local.engine.create(
-                    NewExecution("company.team", "anywhere", inputs={"where": bench.runner.type, "code": code})
-                ).id,
-                90,
-            )
-            for code in (0, 4)
-        ]
-    found = [(execution, *facts(store, host, execution.id)) for execution in done if execution is not None]
-    store.close()
+    with engine_of(bench, flow_for(bench), tmp_path / "home") as engine:
+        done = [engine.ended(engine.start(where=bench.runner.type, code=code)) for code in (0, 4)]
+        found = [(execution, *facts(engine, execution.id)) for execution in done]
 
     assert [execution.state for execution, *_ in found] == [State.SUCCESS, State.FAILED]
     for execution, outputs, content, lines in found:
@@ -92,12 +61,10 @@ def test_the_same_flow_gives_the_same_everywhere(request: pytest.FixtureRequest,
         assert not [line for line in lines if re.search("mainstem-end|::", line)]
 
 
-def facts(store: Store, host: Host, execution_id: str) -> tuple[dict[str, Any], bytes, list[str]]:
+def facts(engine: FlowEngine, execution_id: str) -> tuple[dict[str, Any], bytes, list[str]]:
     """Return outputs, content of the one output file and log lines of the task."""
-    [run] = store.read(lambda db: db.executions.runs(execution_id))
-    outputs = store.read(lambda db: db.executions.outputs(execution_id))[run.id]
-    with host.storage.open(outputs["outputFiles"]["out.txt"]) as file:
+    [run] = engine.store.read(lambda db: db.executions.runs(execution_id))
+    outputs = engine.store.read(lambda db: db.executions.outputs(execution_id))[run.id]
+    with engine.host.storage.open(outputs["outputFiles"]["out.txt"]) as file:
         content = file.read()
-    store.logs.flush()
-    rows = store.logs.search(LogQuery(execution_id=execution_id)).items
-    return outputs, content, [row.message for row in rows]
+    return outputs, content, engine.lines(execution_id)

@@ -50,7 +50,7 @@ class _Nodes(Machines):
         self.start(job, image, shlex.split(task["commandLine"]), env, [f"{home}:{_WORK}"], _WORK)
 
     def after(self, job: Job) -> None:
-        if job.was_cancelled:
+        if job.was_cancelled or job.was_taken:
             return
         for file in job.request["task"].get("outputFiles", ()):
             found = self.folder / job.name / file["filePattern"]
@@ -146,8 +146,11 @@ class Azure:
         job = self._task(request)
         if job is None:
             return _fault(404, "TaskNotFound", "The specified task does not exist.")
-        state = {"waiting": "active", "running": "running", "ended": "completed"}[job.state]
         info: dict[str, Any] = {"retryCount": 0, "requeueCount": 0}
+        if job.was_taken and job.state == "ended":  # it waits for another node, of which this pool has none
+            return JSONResponse({"id": job.request["task"]["id"], "state": "active", "executionInfo": info})
+        state = {"waiting": "active", "running": "running", "ended": "completed"}[job.state]
+        node = {"nodeInfo": {"nodeId": f"tvm-{job.container[:12]}", "poolId": "pool"}} if job.container else {}
         if job.exit_code is not None:
             info["exitCode"] = job.exit_code
         if job.state == "ended":
@@ -155,7 +158,7 @@ class Azure:
             if job.error:
                 failure = {"category": "usererror", "code": "ContainerInvalidImage", "message": job.error}
                 info["failureInfo"] = failure
-        return JSONResponse({"id": job.request["task"]["id"], "state": state, "executionInfo": info})
+        return JSONResponse({"id": job.request["task"]["id"], "state": state, "executionInfo": info, **node})
 
     def terminate(self, request: Request, _body: dict[str, Any]) -> Response:
         job = self._task(request)

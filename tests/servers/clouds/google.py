@@ -103,7 +103,8 @@ class Google:
         events: list[dict[str, Any]] = [{"type": "STATUS_CHANGED", "taskState": "RUNNING"}]
         if job.exit_code is not None:
             state = "SUCCEEDED" if job.exit_code == 0 else "FAILED"
-            events.append({"taskState": state, "taskExecution": {"exitCode": job.exit_code}})
+            code = 50001 if job.was_taken else job.exit_code
+            events.append({"taskState": state, "taskExecution": {"exitCode": code}})
         return JSONResponse(
             {"name": request.url.path, "status": {"state": events[-1]["taskState"], "statusEvents": events}}
         )

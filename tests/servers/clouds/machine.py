@@ -37,6 +37,7 @@ class Job:
     exit_code: int | None = None
     error: str = ""
     was_cancelled: bool = False
+    was_taken: bool = False
     entries: list[Entry] = field(default_factory=list)
     content: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b""})
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -122,6 +123,11 @@ class Machines:
             self._signal(job, "SIGKILL")
 
         threading.Thread(target=end, daemon=True).start()
+
+    def take_away(self, job: Job) -> None:
+        """Let the machine of a job go, as a cloud does with spot capacity, and with it the container."""
+        job.was_taken = True
+        self._signal(job, "SIGKILL")
 
     def _signal(self, job: Job, name: str) -> None:
         if job.container and job.state == "running":

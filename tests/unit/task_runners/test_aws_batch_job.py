@@ -26,7 +26,6 @@ def described(platform: Platform) -> dict[str, Any]:
         Request(cpu=0.5, memory=1024),
         execution_role=ROLE,
         task_role=ROLE,
-        attempts=3,
         longest=timedelta(minutes=5),
     )
 

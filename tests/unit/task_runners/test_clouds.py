@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from task_runners.azure_batch import Batch as AzureBatch
+from task_runners.azure_batch import under_way
 from task_runners.cloud_job import Seen, end_of, ended, job_name, without_ends
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.google_batch import Batch as GoogleBatch
@@ -61,6 +62,25 @@ def test_the_last_lines_are_taken_out_of_the_log() -> None:
 
     assert [line.text for line in kept] == [b"one", b"last", b"mainstem-end-job-12-1", b"x " + end.encode()]
     assert found == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("known", "task", "expected"),
+    [
+        (None, {"state": "active"}, (Phase.PENDING, None)),
+        (None, {"state": "running", "nodeInfo": {"nodeId": "a"}}, (Phase.RUNNING, None)),
+        ("a", {"state": "running", "nodeInfo": {"nodeId": "a"}}, (Phase.RUNNING, None)),
+        ("a", {"state": "active", "nodeInfo": {"nodeId": "a"}}, (Phase.FAILED, FailureReason.PREEMPTED)),
+        ("a", {"state": "running", "nodeInfo": {"nodeId": "b"}}, (Phase.FAILED, FailureReason.PREEMPTED)),
+        (None, {"state": "active", "executionInfo": {"requeueCount": 1}}, (Phase.FAILED, FailureReason.PREEMPTED)),
+    ],
+)
+def test_a_task_that_azure_put_back_into_its_queue_has_lost_its_node(
+    known: str | None, task: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    seen = under_way(known, task)
+
+    assert (seen.phase, seen.reason) == expected
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,19 @@ def pod(phase: str = "Running", inits: dict[str, Any] | None = None, **container
     }
 
 
+# What a kubelet says: the first three are the doing of the pod, the last one is not.
+POD_DISK = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "
+CONTAINER_DISK = 'Container main exceeded its local ephemeral storage limit "1Gi". '
+VOLUME_DISK = 'Usage of EmptyDir volume "work" exceeds the limit "1Gi". '
+NODE_DISK = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 2Mi. "
+
+
+def evicted(message: str) -> dict[str, Any]:
+    """Return what an eviction by the kubelet leaves in the status of a pod."""
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": message}
+    return {"reason": "Evicted", "message": message, "conditions": [condition]}
+
+
 def disruption(reason: str) -> dict[str, Any]:
     return {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "m"}]}
 
@@ -63,6 +76,10 @@ def disruption(reason: str) -> dict[str, Any]:
         (pod(main=RUNNING, status=disruption("EvictionByEvictionAPI")), Phase.FAILED, None, FailureReason.EVICTED),
         (pod(main=RUNNING, status=disruption("DeletionByTaintManager")), Phase.FAILED, None, FailureReason.NODE_LOST),
         (pod("Failed", main=failed(137), status={"reason": "Evicted"}), Phase.FAILED, None, FailureReason.EVICTED),
+        (pod("Failed", status=evicted(POD_DISK)), Phase.FAILED, None, FailureReason.DISK_FULL),
+        (pod("Failed", status=evicted(CONTAINER_DISK)), Phase.FAILED, None, FailureReason.DISK_FULL),
+        (pod("Failed", status=evicted(VOLUME_DISK)), Phase.FAILED, None, FailureReason.DISK_FULL),
+        (pod("Failed", status=evicted(NODE_DISK)), Phase.FAILED, None, FailureReason.EVICTED),
         (pod("Failed", status={"reason": "DeadlineExceeded"}), Phase.FAILED, None, FailureReason.DEADLINE),
         (pod("Failed", status={"reason": "Terminated"}), Phase.FAILED, None, FailureReason.PREEMPTED),
         (pod("Failed", status={"reason": "Odd"}), Phase.LOST, None, FailureReason.LOST),
