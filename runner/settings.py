@@ -59,7 +59,8 @@ class RunnerPolicySettings(_Part):
     networks: tuple[str, ...] | None = None
     """Patterns of networks of containers; without it all but those of the host and of other containers."""
     service_accounts: tuple[str, ...] | None = None
-    """Service accounts that pods may have; without it all."""
+    """Patterns of what jobs may act as: service accounts of pods, roles of AWS, service accounts of Google, pools of
+    Azure. Without it none under the credentials of the workers; flows with credentials of their own may name any."""
     volumes: bool = False
     """Whether folders of the host may be mounted."""
     privileged: bool = False

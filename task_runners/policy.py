@@ -18,12 +18,31 @@ if TYPE_CHECKING:
     from task_runners.base import TaskRunner
     from task_runners.spec import Policy
 
-__all__ = ["Refusal", "demand_allowed", "refusals", "registry_of"]
+__all__ = ["Refusal", "demand_allowed", "demand_described", "refusals", "registry_of"]
 
 _IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
 _HOST_NETWORKS: Final = ("host", "container")
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
-_ACCOUNTS: Final = frozenset({"serviceAccountName", "serviceAccount"})
+_TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
+
+
+class _Identities(NamedTuple):
+    """The properties of a task runner that say as whom a job acts, and the one by which a flow logs in by itself."""
+
+    names: frozenset[str]
+    own_login: str
+
+
+_IDENTITIES: Final = {
+    "ee.kubernetes.runner.Kubernetes": _Identities(frozenset({"serviceAccountName", "serviceAccount"}), "config"),
+    "ee.aws.runner.Batch": _Identities(frozenset({"taskRoleArn", "executionRoleArn", "stsRoleArn"}), "accessKeyId"),
+    "ee.gcp.runner.Batch": _Identities(frozenset({"impersonatedServiceAccount"}), "serviceAccount"),
+    "ee.gcp.runner.CloudRun": _Identities(
+        frozenset({"impersonatedServiceAccount", "runtimeServiceAccount"}), "serviceAccount"
+    ),
+    # What runs on a pool acts as the identities of the pool.
+    "ee.azure.runner.Batch": _Identities(frozenset({"poolId", "resourceId"}), "accessKey"),
+}
 
 
 class Refusal(NamedTuple):
@@ -40,7 +59,12 @@ class Refusal(NamedTuple):
 
 def demand_allowed(policy: Policy, runner: TaskRunner, image: str | None) -> None:
     """Raise `TaskRunnerError` with the reason POLICY for the first thing that `policy` does not allow."""
-    for refusal in refusals(policy, runner.type, runner.model_dump(by_alias=True, exclude_none=True), image):
+    demand_described(policy, runner.type, runner.model_dump(by_alias=True, exclude_none=True), image)
+
+
+def demand_described(policy: Policy, type_name: str, properties: Mapping[str, Any], image: str | None = None) -> None:
+    """Raise as `demand_allowed` does, for a description of what is to run in the words of its engine."""
+    for refusal in refusals(policy, type_name, properties, image):
         raise TaskRunnerError(
             refusal.code,
             refusal.message,
@@ -55,18 +79,9 @@ def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], imag
         yield Refusal("type", f"flows of this namespace may not use the task runner {type_name}")
     for name in filter(None, (image,)):
         yield from _image(policy, name)
-    yield from _searched(policy, properties)
-
-
-def _searched(policy: Policy, value: Any) -> Iterator[Refusal]:
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _searched(policy, item)
-    if not isinstance(value, Mapping):
-        return
-    for key, inner in value.items():
-        yield from _entry(policy, str(key), inner)
-        yield from _searched(policy, inner)
+    for key, value in _entries(properties):
+        yield from _entry(policy, key, value)
+    yield from _identities(policy, _IDENTITIES.get(canonical_name(type_name)), properties)
 
 
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
@@ -74,16 +89,44 @@ def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
         yield from _image(policy, value)
     elif key in _PRIVILEGES and value is True and not policy.allow_privileged:
         yield Refusal("privileged", f"flows of this namespace may not set `{key}`")
-    elif key == "capabilities" and isinstance(value, Mapping) and value.get("add") and not policy.allow_privileged:
-        yield Refusal("privileged", "flows of this namespace may not add capabilities")
+    elif key == "procMount" and value not in {None, "Default"} and not policy.allow_privileged:
+        yield Refusal("privileged", "flows of this namespace may not unmask `/proc`")
+    elif key == "capabilities" and isinstance(value, Mapping) and not policy.allow_privileged:
+        if set(value.get("add") or ()) - set(policy.capabilities):
+            yield Refusal("privileged", "flows of this namespace may not add capabilities")
     elif _is_host_volume(key, value) and not policy.allow_volumes:
         yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
     elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
         yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}")
     elif key == "hostNetwork" and value is True and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not use the network of the host")
-    elif key in _ACCOUNTS and policy.service_accounts is not None and value and value not in policy.service_accounts:
-        yield Refusal("serviceAccount", f"flows of this namespace may not use the service account {value!r}")
+
+
+def _identities(policy: Policy, known: _Identities | None, properties: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Yield the identities that a job may not have.
+
+    Under the login of the worker those of the list, and none without one; a flow that logs in by itself reaches no
+    further than its own credentials do.
+    """
+    if known is None or (policy.service_accounts is None and properties.get(known.own_login)):
+        return
+    entries = list(_entries(properties))
+    named = [str(value) for key, value in entries if key in known.names and value]
+    asks_for_token = any(key in _TOKENS and value for key, value in entries)
+    for name in named or (["default"] if asks_for_token else []):
+        if "{{" not in name and not any(fnmatchcase(name, pattern) for pattern in policy.service_accounts or ()):
+            yield Refusal("serviceAccount", f"jobs of flows of this namespace may not act as {name!r}")
+
+
+def _entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each key of a description with its value, in all depths."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _entries(item)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key), inner
+            yield from _entries(inner)
 
 
 def _is_host_volume(key: str, value: Any) -> bool:

@@ -197,7 +197,8 @@ class Policy:
     """What a flow may ask of an engine that could reach beyond its task; the operator sets it, not the flow.
 
     `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none. Where a list is None,
-    everything is allowed of its kind; `images` and `networks` are patterns as of a shell.
+    everything is allowed of its kind, but of `service_accounts` what credentials of the flow itself reach; `images`,
+    `networks` and `service_accounts` are patterns as of a shell.
     """
 
     allow_volumes: bool = False

@@ -13,6 +13,7 @@ from task_runners.kubernetes.merging import merged
 from task_runners.kubernetes.names import labels_of
 from task_runners.kubernetes.properties import Amounts, Credentials, Resources
 from task_runners.kubernetes.scripts import STATE, fetching, sending
+from task_runners.policy import demand_described
 from task_runners.spec import Policy, TaskSpec
 from task_runners.staging.port import SignedUpload, Staged
 
@@ -60,7 +61,7 @@ def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Fil
         *(merged(runner.container_default_spec, each) for each in inits.values()),
     ]
     pod_spec["restartPolicy"] = "Never"  # the engine retries, not the node
-    _demand_allowed(pod_spec, policy)
+    demand_described(policy, runner.type, {**pod_spec, "config": runner.config and runner.config.master_url})
     meta = {"name": name, "labels": labels_of(spec, runner.labels), "annotations": {ROOT: files.root}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": _given(pod_spec)}
 
@@ -191,36 +192,3 @@ def _out_files(runner: Kubernetes, others: Mapping[str, Object], files: Files) -
     if OUT_FILES in others:
         raise TaskRunnerError("runner.property.invalid", f"`podSpec` may not have a container named {OUT_FILES}")
     return _helper(runner, OUT_FILES, sending(files.upload, files.root), files.root)
-
-
-# --- what the operator allows -----------------------------------------------------------------------------------------
-
-
-def _demand_allowed(pod_spec: Object, policy: Policy) -> None:
-    containers = [*pod_spec["containers"], *pod_spec["initContainers"], *(pod_spec.get("ephemeralContainers") or [])]
-    contexts = [each.get("securityContext") or {} for each in (pod_spec, *containers)]
-    added = {
-        str(name)
-        for context in contexts
-        for name in (context.get("capabilities") or {}).get("add") or []
-        if name not in policy.capabilities
-    }
-    is_privileged = any(context.get("privileged") or context.get("procMount") for context in contexts) or added
-    asked = {
-        "volumes": not policy.allow_volumes and any("hostPath" in each for each in pod_spec.get("volumes") or []),
-        "privileged": not policy.allow_privileged
-        and bool(is_privileged or pod_spec.get("hostPID") or pod_spec.get("hostIPC")),
-        "networkMode": not policy.allow_privileged and bool(pod_spec.get("hostNetwork")),
-    }
-    words = {
-        "volumes": "directories of the node (`hostPath`)",
-        "privileged": "more rights than a container has by default",
-        "networkMode": "the network of the node",
-    }
-    for name, is_refused in asked.items():
-        if is_refused:
-            raise TaskRunnerError(
-                f"runner.{name}.refused",
-                f"this server does not let flows ask for {words[name]}",
-                hint="the operator can allow it in the settings of the server",
-            )

@@ -82,11 +82,57 @@ def test_types_are_compared_whatever_their_spelling() -> None:
     assert asked(policy, {}, kind="process") == ["type"]
 
 
-def test_service_accounts_are_those_of_the_list() -> None:
-    policy = Policy(service_accounts=("tasks",))
+ROLE = "arn:aws:iam::123456789012:role/etl"
+ETL = "etl@team.iam.gserviceaccount.com"
+AWS, RUN, GOOGLE, AZURE = (
+    "ee.aws.runner.Batch",
+    "ee.gcp.runner.CloudRun",
+    "ee.gcp.runner.Batch",
+    "ee.azure.runner.Batch",
+)
+TOKEN = {"volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]}
 
-    assert asked(policy, {"serviceAccountName": "tasks"}) == []
-    assert asked(policy, {"podSpec": {"serviceAccountName": "admin"}}) == ["serviceAccount"]
+
+@pytest.mark.parametrize(
+    ("kind", "properties", "listed"),
+    [
+        (KUBERNETES, {"serviceAccountName": "etl"}, "etl"),
+        (KUBERNETES, {"podSpec": {"serviceAccountName": "etl"}}, "etl"),
+        (KUBERNETES, {"podSpec": {"serviceAccount": "etl"}}, "e*"),
+        (KUBERNETES, {"podSpec": {"automountServiceAccountToken": True}}, "default"),
+        (KUBERNETES, {"podSpec": TOKEN}, "default"),
+        (AWS, {"taskRoleArn": ROLE}, "arn:aws:iam::123456789012:role/*"),
+        (AWS, {"executionRoleArn": ROLE}, ROLE),
+        (AWS, {"stsRoleArn": ROLE}, ROLE),
+        (RUN, {"runtimeServiceAccount": ETL}, ETL),
+        (GOOGLE, {"impersonatedServiceAccount": ETL}, "*@team.iam.gserviceaccount.com"),
+        (AZURE, {"poolId": "etl"}, "etl"),
+        (AZURE, {"registry": {"identityReference": {"resourceId": "/subscriptions/1/x"}}}, "*"),
+    ],
+)
+def test_as_whom_a_job_acts_needs_the_operator(kind: str, properties: dict[str, Any], listed: str) -> None:
+    assert asked(Policy(), properties, kind=kind) == ["serviceAccount"]
+    assert asked(Policy(service_accounts=("other",)), properties, kind=f"io.kestra.plugin.{kind}") == ["serviceAccount"]
+    assert asked(Policy(service_accounts=("other", listed)), properties, kind=kind) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties"),
+    [
+        (KUBERNETES, {"config": {"masterUrl": "https://k"}, "serviceAccountName": "etl"}),
+        (AWS, {"accessKeyId": "{{ secret('KEY') }}", "taskRoleArn": ROLE}),
+        (GOOGLE, {"serviceAccount": '{"private_key": "s3cret"}', "impersonatedServiceAccount": ETL}),
+        (AZURE, {"accessKey": "key", "poolId": "etl"}),
+    ],
+)
+def test_a_flow_with_credentials_of_its_own_may_name_any_unless_there_is_a_list(
+    kind: str, properties: dict[str, Any]
+) -> None:
+    found = list(refusals(Policy(service_accounts=()), kind, properties, None))
+
+    assert asked(Policy(), properties, kind=kind) == []
+    assert [refusal.asked for refusal in found] == ["serviceAccount"]
+    assert "s3cret" not in found[0].message
 
 
 def test_a_name_without_a_registry_is_one_of_docker_hub() -> None:

@@ -50,6 +50,10 @@ def _raised() -> Iterator[tuple[str, str]]:
                 if not isinstance(node, ast.Call):
                     continue
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name == "Refusal":
+                    yield from (
+                        (f"runner.{text}.refused", str(path.relative_to(ROOT))) for text in _texts(node.args[0])
+                    )
                 if MAKERS.match(name):
                     for argument in node.args[:2]:
                         for text in _texts(argument):

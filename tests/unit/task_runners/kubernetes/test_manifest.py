@@ -100,7 +100,8 @@ def test_pieces_of_the_flow_are_merged_in_their_order() -> None:
         "nodeSelector": {"pool": "batch"},
     }
 
-    made = pod(given, files=Files("/job/run", STAGED, comes_back=True), limits=Limits(memory_bytes=5))
+    policy = Policy(service_accounts=("runner",))
+    made = pod(given, files=Files("/job/run", STAGED, comes_back=True), policy=policy, limits=Limits(memory_bytes=5))
 
     main, side, out = (container(made, name) for name in ("main", "side", "out-files"))
     assert [each for each in main["env"] if each["name"] == "LEVEL"] == [{"name": "LEVEL", "value": "pod"}]
@@ -135,14 +136,16 @@ def test_pieces_of_the_flow_are_merged_in_their_order() -> None:
         ),
         ({"podSpec": {"hostPID": True}}, "runner.privileged.refused"),
         ({"podSpec": {"hostNetwork": True}}, "runner.networkMode.refused"),
+        ({"podSpec": {"automountServiceAccountToken": True}}, "runner.serviceAccount.refused"),
     ],
 )
 def test_what_reaches_beyond_the_pod_needs_the_operator(given: dict[str, Any], code: str) -> None:
     with pytest.raises(TaskRunnerError) as caught:
         pod(given)
+    allowing = Policy(allow_volumes=True, allow_privileged=True, networks=("host",), service_accounts=("default",))
 
     assert caught.value.code == code
-    assert pod(given, policy=Policy(allow_volumes=True, allow_privileged=True))
+    assert pod(given, policy=allowing)
 
 
 @pytest.mark.parametrize("containers", ["main", [{"image": "x"}], [3]])
