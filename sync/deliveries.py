@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Final
 
 from runner.store import Session, Store
-from runner.store.records import Delivery
-from sync.forges.base import change_number, shown
+from runner.store.records import Delivery, ReviewCommand
+from sync.forges.base import Comment, change_number, shown
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ SAME_PUSH: Final = timedelta(minutes=10)
 _PRUNE_EVERY_S: Final = 3600.0
 _PRUNE_EVERY_ROWS: Final = 1000
 _NOTE_EVERY_S: Final = 1.0
+_COMMANDS_WITHIN: Final = timedelta(minutes=10)
+_MOST_COMMANDS_OF_ONE: Final = 10
+_MOST_COMMANDS: Final = 100
 
 
 @dataclass(slots=True)
@@ -45,13 +48,14 @@ class DeliveryLog:
         self._pruned_at = float("-inf")
         self._rows_since = 0
 
-    def add(self, delivery: Delivery) -> Future[Delivery]:
+    def add(self, delivery: Delivery, comment: Comment | None = None) -> Future[Delivery]:
         """Write a delivery; the result, after the commit, is its row with what became of it.
 
         A delivery that was accepted before, or another about the same push within ten minutes, comes back as a
         `DUPLICATE`. One that was ignored or refused counts anew when it is sent again and is acceptable by then.
+        The command in a `comment` is written with it, unless its author, or all together, gave many just before.
         """
-        return self._store.submit(lambda db: self._add(db, delivery))
+        return self._store.submit(lambda db: self._add(db, delivery, comment))
 
     def refuse(self, repository: str, reason: str, at: datetime) -> None:
         """Count a delivery that proves nothing, in a row that stands for all of its hour. Returns at once."""
@@ -68,7 +72,7 @@ class DeliveryLog:
         row = Delivery(repository, row_id, "", at, "REFUSED", reason=shown(counted))
         self._store.submit(lambda db: db.deliveries.put(row))
 
-    def _add(self, db: Session, delivery: Delivery) -> Delivery:
+    def _add(self, db: Session, delivery: Delivery, comment: Comment | None) -> Delivery:
         db.connection.lock("deliveries", delivery.repository)
         self._prune(db, delivery)
         known = db.deliveries.find(delivery.repository, delivery.delivery_id)
@@ -76,8 +80,10 @@ class DeliveryLog:
             return replace(known, result="DUPLICATE", reason="this delivery was received before")
         if _repeats(db, delivery):
             delivery = replace(delivery, result="DUPLICATE", reason="the same push was received before")
+        if comment is not None and delivery.result == "ACCEPTED" and _is_flood(db, delivery, comment):
+            delivery = replace(delivery, result="IGNORED", reason="there were too many commands just before")
         db.deliveries.put(delivery)
-        _want_review(db, delivery)
+        _want_review(db, delivery, comment)
         return db.deliveries.find(delivery.repository, delivery.delivery_id) or delivery
 
     def _prune(self, db: Session, newest: Delivery) -> None:
@@ -89,11 +95,37 @@ class DeliveryLog:
         db.deliveries.trim(newest.repository, MOST_ROWS)
 
 
-def _want_review(db: Session, delivery: Delivery) -> None:
+def _want_review(db: Session, delivery: Delivery, comment: Comment | None) -> None:
     """Ask for a look at the change request that an accepted delivery is about, in the transaction that keeps it."""
     number = change_number(delivery.ref)
-    if delivery.result == "ACCEPTED" and number is not None:
-        db.reviews.want(delivery.repository, number, delivery.received_at)
+    if delivery.result != "ACCEPTED" or number is None:
+        return
+    if comment is not None:
+        db.review_commands.add(_command(db, delivery, comment))
+    db.reviews.want(delivery.repository, number, delivery.received_at)
+
+
+def _command(db: Session, delivery: Delivery, comment: Comment) -> ReviewCommand:
+    known = db.reviews.get(delivery.repository, comment.number)
+    return ReviewCommand(
+        repository=delivery.repository,
+        comment=comment.comment,
+        number=comment.number,
+        line=comment.line,
+        account=comment.account,
+        name=shown(comment.name) or "",
+        at=delivery.received_at,
+        told=known.head if known else None,
+    )
+
+
+def _is_flood(db: Session, delivery: Delivery, comment: Comment) -> bool:
+    """Whether an account, or all of a repository together, gave as many commands as are taken in a while."""
+    since, commands = delivery.received_at - _COMMANDS_WITHIN, db.review_commands
+    return (
+        commands.recent(delivery.repository, since, comment.account) >= _MOST_COMMANDS_OF_ONE
+        or commands.recent(delivery.repository, since) >= _MOST_COMMANDS
+    )
 
 
 def _counts_anew(known: Delivery, again: Delivery) -> bool:

@@ -17,7 +17,7 @@ from runner.errors import NotFoundError
 from runner.store import Store
 from runner.store.records import Delivery, Repository
 from sync.deliveries import DeliveryLog
-from sync.forges.base import Forge, Headers, PayloadError, Proof, UnprovenError, shown
+from sync.forges.base import Comment, Forge, Headers, PayloadError, Proof, UnprovenError, shown
 from sync.forges.generic import Generic
 from sync.forges.registry import forge_of
 from sync.forges.verdict import judge
@@ -51,10 +51,14 @@ _KEPT_HEADERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A proven delivery, ready to be written. `error` is what its sender is told when its content is malformed."""
+    """A proven delivery, ready to be written.
+
+    `error` is what its sender is told when its content is malformed, `comment` the command that it brings.
+    """
 
     delivery: Delivery
     error: PayloadError | None = None
+    comment: Comment | None = None
 
 
 class Receiving:
@@ -131,7 +135,8 @@ class Receiving:
                 after=verdict.after,
                 actor=shown(notice.actor),
                 reason=verdict.reason,
-            )
+            ),
+            comment=verdict.comment,
         )
 
     def _follows(self, repository: Repository) -> frozenset[str]:

@@ -151,6 +151,7 @@ class SyncService:
 
     def close(self) -> None:
         """Close all repositories."""
+        self._reviewer.close()
         self._origins.close()
 
     def maintain(self, name: str, **limits: int) -> bool:
@@ -204,8 +205,11 @@ class SyncService:
         return self.reconcile_repository(repository, actor=actor, reason="manual")
 
     def expire_pins(self) -> list[str]:
-        """Take away the pins that have run out; return the repositories that are to be looked at."""
-        return self._orders.expire()
+        """Take away the pins that have run out; return the repositories that are to be looked at.
+
+        Those are among them whose change requests have new results of tests.
+        """
+        return [*self._orders.expire(), *self._reviewer.ended()]
 
     # reconciling
 

@@ -118,11 +118,13 @@ def _named(header: str, **events: str) -> dict[str, dict[str, str]]:
 
 
 _PUSHES = ("push", "tag", "deletion", "forced")
+_COMMENTS = ("comment", "comment_edited", "comment_quoted")
 _CHANGES = ("change_opened", "change_updated", "change_closed", "change_labeled")
 _GITHUB = _named(
     "x-github-event",
     **dict.fromkeys(_PUSHES, "push"),
     **dict.fromkeys(_CHANGES, "pull_request"),
+    **dict.fromkeys(_COMMENTS, "issue_comment"),
     ping="ping",
     uninteresting="star",
 )
@@ -130,6 +132,7 @@ _GITLAB = _named(
     "x-gitlab-event",
     **dict.fromkeys(_PUSHES, "Push Hook") | {"tag": "Tag Push Hook"},
     **dict.fromkeys(_CHANGES, "Merge Request Hook"),
+    **dict.fromkeys(_COMMENTS, "Note Hook"),
     uninteresting="Pipeline Hook",
 )
 _GITEA = {
@@ -137,6 +140,7 @@ _GITEA = {
     for shape, event in {
         **dict.fromkeys(_PUSHES, "push"),
         **dict.fromkeys(_CHANGES, "pull_request"),
+        **dict.fromkeys(_COMMENTS, "issue_comment"),
         "change_updated": "pull_request_sync",
         "deletion": "delete",
         "created": "create",
@@ -150,6 +154,9 @@ _BITBUCKET = _named(
     change_opened="pullrequest:created",
     change_updated="pullrequest:updated",
     change_closed="pullrequest:fulfilled",
+    comment="pullrequest:comment_created",
+    comment_edited="pullrequest:comment_updated",
+    comment_quoted="pullrequest:comment_created",
     ping="diagnostics:ping",
     uninteresting="repo:commit_comment_created",
 )

@@ -116,7 +116,7 @@ class Receivers:
             raise _EncodedError("request.encoding.refused", "compressed deliveries are not accepted")
         async with self._body(request) as raw:
             judged = await self._judged(request, raw)
-        written = await asyncio.wrap_future(self._deliveries.add(judged.delivery))
+        written = await asyncio.wrap_future(self._deliveries.add(judged.delivery, judged.comment))
         if judged.error is not None:
             raise judged.error
         self._counts[written.result] += 1

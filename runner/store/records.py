@@ -35,7 +35,8 @@ class Review:
 
     `wanted_at` is when a look was asked for last, `done_at` the `wanted_at` of the newest look that was finished. The
     rest is what that look found: the `base` ref, whether it is open, the commit that was its `head`, the forge's id of
-    our `comment`, the `digest` of all that we told the forge, and why nothing was told (`message`).
+    our `comment`, the `digest` of all that we told the forge, and why nothing was told (`message`). `head_at` is when
+    our comment began to be about that head: what was written before cannot mean it.
     """
 
     repository: str
@@ -48,6 +49,30 @@ class Review:
     comment: str | None = None
     digest: str | None = None
     message: str | None = None
+    head_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCommand:
+    """What somebody asked for in a comment on a change request, such as `/mainstem test`, and what came of it.
+
+    `comment` is the forge's id of the comment, `line` its first line, `account` and `name` its author, as the delivery
+    has them. `told` is the commit that our own comment was about at that time. `state` is `OPEN`, `RUNNING` or `DONE`;
+    `commit` is the commit that it was carried out for, None when it was refused; `answer` is Markdown, None when
+    nothing is said to it.
+    """
+
+    repository: str
+    comment: str
+    number: int
+    line: str
+    account: str
+    name: str
+    at: datetime
+    told: str | None = None
+    state: str = "OPEN"
+    commit: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ _CLAIM: Final = timedelta(minutes=10)
 """For how long one process may be about a review before another takes it for dead; far beyond what clocks differ by."""
 
 _v: Final = schema.reviews.c
-_FOUND: Final = ("done_at", "base", "is_open", "head", "comment", "digest", "message")
+_FOUND: Final = ("done_at", "base", "is_open", "head", "comment", "digest", "message", "head_at")
 _OF: Final = (_v.repository == sa.bindparam("repo"), _v.number == sa.bindparam("of_number"))
 _IS_WANTED: Final = sa.or_(_v.done_at.is_(None), _v.done_at < _v.wanted_at)
 

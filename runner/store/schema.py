@@ -269,8 +269,26 @@ reviews: Final = _table(
     text("comment", null=True),
     text("digest", null=True),
     prose("message"),
+    moment("head_at", null=True),
     moment("claimed_at", null=True),
     keys=("repository", "number"),
+)
+
+review_commands: Final = _table(
+    "review_commands",
+    text("repository"),
+    text("comment"),
+    number("number"),
+    prose("line", null=False),
+    text("account"),
+    text("name"),
+    moment("at"),
+    text("told", null=True),
+    text("state"),
+    text("commit", null=True),
+    prose("answer"),
+    moment("claimed_at", null=True),
+    keys=("repository", "comment"),
 )
 
 pins: Final = _table(

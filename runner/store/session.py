@@ -15,6 +15,7 @@ from runner.store.metrics import Metrics
 from runner.store.outbox import Outbox
 from runner.store.reports import ReportState
 from runner.store.repositories import Environments, Pins, Repositories
+from runner.store.review_commands import ReviewCommands
 from runner.store.reviews import Reviews
 from runner.store.triggers import Triggers
 from runner.store.values import KeyValues
@@ -40,6 +41,7 @@ class Session:
         self.environments = Environments(connection)
         self.pins = Pins(connection)
         self.reviews = Reviews(connection)
+        self.review_commands = ReviewCommands(connection)
         self.revisions = Revisions(connection)
         self.triggers = Triggers(connection)
         self.deliveries = Deliveries(connection)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
@@ -59,6 +60,20 @@ class Change:
     is_fork: bool
     head_ref: str | None
     merged_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A comment of somebody as the forge has it now.
+
+    `account` is the id of its author's account, which stays whatever the account is called, `name` what it is called.
+    """
+
+    text: str
+    account: str
+    name: str
+    created_at: datetime
+    is_bot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +162,17 @@ class ForgeApi(abc.ABC):
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return the id of the comment of our own account that begins with `marker`. Raises `ApiError`."""
 
+    @abc.abstractmethod
+    def remark(self, number: int, comment: str) -> Remark:
+        """Return a comment on a change request. Raises `ApiError`, `forge.missing` when it is gone, or not there."""
+
+    @abc.abstractmethod
+    def may_write(self, remark: Remark) -> bool:
+        """Return whether the forge lets the author of a comment push to the repository. Raises `ApiError`."""
+
+    def react(self, number: int, comment: str, *, is_good: bool) -> None:  # noqa: B027 - not all have reactions
+        """Mark a comment as carried out or refused, where the forge has such marks. Raises `ApiError`."""
+
     def upsert_comment(self, number: int, known: str | None, marker: str, text: str) -> str:
         """Write our one comment: over the `known` one, or the one that begins with `marker`, or a new one."""
         if known is not None and self._edited(number, known, text):
@@ -222,6 +248,17 @@ class ForgeApi(abc.ABC):
 
     def _clean(self, text: str) -> str:
         return without_credentials(" ".join(text.split()), self._token)
+
+
+def moment_of(text: str) -> datetime:
+    """Return the time that a forge writes, which always names a zone. Raises `ApiError` `forge.refused`."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ApiError("forge.refused", f"{text!r} is no time")
+    return found
 
 
 def escaped(text: str) -> str:

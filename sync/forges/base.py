@@ -17,6 +17,7 @@ from runner.errors import AccessError, InvalidError
 
 _LONGEST_ID: Final = 128
 _LONGEST_NAME: Final = 200
+_COMMAND: Final = re.compile(r"/mainstem(\s|\Z)")
 _CHANGE: Final = re.compile(r"refs/pull/([1-9][0-9]{0,9})/head")
 
 
@@ -107,6 +108,26 @@ class ChangeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Comment:
+    """Somebody wrote a new comment on a change request, and its first line begins as a command does.
+
+    `comment` is the forge's id of it, `line` that first line, `account` the id and `name` the name of the author's
+    account. All of it is a hint: before anything is done, the comment is read again from the forge.
+    """
+
+    number: int
+    comment: str
+    line: str
+    account: str
+    name: str
+
+    @property
+    def ref(self) -> str:
+        """Return the name under which deliveries are logged; see `change_number`."""
+        return f"refs/pull/{self.number}/head"
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """The forge tries whether somebody answers."""
 
@@ -118,7 +139,7 @@ class Ignored:
     reason: str
 
 
-Event = RefMoved | RefDeleted | ChangeRequest | Ping | Ignored
+Event = RefMoved | RefDeleted | ChangeRequest | Comment | Ping | Ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +189,15 @@ def change_number(ref: str | None) -> int | None:
     """Return the number of the change request whose deliveries are logged under `ref`, None for another ref."""
     found = _CHANGE.fullmatch(ref or "")
     return int(found[1]) if found else None
+
+
+def command_line(text: str) -> str | None:
+    """Return the first line of a comment when it is a command, such as `/mainstem plan`; None when it is none.
+
+    A command that is quoted, or stands further below, is none.
+    """
+    first = shown(text.split("\n", 1)[0].strip()) or ""
+    return first if _COMMAND.match(first) else None
 
 
 def delivery_id(given: str | None, raw: bytes) -> str:

@@ -25,10 +25,11 @@ from sync.forges.base import (
     RefMoved,
     delivery_id,
 )
-from sync.forges.payloads import Named, Payload, Sha, ShortRef, document, read, something
+from sync.forges.payloads import Named, Payload, Sha, ShortRef, commented, document, read, something
 from sync.forges.signatures import demand_hex
 
 _CLOSED: Final = frozenset({"pullrequest:fulfilled", "pullrequest:rejected"})
+_COMMENTS: Final = frozenset({"pullrequest:comment_created", "pullrequest:comment_updated"})
 _LOOKED_AT: Final = _CLOSED | {"pullrequest:created", "pullrequest:updated"}
 
 
@@ -127,9 +128,44 @@ def _change(name: str, content: object) -> ChangeRequest:
     return ChangeRequest(found.id, f"refs/heads/{found.destination.branch.name}", is_open=name not in _CLOSED)
 
 
+class _Text(Payload):
+    raw: str | None = None
+
+
+class _User(Payload):
+    uuid: str
+    nickname: str | None = None
+
+
+class _Comment(Payload):
+    id: Annotated[int, Field(ge=1)]
+    content: _Text
+    user: _User
+
+
+class _Commented(Payload):
+    id: Annotated[int, Field(ge=1, lt=10**10)]
+
+
+class _CommentEvent(Payload):
+    pullrequest: _Commented
+    comment: _Comment
+
+
+def _comment(name: str, content: object) -> Event:
+    found = read(_CommentEvent, content)
+    comment, user = found.comment, found.comment.user
+    is_new = name == "pullrequest:comment_created"
+    return commented(
+        is_new, found.pullrequest.id, comment.id, comment.content.raw, user.uuid, user.nickname or user.uuid
+    )
+
+
 def _events(name: str, content: object) -> tuple[Event, ...]:
     if name in _LOOKED_AT:
         return (_change(name, content),)
+    if name in _COMMENTS:
+        return (_comment(name, content),)
     if name != "repo:push":
         return (Ignored(f"nothing is done for the event {name!r}"),)
     pushed = read(_Pushed, content)

@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sync.forges.api import ApiError, Change, Check, ForgeApi
+from sync.forges.api import ApiError, Change, Check, ForgeApi, Remark, moment_of
 
 _MOST_KEY: Final = 40
 _MOST_ANNOTATIONS: Final = 100
 _PAGE: Final = 100
+_WRITERS: Final = frozenset({"write", "admin"})
 _MOST_PAGES: Final = 20
 
 
@@ -107,6 +108,30 @@ class BitbucketApi(ForgeApi):
             if not found.get("next"):
                 return None
         return None
+
+    def remark(self, number: int, comment: str) -> Remark:
+        """Return a comment; accounts are told apart by their uuid."""
+        found = self.call("GET", f"{self._comments(number)}/{comment}")
+        if found.get("deleted"):
+            raise ApiError("forge.missing", f"comment {comment} is deleted")
+        author = found["user"]
+        return Remark(
+            text=str(found["content"].get("raw") or ""),
+            account=author["uuid"],
+            name=author.get("nickname") or author["uuid"],
+            created_at=moment_of(found["created_on"]),
+            is_bot=author.get("type", "user") != "user",
+        )
+
+    def may_write(self, remark: Remark) -> bool:
+        """Return whether an account may push, itself or by its groups. Only an administrator's token may ask that."""
+        workspace, _, slug = self.path.partition("/")
+        place = f"workspaces/{workspace}/permissions/repositories/{slug}"
+        found = self.call("GET", place, params={"q": f'user.uuid="{remark.account}"'})
+        return any(
+            (row.get("user") or {}).get("uuid") == remark.account and row.get("permission") in _WRITERS
+            for row in found["values"]
+        )
 
     def _comments(self, number: int) -> str:
         return f"repositories/{self.path}/pullrequests/{number}/comments"

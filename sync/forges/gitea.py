@@ -13,6 +13,7 @@ from typing import Literal
 from sync.forges.base import Event, Headers, Ignored, Notice, PayloadError, Proof, RefDeleted, RefMoved, delivery_id
 from sync.forges.payloads import (
     Account,
+    IssueCommentEvent,
     Named,
     Payload,
     PullRequestEvent,
@@ -79,6 +80,8 @@ def _event(name: str, content: object) -> Event:
         return read(Push, content).event
     if name in {"pull_request", "pull_request_sync"}:
         return read(PullRequestEvent, content).event
+    if name in {"issue_comment", "pull_request_comment"}:
+        return read(IssueCommentEvent, content).event
     if name == "create":
         made = read(_Named, content)
         return RefMoved(made.full, None, something(made.sha))

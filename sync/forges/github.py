@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sync.forges.base import Event, Headers, Ignored, Notice, PayloadError, Ping, Proof, delivery_id
-from sync.forges.payloads import Account, Named, Payload, PullRequestEvent, Push, document, read
+from sync.forges.payloads import Account, IssueCommentEvent, Named, Payload, PullRequestEvent, Push, document, read
 from sync.forges.signatures import demand_hex
 
 
@@ -51,4 +51,6 @@ def _event(name: str, content: object) -> Event:
         return read(Push, content).event
     if name == "pull_request":
         return read(PullRequestEvent, content).event
+    if name == "issue_comment":
+        return read(IssueCommentEvent, content).event
     return Ignored(f"nothing is done for the event {name!r}")

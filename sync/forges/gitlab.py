@@ -25,7 +25,7 @@ from sync.forges.base import (
     delivery_id,
     shown,
 )
-from sync.forges.payloads import Payload, Push, Sha, ShortRef, document, read
+from sync.forges.payloads import Payload, Push, Sha, ShortRef, commented, document, read
 from sync.forges.signatures import SIGNING_PREFIX, demand_standard, demand_token
 
 _LOOKED_AT: Final = frozenset({"open", "reopen", "update", "close", "merge"})
@@ -35,10 +35,15 @@ class _Project(Payload):
     path_with_namespace: str | None = None
 
 
+class _Sender(Payload):
+    username: str | None = None
+
+
 class _Envelope(Payload):
     object_kind: str | None = None
     event_name: str | None = None
     user_username: str | None = None
+    user: _Sender | None = None
     project: _Project | None = None
 
 
@@ -69,7 +74,7 @@ class GitLab:
         return Notice(
             (_event(kind, content),),
             repository=envelope.project.path_with_namespace if envelope.project else None,
-            actor=envelope.user_username,
+            actor=envelope.user_username or (envelope.user.username if envelope.user else None),
         )
 
 
@@ -110,9 +115,43 @@ class _MergeRequestEvent(Payload):
     object_attributes: _MergeRequest
 
 
+class _User(Payload):
+    id: int
+    username: str
+
+
+class _Note(Payload):
+    id: Annotated[int, Field(ge=1)]
+    note: str | None = None
+    noteable_type: str | None = None
+    action: str | None = None
+    system: bool | None = None
+
+
+class _Noted(Payload):
+    iid: Annotated[int, Field(ge=1, lt=10**10)]
+
+
+class _NoteEvent(Payload):
+    user: _User
+    object_attributes: _Note
+    merge_request: _Noted | None = None
+
+    @property
+    def event(self) -> Event:
+        note, request = self.object_attributes, self.merge_request
+        if request is None or note.noteable_type != "MergeRequest" or note.system:
+            return Ignored("the comment is not on a merge request")
+        # Installations before 16.7 tell of new comments only, and name no action.
+        is_new = note.action in {None, "create"}
+        return commented(is_new, request.iid, note.id, note.note, self.user.id, self.user.username)
+
+
 def _event(kind: str, content: object) -> Event:
     if kind in {"push", "tag_push"}:
         return read(Push, content).event
     if kind == "merge_request":
         return read(_MergeRequestEvent, content).object_attributes.event
+    if kind == "note":
+        return read(_NoteEvent, content).event
     return Ignored(f"nothing is done for the event {kind[:100]!r}")

@@ -6,12 +6,15 @@ to the fork's project where we may, else to the followed one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sync.forges.api import PAGE, ApiError, Change, Check, ForgeApi, escaped
+from sync.forges.api import PAGE, ApiError, Change, Check, ForgeApi, Remark, escaped, moment_of
 
 _MOST_DESCRIPTION: Final = 255
+_DEVELOPER: Final = 30
+_BOT: Final = re.compile(r"(project|group)_\d+_bot")  # the accounts of access tokens
 
 
 class GitLabApi(ForgeApi):
@@ -71,3 +74,35 @@ class GitLabApi(ForgeApi):
             if row["author"]["id"] == own and str(row.get("body") or "").startswith(marker):
                 return str(row["id"])
         return None
+
+    def remark(self, number: int, comment: str) -> Remark:
+        """Return a note."""
+        found = self.call("GET", f"{self._project}/merge_requests/{number}/notes/{comment}")
+        author = found["author"]
+        return Remark(
+            text=str(found.get("body") or ""),
+            account=str(author["id"]),
+            name=author["username"],
+            created_at=moment_of(found["created_at"]),
+            is_bot=bool(found.get("system")) or _BOT.match(author["username"]) is not None,
+        )
+
+    def may_write(self, remark: Remark) -> bool:
+        """Return whether an account is a developer of the project or more, itself or by its groups."""
+        try:
+            found = self.call("GET", f"{self._project}/members/all/{escaped(remark.account)}")
+        except ApiError as error:
+            if error.code != "forge.missing":
+                raise
+            return False
+        is_same, is_active = str(found.get("id")) == remark.account, found.get("state", "active") == "active"
+        return is_same and is_active and int(found.get("access_level") or 0) >= _DEVELOPER
+
+    def react(self, number: int, comment: str, *, is_good: bool) -> None:
+        """Award a thumb up, or a puzzled face. One that was awarded before is an error there, and none here."""
+        place = f"{self._project}/merge_requests/{number}/notes/{comment}/award_emoji"
+        try:
+            self.call("POST", place, json={"name": "thumbsup" if is_good else "confused"}, again=True)
+        except ApiError as error:
+            if error.code != "forge.missing":
+                raise

@@ -8,7 +8,16 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sync.forges.base import ChangeRequest, Headers, Ignored, PayloadError, RefDeleted, RefMoved
+from sync.forges.base import (
+    ChangeRequest,
+    Comment,
+    Headers,
+    Ignored,
+    PayloadError,
+    RefDeleted,
+    RefMoved,
+    command_line,
+)
 
 # `synchronize` is GitHub's word, `synchronized` Gitea's.
 _NEW_COMMITS: Final = frozenset({"opened", "synchronize", "synchronized"})
@@ -89,6 +98,61 @@ class PullRequestEvent(Payload):
         request = self.pull_request
         head = request.head.sha if self.action in _NEW_COMMITS else None
         return ChangeRequest(self.number, f"refs/heads/{request.base.ref}", head, is_open=self.action != "closed")
+
+
+class Commenter(Payload):
+    """Who wrote a comment, by the id that stays when the account gets another name."""
+
+    id: int
+    login: str
+
+
+class IssueComment(Payload):
+    """A comment on an issue or pull request of GitHub, Gitea and Forgejo."""
+
+    id: Annotated[int, Field(ge=1)]
+    body: str | None = None
+    user: Commenter
+
+
+class Issue(Payload):
+    """What was commented. Only that of a pull request has the part `pull_request`."""
+
+    number: Annotated[int, Field(ge=1, lt=10**10)]
+    pull_request: dict[str, Any] | None = None
+
+
+class IssueCommentEvent(Payload):
+    """What GitHub, Gitea and Forgejo tell of a comment."""
+
+    action: str
+    issue: Issue
+    comment: IssueComment
+
+    @property
+    def event(self) -> Comment | Ignored:
+        """Return what it asks for. Only a new comment is a command: one that is edited later is not."""
+        if self.issue.pull_request is None:
+            return Ignored("the comment is not on a pull request")
+        author, comment = self.comment.user, self.comment
+        return commented(self.action == "created", self.issue.number, comment.id, comment.body, author.id, author.login)
+
+
+def commented(
+    is_new: bool,  # noqa: FBT001 - as above
+    number: int,
+    comment: int,
+    text: str | None,
+    account: int | str,
+    name: str,
+) -> Comment | Ignored:
+    """Return what a comment on a change request asks for."""
+    if not is_new:
+        return Ignored("only a new comment is a command, not one that was edited or deleted")
+    line = command_line(text or "")
+    if line is None:
+        return Ignored("the comment is no command")
+    return Comment(number, str(comment), line, str(account), name)
 
 
 def something(sha: str | None) -> str | None:

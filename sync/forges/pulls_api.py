@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
-from sync.forges.api import Check, ForgeApi
+from sync.forges.api import ApiError, Check, ForgeApi, Remark, escaped, moment_of
+
+_WRITERS: Final = frozenset({"write", "maintain", "admin", "owner"})
 
 
 class PullsApi(ForgeApi):
@@ -30,3 +32,38 @@ class PullsApi(ForgeApi):
     def edit_comment(self, number: int, comment: str, text: str) -> None:  # noqa: ARG002 - comments have ids of their own
         """Write a comment anew."""
         self.call("PATCH", f"repos/{self.path}/issues/comments/{comment}", json={"body": text})
+
+    def remark(self, number: int, comment: str) -> Remark:
+        """Return a comment of a pull request: ids count for the repository, so the number is compared."""
+        found = self.call("GET", f"repos/{self.path}/issues/comments/{comment}")
+        place = str(found.get("issue_url") or found.get("pull_request_url") or "")
+        if place.rstrip("/").rpartition("/")[2] != str(number):
+            raise ApiError("forge.missing", f"comment {comment} is not on pull request {number}")
+        author = found["user"]
+        return Remark(
+            text=str(found.get("body") or ""),
+            account=str(author["id"]),
+            name=author["login"],
+            created_at=moment_of(found["created_at"]),
+            is_bot=self.is_bot(found),
+        )
+
+    def is_bot(self, comment: Any) -> bool:
+        """Return whether no person wrote a comment."""
+        return bool(comment["user"].get("type") == "Bot" or comment.get("performed_via_github_app"))
+
+    def may_write(self, remark: Remark) -> bool:
+        """Return whether an account may push. It is asked by name, so the id that answers must be the author's."""
+        try:
+            found = self.call("GET", f"repos/{self.path}/collaborators/{escaped(remark.name)}/permission")
+        except ApiError as error:
+            if error.code != "forge.missing":
+                raise
+            return False
+        is_same = str((found.get("user") or {}).get("id")) == remark.account
+        return is_same and found.get("permission") in _WRITERS
+
+    def react(self, number: int, comment: str, *, is_good: bool) -> None:  # noqa: ARG002 - comments have ids of their own
+        """Put a thumb up, or a puzzled face."""
+        body = {"content": "+1" if is_good else "confused"}
+        self.call("POST", f"repos/{self.path}/issues/comments/{comment}/reactions", json=body, again=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sync.forges.base import ChangeRequest, Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved, shown
+from sync.forges.base import ChangeRequest, Comment, Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved, shown
 from sync.remote import parse_address
 
 _PING: Final = "ping"
@@ -14,13 +14,17 @@ _PING: Final = "ping"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a delivery asks for a look at the repository, why not if it does not, and the ref it is about."""
+    """Whether a delivery asks for a look at the repository, why not if it does not, and the ref it is about.
+
+    `comment` is the one that holds a command.
+    """
 
     result: Literal["ACCEPTED", "IGNORED"]
     reason: str | None = None
     ref: str | None = None
     before: str | None = None
     after: str | None = None
+    comment: Comment | None = None
 
 
 def judge(notice: Notice, url: str, follows: Collection[str], *, names_repository: bool) -> Verdict:
@@ -32,6 +36,9 @@ def judge(notice: Notice, url: str, follows: Collection[str], *, names_repositor
     request = next((event for event in notice.events if isinstance(event, ChangeRequest)), None)
     if request is not None:
         return _judged(request, notice, url, follows)
+    comment = next((event for event in notice.events if isinstance(event, Comment)), None)
+    if comment is not None:
+        return _commented(comment, notice, url)
     changes = [event for event in notice.events if isinstance(event, RefMoved | RefDeleted)]
     if not changes:
         return Verdict("IGNORED", _why(notice))
@@ -58,6 +65,15 @@ def _judged(request: ChangeRequest, notice: Notice, url: str, follows: Collectio
     else:
         return Verdict("ACCEPTED", None, request.ref, None, request.head)
     return Verdict("IGNORED", reason, request.ref, None, request.head)
+
+
+def _commented(comment: Comment, notice: Notice, url: str) -> Verdict:
+    """Return what a comment means. No forge but GitLab tells which branch is meant: the look finds that out."""
+    if notice.repository is None:
+        raise PayloadError("the comment names no repository")
+    if not is_named(url, notice.repository):
+        return Verdict("IGNORED", f"it is about the repository {shown(notice.repository)}", comment.ref)
+    return Verdict("ACCEPTED", None, comment.ref, comment=comment)
 
 
 def is_named(url: str, name: str) -> bool:

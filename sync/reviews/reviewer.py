@@ -13,15 +13,19 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from runner.errors import MainstemError
 from runner.store import Store
 from runner.store.records import Environment, Repository, Review
+from runner.store.session import Session
 from sync.forges.api import LASTING, Change, ForgeApi
 from sync.forges.apis import api_of
 from sync.origins import Origins
 from sync.planning import Planner
+from sync.reviews.clerk import Clerk, Desk
+from sync.reviews.commands import answers
 from sync.reviews.statuses import Statuses
 from sync.reviews.text import MARKER, Reviewed, check_of, comment_of
 from sync.sources import FetchError, Source
@@ -32,6 +36,10 @@ _KEPT: Final = timedelta(days=30)
 _MOVED: Final = "forge.change.moved"
 _MOST_MIRROR: Final = 256 << 20
 OpenApi = Callable[[Repository], ForgeApi | None]
+
+
+def _want(repository: str, number: int, at: datetime, db: Session) -> None:
+    db.reviews.want(repository, number, at)
 
 
 class Reviewer:
@@ -59,6 +67,7 @@ class Reviewer:
         self._origins = origins
         self._planner = planner
         self._statuses = Statuses(store, page_of)
+        self._clerk = Clerk(store, clock)
         self._clock = clock
         self._api = api
 
@@ -74,7 +83,7 @@ class Reviewer:
         a look.
         """
         untold = self._statuses.untold(name)
-        wanted = self._store.read(lambda db: db.reviews.wanted(name))
+        wanted = self._wanted(name)
         if not wanted and not untold:
             return True
         api = self._api(self._origins.credentials(name))
@@ -84,9 +93,25 @@ class Reviewer:
             told = [self._statuses.tell(api, *each) for each in untold] if api else []
             told += [self._answered(api, review) for number in wanted if (review := self._taken(name, number))]
         before = self._clock() - _KEPT
-        self._store.write(lambda db: db.reviews.prune(before))
+        self._store.write(lambda db: db.reviews.prune(before) + db.review_commands.prune(before))
         self._origins.trim_reviews(name, _MOST_MIRROR)
         return all(told)
+
+    def ended(self) -> list[str]:
+        """Return the repositories that are to be looked at since tests of change requests have ended."""
+        return self._clerk.ended()
+
+    def close(self) -> None:
+        """Stop what runs for change requests."""
+        self._clerk.close()
+
+    def _wanted(self, name: str) -> list[int]:
+        """Return the change requests that want a look, with those whose tests ended with the process that ran them."""
+        now = self._clock()
+        stuck = self._store.read(lambda db: db.review_commands.stuck(name, now))
+        for number in stuck:
+            self._store.write(partial(_want, name, number, now))
+        return self._store.read(lambda db: db.reviews.wanted(name))
 
     def _taken(self, name: str, number: int) -> Review | None:
         now = self._clock()
@@ -116,23 +141,30 @@ class Reviewer:
         found = replace(review, base=change.base, is_open=change.is_open, message=None)
         environments = [each for each in self._environments(review.repository) if each.ref == change.base]
         if not change.is_open or not environments:
-            return replace(found, message="it is closed" if environments else f"no environment follows {change.base}")
+            return self._left(found, "it is closed" if environments else f"no environment follows {change.base}")
         if change.head_ref is None:
-            return replace(found, message="its commits lie in another repository, which nobody follows")
+            return self._left(found, "its commits lie in another repository, which nobody follows")
         source = self._origins.for_reviews(review.repository)
         with source.repository.lock:
             head = self._fetched(source, change)
             planned, remarks = self._merged(source, change, head)
             reviews = [self._reviewed(source, each, planned) for each in environments]
+            commands = self._clerk.answer(Desk(api, source, change, review, head, planned, environments))
         checks = [check_of(reviewed) for reviewed in reviews]
-        text = comment_of(reviews, head, remarks, api.most_comment)
+        text = comment_of(reviews, head, remarks, api.most_comment, answers(commands, head))
         digest = hashlib.sha256(repr((head, checks, text)).encode()).hexdigest()
         if digest == review.digest:
             return found
         for check in checks:
             api.set_status(head, check)
         comment = api.upsert_comment(review.number, review.comment, MARKER, text)
-        return replace(found, head=head, comment=comment, digest=digest)
+        head_at = review.head_at if head == review.head else self._clock()
+        return replace(found, head=head, head_at=head_at, comment=comment, digest=digest)
+
+    def _left(self, found: Review, reason: str) -> Review:
+        """Return what is written about a change request that gets no answer."""
+        self._clerk.drop(found)
+        return replace(found, message=reason)
 
     def _environments(self, repository: str) -> list[Environment]:
         return self._store.read(lambda db: db.environments.of_repository(repository))

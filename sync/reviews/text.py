@@ -81,12 +81,18 @@ def check_of(reviewed: Reviewed) -> Check:
     )
 
 
-def comment_of(reviews: Sequence[Reviewed], head: str, remarks: Iterable[str], most: int) -> str:
-    """Return our comment on a change request whose newest commit is `head`; at most `most` characters."""
+def comment_of(
+    reviews: Sequence[Reviewed], head: str, remarks: Iterable[str], most: int, answers: Iterable[str] = ()
+) -> str:
+    """Return our comment on a change request whose newest commit is `head`; at most `most` characters.
+
+    `answers` are lines about commands, in Markdown.
+    """
     parts = [MARKER, ""]
     for reviewed in reviews:
         parts += [*section(reviewed), ""]
     parts += [f"> {inline(remark)}" for remark in remarks]
+    parts += ["", *answers]
     parts += ["", f"<sub>Mainstem, commit {head[:12]}; this comment follows the newest commit.</sub>"]
     text = "\n".join(parts)
     return text if len(text) <= most else text[: most - len(_CUT)].rsplit("\n", 1)[0] + _CUT

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from starlette.routing import Route
 from tests.servers.git import git
 
 TOKEN = "a-token-of-the-forge"
-OWN, STRANGER = 900, 666
+OWN, STRANGER, MEMBER, ROBOT = 900, 666, 7421, 77
+NAMES = {OWN: "mainstem", STRANGER: "mallory", MEMBER: "ann", ROBOT: "project_44_bot_1"}
 
 
 @dataclass
@@ -50,6 +52,9 @@ class Forge:
     pulls: dict[int, Pull] = field(default_factory=dict)
     statuses: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     comments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    members: dict[int, str] = field(default_factory=lambda: {MEMBER: "write", STRANGER: "read"})
+    reactions: dict[int, list[str]] = field(default_factory=dict)
+    refuses: str | None = None
     failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
 
@@ -80,11 +85,26 @@ class Forge:
         """Return the texts of the comments that our account wrote."""
         return [each["body"] for each in self.comments[number] if each["author"] == OWN]
 
+    def say(self, number: int, text: str, author: int = MEMBER, *, at: datetime | None = None) -> int:
+        """Let somebody comment, now or at a moment; return the id of the comment."""
+        row = _comment(self.comments[number], number, text, author, at)
+        return int(row["id"])
+
     def _try_merge(self, number: int) -> None:
         base, head = git(self.bare, "rev-parse", "main"), self.head(number)
         tree = git(self.bare, "merge-tree", "--write-tree", base, head)
         commit = git(self.bare, "commit-tree", tree, "-p", base, "-p", head, "-m", "merge")
         git(self.bare, "update-ref", f"refs/pull/{number}/merge", commit)
+
+
+def _comment(
+    rows: list[dict[str, Any]], number: int, text: str, author: int, at: datetime | None = None
+) -> dict[str, Any]:
+    # A forge tells whole seconds; this one looks ahead, so that what is said after a look is also dated after it.
+    moment = (at or datetime.now(UTC) + timedelta(seconds=1)).replace(microsecond=0)
+    row = {"id": 100 * number + len(rows), "author": author, "body": text, "at": moment.isoformat()}
+    rows.append(row)
+    return row
 
 
 class ForgeApp:
@@ -104,6 +124,8 @@ class ForgeApp:
             if forge.failures:
                 status, headers = forge.failures.pop(0)
                 return JSONResponse({"message": "not now"}, status_code=status, headers=headers)
+            if forge.refuses and request.url.path.endswith(forge.refuses):
+                return JSONResponse({"message": "Must have push access to view permission."}, status_code=403)
             if TOKEN not in request.headers.get("authorization", ""):
                 return JSONResponse({"message": "Bad credentials"}, status_code=401)
             body = await request.json() if await request.body() else None
@@ -132,9 +154,19 @@ class _Dialect:
         return self.forge.pulls.get(int(request.path_params["number"]))
 
     def add(self, number: int, text: str, author: int = OWN) -> dict[str, Any]:
-        rows = self.forge.comments[number]
-        rows.append({"id": 100 * number + len(rows), "author": author, "body": text})
-        return rows[-1]
+        return _comment(self.forge.comments[number], number, text, author)
+
+    def said(self, request: Request) -> dict[str, Any] | None:
+        """Return the comment that a request names, whoever wrote it."""
+        for number, rows in self.forge.comments.items():
+            for row in rows:
+                if row["id"] == request.path_params["id"]:
+                    return {**row, "number": number}
+        return None
+
+    def mark(self, request: Request, name: str) -> dict[str, Any]:
+        self.forge.reactions.setdefault(request.path_params["id"], []).append(name)
+        return {"id": 1}
 
     def edit(self, comment: int, text: str) -> dict[str, Any] | None:
         for rows in self.forge.comments.values():
@@ -164,6 +196,24 @@ class _GitHub(_Dialect):
         yield "GET", self.prefix + "/issues/{number:int}/comments", self.list
         yield "POST", self.prefix + "/issues/{number:int}/comments", self.comment
         yield "PATCH", self.prefix + "/issues/comments/{id:int}", self.change
+        yield "GET", self.prefix + "/issues/comments/{id:int}", self.one
+        yield "POST", self.prefix + "/issues/comments/{id:int}/reactions", self.react
+        yield "GET", self.prefix + "/collaborators/{name}/permission", self.permission
+
+    def one(self, request: Request, _: Any) -> Any:
+        row = self.said(request)
+        return self._row(row) | {"issue_url": f"{self.prefix}/issues/{row['number']}"} if row else _missing()
+
+    def react(self, request: Request, body: Any) -> Any:
+        assert body["content"] in {"+1", "-1", "laugh", "confused", "heart", "hooray", "rocket", "eyes"}
+        return self.mark(request, body["content"])
+
+    def permission(self, request: Request, _: Any) -> Any:
+        account = next((id_ for id_, name in NAMES.items() if name == request.path_params["name"]), None)
+        if account is None:
+            return _missing()
+        user = {"id": account, "login": NAMES[account]}
+        return {"permission": self.forge.members.get(account, "none"), "user": user}
 
     def get(self, request: Request, _: Any) -> Any:
         pull = self.pull(request)
@@ -219,7 +269,9 @@ class _GitHub(_Dialect):
 
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "body": row["body"], "user": {"id": row["author"], "type": "User"}}
+        kind, name = "Bot" if row["author"] == ROBOT else "User", NAMES[row["author"]]
+        user = {"id": row["author"], "type": kind, "login": name}
+        return {"id": row["id"], "body": row["body"], "user": user, "created_at": row["at"]}
 
 
 class _Gitea(_GitHub):
@@ -252,6 +304,21 @@ class _GitLab(_Dialect):
         yield "GET", merge_request + "/notes", self.list
         yield "POST", merge_request + "/notes", self.comment
         yield "PUT", merge_request + "/notes/{id:int}", self.change
+        yield "GET", merge_request + "/notes/{id:int}", self.one
+        yield "POST", merge_request + "/notes/{id:int}/award_emoji", self.award
+        yield "GET", self.prefix + "/members/all/{id:int}", self.member
+
+    def one(self, request: Request, _: Any) -> Any:
+        row = self.said(request)
+        return self._row(row) if row and row["number"] == request.path_params["number"] else _missing()
+
+    def award(self, request: Request, body: Any) -> Any:
+        return self.mark(request, body["name"])
+
+    def member(self, request: Request, _: Any) -> Any:
+        account = request.path_params["id"]
+        level = {"read": 20, "write": 30, "admin": 40}.get(self.forge.members.get(account, ""))
+        return {"id": account, "state": "active", "access_level": level} if level else _missing()
 
     def get(self, request: Request, _: Any) -> Any:
         pull = self.pull(request)
@@ -288,7 +355,8 @@ class _GitLab(_Dialect):
 
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "body": row["body"], "author": {"id": row["author"]}}
+        author = {"id": row["author"], "username": NAMES[row["author"]]}
+        return {"id": row["id"], "body": row["body"], "author": author, "system": False, "created_at": row["at"]}
 
 
 class _Bitbucket(_Dialect):
@@ -306,6 +374,20 @@ class _Bitbucket(_Dialect):
         yield "GET", pull + "/comments", self.list
         yield "POST", pull + "/comments", self.comment
         yield "PUT", pull + "/comments/{id:int}", self.change
+        yield "GET", pull + "/comments/{id:int}", self.one
+        yield "GET", "/workspaces/acme/permissions/repositories/flows", self.permissions
+
+    def one(self, request: Request, _: Any) -> Any:
+        row = self.said(request)
+        return self._row(row) if row and row["number"] == request.path_params["number"] else _missing()
+
+    def permissions(self, request: Request, _: Any) -> Any:
+        rows = [
+            {"permission": permission, "user": {"uuid": f"{{{account}}}"}}
+            for account, permission in self.forge.members.items()
+            if request.query_params["q"] == f'user.uuid="{{{account}}}"'
+        ]
+        return {"values": rows}
 
     def get(self, request: Request, _: Any) -> Any:
         pull = self.pull(request)
@@ -353,7 +435,9 @@ class _Bitbucket(_Dialect):
 
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["id"], "content": {"raw": row["body"]}, "user": {"uuid": f"{{{row['author']}}}"}}
+        kind, name = "AppUser" if row["author"] == ROBOT else "user", NAMES[row["author"]]
+        user = {"uuid": f"{{{row['author']}}}", "nickname": name, "type": kind}
+        return {"id": row["id"], "content": {"raw": row["body"]}, "user": user, "created_on": row["at"]}
 
 
 class _Server(uvicorn.Server):

@@ -14,6 +14,7 @@ import pytest
 
 from sync.forges.base import (
     ChangeRequest,
+    Comment,
     Event,
     Forge,
     Headers,
@@ -154,6 +155,9 @@ def expected(sender: Any, shape: str, forges: Any) -> Event | type[Event]:
         "change_updated": ChangeRequest(7, "refs/heads/main", new_head),
         "change_closed": ChangeRequest(7, "refs/heads/main", is_open=False),
         "change_labeled": Ignored,
+        "comment": Comment(7, "700", "/mainstem test", "{7421}" if sender.kind == "bitbucket" else "7421", "ann"),
+        "comment_edited": Ignored,
+        "comment_quoted": Ignored,
         "ping": Ping(),
         "uninteresting": Ignored,
     }

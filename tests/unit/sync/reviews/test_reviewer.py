@@ -3,84 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
-from runner.settings import EnvironmentSettings, RepositorySettings
 from sync.reviews.text import MARKER
-from sync.service import SyncService
 from tests.servers.forge import STRANGER, TOKEN
 from tests.servers.git import git
+from tests.servers.review_world import World, flow
 
-FLOW = """\
-id: {id}
-namespace: w
-tasks:
-  - id: say
-    type: core.log.{task}
-    message: {message}
-"""
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 CHANGED = ["github", "gitlab", "gitea", "bitbucket"]
-
-
-def flow(name: str, message: str = "hello", task: str = "Log") -> str:
-    return FLOW.format(id=name, message=message, task=task)
-
-
-@dataclass
-class World:
-    """A service that follows the forge's repository, and a clone."""
-
-    service: SyncService
-    forge: Any
-    work_tree: Any
-
-    def commit(self, branch: str, files: dict[str, str | None]) -> str:
-        git(self.work_tree.path, "checkout", "-q", "-B", branch)
-        commit: str = self.work_tree.write(files)
-        git(self.work_tree.path, "push", "-q", "-f", str(self.forge.bare), branch)
-        return commit
-
-    def want(self, number: int = 7) -> None:
-        self.service._store.write(lambda db: db.reviews.want("r", number, datetime.now(UTC)))
-
-    def look(self, number: int = 7) -> bool:
-        self.want(number)
-        return self.service.review("r")
-
-    def row(self, number: int = 7) -> Any:
-        return self.service._store.read(lambda db: db.reviews.get("r", number))
-
-
-@pytest.fixture
-def world(start: Callable[..., SyncService], git_server: Any, forge: Any, work_tree: Any) -> World:
-    repository = RepositorySettings(
-        name="r", url=f"{git_server.url}/acme/flows.git", kind=forge.kind, api_url=forge.url, api_token=TOKEN
-    )
-    service = start(EnvironmentSettings(name="production", repository="r"), repositories=(repository,))
-    reviewer = service._reviewer
-    opened = reviewer._api
-
-    def impatient(known: Any) -> Any:
-        api = opened(known)
-        if api is not None:
-            api._sleep = lambda _seconds: None
-        return api
-
-    reviewer._api = impatient
-    world = World(service, forge, work_tree)
-    world.commit("main", {"flows/a.yaml": flow("a"), "flows/b.yaml": flow("b")})
-    service.reconcile_repository("r", actor="poll")
-    service.review("r")  # the commit is told that it is active, which most tests are not about
-    forge.statuses.clear()
-    forge.calls.clear()
-    return world
 
 
 github = pytest.mark.parametrize("forge", ["github"], indirect=True)
@@ -154,8 +89,8 @@ def test_the_same_answer_is_not_given_twice(world: World) -> None:
 def test_our_comment_is_found_again_and_a_strangers_copy_of_it_is_left_alone(world: World) -> None:
     world.commit("topic", {"flows/a.yaml": flow("a", "bye")})
     world.forge.open(7, "topic")
-    copied: dict[str, Any] = {"id": 1, "author": STRANGER, "body": f"{MARKER}\nall is well"}
-    world.forge.comments[7].append(copied)
+    world.forge.say(7, f"{MARKER}\nall is well", STRANGER)
+    [copied] = world.forge.comments[7]
     world.look()
     world.service._store.write(lambda db: db.reviews.done(replace(world.row(), comment=None, digest=None)))
 

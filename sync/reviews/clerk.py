@@ -1,0 +1,209 @@
+"""Carries out the commands in comments on change requests, for those whom the forge lets push, and for no other.
+
+Nothing that a delivery said is trusted: the comment is read again, and the forge is asked what its author may do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from runner.errors import MainstemError
+from runner.reports.text import code, inline
+from runner.store import Store
+from runner.store.records import Environment, Review, ReviewCommand
+from runner.store.session import Session
+from sync.forges.api import LASTING, ApiError, Change, ForgeApi, Remark
+from sync.forges.base import command_line
+from sync.reviews.commands import AUTOMATIC, Asked, Verb, asked, is_approved, unbound
+from sync.reviews.flow_tests import TestRun, has_tests, write_out
+from sync.sources import Source
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What is on the table in one look at a change request; `planned` is the commit to test: the head, or its merge."""
+
+    api: ForgeApi
+    source: Source
+    change: Change
+    review: Review
+    head: str
+    planned: str
+    environments: Sequence[Environment]
+
+
+class Clerk:
+    """Carries out commands. Tests run one after another in a thread of this process; what else there is, at once."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="review-tests")
+        self._lock = threading.Lock()
+        self._runs: set[TestRun] = set()
+        self._ended: set[str] = set()
+        self._is_closed = False
+
+    def answer(self, desk: Desk) -> list[ReviewCommand]:
+        """Carry out what is asked for on a change request; return all its commands as they are then.
+
+        Raises:
+            ApiError: the forge cannot be asked just now; what was carried out stays so.
+        """
+        for command in self._of(desk.review):
+            if command.state == "OPEN":
+                self._carry_out(desk, command)
+            elif command.state == "RUNNING":
+                self._test(desk, command, desk.head)  # begins again what a process left behind that died
+        self._test_by_itself(desk)
+        return self._of(desk.review)
+
+    def drop(self, review: Review) -> None:
+        """End the commands on a change request that is closed, or of no environment."""
+        for command in self._of(review):
+            if command.state == "OPEN":
+                self._end(command, None, None)
+
+    def ended(self) -> list[str]:
+        """Return the repositories whose change requests have new results of tests since the last time."""
+        with self._lock:
+            found, self._ended = sorted(self._ended), set()
+        return found
+
+    def close(self) -> None:
+        """Stop the tests that run."""
+        with self._lock:
+            self._is_closed, runs = True, list(self._runs)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for run in runs:
+            run.stop()
+
+    def _of(self, review: Review) -> list[ReviewCommand]:
+        return self._store.read(lambda db: db.review_commands.of(review.repository, review.number))
+
+    def _carry_out(self, desk: Desk, command: ReviewCommand) -> None:
+        try:
+            remark = desk.api.remark(command.number, command.comment)
+        except ApiError as error:
+            if error.code not in LASTING:
+                raise
+            remark = None
+        # What is gone, was edited, or was written by a program is no command, and nothing is said to it.
+        if remark is None or remark.is_bot or command_line(remark.text) != command.line:
+            self._end(command, None, None)
+            return
+        command = replace(command, account=remark.account, name=remark.name)
+        wanted = asked(command.line)
+        refusal = self._refusal(desk, command, remark, wanted)
+        if refusal is not None or wanted is None:
+            self._end(command, None, f"refused: {refusal}" if refusal else "there is no such command")
+        elif wanted.verb is Verb.TEST:
+            self._test(desk, command, desk.head)
+        else:
+            self._end(command, desk.head, self._done(desk, wanted))
+        self._mark(desk.api, command, is_good=refusal is None and wanted is not None)
+
+    def _refusal(self, desk: Desk, command: ReviewCommand, remark: Remark, wanted: Asked | None) -> str | None:
+        """Return why a command is not carried out."""
+        try:
+            if not desk.api.may_write(remark):
+                return "only who may push to the repository may ask for that"
+        except ApiError as error:
+            if error.code not in LASTING:
+                raise
+            return "the forge does not tell this server who may push: its token may not ask"
+        if wanted is None:
+            return None
+        reason = unbound(wanted, command, remark, desk.review, desk.head)
+        if reason is not None or wanted.verb is not Verb.TEST or self._is_trusted(desk):
+            return reason
+        return f"code of a fork is run for nobody before {code(f'/mainstem {Verb.APPROVE}')}"
+
+    def _is_trusted(self, desk: Desk) -> bool:
+        """Return whether the newest commit is of somebody who may push, or was approved by one."""
+        return not desk.change.is_fork or is_approved(self._of(desk.review), desk.head)
+
+    @staticmethod
+    def _done(desk: Desk, wanted: Asked) -> str:
+        if wanted.verb is Verb.PLAN:
+            return f"planned {code(desk.head[:12])}"
+        more = "its code may be run here" if desk.change.is_fork else "nothing needed it: the branch is not of a fork"
+        return f"approved {code(desk.head[:12])}, and no other commit; {more}"
+
+    def _mark(self, api: ForgeApi, command: ReviewCommand, *, is_good: bool) -> None:
+        try:
+            api.react(command.number, command.comment, is_good=is_good)
+        except ApiError as error:  # a receipt and no more: the answer stands in our comment
+            log.info("a comment cannot be marked: %s", error, extra={"code": error.code})
+
+    def _end(self, command: ReviewCommand, commit: str | None, answer: str | None) -> None:
+        ended = replace(command, state="DONE", commit=commit, answer=answer)
+        self._store.write(lambda db: db.review_commands.end(ended))
+
+    # tests
+
+    def _test_by_itself(self, desk: Desk) -> None:
+        """Test a commit that has tests when its author may push, once."""
+        name = f"{AUTOMATIC}{desk.change.number}:{desk.planned}"
+        known = {each.comment for each in self._of(desk.review)}
+        if desk.change.is_fork or name in known or not self._paths(desk):
+            return
+        now, review = self._clock(), desk.review
+        command = ReviewCommand(review.repository, name, review.number, f"/mainstem {Verb.TEST}", "", "", now)
+        self._store.write(lambda db: db.review_commands.add(command))
+        self._test(desk, command, desk.head)
+
+    @staticmethod
+    def _paths(desk: Desk) -> list[str]:
+        """Return the folders of environments that hold tests."""
+        folders = sorted({each.path for each in desk.environments})
+        return [path for path in folders if has_tests(desk.source.repository.listing(desk.planned, path).files)]
+
+    def _test(self, desk: Desk, command: ReviewCommand, head: str) -> None:
+        now = self._clock()
+        if not self._store.write(lambda db: db.review_commands.begin(command.repository, command.comment, now)):
+            return
+        if desk.change.is_fork and not is_approved(self._of(desk.review), head):
+            self._end(command, None, "refused: newer commits came, which nobody has approved")
+            return
+        try:
+            rooms = [write_out(desk.source, desk.planned, path) for path in self._paths(desk)]
+        except MainstemError as error:
+            self._end(command, head, f"the tests could not be run: {inline(error.message)}")
+            return
+        if not rooms:
+            self._end(command, head, "there are no tests")
+            return
+        runs = [TestRun(room, is_fork=desk.change.is_fork) for room in rooms]
+        with self._lock:
+            self._runs.update(runs)
+        self._pool.submit(self._run, command, head, runs)
+
+    def _run(self, command: ReviewCommand, head: str, runs: Sequence[TestRun]) -> None:
+        try:
+            answer = "\n".join(run.answer() for run in runs)
+        except Exception:  # nobody looks at the future of this call
+            log.exception("tests of a change request failed to run", extra={"repository": command.repository})
+            answer = "the tests could not be run: see the log of the server"
+        now = self._clock()
+        with self._lock:
+            self._runs.difference_update(runs)
+            is_closed = self._is_closed
+        if is_closed:
+            return  # the claim runs out, and another process begins again
+        ended = replace(command, state="DONE", commit=head, answer=answer)
+
+        def write(db: Session) -> None:
+            db.review_commands.end(ended)
+            db.reviews.want(command.repository, command.number, now)
+
+        self._store.write(write)
+        with self._lock:
+            self._ended.add(command.repository)

@@ -1,0 +1,174 @@
+"""The tests of flows of a change request: `mainstem test` in a process of its own, with nothing of the server's.
+
+The process has an empty home and an environment of three variables, so neither the server's secrets nor its variables
+are in it. What the tests run is the code of somebody who may push, or that such a person approved; the code of a fork
+never gets the process runner, under which it could read what the server reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from runner.errors import MainstemError
+from runner.reports.text import code, inline
+from runner.working_copy import SUFFIXES, TESTS
+from sync.names import MAX_FILE_BYTES
+from sync.sources import Source
+from task_runners.files import write_file
+
+_FLOWS: Final = "flows"
+_LONGEST_S: Final = 300.0
+_CASE_S: Final = 60
+_MOST_BYTES: Final = 64 << 20
+_MOST_FAILURES: Final = 10
+_ISOLATED: Final = ("docker", "kubernetes")
+_WORDS: Final = {"failed": "failed", "error": "could not run", "passed": "passed", "skipped": "skipped"}
+_PATH: Final = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+_START: Final = "from runner.cli import main; raise SystemExit(main())"
+
+
+class TestsError(MainstemError):
+    """The tests of a change request cannot be run; codes `review.tests.*`."""
+
+    __test__ = False
+
+
+def has_tests(paths: Mapping[str, Any]) -> bool:
+    """Return whether there is a file of tests among the files of a commit."""
+    return any(path.endswith(SUFFIXES) and TESTS in PurePosixPath(path).parts[:-1] for path in paths)
+
+
+def write_out(source: Source, commit: str, path: str) -> Path:
+    """Return a new folder with the files of a commit below an environment's path. The caller removes it.
+
+    Raises:
+        TestsError: `review.tests.large` when they are more than 64 MiB.
+        FetchError: they cannot be fetched.
+    """
+    files = source.repository.listing(commit, path).files
+    source.ensure(files.values())
+    room, size = Path(tempfile.mkdtemp(prefix="mainstem-review-")), 0
+    try:
+        for name, blob in files.items():
+            content = source.repository.blob(blob, limit=MAX_FILE_BYTES)
+            size += len(content)
+            if size > _MOST_BYTES:
+                raise TestsError("review.tests.large", "the files of the flows are more than 64 MiB")
+            write_file(room, f"{_FLOWS}/{name.removeprefix(path).lstrip('/')}", content)
+    except BaseException:
+        shutil.rmtree(room, ignore_errors=True)
+        raise
+    return room
+
+
+class TestRun:
+    """One run of `mainstem test` over a folder that `write_out` made; `stop` ends it from another thread."""
+
+    __test__ = False
+
+    def __init__(self, room: Path, *, is_fork: bool, longest_s: float = _LONGEST_S) -> None:
+        self._room = room
+        self._is_fork = is_fork
+        self._longest_s = longest_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    def answer(self) -> str:
+        """Run the tests and return what came of them as Markdown; the folder is gone afterwards."""
+        try:
+            return "\n".join(summary(self._found()))
+        except MainstemError as error:
+            return f"the tests could not be run: {inline(error.message)}"
+        finally:
+            shutil.rmtree(self._room, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End the process and all that it has begun."""
+        self._is_stopped = True
+        process = self._process
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _found(self) -> Mapping[str, Any]:
+        home = self._room / "home"
+        home.mkdir(mode=0o700)
+        command = [sys.executable, "-c", _START, "test", str(self._room / _FLOWS), "--json", "--timeout", str(_CASE_S)]
+        out = self._room / "found.json"
+        with out.open("wb") as written:
+            if self._is_stopped:
+                raise TestsError("review.tests.stopped", "the server stopped")
+            self._process = subprocess.Popen(
+                command,
+                cwd=home,
+                env=self._environment(home),
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                self._process.wait(self._longest_s)
+            except subprocess.TimeoutExpired:
+                message = f"they had not ended after {self._longest_s:.0f} s"
+                raise TestsError("review.tests.slow", message) from None
+            finally:
+                self.stop()
+                self._process.wait()
+        return _document(out)
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        given = {"PATH": _PATH, "HOME": str(home), "MAINSTEM_HOME": str(home / ".mainstem"), "LANG": "C.UTF-8"}
+        if self._is_fork:
+            rule = {"namespaces": ["*"], "runners": list(_ISOLATED)}
+            given |= {"MAINSTEM_RUNNER_POLICIES": json.dumps([rule]), "MAINSTEM_DEFAULT_TASK_RUNNER": _ISOLATED[0]}
+        return given
+
+
+def _document(out: Path) -> Mapping[str, Any]:
+    with out.open("rb") as file:
+        content = file.read(_MOST_BYTES)
+    try:
+        found = json.loads(content)
+    except ValueError:
+        raise TestsError("review.tests.broken", "the program that runs them ended before it answered") from None
+    if not isinstance(found, dict):
+        raise TestsError("review.tests.broken", "the program that runs them answered nothing of use")
+    return found
+
+
+def summary(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines about a session of tests: the counts, then what failed, with the expression and both values."""
+    outcomes = Counter(case["outcome"] for case in found["cases"])
+    parts = [f"{outcomes[name]} {word}" for name, word in _WORDS.items() if outcomes[name]]
+    problems = found["problems"]
+    if problems:
+        parts.insert(0, f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in files of tests")
+    yield ", ".join(parts) or "there are no tests"
+    failures = [(case, each["message"], each["line"]) for case in found["cases"] for each in case["failures"]]
+    for case, message, line in failures[:_MOST_FAILURES]:
+        place = f"{_below(case['file'])}:{line}"
+        name = f"{case['namespace']}.{case['flowId']} / {case['suite']} / {case['case']}"
+        yield f"  - **{inline(name)}** {code(place)}: {code(message)}"
+    for problem in problems[: max(0, _MOST_FAILURES - len(failures))]:
+        place = f"{_below(problem['file'] or '')}:{problem['line'] or 1}"
+        yield f"  - {code(place)}: {inline(problem['message'])}"
+    left = len(failures) + len(problems) - _MOST_FAILURES
+    if left > 0:
+        yield f"  - and {left} more"
+
+
+def _below(file: str) -> str:
+    """Return the path of a file below the folder of the flows."""
+    return file.partition(f"/{_FLOWS}/")[2] or file

@@ -1,0 +1,252 @@
+"""Commands in comments: for whom they are carried out, for which commit, and what is said to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync.reviews.commands import Asked, Verb, asked
+from tests.servers.forge import MEMBER, ROBOT, STRANGER
+from tests.servers.review_world import World, flow
+
+github = pytest.mark.parametrize("forge", ["github"], indirect=True)
+every_forge = pytest.mark.parametrize("forge", ["github", "gitlab", "gitea", "bitbucket"], indirect=True)
+SUITE = """\
+id: greetings
+namespace: w
+flowId: a
+testCases:
+  - id: right
+    type: io.kestra.core.tests.flow.UnitTest
+    assertions:
+      - value: "{{ execution.state }}"
+        equalTo: SUCCESS
+  - id: wrong
+    type: io.kestra.core.tests.flow.UnitTest
+    assertions:
+      - value: "{{ 'hell' ~ 'o' }}"
+        equalTo: goodbye
+"""
+
+
+def opened(world: World, branch: str = "topic", *, is_fork: bool = False) -> str:
+    """Open change request 7 and let it be looked at; return its commit."""
+    head = world.commit(branch, {"flows/a.yaml": flow("a", "bye")})
+    world.forge.open(7, branch, is_fork=is_fork)
+    assert world.look()
+    return head
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("/mainstem plan", Asked(Verb.PLAN)),
+        ("/mainstem  TEST", Asked(Verb.TEST)),
+        ("/mainstem approve 0123456789ab", Asked(Verb.APPROVE, "0123456789ab")),
+        ("/mainstem approve 0123", None),
+        ("/mainstem approve of this", None),
+        ("/mainstem", None),
+        ("/mainstem deploy", None),
+        ("/mainstem test a b", None),
+    ],
+)
+def test_a_command_is_a_verb_and_perhaps_a_commit(line: str, wanted: Asked | None) -> None:
+    assert asked(line) == wanted
+
+
+@every_forge
+def test_a_command_is_answered_in_the_one_comment_for_who_may_push_alone(world: World) -> None:
+    head = opened(world)
+
+    ours = world.command("/mainstem approve")
+    theirs = world.command("/mainstem approve", author=STRANGER)
+
+    done, refused = world.answers()
+    assert f"approve` by `ann`: approved `{head[:12]}`, and no other commit; nothing needed it" in done
+    assert refused.endswith("by `mallory`: refused: only who may push to the repository may ask for that")
+    assert len(world.forge.ours(7)) == 1
+    assert [each.commit for each in world.commands()] == [head, None]
+    if world.forge.kind != "bitbucket":
+        good = "thumbsup" if world.forge.kind == "gitlab" else "+1"
+        assert world.forge.reactions == {ours: [good], theirs: ["confused"]}
+
+
+@github
+def test_tests_run_by_themselves_for_who_may_push_and_tell_both_values(world: World) -> None:
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.forge.open(7, "topic")
+    world.want()
+
+    told, failed = world.answers()
+
+    assert told == "- `/mainstem test`: 1 failed, 1 passed"
+    where, what = "**w.a / greetings / wrong** `w/tests/a.yaml:13`", "should be equal to 'goodbye', but it is 'hello'"
+    assert failed == f"  - {where}: `{{{{ 'hell' ~ 'o' }}}} {what}`"
+    assert world.service.expire_pins() == ["r"]
+
+
+@github
+def test_the_code_of_a_fork_waits_for_an_approval_of_that_very_commit(world: World) -> None:
+    world.commit("fork", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.forge.open(7, "fork", is_fork=True)
+    assert world.look()
+    untested = world.commands()
+
+    world.command("/mainstem test")
+    [refused] = world.answers()
+    world.command("/mainstem approve")
+    world.command("/mainstem test")
+    [_, approved, tested, *_] = world.answers()
+    later = world.commit("fork", {"flows/a.yaml": flow("a", "evil")})
+    world.forge.follow(7)
+    assert world.look()
+    world.command("/mainstem test")
+    lines = [line for line in world.answers() if line.startswith("- ")]
+
+    assert untested == []
+    assert "code of a fork is run for nobody before" in refused
+    assert "its code may be run here" in approved
+    assert tested == "- `/mainstem test` by `ann`: 1 failed, 1 passed"
+    assert "void since newer commits came" in lines[1]
+    assert "code of a fork is run for nobody before" in lines[3]
+    assert world.row().head == later
+
+
+@github
+def test_a_commit_that_was_pushed_after_the_comment_is_not_approved_by_it(world: World) -> None:
+    opened(world, is_fork=True)
+    world.command("/mainstem approve")
+    later = world.commit("topic", {"flows/a.yaml": flow("a", "evil")})
+    world.forge.follow(7)
+
+    [line] = world.answers()
+
+    assert f"refused: `{later[:12]}` was pushed since" in line
+
+
+@github
+def test_a_comment_that_is_older_than_our_word_about_a_commit_is_no_approval_of_it(world: World) -> None:
+    opened(world, is_fork=True)
+    # Its delivery came late: the evil commit was looked at meanwhile.
+    world.command("/mainstem approve", at=datetime.now(UTC) - timedelta(minutes=1))
+
+    [line] = world.answers()
+
+    assert "it was written before this comment was about" in line
+
+
+@github
+def test_a_commit_may_be_named_and_then_it_alone_is_meant(world: World) -> None:
+    head = opened(world, is_fork=True)
+    old = datetime.now(UTC) - timedelta(minutes=1)
+
+    world.command(f"/mainstem approve {head}", at=old)
+    world.command(f"/mainstem approve {head[:12]}", at=old)
+    world.command("/mainstem approve " + "0" * 40)
+    lines = world.answers()
+
+    assert "approved" in lines[0]
+    assert "written before" in lines[1]
+    assert "it names another commit" in lines[2]
+
+
+@github
+def test_a_comment_that_was_edited_or_deleted_before_it_was_read_is_no_command(world: World) -> None:
+    opened(world)
+    edited = world.command("/mainstem approve")
+    world.forge.comments[7][-1]["body"] = "/mainstem test"
+    gone = world.forge.say(7, "/mainstem approve")
+    world.hear(gone, "/mainstem approve")
+    del world.forge.comments[7][-1]
+
+    assert world.answers() == []
+    assert {each.comment: each.state for each in world.commands()} == {str(edited): "DONE", str(gone): "DONE"}
+
+
+@github
+def test_a_comment_on_another_change_request_cannot_be_passed_off_as_one_on_this(world: World) -> None:
+    opened(world, is_fork=True)
+    world.forge.comments[8] = []
+    elsewhere = world.forge.say(8, "/mainstem approve")
+    world.hear(elsewhere, "/mainstem approve", 7)
+
+    assert world.answers() == []
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab", "bitbucket"], indirect=True)
+def test_programs_are_not_answered(world: World) -> None:
+    opened(world)
+    world.forge.members[ROBOT] = "write"
+    world.command("/mainstem approve", author=ROBOT)
+
+    assert world.answers() == []
+    assert world.forge.reactions == {}
+
+
+@github
+def test_an_unknown_command_brings_the_help_once(world: World) -> None:
+    opened(world)
+    world.command("/mainstem deploy @team")
+    world.command("/mainstem frobnicate")
+
+    lines = world.answers()
+
+    [text] = world.forge.ours(7)
+    assert [line.endswith("there is no such command") for line in lines] == [True, True]
+    assert text.count("Commands: `/mainstem plan`") == 1
+
+
+@github
+def test_an_account_whose_name_was_taken_over_is_nobody(world: World) -> None:
+    opened(world)
+    world.forge.say(7, "/mainstem approve", MEMBER)
+    comment = world.forge.comments[7][-1]["id"]
+    world.forge.members = {}
+    world.hear(comment, "/mainstem approve")
+
+    [line] = world.answers()
+
+    assert "refused: only who may push" in line
+
+
+@github
+def test_a_forge_that_does_not_tell_who_may_push_lets_nobody_command(world: World) -> None:
+    opened(world)
+    world.command("/mainstem approve")
+    world.forge.refuses = "/permission"
+
+    [line] = world.answers()
+
+    assert "its token may not ask" in line
+
+
+@github
+def test_a_delivery_that_comes_twice_is_one_command(world: World) -> None:
+    opened(world)
+    comment = world.command("/mainstem plan")
+    assert world.answers()
+    again = world.hear(comment, "/mainstem plan")
+
+    assert again == "DUPLICATE"
+    assert len(world.answers()) == 1
+
+
+@github
+def test_commands_are_taken_ten_at_a_time_of_one_account(world: World) -> None:
+    results = [world.hear(number, "/mainstem plan", author=STRANGER) for number in range(12)]
+    others = world.hear(99, "/mainstem plan")
+
+    assert results == ["ACCEPTED"] * 10 + ["IGNORED"] * 2
+    assert others == "ACCEPTED"
+
+
+@github
+def test_a_closed_change_request_carries_nothing_out(world: World) -> None:
+    opened(world)
+    world.forge.pulls[7].state = "closed"
+    world.command("/mainstem approve")
+
+    assert world.service.review("r")
+
+    assert [(each.state, each.commit) for each in world.commands()] == [("DONE", None)]
