@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench import deliveries, kestra01, loops, rendering, schedules, small
+from bench import deliveries, kestra01, loops, rendering, schedules, small, sync
 
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "kestra01": kestra01.run,
     "coldstart": small.coldstart,
     "memory": small.memory,
-    "sync": small.sync,
+    "sync": sync.run,
     "runner": small.runner,
     "deliveries": deliveries.run,
     "rendering": rendering.rendering,

@@ -1,4 +1,4 @@
-"""Start, memory, synchronisation, and what the process runner adds to a body."""
+"""Start, memory, and what the process runner adds to a body."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.flows import flow
 from bench.kestra01 import quantile
 from bench.server import PROGRAM, Server
 
 TIMES = 5
 IDLE_S = 20.0
-FLOWS = 1_000
-CHANGES = 9
 BODIES = 60
 
 
@@ -43,7 +42,7 @@ def coldstart(**_: Any) -> dict[str, Any]:
 def memory(**_: Any) -> dict[str, Any]:
     """Proportional resident memory and CPU of all processes of an idle server with a hundred flows."""
     with Server() as server:
-        server.push({f"flow{number}.yaml": _flow(number) for number in range(100)})
+        server.push({f"flow{number}.yaml": flow(number) for number in range(100)})
         time.sleep(3)
         before = server.cpu_seconds()
         time.sleep(IDLE_S)
@@ -53,28 +52,6 @@ def memory(**_: Any) -> dict[str, Any]:
             "resident_mb": round(server.resident_mb(), 1),
             "idle_cpu_percent": round(percent, 2),
             "processes": len(server.processes()),
-        }
-
-
-def sync(**_: Any) -> dict[str, Any]:
-    """Milliseconds from `git push` to active with a thousand flows and one changed, as git and as the server see it."""
-    with Server() as server:
-        work = server.push({f"flow{number}.yaml": _flow(number) for number in range(FLOWS)})
-        pushes, active = [], []
-        for number in range(CHANGES):
-            (work / "flows" / "flow7.yaml").write_text(_flow(7, f"change {number}"))
-            server.git("commit", "--quiet", "--all", "--message=change", cwd=work)
-            started = time.monotonic()
-            said = server.git("push", f"{server.url}/git/flows.git", "main", cwd=work)
-            pushes.append(time.monotonic() - started)
-            line = next(line for line in said.splitlines() if " active in " in line)
-            active.append(float(line.partition(" active in ")[2].split()[0]))
-        return {
-            "bench": "sync",
-            "flows": FLOWS,
-            "push_p50_ms": round(statistics.median(pushes) * 1e3),
-            "active_p50_ms": round(statistics.median(active)),
-            "push_max_ms": round(max(pushes) * 1e3),
         }
 
 
@@ -113,26 +90,3 @@ def _times(body: Callable[[], None]) -> list[float]:
         body()
         found.append(time.perf_counter() - started)
     return found
-
-
-def _flow(number: int, note: str = "first") -> str:
-    return f"""\
-id: flow{number}
-namespace: company.team{number % 20}
-description: {note}
-inputs:
-  - id: day
-    type: STRING
-    defaults: monday
-tasks:
-  - id: one
-    type: core.log.Log
-    message: "{{{{ inputs.day }}}}"
-  - id: two
-    type: core.flow.If
-    condition: "{{{{ inputs.day == 'monday' }}}}"
-    then:
-      - id: three
-        type: core.debug.Return
-        format: "{{{{ flow.id }}}}"
-"""
