@@ -45,7 +45,7 @@ _OTHERS = """
 | `ENV_<NAME>`, `KESTRA_<NAME>` | what expressions find as `envs.name` |
 
 `secrets.yaml` in the home holds secrets by namespace: a map of namespaces, each a map of keys and texts. Other users
-must not be able to read it.
+must not be able to read it. Secrets that are set while a server runs lie in its store: `mainstem secret set`.
 """
 
 

@@ -72,6 +72,8 @@ class Permission(enum.StrEnum):
     TRIGGER_WRITE = "trigger.write"
     KV_READ = "kv.read"
     KV_WRITE = "kv.write"
+    SECRET_READ = "secret.read"  # noqa: S105 - the name of a permission; keys only, no route gives a value
+    SECRET_WRITE = "secret.write"  # noqa: S105 - likewise
     GIT_FETCH = "git.fetch"
     GIT_PUSH = "git.push"
     METRICS_READ = "metrics.read"
@@ -97,6 +99,8 @@ WEAKEST_ROLE: Final[Mapping[Permission, Role]] = MappingProxyType(
         Permission.TRIGGER_WRITE: Role.OPERATOR,
         Permission.KV_READ: Role.VIEWER,
         Permission.KV_WRITE: Role.OPERATOR,
+        Permission.SECRET_READ: Role.VIEWER,
+        Permission.SECRET_WRITE: Role.DEVELOPER,
         Permission.GIT_FETCH: Role.VIEWER,
         Permission.GIT_PUSH: Role.DEVELOPER,
         Permission.METRICS_READ: Role.VIEWER,

@@ -26,6 +26,7 @@ from runner.secrets.base import Secrets, plugin_backends
 from runner.secrets.encryption import Encryption
 from runner.secrets.environment import EnvironmentSecrets
 from runner.secrets.file import FileSecrets, around
+from runner.secrets.stored import StoredSecrets
 from runner.settings import Settings, expression_variables, secrets_from_environment
 from runner.storage.access import may_read
 from runner.storage.base import open_storage
@@ -98,13 +99,15 @@ class Host:
     ) -> Host:
         """Return a host with the storage, secrets and encryption that `settings` and `environment` name.
 
-        Secrets are asked in this order: `secrets.yaml` of the home, installed backends, `SECRET_*` of the environment.
-        Every value known at the start is masked from now on. `ports` are the other fields.
+        Secrets are asked in this order: those set in the `store` among `ports`, `secrets.yaml` of the home, installed
+        backends, `SECRET_*` of the environment. Every value known at the start is masked from now on. `ports` are the
+        other fields.
 
         Raises:
             InvalidError: the file of secrets, a `SECRET_*` variable, the storage or the key is not acceptable.
         """
-        masker = masker or Masker()
+        masker, encryption = masker or Masker(), Encryption.of(settings)
+        store: Store | None = ports.get("store")
         for name in SECRET_OPTIONS & settings.storage_options.keys():
             masker.add(settings.storage_options[name])
         backends = [
@@ -115,10 +118,10 @@ class Host:
         return cls(
             settings=settings,
             storage=open_storage(settings),
-            secrets=Secrets(backends, masker.add),
+            secrets=Secrets(backends, masker.add, StoredSecrets(store, encryption) if store is not None else None),
             kv=kv,
             masker=masker,
-            encryption=Encryption.of(settings),
+            encryption=encryption,
             zone=ZoneInfo(settings.zone),
             environment=environment,
             **ports,

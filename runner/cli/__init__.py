@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flows": ("runner.cli.flows:command", "List and show active flows."),
     "trigger": ("runner.cli.trigger:command", "List triggers, show next fire times, switch them."),
     "kv": ("runner.cli.kv:command", "Read and write the key-value store."),
+    "secret": ("runner.cli.secret:command", "Set and remove secrets of namespaces, list their keys."),
     "token": ("runner.cli.token:command", "Create, list and revoke API tokens."),
     "audit": ("runner.cli.audit:command", "List who did what, and what was refused."),
     "git-credential": ("runner.cli.git_credential:command", "Answer git's questions for credentials."),

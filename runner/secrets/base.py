@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.errors import ExpressionError, MainstemError
+
+if TYPE_CHECKING:
+    from runner.secrets.stored import StoredSecrets
 
 GROUP = "mainstem.secrets"
 
@@ -28,11 +31,19 @@ class SecretBackend(Protocol):
 class Secrets:
     """All secrets of a process. `watch` hears every value that leaves here, and at the start every value known.
 
-    Another process may read a secret first that was set after the start; `renew` tells of it here as well.
+    Another process may read a secret first that was set after the start; `renew` tells of it here as well. `own` are
+    those that can be set here (None: nobody keeps any); they are asked first, as whoever sets one expects.
     """
 
-    def __init__(self, backends: Sequence[SecretBackend], watch: Callable[[str], Any] = lambda _value: None) -> None:
-        self._backends = tuple(backends)
+    def __init__(
+        self,
+        backends: Sequence[SecretBackend],
+        watch: Callable[[str], Any] = lambda _value: None,
+        own: StoredSecrets | None = None,
+    ) -> None:
+        self.own = own
+        self._given = tuple(backends)
+        self._backends: tuple[SecretBackend, ...] = ((own,) if own is not None else ()) + self._given
         self._watch = watch
         self._told: set[str] = set()
         self.renew()
@@ -61,12 +72,16 @@ class Secrets:
         raise ExpressionError(
             "secret.key.missing",
             f"Cannot find secret for key '{key}'.",
-            hint=f"set SECRET_{key.upper()} (base64), or add it to secrets.yaml in the home",
+            hint=f"mainstem secret set {namespace} {key.upper()}; or SECRET_{key.upper()} (base64), or secrets.yaml",
         )
 
     def keys(self, namespace: str) -> list[str]:
         """Return the keys that `namespace` sees, sorted, each once."""
         return sorted({key for backend in self._backends for key in backend.keys(namespace)})
+
+    def given(self, namespace: str) -> list[str]:
+        """Return the keys that `namespace` sees and that cannot be set here, sorted, each once."""
+        return sorted({key for backend in self._given for key in backend.keys(namespace)})
 
     def _field(self, key: str, value: str, subkey: str) -> str:
         try:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from runner.store import schema
 from runner.store.columns import to_micros
 from runner.store.connection import Connection
+from runner.store.counters import Counter
 from runner.store.queries import Page, labelled, ordering, paged, within
 from runner.store.records import FlowDraft, FlowVersion
 from runner.store.rows import Rows
@@ -70,11 +71,6 @@ _PIN: Final = Statement(
     .where(_f.environment == sa.bindparam("env"), _ACTIVE)
     .values(commit=sa.bindparam("new_commit"))
 )
-_GENERATION: Final = Statement(sa.select(schema.counters.c.value).where(schema.counters.c.name == "flows"))
-_BUMP: Final = Statement(
-    sa.update(schema.counters).where(schema.counters.c.name == "flows").values(value=schema.counters.c.value + 1)
-)
-_FIRST_BUMP: Final = Statement(sa.insert(schema.counters).values(name="flows", value=1))
 
 
 class Flows:
@@ -82,6 +78,7 @@ class Flows:
 
     def __init__(self, connection: Connection) -> None:
         self._db = connection
+        self._generation = Counter(connection, "flows")
 
     def active(self, namespace: str, flow_id: str) -> FlowVersion | None:
         """Return the version that new executions use."""
@@ -161,7 +158,7 @@ class Flows:
                 defaults=draft.defaults,
             )
             self._db.insert(FLOWS.insert, FLOWS.encode(version))
-        self._bump()
+        self._generation.bump()
         put = self.active(draft.namespace, draft.flow_id)
         assert put is not None
         return put
@@ -170,7 +167,7 @@ class Flows:
         """Say that all active flows of an environment run with the files of `commit`; give how many there are."""
         pinned = self._db.run(_PIN, env=environment, new_commit=commit)
         if pinned:
-            self._bump()
+            self._generation.bump()
         return pinned
 
     def remove(self, namespace: str, flow_id: str, at: datetime, commit: str | None) -> FlowVersion | None:
@@ -197,13 +194,12 @@ class Flows:
             defaults=last.defaults,
         )
         self._db.insert(FLOWS.insert, FLOWS.encode(tombstone))
-        self._bump()
+        self._generation.bump()
         return tombstone
 
     def generation(self) -> int:
         """Return a number that rises with every change of any flow; what was read under it stays true until then."""
-        found = self._db.one(_GENERATION)
-        return int(found[0]) if found else 0
+        return self._generation.value()
 
     def list(self, namespace: str | None = None, prefix: str | None = None) -> list[FlowVersion]:
         """Return the active flows of exactly `namespace`, or of `prefix` and below, or all; by namespace and id."""
@@ -213,12 +209,6 @@ class Flows:
         if prefix is not None:
             where.append(within(_f.namespace, prefix))
         return [FLOWS.decode(row) for row in self._db.query(FLOWS.select(*where).order_by(*_BY_NAME))]
-
-    def _bump(self) -> None:
-        if self._db.run(_BUMP) == 0:
-            self._db.lock("flow generation")
-            if self._db.run(_BUMP) == 0:
-                self._db.run(_FIRST_BUMP)
 
     def _first(self, statement: Statement, **values: Any) -> FlowVersion | None:
         found = self._db.one(statement, **values)

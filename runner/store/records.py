@@ -240,6 +240,18 @@ class KeyValue:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A secret of a namespace. `key` is in upper case; `sealed` is what the server's encryption made of the value."""
+
+    namespace: str
+    key: str
+    sealed: str
+    updated_at: datetime
+    description: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """An API token; only `digest`, the SHA-256 of the secret, is stored. `namespaces` are prefixes by segment."""
 

@@ -388,6 +388,17 @@ key_values: Final = _table(
 )
 _index("key_values_expires", key_values.c.expires_at, where="expires_at IS NOT NULL")
 
+secrets: Final = _table(
+    "secrets",
+    text("namespace"),
+    text("key"),
+    text("sealed"),
+    moment("updated_at"),
+    prose("description"),
+    structure("tags"),
+    keys=("namespace", "key"),
+)
+
 tokens: Final = _table(
     "tokens",
     text("name"),

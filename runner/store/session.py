@@ -17,6 +17,7 @@ from runner.store.reports import ReportState
 from runner.store.repositories import Environments, Pins, Repositories
 from runner.store.review_commands import ReviewCommands
 from runner.store.reviews import Reviews
+from runner.store.secrets import Secrets
 from runner.store.triggers import Triggers
 from runner.store.values import KeyValues
 from runner.store.workers import Uids, Workers
@@ -47,6 +48,7 @@ class Session:
         self.deliveries = Deliveries(connection)
         self.idempotency = Idempotency(connection)
         self.kv = KeyValues(connection)
+        self.secrets = Secrets(connection)
         self.tokens = Tokens(connection)
         self.audit = Audit(connection)
         self.metrics = Metrics(connection)

@@ -88,7 +88,8 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
         settings = Settings(home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:8420")
         settings.home.mkdir()
         store = Store.open(settings.database_url)
-        host = Host.open(settings, MemoryKeyValues(), environment={}, log=lambda entry: store.logs.append([entry]))
+        ports: dict[str, Any] = {"log": lambda entry: store.logs.append([entry]), "store": store}
+        host = Host.open(settings, MemoryKeyValues(), environment={}, **ports)
         local = LocalEngine(store, host)
         local.__enter__()
         opened.append((store, local))

@@ -89,7 +89,9 @@ NAMESPACE: Final = Shape(
     "Namespace",
     record(id=TEXT, deleted=FLAG, description=nullable(TEXT), variables=MAP, pluginDefaults=listed(MAP)),
 )
-SECRET: Final = Shape("SecretName", record(key=TEXT, namespace=TEXT, description=nullable(TEXT), tags=listed(MAP)))
+_SAID: Final = {"key": TEXT, "description": nullable(TEXT), "tags": listed(MAP)}
+SECRET: Final = Shape("SecretName", record(**_SAID, namespace=TEXT, readOnly=FLAG))
+SECRET_META: Final = Shape("SecretMeta", record(**_SAID))
 FILE: Final = Shape(
     "NamespaceFile",
     record(

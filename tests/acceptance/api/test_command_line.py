@@ -249,3 +249,34 @@ def test_the_audit_log_tells_of_tokens_and_of_who_had_none(server: Any) -> None:
     ]
     assert (found[0]["actor"], found[0]["target"]) == ("unknown", "GET /api/v1/main/tokens")
     assert [row["target"] for row in settings] == ["up"]
+
+
+SHOWS = """id: shows
+namespace: vault.deep
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    env: {TOKEN: "{{ secret('FORGE_TOKEN') }}"}
+    commands: ['echo "it is $TOKEN"']
+"""
+
+
+def test_a_secret_goes_in_by_the_standard_input_and_never_comes_out(server: Any) -> None:
+    headers = {"authorization": f"Bearer {server.token}", "content-type": "application/x-yaml"}
+    assert httpx.post(f"{server.url}/api/v1/main/flows", content=SHOWS, headers=headers, timeout=20).is_success
+    value = "open-sesame-1f7b"
+
+    done = server.mainstem("secret", "set", "vault", "forge_token", "--description", "git", stdin=f"{value}\n")
+    listed = server.mainstem("secret", "ls", "-n", "vault")
+    ran = server.mainstem("exec", "run", "vault.deep.shows", "-f")
+    short = server.mainstem("secret", "set", "vault", "PIN", stdin="12\n")
+    gone = server.mainstem("secret", "rm", "vault", "FORGE_TOKEN")
+    again = server.mainstem("secret", "rm", "vault", "FORGE_TOKEN")
+
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert listed.stdout.splitlines() == ["vault\tFORGE_TOKEN\there\tgit"]
+    assert "it is ******" in ran.stdout, ran.stdout + ran.stderr
+    assert value not in listed.stdout + ran.stdout + ran.stderr
+    assert (short.returncode, "secret.value.invalid" in short.stderr) == (1, True)
+    assert (gone.returncode, again.returncode) == (0, 3)
+    assert value.encode() not in (server.folder / ".mainstem" / "state.db").read_bytes()

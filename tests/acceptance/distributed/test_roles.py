@@ -86,6 +86,7 @@ tasks:
       document.txt: "{{ inputs.document }}"
     commands:
       - test "{{ inputs.password }}" = opensesame
+      - echo "the token is {{ secret('FORGE_TOKEN') }}"
       - echo "::{\\"outputs\\":{\\"text\\":\\"$(cat document.txt)\\"}}::"
 """
 FILES = {"flows/team/hello.yaml": HELLO, "flows/team/_files/greeting.txt": "from the repository\n"}
@@ -188,6 +189,9 @@ def test_what_serve_encrypts_and_stores_a_worker_reads(deployment: Deployment, c
     push(clone, {"flows/team/sealed.yaml": SEALED})
     deployment.start("serve", "worker", "sync-agent")
     wait_until(lambda: has_flow(deployment, "sealed"), "the flow")
+    with deployment.api.client() as client:
+        body = {"key": "FORGE_TOKEN", "value": "set-while-the-worker-runs"}
+        assert client.put("/namespaces/team/secrets", json=body).is_success
 
     form: dict[str, Any] = {"password": (None, "opensesame"), "document": ("d.txt", b"of the caller")}
     started = deployment.api.post("/executions/team/sealed", files=form)
@@ -196,6 +200,8 @@ def test_what_serve_encrypts_and_stores_a_worker_reads(deployment: Deployment, c
     execution = deployment.api.get(f"/executions/{started['id']}")
     assert execution["state"]["current"] == "SUCCESS", deployment.api.get(f"/logs/{started['id']}")
     assert "opensesame" not in json.dumps(execution)
+    lines = [line["message"] for line in deployment.api.get(f"/logs/{started['id']}")]
+    assert "the token is ******" in lines
     assert execution["taskRunList"][0]["outputs"]["vars"] == {"text": "of the caller"}
 
 

@@ -21,6 +21,7 @@ from runner.store.records import (
     Pin,
     Repository,
     Revision,
+    StoredSecret,
     Token,
     TriggerState,
     Worker,
@@ -256,6 +257,21 @@ def test_a_value_counts_its_revisions_and_expires(store: Store, rows: Any) -> No
     assert store.read(lambda session: session.kv.get("team", "none", now)) is None
     assert store.write(lambda session: session.kv.purge_expired(at_end)) == 1
     assert not store.write(lambda session: session.kv.delete("team", "k"))
+
+
+def test_each_change_of_a_secret_raises_the_generation(store: Store, rows: Any) -> None:
+    secret = StoredSecret("team", "KEY", "c2VhbGVk", rows.now, "of the forge", {"owner": "data"})
+    before = store.read(lambda session: session.secrets.generation())
+
+    store.write(lambda session: session.secrets.put(secret))
+    store.write(lambda session: session.secrets.put(replace(secret, sealed="YW5vdGhlcg==")))
+    is_gone = store.write(lambda session: session.secrets.delete("team", "KEY"))
+    is_gone_again = store.write(lambda session: session.secrets.delete("team", "KEY"))
+
+    assert (is_gone, is_gone_again) == (True, False)
+    assert store.read(lambda session: session.secrets.generation()) == before + 3
+    store.write(lambda session: session.secrets.put(secret))
+    assert store.read(lambda session: session.secrets.all()) == [secret]
 
 
 def test_values_are_listed_in_pages(store: Store, rows: Any) -> None:

@@ -122,7 +122,7 @@ def test_secrets_and_variables_around_a_namespace_are_names_only(team: Any) -> N
 
     assert inherited.json() == {"company": ["SHARED"], "company.team": ["OWN"]}
     assert [row["key"] for row in every.json()["results"]] == ["OWN"]
-    assert every.json()["readOnly"] is True
+    assert [row["readOnly"] for row in every.json()["results"]] == [True]
     assert "secret" not in inherited.text + every.text.replace("SecretName", "")
     assert team.get("/api/v1/main/namespaces/company.team/inherited-variables").json() == {
         "company": {},

@@ -1,0 +1,74 @@
+"""`mainstem secret`: the secrets of namespaces that a server keeps. Their values go in and never come out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from runner.cli.client import Client, options
+from runner.cli.groups import SuggestingGroup
+from runner.cli.table import show_json, show_rows
+
+_PAGE: Final = 1_000
+_MOST_CHARS: Final = 1 << 20
+_COLUMNS: Final = ("namespace", "key", "set", "description")
+
+
+@click.group("secret", cls=SuggestingGroup)
+def command() -> None:
+    """Set and remove secrets of namespaces; list their keys."""
+
+
+@command.command("ls")
+@click.option("-n", "--namespace", help="This namespace and those below it.")
+@click.option("-q", "--quiet", is_flag=True, help="Print keys only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options
+def list_(client: Client, *, namespace: str | None, quiet: bool, as_json: bool) -> None:
+    """List keys, never values: `here` are those set on the server, `outside` those of its files and environment."""
+    parameters: dict[str, Any] = {"size": _PAGE, "sort": ["namespace:asc", "key:asc"]}
+    if namespace is not None:
+        parameters["filters[namespace][PREFIX]"] = namespace
+    page = client.get("/secrets", params=parameters)
+    if as_json:
+        show_json(page)
+    elif quiet:
+        for row in page["results"]:
+            click.echo(row["key"])
+    else:
+        show_rows(({**row, "set": "outside" if row["readOnly"] else "here"} for row in page["results"]), _COLUMNS)
+
+
+@command.command("set")
+@click.argument("namespace")
+@click.argument("key")
+@click.option("--description", help="What it is for; everybody may read it.")
+@options
+def set_(client: Client, namespace: str, key: str, *, description: str | None) -> None:
+    """Keep a secret for a namespace and those below it: the value is asked for, or read from the standard input.
+
+    One line break at the end of the input is left out. A value is never an argument: the list of processes and the
+    history of the shell would show it.
+    """
+    body = {"key": key, "value": _value(key), "description": description}
+    client.put(f"/namespaces/{quote(namespace, safe='')}/secrets", json=body)
+
+
+@command.command("rm")
+@click.argument("namespace")
+@click.argument("key")
+@options
+def remove(client: Client, namespace: str, key: str) -> None:
+    """Remove a secret that was set; exit 3 when there is none."""
+    client.delete(f"/namespaces/{quote(namespace, safe='')}/secrets/{quote(key, safe='')}")
+
+
+def _value(key: str) -> str:
+    if sys.stdin.isatty():
+        asked: str = click.prompt(f"Value of {key}", hide_input=True, confirmation_prompt=True, err=True)
+        return asked
+    text = sys.stdin.read(_MOST_CHARS)
+    return text.removesuffix("\n").removesuffix("\r")
