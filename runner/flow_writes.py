@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class FlowWriter(Protocol):
     """Commits flows, valid and active before it returns."""
 
-    def inherited(self, namespace: str) -> Inherited:
-        """Return what flows of a namespace get from it and those around it."""
+    def inherited(self, namespace: str, source: str) -> Inherited:
+        """Return what a flow of a namespace gets from the files around it."""
 
     def write(
         self, sources: Sequence[str], *, actor: str, removing: Sequence[tuple[str, str]] = ()
@@ -31,7 +31,7 @@ class FlowWriter(Protocol):
 class NoFlowWriter:
     """No flow can be written: what runs has no server behind it."""
 
-    def inherited(self, namespace: str) -> Inherited:  # noqa: ARG002 - the protocol's
+    def inherited(self, namespace: str, source: str) -> Inherited:  # noqa: ARG002 - the protocol's
         """Return nothing."""
         from runner.flows.inherited import Inherited
 

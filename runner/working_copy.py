@@ -11,26 +11,29 @@ if TYPE_CHECKING:
     from runner.errors import Problem
     from runner.flows.models import Flow
     from runner.flows.namespace_defaults import NamespaceDefaults
+    from runner.flows.task_templates import TemplateFile
 
 SUFFIXES = (".yaml", ".yml")
 TESTS = "tests"
 DEFAULTS = ("_defaults.yaml", "_defaults.yml")
+TEMPLATES = "_templates"
 _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", TESTS})
+_NO_FLOWS = _OTHER_FILES | {TEMPLATES}
 _MOST_BYTES = 1 << 20
 
 
 def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
     """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
 
-    Hidden folders, folders of namespace files (`_files`, `files`) and of flow tests (`tests`) are left out, and so are
-    files of plugin defaults (see `defaults_around`).
+    Hidden folders, those of namespace files (`_files`, `files`), flow tests (`tests`) and templates are left out, and
+    so are files of plugin defaults (see `defaults_around`).
     """
     for path in paths:
         if not path.is_dir():
             yield path, None
             continue
-        for folder, files in _walk(path, skip=_OTHER_FILES):
+        for folder, files in _walk(path, skip=_NO_FLOWS):
             parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
             for found in files:
                 if found.name not in DEFAULTS:
@@ -41,10 +44,29 @@ def defaults_files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield the files of plugin defaults at or below `paths`."""
     for path in paths:
         if path.is_dir():
-            for _, files in _walk(path, skip=_OTHER_FILES):
+            for _, files in _walk(path, skip=_NO_FLOWS):
                 yield from (found for found in files if found.name in DEFAULTS)
         elif path.name in DEFAULTS:
             yield path
+
+
+def templates_of(path: Path, beside: Path | None = None) -> Iterator[TemplateFile]:
+    """Yield the templates below a folder, or the one at a path in a folder of templates, parsed.
+
+    Their files are named as `beside` is: relative to the current folder, or not.
+    """
+    from runner.flows.task_templates import parse_template
+
+    root = path if path.is_dir() else path.parent
+    found = _walk(root, skip=_OTHER_FILES) if path.is_dir() else [(root, [path])]
+    for folder, files in found:
+        if TEMPLATES not in folder.parts:
+            continue
+        space = ".".join(part for part in folder.relative_to(root).parts if part not in {TEMPLATES, *_MARKERS})
+        for file in files:
+            content = file.read_bytes()[: _MOST_BYTES + 1]
+            name = str(file) if beside is None else _as_given(file, beside)
+            yield parse_template(content, file=name, namespace=space or None)
 
 
 def suite_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -54,7 +76,7 @@ def suite_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
             continue
         is_inside = TESTS in path.parts or path.absolute().name == TESTS
-        for folder, files in _walk(path, skip=_OTHER_FILES - {TESTS}):
+        for folder, files in _walk(path, skip=_NO_FLOWS - {TESTS}):
             if is_inside or TESTS in folder.relative_to(path).parts:
                 yield from files
 
@@ -77,10 +99,11 @@ def flow_root(file: Path, namespace: str) -> Path:
     return file.parent
 
 
-def defaults_around(file: Path, namespace: str) -> tuple[NamespaceDefaults, list[Problem]]:
+def defaults_around(file: Path, namespace: str, content: bytes = b"") -> tuple[NamespaceDefaults, list[Problem]]:
     """Return the plugin defaults that a flow of `namespace` in `file` gets, and what is wrong with their files.
 
-    They stand in the folders of the namespace and of those around it, dotted or nested, and beside the flow.
+    They stand in the folders of the namespace and of those around it, dotted or nested, and beside the flow. Templates
+    come from all folders of templates, and are only looked for when the flow's `content` speaks of one.
     """
     from runner.flows.namespace_defaults import NamespaceDefaults, parse_defaults
 
@@ -93,10 +116,14 @@ def defaults_around(file: Path, namespace: str) -> tuple[NamespaceDefaults, list
     folders.setdefault(file.absolute().parent, namespace if file.absolute().parent != root else "")
     found = {folder / name: space for folder, space in folders.items() for name in DEFAULTS}
     shown = {path: _as_given(path, file) for path in found if path.is_file()}
-    return NamespaceDefaults.of(
+    defaults, problems = NamespaceDefaults.of(
         parse_defaults(path.read_bytes()[: _MOST_BYTES + 1], file=shown[path], namespace=found[path] or None)
         for path in sorted(shown, key=lambda path: len(path.parts))
     )
+    if b"templateId" not in content:
+        return defaults, problems
+    defaults, others = defaults.with_templates(templates_of(root.parent if root.name == "_flows" else root, file))
+    return defaults, [*problems, *others]
 
 
 def _as_given(path: Path, beside: Path) -> str:
@@ -119,7 +146,7 @@ def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, st
             continue
         content = path.read_bytes()
         space = stated_namespace(content) or namespace or ""
-        around = defaults_around(path, space)[0].around(space)
+        around = defaults_around(path, space, content)[0].around(space, content)
         parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, inherited=around)
         if parsed.flow is not None:
             found.append((parsed.flow, content.decode(), str(path), as_text(around)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -133,9 +133,8 @@ def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datet
         flow = found.flow
         if flow is not None:
             flows[(flow.namespace, flow.id)] = flow
-            active.append(
-                FlowVersion(flow.namespace, flow.id, 0, blob, "", now, path=place.path, defaults=found.defaults)
-            )
+            version = FlowVersion(flow.namespace, flow.id, 0, blob, found.source or "", now, path=place.path)
+            active.append(replace(version, defaults=found.defaults))
     ask = Questions(
         parse=lambda place, blob: parse(head, place, blob),
         flow_of=lambda version: flows.get((version.namespace, version.flow_id)),
@@ -146,7 +145,7 @@ def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datet
     )
     environment = Environment("local", "", ref=head.label, path=_root(head, path), active=base.label)
     problems = (*head.problems, *after[1])
-    tree = NewTree(head.label, None, new, problems, defaults=lambda _path, namespace: after[0].text(namespace))
+    tree = NewTree(head.label, None, new, problems, defaults=lambda v: after[0].text(v.namespace, v.source))
     return make_plan(environment, active, tree, ask)
 
 

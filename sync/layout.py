@@ -7,7 +7,8 @@ Three ways to lay a repository out are understood, together:
 - Kestra's `_flows/` and `_files/` folders (the defaults of its git tasks), at any depth below the path.
 - Kestra's `<namespace>/flows/` and `<namespace>/files/` (its namespace synchronisation).
 
-A file `_defaults.yaml` in a folder of flows holds plugin defaults for its namespace and those below.
+A file `_defaults.yaml` in a folder of flows holds plugin defaults for its namespace and those below. The files of a
+folder `_templates`, at any depth, are templates of tasks.
 
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
 to the root. A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
@@ -23,6 +24,8 @@ from typing import Any, Final
 
 from runner.errors import InvalidError
 from runner.flows.namespace_defaults import is_defaults
+from runner.flows.task_templates import FOLDER as TEMPLATES
+from runner.flows.task_templates import is_template
 
 SETTINGS_FILE: Final = ".mainstem.yaml"
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -90,9 +93,14 @@ def defaults_place(path: str, layout: Layout) -> FlowPlace | None:
     return _yaml_place(path, layout) if is_defaults(path) else None
 
 
+def template_place(path: str, layout: Layout) -> FlowPlace | None:
+    """Return where the template `path` stands, or None when it is none."""
+    return _yaml_place(path, layout) if is_template(path) and not is_defaults(path) else None
+
+
 def flow_place(path: str, layout: Layout) -> FlowPlace | None:
     """Return where the flow file `path` stands, or None when it is no flow file."""
-    return None if is_defaults(path) else _yaml_place(path, layout)
+    return None if is_defaults(path) or is_template(path) else _yaml_place(path, layout)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -108,7 +116,7 @@ def _yaml_place(path: str, layout: Layout) -> FlowPlace | None:
     named = [
         name
         for index, name in enumerate(folders)
-        if name != "_flows" and not (name == "flows" and (index or not layout.root))
+        if name not in {"_flows", TEMPLATES} and not (name == "flows" and (index or not layout.root))
     ]
     return FlowPlace(path, ".".join(named) or None)
 
@@ -146,7 +154,7 @@ def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) 
             homes.setdefault(_home(folder, layout.root), set()).add(namespace)
     index: dict[str, dict[str, str]] = {}
     for path in paths:
-        if path in flows or path == SETTINGS_FILE or defaults_place(path, layout):
+        if path in flows or path == SETTINGS_FILE or defaults_place(path, layout) or template_place(path, layout):
             continue
         for namespace, name in _file_places(path, layout, homes):
             index.setdefault(namespace, {}).setdefault(name, path)

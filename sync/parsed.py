@@ -21,8 +21,9 @@ from runner.flows.namespace_defaults import (
     stated_namespace,
 )
 from runner.flows.parse import Parsed, parse_flow
+from runner.flows.task_templates import TemplateFile, parse_template
 from runner.store.records import FlowVersion
-from sync.layout import FlowPlace, Layout, defaults_place
+from sync.layout import FlowPlace, Layout, defaults_place, template_place
 from sync.names import MAX_FLOW_BYTES
 from sync.plan import Candidate, FlowKey, Questions
 from sync.repository import GitRepository
@@ -64,7 +65,7 @@ def parse_file(
     except InvalidError as error:
         return Candidate(place, blob, None, None, (Problem(error.code, error.message, file=place.path),))
     namespace = stated_namespace(content) or place.namespace or ""
-    around = defaults.around(namespace) if defaults is not None else Inherited()
+    around = defaults.around(namespace, content) if defaults is not None else Inherited()
     parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace, inherited=around)
     return Candidate(place, blob, parsed.flow, content.decode("utf-8", "replace"), parsed.problems, as_text(around))
 
@@ -72,18 +73,30 @@ def parse_file(
 def gathered_defaults(
     paths: Iterable[str], layout: Layout, read: Callable[[str], bytes]
 ) -> tuple[NamespaceDefaults, list[Problem]]:
-    """Return what the files of defaults among `paths` say, and what is wrong with them."""
-    found = []
+    """Return what the files of defaults and templates among `paths` say, and what is wrong with them."""
+    found, templates = [], []
     for path in sorted(paths):
-        place = defaults_place(path, layout)
-        if place is None:
-            continue
-        try:
-            found.append(parse_defaults(read(path), file=path, namespace=place.namespace))
-        except InvalidError as error:
-            problem = Problem(error.code, error.message, file=path)
-            found.append(DefaultsFile(path, place.namespace or EVERY, problems=(problem,)))
-    return NamespaceDefaults.of(found)
+        if place := defaults_place(path, layout):
+            found.append(_defaults_file(path, place, read))
+        elif place := template_place(path, layout):
+            templates.append(_template_file(path, place, read))
+    defaults, problems = NamespaceDefaults.of(found)
+    defaults, others = defaults.with_templates(templates)
+    return defaults, [*problems, *others]
+
+
+def _defaults_file(path: str, place: FlowPlace, read: Callable[[str], bytes]) -> DefaultsFile:
+    try:
+        return parse_defaults(read(path), file=path, namespace=place.namespace)
+    except InvalidError as error:
+        return DefaultsFile(path, place.namespace or EVERY, problems=(Problem(error.code, error.message, file=path),))
+
+
+def _template_file(path: str, place: FlowPlace, read: Callable[[str], bytes]) -> TemplateFile:
+    try:
+        return parse_template(read(path), file=path, namespace=place.namespace)
+    except InvalidError as error:
+        return TemplateFile(path, problems=(Problem(error.code, error.message, file=path),))
 
 
 class Answers:

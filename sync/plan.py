@@ -203,7 +203,7 @@ class Questions:
 class NewTree:
     """The commit that is planned: its flow files with their blob ids, and what was refused while listing it.
 
-    `defaults` gives the plugin defaults that a flow gets there, by its path and namespace.
+    `defaults` gives the plugin defaults and templates that an active version would get there, if its file is the same.
     """
 
     commit: str
@@ -214,7 +214,7 @@ class NewTree:
     subject: str | None = None
     rewritten: bool = False
     files_changed: int = 0
-    defaults: Callable[[str, str], str | None] = lambda _path, _namespace: None
+    defaults: Callable[[FlowVersion], str | None] = lambda _version: None
 
 
 def owns(environment: Environment, namespace: str) -> bool:
@@ -272,7 +272,7 @@ def make_plan(
 
 
 def _is_same(version: FlowVersion, blob: str, new: NewTree) -> bool:
-    return version.blob == blob and version.defaults == new.defaults(version.path or "", version.namespace)
+    return version.blob == blob and version.defaults == new.defaults(version)
 
 
 def _has_error(problems: Iterable[Problem]) -> bool:

@@ -18,7 +18,7 @@ from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Revision
 from runner.store.session import Session
-from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_place, layout_of
+from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_place, layout_of, template_place
 from sync.names import MAX_FLOW_BYTES
 from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
 from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
@@ -63,8 +63,8 @@ def list_files(source: Source, commit: str, layout: Layout) -> Listing:
 
 
 def read_defaults(source: Source, files: Mapping[str, str], layout: Layout) -> tuple[NamespaceDefaults, list[Problem]]:
-    """Return the plugin defaults among the files of a commit (path to blob id), and what is wrong with them."""
-    source.ensure(blob for path, blob in files.items() if defaults_place(path, layout))
+    """Return the defaults and templates among the files of a commit (path to blob id), and what is wrong with them."""
+    source.ensure(blob for path, blob in files.items() if defaults_place(path, layout) or template_place(path, layout))
     return gathered_defaults(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
 
 
@@ -125,7 +125,7 @@ class Planner:
             subject=record.subject,
             rewritten=is_known and not source.repository.is_ancestor(active or "", commit),
             files_changed=_changed(before, _beside(listing.files, layout)),
-            defaults=lambda _path, namespace: defaults.text(namespace),
+            defaults=lambda version: defaults.text(version.namespace, version.source),
         )
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
         return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
@@ -163,7 +163,7 @@ class Planner:
             flows={place: version.blob for place, version in kept.items()},
             author=row.author,
             subject=row.message,
-            defaults=lambda path, namespace: kept[FlowPlace(path, namespace)].defaults,
+            defaults=lambda version: kept[FlowPlace(version.path or "", version.namespace)].defaults,
         )
 
         def parse(place: FlowPlace, blob: str) -> Candidate:
@@ -187,7 +187,7 @@ class Planner:
         key = str(source.repository.path)
         if key not in self._files:
             self._files[key] = FlowFiles(source.repository)
-        files, edition = self._files[key], repr(defaults.by_namespace)
+        files, edition = self._files[key], repr(defaults)
         return lambda place, blob: files.parse(place, blob, defaults, edition)
 
 

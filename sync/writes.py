@@ -39,7 +39,7 @@ class FlowWrites:
             NotFoundError: `flow.missing` in mode `update`.
             AccessError: `environment.writes.refused`.
         """
-        flows = [_parsed(source, self.inherited(stated_namespace(source.encode()) or "")) for source in sources]
+        flows = [_parsed(source, self.inherited(stated_namespace(source.encode()) or "", source)) for source in sources]
         environment = self._one_owner([*((flow.namespace, flow.id) for flow in flows), *removing])
         root = self.commits.root(environment)
         edits: dict[str, bytes | None] = {}
@@ -68,11 +68,11 @@ class FlowWrites:
         environment = self._one_owner(keys)
         self.commits.commit(environment, lambda *_: edits, actor=actor, message=message, deletions=keys)
 
-    def inherited(self, namespace: str) -> Inherited:
-        """Return what flows of a namespace get from it now; nothing where no one environment owns it."""
+    def inherited(self, namespace: str, source: str) -> Inherited:
+        """Return what a flow gets from the files around it now; nothing where no one environment owns its namespace."""
         environments = self.store.read(lambda db: db.environments.all())
         owning = [environment for environment in environments if owns(environment, namespace)]
-        return self.commits.defaults(owning[0]).around(namespace) if len(owning) == 1 else Inherited()
+        return self.commits.defaults(owning[0]).around(namespace, source) if len(owning) == 1 else Inherited()
 
     def _paths(self, keys: Sequence[FlowKey]) -> list[str]:
         """Return the files of active flows. Raises `NotFoundError` `flow.missing`."""

@@ -120,7 +120,7 @@ def _around(namespace: str) -> Inherited:
     for first in problems:
         if first.severity is Severity.ERROR:
             raise InvalidError(first.code, f"{first.file}:{first.line}:{first.column}: {first.message}")
-    return defaults.around(namespace)
+    return defaults.around(namespace, "")
 
 
 def _variables(file: Path) -> dict[str, Any]:

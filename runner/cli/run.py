@@ -190,9 +190,9 @@ class _Run:
 
         space = stated_namespace(self.source) or ""
         kept = self.repeated.defaults if self.repeated is not None else None
-        defaults, problems = (kept, []) if kept is not None else defaults_around(self.file, space)
-        self.defaults = defaults.text(space)
-        parsed = parse_flow(self.source, file=str(self.file), inherited=defaults.around(space))
+        defaults, problems = (kept, []) if kept is not None else defaults_around(self.file, space, self.source)
+        self.defaults = defaults.text(space, self.source)
+        parsed = parse_flow(self.source, file=str(self.file), inherited=defaults.around(space, self.source))
         errors = [each for each in (*problems, *parsed.problems) if each.severity is Severity.ERROR]
         for problem in errors:
             text = self.source if problem.file == str(self.file) else Path(problem.file or "").read_bytes()

@@ -168,7 +168,7 @@ def _flow(what: str, **server: str | None) -> Flow:
     if path.is_file():
         source = path.read_text(encoding="utf-8")
         space = stated_namespace(source.encode()) or ""
-        inherited = defaults_around(path, space)[0].around(space)
+        inherited = defaults_around(path, space, source.encode())[0].around(space, source)
     elif path.suffix in {".yaml", ".yml"} or "/" in what:
         raise NotFoundError("file.missing", f"there is no file {what}")
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.errors import Problem, Severity
-from runner.working_copy import DEFAULTS, defaults_around, defaults_files, flow_files, suite_files
+from runner.working_copy import DEFAULTS, defaults_around, defaults_files, flow_files, suite_files, templates_of
 
 if TYPE_CHECKING:
     from runner.flows.between import LocatedFlow
@@ -55,6 +55,7 @@ class _Checking:
         self._defaults: dict[str, str] = {}
         for path in defaults_files(paths):
             self._add_defaults(path)
+        self._add_templates(paths)
 
     def _add_defaults(self, path: Path) -> None:
         from runner.flows.namespace_defaults import parse_defaults
@@ -63,6 +64,15 @@ class _Checking:
         self._defaults[name] = _text(path)
         self._problems += parse_defaults(self._defaults[name].encode(), file=name, namespace=None).problems
 
+    def _add_templates(self, paths: tuple[Path, ...]) -> None:
+        from runner.flows.namespace_defaults import NamespaceDefaults
+
+        files = [each for path in paths for each in templates_of(path)]
+        self._defaults |= {each.file: _text(Path(each.file)) for each in files}
+        problems = NamespaceDefaults().with_templates(files)[1]
+        # What a template uses may stand above the folders that were named; a flow that needs it looks there.
+        self._problems += [each for each in problems if each.code != "template.missing"]
+
     def add(self, path: Path, namespace: str | None) -> None:
         """Read a file: a flow, with its tests below it perhaps; one that was named may hold tests alone."""
         from runner.flows.between import LocatedFlow
@@ -70,7 +80,7 @@ class _Checking:
         from runner.flows.parse import parse_flow
 
         name = str(path)
-        if path.name in DEFAULTS:
+        if path.name in DEFAULTS or name in self._defaults:
             return
         try:
             content = _content(path)
@@ -85,11 +95,11 @@ class _Checking:
                 return
         self._flows[name] = content.decode("utf-8", "replace")
         space = stated_namespace(content) or namespace or ""
-        defaults, problems = defaults_around(path, space)
+        defaults, problems = defaults_around(path, space, content)
         self._problems += [each for each in problems if each.file not in self._defaults]
         for each in problems:
             self._defaults.setdefault(each.file or "", _text(Path(each.file or "")))
-        parsed = parse_flow(content, file=name, namespace=namespace, inherited=defaults.around(space))
+        parsed = parse_flow(content, file=name, namespace=namespace, inherited=defaults.around(space, content))
         self._problems += parsed.problems
         if parsed.flow is not None:
             self._located.append(LocatedFlow(parsed.flow, name))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from runner.flows.models import Flow, Retry, Task, TaskKind, Tasks
 from runner.tasks.flow import WorkingDirectory
@@ -19,6 +20,11 @@ def is_main(branch: str) -> bool:
     return branch not in {ERRORS, FINALLY, AFTER, ON_PAUSE} and not branch.startswith(LISTENERS)
 
 
+def _shared(place: Sequence[str], near: Sequence[str]) -> int:
+    """Return how many containers two places begin with alike."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(place, near, strict=False))))
+
+
 class FlowIndex:
     """The tasks of a flow by id, with what stands around and in them."""
 
@@ -27,9 +33,9 @@ class FlowIndex:
         self.tasks: dict[str, Task] = {}
         self.retries: dict[str, Retry | None] = {}
         self._enabled: dict[tuple[str | None, str], Tasks] = {}
-        self._around: dict[str, tuple[str, ...]] = {}
+        self._places: dict[str, list[tuple[str, ...]]] = {}
         for name, tasks in self.root_branches():
-            self._add(None, name, tasks, flow.retry)
+            self._add((), name, tasks, flow.retry)
 
     def root_branches(self) -> Iterator[tuple[str, Tasks]]:
         """Yield the lists of tasks at the top of the flow, by branch name."""
@@ -40,22 +46,27 @@ class FlowIndex:
         for number, listener in enumerate(self.flow.listeners):
             yield f"{LISTENERS}{number}", listener.tasks
 
-    def _add(self, owner: str | None, branch: str, tasks: Tasks, inherited: Retry | None) -> None:
-        self._enabled[owner, branch] = tuple(task for task in tasks if not task.disabled)
+    def _add(self, around: tuple[str, ...], branch: str, tasks: Tasks, inherited: Retry | None) -> None:
+        self._enabled[around[-1] if around else None, branch] = tuple(task for task in tasks if not task.disabled)
         for task in tasks:
             self.tasks[task.id] = task
-            self._around[task.id] = (*self._around[owner], owner) if owner is not None else ()
+            self._places.setdefault(task.id, []).append(around)
             self.retries[task.id] = task.retry or inherited
             for name, inner in task.engine_branches():
-                self._add(task.id, name, inner, task.retry or inherited)
+                self._add((*around, task.id), name, inner, task.retry or inherited)
 
     def enabled(self, owner: str | None, branch: str) -> Tasks:
         """Return the tasks of a branch that are not disabled; `owner` None names the flow itself."""
         return self._enabled.get((owner, branch), ())
 
-    def around(self, task_id: str) -> tuple[str, ...]:
-        """Return the ids of the tasks that a task of the flow stands in, outermost first."""
-        return self._around[task_id]
+    def around(self, task_id: str, near: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the ids of the tasks that a task of the flow stands in, outermost first.
+
+        A task of a template stands wherever the template is used: that place counts which has most in common with
+        `near`, and of several the last.
+        """
+        places = self._places[task_id]
+        return places[0] if len(places) == 1 else max(reversed(places), key=lambda place: _shared(place, near))
 
     def retry_of(self, task: Task) -> Retry | None:
         """Return the retry that applies to a task: its own, the nearest container's, the flow's."""

@@ -20,6 +20,7 @@ from runner.executions.variables import item_of
 from runner.expressions import is_truthy
 from runner.expressions.values import to_text
 from runner.flows.models import Output, Task, Tasks
+from runner.flows.task_templates import absent
 from runner.plugin import Outcome
 from runner.states import State
 from runner.storage.uris import is_uri
@@ -37,6 +38,7 @@ from runner.tasks.flow import (
     Sleep,
     Switch,
 )
+from runner.tasks.template import Template
 
 if TYPE_CHECKING:
     from runner.executions.items import Batch
@@ -300,6 +302,14 @@ def _open_loop_until(_node: Node, actions: Actions) -> Opened:
     return Opened(memory={"iterations": 1, "since": actions.now.isoformat()}, outputs={"iterationCount": 1})
 
 
+def _open_template(node: Node, actions: Actions) -> Opened:
+    task = node.task
+    assert isinstance(task, Template)
+    if not task.tasks:
+        raise FlowError("template.missing", absent(task.namespace, task.template_id))
+    return Opened(outputs={"args": actions.render_deep(node, task.args)} if task.args else {})
+
+
 _OPENERS: dict[type[Task | None], Callable[[Node, Actions], Opened]] = {
     If: _open_if,
     Switch: _open_switch,
@@ -310,6 +320,7 @@ _OPENERS: dict[type[Task | None], Callable[[Node, Actions], Opened]] = {
     Pause: _open_pause,
     Sleep: _open_sleep,
     LoopUntil: _open_loop_until,
+    Template: _open_template,
 }
 
 

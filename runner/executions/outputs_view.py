@@ -42,7 +42,8 @@ class OutputsView:
 
     def around(self, node: Node | None) -> Deferred:
         """Return the variable as the task of `node` sees it: with what the iterations of `Loop`s around it put out."""
-        return _Outputs(self, self._iterations_around(node))
+        near = [each.row.task_id for each in node.ancestors()][::-1] if node is not None else ()
+        return _Outputs(self, self._iterations_around(node), tuple(near))
 
     def _iterations_around(self, node: Node | None) -> dict[str, TaskRun]:
         """Return the runs directly in a `Loop` that `node` is or is in, by the loop's task."""
@@ -57,24 +58,26 @@ class OutputsView:
         """Return the ids of all tasks of the flow."""
         return self._tree.index.tasks.keys()
 
-    def depth(self, task_id: str) -> int:
+    def containers(self, task_id: str, near: Path) -> Path:
+        """Return the ids of the tasks around a task, outermost first; of several places that nearest to `near`."""
+        return self._tree.index.around(task_id, near)
+
+    def depth(self, around: Path) -> int:
         """Return how many loop values lead to the outputs of a task, counted from the innermost `Loop` around it."""
         depth = 0
-        for each in self._tree.index.around(task_id):
+        for each in around:
             task = self._tree.index.tasks[each]
             depth = 0 if isinstance(task, Loop) else depth + has_values(task)
         return depth
 
-    def loop_around(self, task_id: str) -> str | None:
+    def loop_around(self, around: Path) -> str | None:
         """Return the innermost `Loop` that a task is in: its outputs are seen in the same iteration only."""
         tasks = self._tree.index.tasks
-        return next(
-            (each for each in reversed(self._tree.index.around(task_id)) if isinstance(tasks[each], Loop)), None
-        )
+        return next((each for each in reversed(around) if isinstance(tasks[each], Loop)), None)
 
-    def read(self, task_id: str, path: Path, within: TaskRun | None) -> Any:
+    def read(self, task_id: str, around: Path, path: Path, within: TaskRun | None) -> Any:
         """Return what a task put out below some loop values, as plain maps; MISSING when that is nothing."""
-        found = self._finder.runs(task_id, path, within)
+        found = self._finder.runs(task_id, around, path, within)
         self._fetch([each.run.id for each in found if each.run is not None])
         merged: dict[str, Any] = {}
         for each in found:
@@ -96,23 +99,25 @@ class OutputsView:
 
 
 class _Outputs(Deferred):
-    """The map of all tasks."""
+    """The map of all tasks, as it is seen inside the containers `near`."""
 
-    def __init__(self, view: OutputsView, iterations: Mapping[str, TaskRun]) -> None:
+    def __init__(self, view: OutputsView, iterations: Mapping[str, TaskRun], near: Path) -> None:
         self._view = view
         self._iterations = iterations
+        self._near = near
 
     def __getitem__(self, task_id: str) -> Any:
         view = self._view
         if task_id not in view.task_ids():
             raise KeyError(task_id)
-        loop = view.loop_around(task_id)
+        around = view.containers(task_id, self._near)
+        loop = view.loop_around(around)
         if loop is not None and loop not in self._iterations:
             raise KeyError(task_id)
         within = self._iterations[loop] if loop is not None else None
-        if view.depth(task_id):
-            return _OfTask(view, task_id, (), within)
-        found = view.read(task_id, (), within)
+        if view.depth(around):
+            return _OfTask(view, task_id, around, (), within)
+        found = view.read(task_id, around, (), within)
         if found is MISSING:
             raise KeyError(task_id)
         return found
@@ -135,21 +140,22 @@ class _Outputs(Deferred):
 class _OfTask(Deferred):
     """The outputs of a task in loops, below some of their values."""
 
-    def __init__(self, view: OutputsView, task_id: str, path: Path, within: TaskRun | None) -> None:
+    def __init__(self, view: OutputsView, task_id: str, around: Path, path: Path, within: TaskRun | None) -> None:
         self._view = view
         self._task_id = task_id
+        self._around = around
         self._path = path
         self._within = within
 
     def __getitem__(self, value: str) -> Any:
         path = (*self._path, value)
-        if len(path) < self._view.depth(self._task_id):
-            return _OfTask(self._view, self._task_id, path, self._within)
-        found = self._view.read(self._task_id, path, self._within)
+        if len(path) < self._view.depth(self._around):
+            return _OfTask(self._view, self._task_id, self._around, path, self._within)
+        found = self._view.read(self._task_id, self._around, path, self._within)
         if found is MISSING:
             raise KeyError(value)
         return found
 
     def whole(self) -> Any:
         """Return a plain map by value, MISSING when the task has put out nothing there."""
-        return self._view.read(self._task_id, self._path, self._within)
+        return self._view.read(self._task_id, self._around, self._path, self._within)

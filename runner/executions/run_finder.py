@@ -28,13 +28,12 @@ class RunFinder:
         self._read: dict[tuple[str, int | None], list[TaskRun]] = {}
         self._grouped: dict[str, tuple[int, dict[int, list[Node]]]] = {}
 
-    def runs(self, task_id: str, path: Path, within: TaskRun | None = None) -> list[Found]:
-        """Return the runs of a task whose loop values begin with `path`, those of the containers they stand in first.
+    def runs(self, task_id: str, around: Path, path: Path, within: TaskRun | None = None) -> list[Found]:
+        """Return the runs of a task, in the containers `around` it, whose loop values begin with `path`.
 
         With `within`, a run that a `Loop` holds directly, only what belongs to the same iteration counts, and its own
         loop values do not.
         """
-        around = self._tree.index.around(task_id)
         if within is None or within.parent_id is None or within.iteration is None:
             base, steps = [Found((), None)], [*around, task_id]
         else:

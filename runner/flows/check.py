@@ -22,6 +22,7 @@ from runner.flows.registry import TypeKind
 from runner.flows.spelling import did_you_mean
 from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirectory
 from runner.tasks.for_each_item import ForEachItem
+from runner.tasks.template import Template
 
 __all__ = ["RESERVED_IDS", "LocatedFlow", "Places", "check_flow", "check_flows"]
 
@@ -91,7 +92,7 @@ def _flow_id(flow: Flow) -> Iterator[Finding]:
 
 
 def _unique_ids(flow: Flow) -> Iterator[Finding]:
-    tasks = list(flow.all_tasks())
+    tasks = list(_once(flow))
     tasks += [inner for task in tasks if isinstance(task, Pause) and task.on_pause for inner in walk(task.on_pause)]
     for code, things, message in (
         ("task.id.duplicate", tasks, "Duplicate task id with name [{}]"),
@@ -103,6 +104,20 @@ def _unique_ids(flow: Flow) -> Iterator[Finding]:
             if count > 1:
                 again = [thing for thing in things if thing.id == name][1]
                 yield Finding(code, message.format(name), again, ("id",), "ids are unique in a flow")
+
+
+def _once(flow: Flow) -> Iterator[Task]:
+    """Yield the tasks of a flow, those of a template that is used several times only once: they are the same."""
+    seen: set[tuple[str, str]] = set()
+    skipped: set[int] = set()
+    for task in flow.all_tasks():
+        if id(task) in skipped:
+            continue
+        if isinstance(task, Template):
+            name = (task.namespace, task.template_id)
+            skipped.update(id(inner) for inner in walk(task) if name in seen)
+            seen.add(name)
+        yield task
 
 
 def _slas(flow: Flow) -> Iterator[Finding]:

@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from runner.errors import FlowError, Problem, Severity
 from runner.flows import dialect
 from runner.flows.build import Builder
 from runner.flows.check import Places, check_flow
-from runner.flows.inherited import Inherited, as_text, merged
+from runner.flows.inherited import Inherited, Templates, as_text, merged
 from runner.flows.loader import Document, examine
 from runner.flows.models import NAMESPACE
 from runner.flows.plugin_defaults import Default, defaults_of
+from runner.flows.task_templates import TemplateFile, gathered, meant
 from runner.flows.templates import TemplateCheck
 
 NAMES: Final = ("_defaults.yaml", "_defaults.yml")
@@ -53,9 +54,13 @@ class DefaultsFile:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceDefaults:
-    """What files say about a tree of namespaces, by the namespace that each is for."""
+    """What files say about a tree of namespaces, by the namespace that each is for.
+
+    `templates` are for all of them (see `runner.flows.task_templates`); None when nobody has looked for any.
+    """
 
     by_namespace: Mapping[str, DefaultsFile] = field(default_factory=dict)
+    templates: Templates | None = None
 
     @classmethod
     def of(cls, files: Iterable[DefaultsFile]) -> tuple[NamespaceDefaults, list[Problem]]:
@@ -73,7 +78,13 @@ class NamespaceDefaults:
     @classmethod
     def only(cls, inherited: Inherited) -> NamespaceDefaults:
         """Return what gives every namespace the same."""
-        return cls({EVERY: DefaultsFile("", EVERY, inherited.defaults, variables=inherited.variables)})
+        every = DefaultsFile("", EVERY, inherited.defaults, variables=inherited.variables)
+        return cls({EVERY: every}, inherited.templates)
+
+    def with_templates(self, files: Iterable[TemplateFile]) -> tuple[NamespaceDefaults, list[Problem]]:
+        """Return this with the templates of files, and the problems of these."""
+        templates, problems = gathered(files)
+        return replace(self, templates=templates), problems
 
     def line(self, namespace: str) -> list[DefaultsFile]:
         """Return the files for a namespace and those around it, the nearest first."""
@@ -81,15 +92,17 @@ class NamespaceDefaults:
         names = [".".join(parts[:count]) for count in range(len(parts), 0, -1)] + [EVERY]
         return [self.by_namespace[name] for name in names if name in self.by_namespace]
 
-    def around(self, namespace: str) -> Inherited:
-        """Return what flows of a namespace get."""
+    def around(self, namespace: str, source: str | bytes) -> Inherited:
+        """Return what a flow of a namespace gets; `source` tells which templates it can mean."""
         line = self.line(namespace)
         defaults = tuple(default for each in line for default in each.defaults)
-        return Inherited(defaults, merged(each.variables for each in reversed(line)))
+        text = source if isinstance(source, str) else source.decode("utf-8", "replace")
+        templates = meant(self.templates, text) if self.templates is not None else None
+        return Inherited(defaults, merged(each.variables for each in reversed(line)), templates)
 
-    def text(self, namespace: str) -> str | None:
-        """Return what flows of a namespace get as text to be stored with them, None when it is nothing."""
-        return as_text(self.around(namespace))
+    def text(self, namespace: str, source: str | bytes) -> str | None:
+        """Return what a flow gets as text to be stored with it, None when it is nothing."""
+        return as_text(self.around(namespace, source))
 
 
 def stated_namespace(content: bytes) -> str | None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import FlowError, Problem, Severity
-from runner.flows import dialect, plugin_defaults, registry
+from runner.flows import dialect, plugin_defaults, registry, task_templates
 from runner.flows.build import Builder, field_names
 from runner.flows.check import Places, check_flow
 from runner.flows.check_defaults import default_problems
 from runner.flows.inherited import Inherited
 from runner.flows.loader import examine
 from runner.flows.models import Flow
+from runner.flows.positions import Positions
 from runner.flows.registry import TypeKind
 from runner.flows.templates import TemplateCheck
 
@@ -57,7 +58,7 @@ def parse_flow(
         file: the name for problems.
         namespace: the namespace of a flow that names none (from the folder where the file lies).
         strict: whether unknown properties are errors and all checks run; False for stored flows, which passed once.
-        inherited: what the namespaces around give it.
+        inherited: what the files around give it.
     """
     try:
         document, problems = examine(source, file=file, companion=holds_tests)
@@ -73,18 +74,28 @@ def parse_flow(
     positions.moves.append(moved)
     if namespace is not None:
         tree.setdefault("namespace", namespace)
-    tree, moved = plugin_defaults.inject(tree, [*plugin_defaults.defaults_of(tree), *inherited.defaults], _known_names)
+    defaults = [*plugin_defaults.defaults_of(tree), *inherited.defaults]
+    tree, moved = plugin_defaults.inject(tree, defaults, _known_names)
     positions.moves.append(moved)
+    tree, refused = task_templates.inlined(
+        tree, inherited.templates or {}, lambda values: plugin_defaults.inject(values, defaults, _known_names)[0]
+    )
     builder = Builder(positions, file=file, strict=strict)
     flow = builder.flow(tree)
     problems += builder.problems
     if strict:
+        problems += [_refused(each, positions, file) for each in refused if inherited.templates is not None]
         text = source.decode() if isinstance(source, bytes) else source
         problems += TemplateCheck(text, positions, file).problems(tree, frozenset(inherited.variables))
         problems += default_problems(tree, positions, file)
         problems += check_flow(flow, Places(positions, builder.paths, builder.faulty, file))
     is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
     return Parsed(flow.inside(inherited.variables) if is_valid else None, _sorted(problems))
+
+
+def _refused(refusal: task_templates.Refusal, positions: Positions, file: str | None) -> Problem:
+    mark = positions.at(refusal.path)
+    return Problem(refusal.code, refusal.message, file=file, line=mark.line, column=mark.column, hint=refusal.hint)
 
 
 def _known_names(name: str) -> frozenset[str] | None:

@@ -78,7 +78,10 @@ _BUILT_IN: Mapping[TypeKind, Mapping[str, str]] = {
         for family, names in _TASKS.items()
         for name in names.split()
     }
-    | {"core.flow.ForEachItem": "runner.tasks.for_each_item:ForEachItem"}
+    | {
+        "core.flow.ForEachItem": "runner.tasks.for_each_item:ForEachItem",
+        "core.flow.Template": "runner.tasks.template:Template",
+    }
     | {
         f"scripts.{language.name}.{form}": f"runner.tasks.script_families:{language.class_prefix}{form}"
         for language in LANGUAGES.values()
@@ -109,7 +112,6 @@ ABSENT: Mapping[TypeKind, frozenset[str]] = {
     TypeKind.TASK: frozenset(
         {
             "core.flow.Approval",
-            "core.flow.Template",
             "git.PushDashboards",
             "git.Sync",
             "git.SyncDashboards",

@@ -14,6 +14,8 @@ from runner.flows.loader import examine
 from runner.flows.models import Flow
 from runner.flows.parse import parse_flow
 from runner.flows.positions import Path, Positions
+from runner.flows.task_templates import FOLDER as TEMPLATES
+from runner.flows.task_templates import TYPE as TEMPLATE
 from runner.tasks.script import ScriptTask
 from sync.kestra.documents import Source
 
@@ -110,6 +112,10 @@ def _notes(tree: dict[str, Any], positions: Positions, flow: Flow | None) -> Ite
             line = positions.key((*path, "retry")).line
             message = "the waits of an exponential retry grow as documented; Kestra's first one is zero"
             yield Reason("note", line, "retry", message)
+        if canonical(str(holder.get("type"))) == TEMPLATE:
+            name = f"{holder.get('namespace')}.{holder.get('templateId')}"
+            message = f"the template {name} is to be a file in a folder `{TEMPLATES}` of the repository"
+            yield Reason("note", positions.at(path).line, "Template", message)
     if flow is not None:
         yield from _scripts(tree, positions, flow)
 

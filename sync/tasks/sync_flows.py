@@ -14,6 +14,7 @@ from runner.flows.inherited import Inherited
 from runner.flows.models import Template
 from runner.flows.namespace_defaults import is_defaults
 from runner.flows.parse import parse_flow
+from runner.flows.task_templates import is_template
 from runner.plugin import Context, Outputs
 from runner.store.records import FlowVersion
 from sync.commits import MOVED
@@ -125,7 +126,7 @@ class SyncFlow(GitTask):
 
 def is_flow_file(path: str) -> bool:
     """Whether a path is that of a flow: YAML, and no file of plugin defaults."""
-    return path.endswith(FLOW_FILES) and not is_defaults(path)
+    return path.endswith(FLOW_FILES) and not is_defaults(path) and not is_template(path)
 
 
 def files_of(ctx: Context, remote: Remote, branch: str, folder: str, *, fail_on_missing: Any) -> dict[str, str]:
@@ -160,7 +161,7 @@ def read_flows(
         except MainstemError as error:
             yield Refused(shown, error.message)
         else:
-            yield _parsed(shown, source, host_of(ctx).flow_writer.inherited(namespace))
+            yield _parsed(shown, source, host_of(ctx).flow_writer.inherited(namespace, source))
 
 
 def settled(ctx: Context, found: Iterable[Incoming | Refused], on_invalid: str) -> list[Incoming]:

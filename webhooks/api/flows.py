@@ -205,7 +205,7 @@ def inherited_for(call: Call, source: str) -> Inherited:
     """Return what a flow with this source gets from the namespaces around it: nothing of one the caller is not in."""
     sync = call.services.sync
     namespace = stated_namespace(source.encode()) or ""
-    return sync.flow_writer().inherited(namespace) if sync is not None and call.sees(namespace) else _NOTHING
+    return sync.flow_writer().inherited(namespace, source) if sync is not None and call.sees(namespace) else _NOTHING
 
 
 def verdict_on(index: int, source: str, inherited: Inherited = _NOTHING) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from runner.store import Store
 from runner.stored_key_values import StoredKeyValues
 from runner.tasks.languages import LANGUAGES
 from sync.service import SyncService
-from tests.acceptance.golden.golden import CHILD, NAMESPACE, SLEEPER, Golden, goldens
+from tests.acceptance.golden.golden import CHILD, GREET, NAMESPACE, SLEEPER, Golden, goldens
 from tests.servers.git import GitServer, git, serving
 
 _REAL = frozenset({"python3"})  # others may be missing, and need seconds: a program that ends well stands in for them
@@ -76,6 +76,7 @@ def _host(settings: Settings, store: Store, sync: SyncService, path: str) -> Hos
 def _own_files() -> dict[str, str]:
     flows = {f"flows/{NAMESPACE}/{each.flow_id}.yaml": each.source for each in goldens().values()}
     called = {f"flows/{NAMESPACE}/{each['id']}.yaml": yaml.safe_dump(each) for each in (CHILD, SLEEPER)}
+    called[f"flows/{NAMESPACE}/_templates/greet.yaml"] = GREET
     return flows | called | {f"flows/{NAMESPACE}/{name}.sql": "select 1" for name in ("old", "a")}
 
 

@@ -17,6 +17,11 @@ FOLDER = Path(__file__).parent / "flows"
 NAMESPACE = "company.team"
 CHILD = {"id": "child", "namespace": NAMESPACE, "tasks": [{"id": "say", "type": "core.log.Log", "message": "hello"}]}
 SLEEPER = {**CHILD, "id": "sleeper", "tasks": [{"id": "sleep", "type": "core.flow.Sleep", "duration": "PT1H"}]}
+GREET = """\
+id: greet
+namespace: company.team
+tasks: [{id: say, type: core.debug.Return, format: "hello {{ parent.outputs.args.name }}"}]
+"""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ def test_flows_of_every_dialect_run_unchanged(text: str) -> None:
             "retry",
             "Kestra's first one is zero",
         ),
+        (
+            HEAD + "tasks:\n  - {id: t, type: io.kestra.core.tasks.flows.Template, namespace: a.b, templateId: c}\n",
+            4,
+            "Template",
+            "a.b.c is to be a file in a folder `_templates`",
+        ),
         (HEAD.replace("id: a", "id: pause") + LOG, 1, "flow.id.reserved", "reserved in Kestra"),
         (HEAD + LOG.replace("hi}", "'{{ outputs.gone.x }}'}"), 4, "expression.outputs.unknown", "names no task"),
     ],
