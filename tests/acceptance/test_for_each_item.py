@@ -16,8 +16,8 @@ from runner.local import LocalEngine
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
-from runner.store import Store
 from runner.store.records import FlowDraft
+from tests.servers.store import fresh_store
 
 ORDERS = """
 id: orders
@@ -47,7 +47,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     """Give an engine with both flows, and workers that carry out what it decides."""
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
     settings.home.mkdir()
-    store = Store.open(settings.database_url)
+    store = fresh_store(settings.database_url)
     for flow_id, source in (("orders", ORDERS), ("order", ORDER)):
         draft = FlowDraft("shop", flow_id, hashlib.sha1(source.encode()).hexdigest(), source, datetime.now(UTC))
         store.write(lambda db, draft=draft: db.flows.put(draft))  # type: ignore[misc]  # bound now

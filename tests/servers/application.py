@@ -25,6 +25,7 @@ from runner.store import Store
 from runner.store.records import FlowDraft
 from sync.service import SyncService
 from tests.openapi import check_answer
+from tests.servers.store import fresh_store
 from webhooks.app import create_app
 from webhooks.services import Services
 
@@ -87,7 +88,7 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
     def make(*, is_syncing: bool = False, **options: Any) -> Services:
         settings = Settings(home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:8420")
         settings.home.mkdir()
-        store = Store.open(settings.database_url)
+        store = fresh_store(settings.database_url, durability="off")
         ports: dict[str, Any] = {"log": lambda entry: store.logs.append([entry]), "store": store}
         host = Host.open(settings, MemoryKeyValues(), environment={}, **ports)
         local = LocalEngine(store, host)

@@ -46,6 +46,8 @@ def git(folder: Path, *arguments: str) -> str:
 
 class _Bridge(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body leave together: a body by itself waits 40 ms until the client has acknowledged its head.
+    wbufsize = -1
     server: Any
 
     def do_GET(self) -> None:

@@ -25,6 +25,7 @@ from runner.store import Store
 from sync.activation import RevisionResult
 from sync.hosted import HostedRepository
 from sync.service import SyncService
+from tests.servers.store import fresh_store
 from webhooks.hosted_git import HostedGit
 
 FLOW = """\
@@ -135,7 +136,7 @@ def start_hosted(tmp_path: Path) -> Iterator[Callable[..., Hosted]]:
         home.mkdir()
         environments = [EnvironmentSettings(name="default", repository="hosted", **environment)]
         settings = Settings(home=home, environments=tuple(environments))
-        store = Store.open(settings.database_url)
+        store = fresh_store(settings.database_url)
         applied: list[RevisionResult] = []
         service = SyncService(store, Catalogue(store), settings, on_applied=applied.append)
         service.ensure_declared()

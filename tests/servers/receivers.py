@@ -22,6 +22,7 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from runner.store.records import Delivery
 from sync.service import SyncService
+from tests.servers.store import fresh_store
 from webhooks.guard import Guard
 from webhooks.receivers import Receivers
 from webhooks.server import address_of, bind, serve
@@ -95,7 +96,7 @@ def hooks_for(tmp_path: Path, serving: Callable[[ASGIApp], int]) -> Iterator[Cal
             repositories=(repository,),
             environments=(EnvironmentSettings(name="production", repository=name),),
         )
-        store = Store.open(settings.database_url)
+        store = fresh_store(settings.database_url)
         service = SyncService(store, Catalogue(store), settings)
         service.ensure_declared()
         now = [datetime.now(UTC)]

@@ -24,6 +24,7 @@ from runner.tasks.languages import LANGUAGES
 from sync.service import SyncService
 from tests.acceptance.golden.golden import CHILD, GREET, NAMESPACE, SLEEPER, Golden, goldens
 from tests.servers.git import GitServer, git, serving
+from tests.servers.store import fresh_store
 
 _REAL = frozenset({"python3"})  # others may be missing, and need seconds: a program that ends well stands in for them
 
@@ -58,7 +59,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         )
         settings.home.mkdir()
         with (
-            closing(Store.open(settings.database_url, durability="off")) as store,
+            closing(fresh_store(settings.database_url, durability="off")) as store,
             closing(SyncService(store, Catalogue(store), settings)) as sync,
         ):
             sync.ensure_declared()

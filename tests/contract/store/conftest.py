@@ -16,6 +16,7 @@ from runner.ids import new_id
 from runner.states import State
 from runner.store import Store
 from tests.servers.postgres import postgres_empty_url, postgres_server, postgres_template, postgres_url
+from tests.servers.store import fresh_store
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -37,7 +38,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def store(store_url: str) -> Iterator[Store]:
     """An empty store, once of each kind, whose clock stands still; it must be sound at the end."""
-    opened = Store.open(store_url, durability="normal", clock=lambda: NOW)
+    opened = fresh_store(store_url, durability="normal", clock=lambda: NOW)
     yield opened
     findings = opened.check()
     opened.close()

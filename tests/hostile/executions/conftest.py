@@ -23,6 +23,7 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.store import LogQuery, Store
 from runner.store.records import FlowDraft
+from tests.servers.store import fresh_store
 
 SECRET = "hunter2-rules-the-world"
 NAMESPACE = "company.team"
@@ -92,7 +93,7 @@ class Lab:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work", default_task_runner="process")
     settings.home.mkdir()
-    store = Store.open(settings.database_url, durability="off")
+    store = fresh_store(settings.database_url, durability="off")
     environment = {"PATH": os.environ["PATH"], "SECRET_PASSWORD": base64.b64encode(SECRET.encode()).decode()}
     host = Host.open(
         settings, MemoryKeyValues(), environment=environment, log=lambda entry: store.logs.append([entry]), store=store

@@ -13,8 +13,8 @@ from runner.local import LocalEngine
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
-from runner.store import Store
 from runner.store.records import FlowDraft
+from tests.servers.store import fresh_store
 
 FLOW = """\
 id: rows
@@ -45,7 +45,7 @@ outputs:
 
 def test_bodies_of_a_loop_over_a_file_see_their_own_iteration(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
     host = Host.open(settings, MemoryKeyValues(), environment={"PATH": os.environ["PATH"]})
     blob = hashlib.sha1(FLOW.encode()).hexdigest()
     draft = FlowDraft("team", "rows", blob, FLOW, datetime.now(UTC), "default", "c" * 40, "flows/x.yaml")

@@ -26,6 +26,7 @@ from runner.store import Store
 from runner.store.records import FlowDraft, TriggerState
 from runner.triggers.activation import activated
 from runner.triggers.control import switched
+from tests.servers.store import fresh_store
 from tests.unit.runner.test_scheduler import Bell
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -119,7 +120,7 @@ class Watch:
 def watch(tmp_path: Path) -> Iterator[Watch]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
     settings.home.mkdir()
-    store = Store.open(settings.database_url, durability="off")
+    store = fresh_store(settings.database_url, durability="off")
     clock = [datetime(2024, 3, 1, tzinfo=UTC)]
     host = Host.open(settings, MemoryKeyValues(), environment={}, clock=lambda: clock[0])
     engine = Engine(store, Catalogue(store), host, Bell())

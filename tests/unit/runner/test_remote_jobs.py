@@ -25,7 +25,7 @@ from runner.local import LocalEngine
 from runner.services import Host
 from runner.settings import RunnerPolicySettings, Settings
 from runner.states import State
-from runner.store import LogQuery, Store
+from runner.store import LogQuery
 from runner.sweeper import STOPPED, Sweeper
 from task_runners import following
 from task_runners.registry import runner_class
@@ -33,6 +33,7 @@ from task_runners.remote import Job, RemoteTaskRunner
 from task_runners.spec import JobHandle, RunnerContext, TaskSpec
 from tests.servers.place import Place, wait_until
 from tests.servers.spool import installed_spool
+from tests.servers.store import fresh_store
 
 JOBS = 20
 FLOW = """\
@@ -54,7 +55,7 @@ tasks:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="normal")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="normal")
     host = Host.open(
         settings,
         MemoryKeyValues(),

@@ -32,6 +32,7 @@ from runner.triggers.activation import activated
 from runner.triggers.control import switched
 from runner.triggers.models import Schedule
 from runner.triggers.schedule import dates_between
+from tests.servers.store import fresh_store
 
 UTC_ZONE = ZoneInfo("UTC")
 
@@ -118,7 +119,7 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:1")
     settings.home.mkdir()
-    store = Store.open(settings.database_url, durability="off")
+    store = fresh_store(settings.database_url, durability="off")
     made: list[World] = []
     host = Host.open(settings, MemoryKeyValues(), environment={}, clock=lambda: made[0].now)
     bell = Bell()

@@ -18,8 +18,8 @@ from runner.local import LocalEngine
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
-from runner.store import Store
 from runner.store.records import FlowDraft
+from tests.servers.store import fresh_store
 
 FLOW = """\
 id: work
@@ -69,7 +69,7 @@ class Place:
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
     host = Host.open(settings, MemoryKeyValues(), environment={"PATH": os.environ["PATH"]})
     source = FLOW.format(cache=getattr(request, "param", "{enabled: true, ttl: PT1H}"), ledger=tmp_path / "ledger")
     blob = hashlib.sha1(source.encode()).hexdigest()

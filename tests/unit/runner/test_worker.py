@@ -19,19 +19,20 @@ from runner.local import LocalEngine
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
-from runner.store import Session, Store
+from runner.store import Session
 from runner.store.records import FlowDraft
 from runner.stored_key_values import StoredKeyValues
 from runner.sweeper import LOST_AFTER_S, STOPPED, Sweeper
 from runner.worker import DRAINED, FENCE_S, MAX_LOSSES
 from task_runners.supervisor import shared_supervisor
 from tests.servers.place import Place, wait_until
+from tests.servers.store import fresh_store
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="normal")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="normal")
     host = Host.open(settings, MemoryKeyValues(), environment={"PATH": os.environ["PATH"]})
     opened: list[LocalEngine] = []
     yield Place(store, host, tmp_path, opened)
@@ -202,7 +203,7 @@ def test_what_a_worker_holds_that_nobody_knows_is_taken_back(place: Place) -> No
 
 
 def test_a_store_that_is_away_does_not_fail_the_task_that_needs_it(place: Place) -> None:
-    away = Store.open(f"sqlite:///{place.folder / 'away.db'}")
+    away = fresh_store(f"sqlite:///{place.folder / 'away.db'}")
     away.close()
     place.host = replace(place.host, kv=StoredKeyValues(away, place.host.clock))
     source = "id: reads\nnamespace: team\ntasks:\n  - {id: get, type: core.kv.Get, key: a}\n"

@@ -16,10 +16,11 @@ from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.services import Host
 from runner.settings import Settings
-from runner.store import Session, Store
+from runner.store import Session
 from runner.store.records import Worker
 from runner.sweeper import UNSERVED_AFTER_S, Sweeper
 from tests.servers.place import Place
+from tests.servers.store import fresh_store
 
 FLOW = """\
 id: work
@@ -35,7 +36,7 @@ tasks:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
     host = Host.open(settings, MemoryKeyValues(), environment={"PATH": os.environ["PATH"]})
     yield Place(store, host, tmp_path, [])
     assert store.check() == []

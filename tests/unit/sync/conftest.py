@@ -11,6 +11,7 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from sync.service import SyncService
 from tests.servers.git import git_server
+from tests.servers.store import fresh_store
 from tests.servers.work_tree import basic_header, work_tree
 
 
@@ -23,7 +24,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., SyncService]]:
     ) -> SyncService:
         settings = Settings(home=tmp_path / "home", environments=environments, repositories=repositories)
         settings.home.mkdir(exist_ok=True)
-        store = Store.open(settings.database_url, durability="off")
+        store = fresh_store(settings.database_url, durability="off")
         service = SyncService(store, Catalogue(store), settings, **options)
         service.ensure_declared()
         opened.append((service, store))

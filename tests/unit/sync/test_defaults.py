@@ -12,10 +12,10 @@ import pytest
 
 from runner.flows.catalogue import Catalogue
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
-from runner.store import Store
 from sync.activation import Outcome
 from sync.comparison import of_folder, plan_between
 from sync.service import SyncService
+from tests.servers.store import fresh_store
 
 ASK = """\
 id: {id}
@@ -41,7 +41,7 @@ class Server:
             environments=(EnvironmentSettings(name="prod", repository="r", ref="refs/heads/main"),),
         )
         home.mkdir()
-        self.store = Store.open(settings.database_url, durability="off")
+        self.store = fresh_store(settings.database_url, durability="off")
         self.catalogue = Catalogue(self.store)
         self.sync = SyncService(self.store, self.catalogue, settings)
         self.sync.ensure_declared()

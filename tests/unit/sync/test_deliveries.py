@@ -13,6 +13,7 @@ from runner.store import Store
 from runner.store.records import Delivery
 from sync import deliveries
 from sync.deliveries import DeliveryLog
+from tests.servers.store import fresh_store
 
 NOW = datetime(2026, 11, 2, 9, 15, 30, tzinfo=UTC)
 MAIN, SHA, OTHER = "refs/heads/main", "a" * 40, "b" * 40
@@ -21,7 +22,7 @@ PUSH = Delivery("team", "d-1", "push", NOW, "ACCEPTED", ref=MAIN, after=SHA)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(f"sqlite:///{tmp_path / 'state.db'}")
+    opened = fresh_store(f"sqlite:///{tmp_path / 'state.db'}")
     yield opened
     opened.close()
 

@@ -20,10 +20,10 @@ from runner.key_values import MemoryKeyValues
 from runner.services import Host
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.states import State
-from runner.store import Store
 from runner.tasks.namespace import DeleteFiles, UploadFiles
 from sync.service import SyncService
 from tests.servers.git import git
+from tests.servers.store import fresh_store
 
 FLOW = """\
 id: a
@@ -46,7 +46,7 @@ class Place:
             environments=(EnvironmentSettings(name="prod", repository="r", **environment),),
         )
         home.mkdir()
-        self.store = Store.open(self.settings.database_url, durability="off")
+        self.store = fresh_store(self.settings.database_url, durability="off")
         self.sync = SyncService(self.store, Catalogue(self.store), self.settings)
         self.sync.ensure_declared()
         self.sync.reconcile_repository("r", actor="test")

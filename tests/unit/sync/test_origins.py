@@ -10,15 +10,15 @@ import pytest
 
 from runner.errors import InvalidError
 from runner.settings import RepositorySettings, Settings
-from runner.store import Store
 from sync.origins import Origins
+from tests.servers.store import fresh_store
 
 ELSEWHERE = "https://git.example.org/a.git"
 
 
 @pytest.fixture
 def declared(tmp_path: Path) -> Iterator[Callable[..., Origins]]:
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
 
     def declare(**fields: Any) -> Origins:
         settings = Settings(home=tmp_path, repositories=(RepositorySettings(**fields),))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from runner.errors import NotFoundError
-from runner.store import Session, Store
+from runner.store import Session
 from runner.store.records import Repository
 from sync.activation import Outcome, RevisionResult
 from sync.poller import Poller, next_wait
+from tests.servers.store import fresh_store
 
 
 class Recorder:
@@ -53,7 +54,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def polled(tmp_path: Path) -> Iterator[Any]:
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}")
     recorder = Recorder()
     poller = Poller(recorder, store)  # type: ignore[arg-type]  # the recorder has what the poller uses
 

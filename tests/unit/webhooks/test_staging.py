@@ -21,6 +21,7 @@ from runner.states import State
 from runner.store import Store
 from task_runners.base import FileLimits, RunnerContext, TaskRunnerError, TaskSpec, WorkDir
 from task_runners.staging.http_tar import HttpTar
+from tests.servers.store import fresh_store
 from webhooks.staging import Staging
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -53,7 +54,7 @@ class Door:
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
     settings = Settings(home=tmp_path / "home", internal_url="http://server")
-    store = Store.open(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
+    store = fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")
     host = Host.open(settings, MemoryKeyValues(), environment={}, store=store, clock=lambda: NOW)
     execution = Execution("exec1", "team", "flow", 1, State.RUNNING, NOW)
     run = TaskRun("run1", "exec1", "t", State.RUNNING, NOW, epoch=1, attempts=1)

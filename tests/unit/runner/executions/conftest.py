@@ -47,6 +47,7 @@ from runner.store import Store
 from runner.store.records import FlowDraft, FlowVersion
 from runner.tasks.flow import Subflow
 from runner.worker import Worker
+from tests.servers.store import fresh_store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAMESPACE = "company.team"
@@ -373,7 +374,7 @@ def play(host: Host) -> Callable[..., Play]:
 def hand(tmp_path: Path) -> Iterator[Hand]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work")
     settings.home.mkdir()
-    store = Store.open(settings.database_url, durability="off", clock=lambda: made.now)
+    store = fresh_store(settings.database_url, durability="off", clock=lambda: made.now)
     host = replace(Host.open(settings, MemoryKeyValues(), environment={}), clock=lambda: made.now)
     engine = Engine(store, Catalogue(store), host, Deaf())
     made = Hand(store, engine, Effects(engine), Worker(engine))

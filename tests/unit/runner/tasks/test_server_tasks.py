@@ -19,6 +19,7 @@ from runner.tasks.execution import Count, PurgeExecutions
 from runner.tasks.kv import PurgeKV
 from runner.tasks.log import Fetch, PurgeLogs
 from runner.tasks.trigger import Toggle
+from tests.servers.store import fresh_store
 
 if TYPE_CHECKING:
     from tests.unit.runner.tasks.conftest import Bench
@@ -29,7 +30,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # what the clock of the bench s
 
 @pytest.fixture
 def store(bench: Bench) -> Iterator[Store]:
-    store = Store.open(f"sqlite:///{bench.root / 'state.db'}")
+    store = fresh_store(f"sqlite:///{bench.root / 'state.db'}")
     bench.host = replace(bench.host, store=store)
     yield store
     store.close()

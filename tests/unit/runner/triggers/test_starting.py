@@ -26,6 +26,7 @@ from runner.store.records import FlowDraft
 from runner.triggers import webhook
 from runner.triggers.activation import activated
 from runner.triggers.control import switched
+from tests.servers.store import fresh_store
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     settings = Settings(home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:1")
     settings.home.mkdir()
-    store = Store.open(settings.database_url, durability="off")
+    store = fresh_store(settings.database_url, durability="off")
     host = Host.open(settings, MemoryKeyValues(), environment={}, log=lambda entry: store.logs.append([entry]))
     with LocalEngine(store, host) as local:
         yield Server(store, local)

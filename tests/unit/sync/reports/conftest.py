@@ -24,6 +24,7 @@ from runner.store import Store
 from runner.stored_key_values import StoredKeyValues
 from sync.reports.writer import ReportWriter
 from sync.service import SyncService
+from tests.servers.store import fresh_store
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 BRANCH = "mainstem-reports"
@@ -210,7 +211,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         settings = Settings(
             home=home, environments=environments, repositories=repositories, reports=ReportSettings(**reports)
         )
-        store = Store.open(settings.database_url, durability="off")
+        store = fresh_store(settings.database_url, durability="off")
         catalogue = Catalogue(store)
         service = SyncService(store, catalogue, settings)
         service.ensure_declared()

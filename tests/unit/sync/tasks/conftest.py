@@ -27,6 +27,7 @@ from sync.repository import Author, GitRepository
 from sync.service import SyncService
 from tests.servers.git import git, git_server
 from tests.servers.ssh import ssh_server
+from tests.servers.store import fresh_store
 
 
 @dataclass
@@ -162,7 +163,7 @@ def server(tmp_path: Path, git_server: Any, seed: Callable[..., str], flow: Any)
             "environments": (EnvironmentSettings(name="prod", repository="r"),),
         }
     )
-    store = Store.open(settings.database_url, durability="off")
+    store = fresh_store(settings.database_url, durability="off")
     sync = SyncService(store, Catalogue(store), settings)
     sync.ensure_declared()
     sync.reconcile_repository("r", actor="test")

@@ -13,8 +13,8 @@ import pytest
 from runner.executions.models import Execution
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.states import State
-from runner.store import Store
 from sync.origins import Origins
+from tests.servers.store import fresh_store
 from webhooks.checkup.finding import Patient, Weight
 from webhooks.checkup.machine import check_clock
 from webhooks.checkup.repositories import check_repositories
@@ -26,7 +26,7 @@ BAD_REPOSITORY = RepositorySettings(name="far", url="http://127.0.0.1:1/flows.gi
 @pytest.fixture
 def patient(tmp_path: Path) -> Iterator[Patient]:
     settings = Settings(home=tmp_path)
-    store = Store.open(settings.database_url)
+    store = fresh_store(settings.database_url)
     yield Patient(settings, {"PATH": "/usr/bin:/bin"}, store=store)
     store.close()
 
