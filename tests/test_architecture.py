@@ -138,3 +138,14 @@ def test_nobody_prints_evaluates_or_unpickles() -> None:
     ]
 
     assert called + imported == []
+
+
+def test_versions_of_the_tables_follow_one_another() -> None:
+    """Two branches may each add the next one: their files merge without a conflict, and no store can be migrated."""
+    folder = ROOT / "runner" / "store" / "migrations" / "versions"
+    texts = [(path.name[:4], path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[0-9]*.py"))]
+
+    numbers = [number for number, _ in texts]
+    assert numbers == [f"{number:04}" for number in range(1, len(texts) + 1)]
+    assert all(f'\nrevision = "{number}"' in text for number, text in texts)
+    assert f'HEAD: Final = "{numbers[-1]}"' in (ROOT / "runner/store/migration.py").read_text(encoding="utf-8")
