@@ -167,6 +167,8 @@ class EnvironmentSettings(_Part):
     """Whether the hosted repository refuses a push that is not valid, instead of keeping it inactive."""
     reports: bool = True
     """Whether its runs are reported."""
+    drift: Literal["report", "heal", "allow"] = "report"
+    """What becomes of active flows that are not what git says: state `DRIFTED`, brought back, or nothing."""
 
 
 class Settings(_Part):

@@ -80,12 +80,12 @@ class RevisionResult:
 class Order:
     """What somebody told an environment to do, whatever its ref names: an `action` of the ledger, and why.
 
-    `pin` is what keeps the environment at the commit from then on.
+    `pin` is what keeps the environment at the commit from then on, None for an order that sets none.
     """
 
     action: str
     reason: str
-    pin: Pin
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ class Activation:
         outcome = Outcome.ACTIVE if plan.changes or plan.files_changed else Outcome.UNCHANGED
 
         def switch(db: Session) -> dict[FlowKey, FlowVersion]:
-            left = order.pin if order else pin
+            left = order.pin if order and order.pin else pin
             state, message = ("PINNED", pinned_line(left)) if left else ("OK", None)
-            is_free = order is not None or _pin_in_force(db, plan.environment, now) == pin
+            is_free = (order and order.pin) or _pin_in_force(db, plan.environment, now) == pin
             if not is_free or not db.environments.swap_active(
                 plan.environment, plan.base, plan.commit, at=now, state=state, message=message
             ):
@@ -137,7 +137,7 @@ class Activation:
                     f"environment {plan.environment} was switched to another revision meanwhile",
                     hint="plan again",
                 )
-            if order is not None:
+            if order is not None and order.pin is not None:
                 db.pins.put(order.pin)
             versions = _switch_flows(db, plan, now)
             if plan.files_changed or order is not None:

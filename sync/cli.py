@@ -334,6 +334,33 @@ def _iso(length: str) -> str:
     return f"P{number}D" if unit == "d" else f"PT{number}{unit.upper()}"
 
 
+@command.command("drift")
+@click.argument("environment", default="default")
+@click.option("--heal", is_flag=True, help="Bring the flows back to the active commit.")
+@click.option("--reason", help="Why they are brought back; the ledger shows it.")
+@_json
+@options
+def drift(client: Client, environment: str, reason: str | None, *, heal: bool, as_json: bool) -> int:
+    """Show which active flows of ENVIRONMENT are not what git says at the active commit.
+
+    Exit code 5 when some are not.
+    """
+    if heal:
+        if not reason:
+            raise click.UsageError("--heal needs --reason TEXT: the ledger shows it")
+        found = client.post(f"/environments/{environment}/heal", json={"reason": reason})
+        click.echo(json.dumps(found) if as_json else "\n".join(_result(found["results"][0])))
+        return 0
+    found = client.get(f"/environments/{environment}/drift")
+    if as_json:
+        click.echo(json.dumps(found))
+    elif found["changes"]:
+        click.echo("\n".join([f"{environment}: what git would bring back", *_plan_rows(found)]))
+    else:
+        click.echo(f"{environment}: all flows are what {found['commit'][:7]} says")
+    return _CHANGES if found["changes"] else 0
+
+
 @command.command("resume")
 @click.argument("environment", default="default")
 @click.option("--reason", help="Why; the ledger shows it.")

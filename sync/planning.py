@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -22,7 +22,7 @@ from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_p
 from sync.names import MAX_FLOW_BYTES
 from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
 from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
-from sync.repository import Listing
+from sync.repository import Listing, blob_id
 from sync.sources import Source
 
 _SETTINGS_BYTES: Final = 64 << 10
@@ -92,13 +92,17 @@ class Planner:
         commit: str,
         *,
         allowed_deletions: Collection[FlowKey] = (),
+        is_drift: bool = False,
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
+
+        With `is_drift` an active flow counts as changed when its source is not what its blob id stands for.
 
         Raises:
             FetchError: blobs that are needed cannot be fetched.
         """
         stand = self._store.read(lambda db: _stand(db, environment))
+        active_flows = [_as_it_is(version) for version in stand.active] if is_drift else stand.active
         record = source.repository.commit(commit)
         problems: list[Problem] = []
         try:
@@ -128,7 +132,7 @@ class Planner:
             defaults=lambda version: defaults.text(version.namespace, version.source),
         )
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
-        return make_plan(stand.environment, stand.active, new, ask, allowed_deletions=allowed_deletions)
+        return make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
 
     def known_defaults(self, environment: Environment) -> NamespaceDefaults | None:
         """Return the plugin defaults of the active commit of an environment if they were read before."""
@@ -198,6 +202,11 @@ def _beside(files: Mapping[str, str], layout: Layout) -> dict[str, str]:
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> int:
     return len({path for path, _ in before.items() ^ after.items()})
+
+
+def _as_it_is(version: FlowVersion) -> FlowVersion:
+    """Return a version without an id of its blob when its source is not what the id stands for."""
+    return version if blob_id(version.source.encode()) == version.blob else replace(version, blob="")
 
 
 def _stand(db: Session, name: str) -> Stand:

@@ -23,6 +23,7 @@ _MOST_FAILURES: Final = 6
 _HOSTED_S: Final = 300.0
 _STOP_S: Final = 1.0
 _PAUSE_S: Final = 5.0
+_DRIFT_S: Final = 300.0
 _POLL: Final = "poll"
 _THREADS: Final = 3
 _RETRY_S: Final = 5.0
@@ -62,6 +63,7 @@ class Poller:
         self._due: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self._unmet: dict[str, str] = {}  # requests whose looks have failed so far, with who caused them
+        self._drift_due: dict[str, float] = {}
         self._busy: set[str] = set()
         self._is_stopping = False
         self._threads = [
@@ -146,6 +148,7 @@ class Poller:
             results = self._service.reconcile_repository(name, actor=actor, reason="poll")
             if actor == _POLL:
                 self._service.maintain(name)
+                self._check_drift(name)
         except MainstemError as error:
             log.warning("a repository cannot be reconciled", extra={"repository": name, "code": error.code})
             return False
@@ -154,6 +157,17 @@ class Poller:
             return False
         is_whole = not any(result.outcome is Outcome.FAILED for result in results)
         return self._reviewed(name, results) and is_whole
+
+    def _check_drift(self, name: str) -> None:
+        """Compare active flows with git, from time to time: it reads all of them."""
+        now = self._monotonic()
+        if now < self._drift_due.get(name, now):
+            return
+        self._drift_due[name] = now + _DRIFT_S
+        try:
+            self._service.check_drift(name)
+        except MainstemError as error:
+            log.warning("flows cannot be compared with git", extra={"repository": name, "code": error.code})
 
     def _reviewed(self, name: str, results: Iterable[RevisionResult]) -> bool:
         try:

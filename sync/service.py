@@ -23,6 +23,7 @@ from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
 from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.commits import Commits
+from sync.drift import DRIFTED, Drift
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.orders import Orders
@@ -82,6 +83,7 @@ class SyncService:
         self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings))
         self._activation = Activation(store, zone, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
+        self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         self._reviewer = Reviewer(store, self._origins, self._planner, page_of, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)
@@ -211,6 +213,27 @@ class SyncService:
         """
         return [*self._orders.expire(), *self._reviewer.ended()]
 
+    # drift
+
+    def drift(self, environment: str) -> Plan | None:
+        """Return the plan that would undo what has drifted; see `Drift.find`."""
+        return self._drift.find(environment)
+
+    def heal(self, environment: str, *, actor: str, reason: str) -> RevisionResult:
+        """Bring the flows of an environment back to its active commit; see `Drift.heal`."""
+        result = self._drift.heal(environment, actor=actor, reason=reason)
+        self._announce(result)
+        return result
+
+    def check_drift(self, repository: str) -> None:
+        """Look at the environments of a repository for drift, and do what each of them says about it."""
+        modes = {each.name: each.drift for each in self._settings.environments}
+        for environment in self._store.read(lambda db: db.environments.of_repository(repository)):
+            result = self._drift.check(environment.name, modes.get(environment.name, "report"))
+            if result is not None:
+                log.warning("drift was healed", extra={"environment": environment.name})
+                self._announce(result)
+
     # reconciling
 
     def reconcile_repository(self, name: str, *, actor: str, reason: str = "poll") -> list[RevisionResult]:
@@ -262,6 +285,8 @@ class SyncService:
         seen = self._store.read(lambda db: db.revisions.of_commit(environment.name, head))
         waits = pin is not None and not is_forced and seen is not None and seen.result == Outcome.PINNED
         if head == environment.active or waits:
+            if environment.state == DRIFTED and state == "OK":  # until a look at the flows says otherwise
+                state, message = environment.state, environment.message
             message = environment.message if waits else message
             self._store.write(lambda db: db.environments.set_state(environment.name, state, message, checked_at=now))
             return True

@@ -135,11 +135,11 @@ class Flows:
         return [row[0] for row in self._db.all(_NAMESPACES)]
 
     def put(self, draft: FlowDraft) -> FlowVersion:
-        """Make a flow active; it gets the next revision when content (blob) or defaults are not what they were."""
+        """Make a flow active; it gets the next revision when content or defaults are not what they were."""
         self._db.lock("flow versions", draft.namespace, draft.flow_id)
         last = self._first(_SELECT_LAST, space=draft.namespace, flow=draft.flow_id)
         flow = {"space": draft.namespace, "flow": draft.flow_id}
-        if last is not None and last.active and (last.blob, last.defaults) == (draft.blob, draft.defaults):
+        if last is not None and last.active and _is_same(last, draft):
             self._db.run(_MOVE, **flow, new_environment=draft.environment, new_commit=draft.commit, new_path=draft.path)
         else:
             self._db.run(_RETIRE, **flow)
@@ -213,3 +213,8 @@ class Flows:
     def _first(self, statement: Statement, **values: Any) -> FlowVersion | None:
         found = self._db.one(statement, **values)
         return FLOWS.decode(found) if found else None
+
+
+def _is_same(version: FlowVersion, draft: FlowDraft) -> bool:
+    # The source too: a hand in the database may have left the id of the blob as it was.
+    return (version.blob, version.source, version.defaults) == (draft.blob, draft.source, draft.defaults)

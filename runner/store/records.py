@@ -80,8 +80,9 @@ class Environment:
     """What follows a ref of a repository: its path, the namespaces it owns, what is active now.
 
     `active` and `held` are commit ids; `state` is `OK`, `DEGRADED` (the last revision was invalid), `HELD` (the
-    deletion guard stopped it), `PINNED` (it stays where somebody put it) or `DETACHED` (the ref is gone). `writes` is
-    `commit`, `propose` or `refuse`. `told` is the id of the newest revision whose result its forge knows.
+    deletion guard stopped it), `PINNED` (it stays where somebody put it), `DETACHED` (the ref is gone) or `DRIFTED`
+    (active flows are not what git says). `writes` is `commit`, `propose` or `refuse`. `told` is the id of the newest
+    revision whose result its forge knows.
     """
 
     name: str

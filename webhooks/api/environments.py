@@ -59,6 +59,26 @@ def plan(call: Call) -> dict[str, Any]:
     return sync_of(call).plan(found.name, commit).as_json()
 
 
+def drift(call: Call) -> dict[str, Any]:
+    """Answer with the plan that would bring the flows back to the active commit; without changes nothing drifted."""
+    name = _environment(call).name
+    found = sync_of(call).drift(name)
+    if found is None:
+        raise NotFoundError("environment.revision.none", f"environment {name}: nothing is active yet")
+    return found.as_json()
+
+
+def heal(call: Call) -> dict[str, Any]:
+    """Bring the flows back to the active commit."""
+    found, reason = _environment(call), call.json_map().get("reason")
+    if not isinstance(reason, str) or not reason.strip():
+        raise InvalidError("environment.reason.missing", "say why: the ledger shows it")
+    call.note(found.name, reason=reason)
+    result = sync_of(call).heal(found.name, actor=call.actor, reason=" ".join(reason.split()))
+    call.services.catalogue.invalidate()
+    return {"environment": _described(call, _environment(call)), "results": [result.as_json()]}
+
+
 def sync(call: Call) -> dict[str, Any]:
     """Look at the repository now; with `allowDeletes` let a held commit delete what it deletes."""
     found = _environment(call)
@@ -162,6 +182,7 @@ def endpoints() -> list[Endpoint]:
             answer=page(REVISION),
         ),
         Endpoint("GET", one + "/plan", read, plan, "What a commit would change", tag, query=commit, answer=PLAN),
+        Endpoint("GET", one + "/drift", read, drift, "What differs from the active commit", tag, answer=PLAN),
         *_verbs(one),
     ]
 
@@ -172,6 +193,7 @@ def _verbs(one: str) -> list[Endpoint]:
     stays = {"reason": TEXT, "for": optional(DURATION)}
     verbs = (
         ("sync", run, sync, "Look at the repository now", record(allowDeletes=optional(TEXT))),
+        ("heal", force, heal, "Bring flows back to the active commit", record(reason=TEXT)),
         ("rollback", force, rollback, "Go back to an earlier revision", record(stays, commit=optional(TEXT))),
         ("pin", force, pin, "Stay at a commit", record(stays, commit=TEXT)),
         ("suspend", force, suspend, "Stay at what is active", record(stays)),

@@ -77,6 +77,9 @@ def _deviation(environment: Environment, where: str, head: str) -> Finding:
         return warning(
             "repository", f"{where} is not valid, {active} stays active", "see the problems: mainstem sync history"
         )
+    if environment.state == "DRIFTED":
+        advice = f"see them: mainstem sync drift {environment.name}; bring them back: add --heal"
+        return warning("repository", f"{where}, {environment.message}", advice)
     if head != environment.active:
         return warning("repository", f"{where}, active is {active}", "mainstem sync run")
     return Finding("repository", f"{where}, in sync")

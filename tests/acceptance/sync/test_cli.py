@@ -141,16 +141,25 @@ def test_going_back_staying_and_going_on_from_the_command_line(
     ]
 
 
-def test_a_changed_row_of_the_history_is_found_by_the_doctor(machine: Machine, work_tree: Any, flow_text: Any) -> None:
+def test_hands_in_the_database_are_found(machine: Machine, work_tree: Any, flow_text: Any) -> None:
     work_tree.write({"flows/a.yaml": flow_text("w.a")}, "one flow")
     assert work_tree.push(machine.remote).code == 0
     whole = machine.call("doctor")
     with sqlite3.connect(machine.folder / ".mainstem/state.db") as database:
+        database.execute("UPDATE flows SET source = replace(source, 'hello', 'bye')")
         database.execute("UPDATE revisions SET actor = 'somebody else'")
     database.close()
 
     changed = machine.call("doctor")
+    drifted = machine.call("sync", "drift")
+    silent = machine.call("sync", "drift", "--heal")
+    healed = machine.call("sync", "drift", "--heal", "--reason", "a hand in the database")
+    again = machine.call("sync", "drift")
 
+    assert (drifted.code, silent.code, healed.code, again.code) == (5, 2, 0, 0), drifted.err + healed.err
+    assert "  ~ w.a  changed" in drifted.out
+    assert healed.out.startswith("default: ACTIVE ")
+    assert again.out.startswith("default: all flows are what ")
     assert "ledger" not in whole.out
     assert changed.code == 1
     assert "default: row 1 breaks the chain" in changed.out
