@@ -79,7 +79,7 @@ class Poller:
             self._move(row, next_at=None)
             return None
         trigger = next((one for one in flow.triggers if one.id == row.trigger_id), None)
-        if not isinstance(trigger, PollingTrigger) or trigger.disabled or flow.disabled:
+        if not isinstance(trigger, PollingTrigger) or trigger.disabled or flow.disabled or flow.draft:
             self._move(row, next_at=None)
             return None
         last = self._last(row)

@@ -252,7 +252,7 @@ class Scheduler:
             self._advance(row, None, now)
             return None
         trigger = next((one for one in flow.triggers if one.id == row.trigger_id), None)
-        if not isinstance(trigger, Schedule | ScheduleOnDates) or trigger.disabled or flow.disabled:
+        if not isinstance(trigger, Schedule | ScheduleOnDates) or trigger.disabled or flow.disabled or flow.draft:
             self._advance(row, None, now)
             return None
         return _Due(row, flow, trigger, row.next_at, renderer(self._engine.host, flow, version, now))

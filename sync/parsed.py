@@ -155,7 +155,7 @@ def next_fire(flow: Flow, now: datetime, zone: ZoneInfo) -> datetime | None:
     from runner.triggers.models import Schedule, ScheduleOnDates
     from runner.triggers.schedule import following
 
-    if flow.disabled:
+    if flow.disabled or flow.draft:
         return None
     schedules = [t for t in flow.triggers if isinstance(t, Schedule | ScheduleOnDates) and not t.disabled]
     return min((fire for t in schedules if (fire := following(t, now, zone)) is not None), default=None)

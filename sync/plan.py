@@ -21,6 +21,9 @@ MAX_DELETIONS: Final = 50
 MAX_DELETED_SHARE: Final = 0.3
 SMALL_ENVIRONMENT: Final = 10
 
+_OF_SCHEDULES: Final = ("trigger", "disabled", "draft")
+"""What a difference names that may move the next date of a schedule."""
+
 FlowKey = tuple[str, str]
 """A flow's namespace and id."""
 
@@ -336,7 +339,9 @@ def _activated(active: Sequence[FlowVersion], accepted: Sequence[Candidate], ask
 
 
 def _next_note(flow: Flow, diff: Sequence[str], kind: ChangeKind, ask: Questions) -> str | None:
-    if kind is ChangeKind.CHANGED and not any("trigger" in line or "disabled" in line for line in diff):
+    if flow.draft:
+        return "a draft, for who names its revision"
+    if kind is ChangeKind.CHANGED and not any(word in line for word in _OF_SCHEDULES for line in diff):
         return None
     fires = ask.next_fire(flow)
     return f"runs next {fires:%Y-%m-%d %H:%M} {fires.tzname()}" if fires else None

@@ -174,7 +174,8 @@ class _Run:
             host = open_host(self.room, os.environ, files=self.root, store=store, task_runner=runner)
             with LocalEngine(store, host, hands_over=False) as local:
                 trigger = self.repeated.trigger if self.repeated else None
-                request = NewExecution(flow.namespace, flow.id, inputs=inputs, labels=labels, trigger=trigger)
+                # By its revision, the first in a store of its own: who runs the file of a draft means the draft.
+                request = NewExecution(flow.namespace, flow.id, 1, inputs, labels, trigger)
                 execution = local.engine.create(request)
                 return self._follow(local, execution.id, flow, _paths(inputs))
         finally:

@@ -30,7 +30,8 @@ class NewExecution:
 
     `inputs` are raw values as the caller gave them (text from forms, JSON values, `FileInput`). `typed_inputs` says
     that they come from a flow or trigger and need no parsing from text. `inputs_optional` lets required inputs be
-    absent, for a flow that listens to others and maps nothing to them. `revision` None means the active one.
+    absent, for a flow that listens to others and maps nothing to them. `revision` None means the newest that is no
+    draft.
     """
 
     namespace: str
@@ -65,12 +66,19 @@ def make_execution(
     `store_file(execution, input id, file)` keeps an input file and returns its URI.
 
     Raises:
-        ConflictError: `flow.disabled`, or `check.failed` when a check of the flow blocks it.
+        ConflictError: `flow.disabled`, `flow.draft` where no revision is named, or `check.failed` when a check of the
+            flow blocks it.
         InvalidError: `input.invalid`, `label.reserved`, `subflow.depth`.
     """
     flow = index.flow
     if flow.disabled:
         raise ConflictError("flow.disabled", f"Cannot execute the flow {flow.namespace}.{flow.id}: it is disabled")
+    if flow.draft and new.revision is None:
+        raise ConflictError(
+            "flow.draft",
+            f"Cannot execute the flow {flow.namespace}.{flow.id}: there are drafts of it only",
+            hint=f"a draft runs for who names its revision, which is {version.revision}",
+        )
     if new.depth > MAX_DEPTH:
         raise InvalidError(
             "subflow.depth",

@@ -62,7 +62,7 @@ class Engine:
 
         Raises:
             NotFoundError: `flow.missing`.
-            ConflictError: `flow.disabled`, `check.failed`.
+            ConflictError: `flow.disabled`, `flow.draft`, `check.failed`.
             InvalidError: `input.invalid`, `label.reserved`.
             OverloadedError: `backlog.full` when too many executions wait.
         """

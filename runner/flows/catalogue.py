@@ -34,7 +34,7 @@ class Catalogue:
         self._triggers: dict[type[Trigger], tuple[list[Flow], list[tuple[Flow, Any]]]] = {}
 
     def version(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowVersion:
-        """Return a stored version; without `revision` the active one.
+        """Return a stored version; without `revision` the newest that is no draft, of drafts alone the newest.
 
         Raises:
             NotFoundError: `flow.missing` when there is no such flow, or none of that revision.
@@ -46,6 +46,8 @@ class Catalogue:
             found = self._versions.get(key)
         if found is None:
             found = self._store.read(lambda db: db.flows.get(namespace, flow_id, revision))
+            if found is not None and revision is None:
+                found = self._released(found)
             if found is None or found.deleted:
                 number = f" with revision {revision}" if revision is not None else ""
                 raise NotFoundError(
@@ -58,6 +60,24 @@ class Catalogue:
                 while len(self._versions) > _MOST_VERSIONS:
                     self._versions.popitem(last=False)
         return found
+
+    def _released(self, newest: FlowVersion) -> FlowVersion:
+        """Return the version that counts for whoever names none: the newest one before a draft."""
+        if not self._is_draft(newest):
+            return newest
+        versions = self._store.read(lambda db: db.flows.revisions(newest.namespace, newest.flow_id))
+        for version in reversed(versions):
+            if version.deleted:
+                break
+            if not self._is_draft(version):
+                return version
+        return newest
+
+    def _is_draft(self, version: FlowVersion) -> bool:
+        try:
+            return "draft" in version.source and self.index_of(version).flow.draft
+        except FlowError:
+            return False
 
     def index(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowIndex:
         """Return a flow with what deciding looks up in it.
@@ -95,7 +115,7 @@ class Catalogue:
         return index
 
     def active(self) -> list[Flow]:
-        """Return all active flows that parse, disabled ones too."""
+        """Return all active flows that parse, disabled ones too; in the place of a draft what it is to follow."""
         self._refresh()
         with self._lock:
             if self._active is not None:
@@ -103,7 +123,7 @@ class Catalogue:
         found = []
         for version in self._store.read(lambda db: db.flows.list()):
             try:
-                found.append(self.index_of(version).flow)
+                found.append(self.index_of(self._released(version)).flow)
             except MainstemError:
                 continue  # listed as invalid elsewhere; one bad object must not stop the rest
         with self._lock:
@@ -111,7 +131,7 @@ class Catalogue:
         return found
 
     def triggers(self, kind: type[T]) -> list[tuple[Flow, T]]:
-        """Return the enabled triggers of a class in all active flows that are not disabled."""
+        """Return the enabled triggers of a class in all active flows that are neither disabled nor drafts."""
         flows = self.active()
         with self._lock:
             known = self._triggers.get(kind)
@@ -119,7 +139,7 @@ class Catalogue:
             found: list[tuple[Flow, Any]] = [
                 (flow, trigger)
                 for flow in flows
-                if not flow.disabled
+                if not flow.disabled and not flow.draft
                 for trigger in flow.triggers
                 if isinstance(trigger, kind) and not trigger.disabled
             ]

@@ -22,6 +22,11 @@ def with_disabled(source: str, *, disabled: bool) -> str:
     return _with(source, "disabled", disabled, "true" if disabled else "false")
 
 
+def with_draft(source: str) -> str:
+    """Return `source` as a draft. Raises as `with_disabled`."""
+    return _with(source, "draft", True, "true")
+
+
 def with_namespace(source: str, namespace: str) -> str:
     """Return `source` with another namespace. Raises as `with_disabled`."""
     return _with(source, "namespace", namespace, namespace)

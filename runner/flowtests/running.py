@@ -161,9 +161,9 @@ class _Run:
                 self.host.storage.put(self.uris[name], file)
         given = fixtures.trigger
         trigger = TriggerInfo(given.id, given.type or self._trigger_type(given.id), given.variables) if given else None
-        new = NewExecution(
-            flow.namespace, flow.id, labels=fixtures.labels, trigger=trigger, kind="TEST", id=self.id, typed_inputs=True
-        )
+        # By its revision, the first in a store of its own: drafts are tested too.
+        new = NewExecution(flow.namespace, flow.id, 1, {}, fixtures.labels, trigger)
+        new = replace(new, kind="TEST", id=self.id, typed_inputs=True)
         blank = Execution(self.id, flow.namespace, flow.id, 0, State.CREATED, self.host.clock(), trigger=trigger)
         scope = Scope(
             creation_variables(blank, flow, self.host).plus({"files": self.uris}),

@@ -30,11 +30,12 @@ def activated(
 
     A schedule that did not change keeps its next date, so that a commit elsewhere in the file loses no tick. One that
     is new, or whose times changed, begins with the first date after `now`. Being switched off at run time survives.
+    A draft changes nothing: the triggers of the version before it stay.
     """
     for namespace, flow_id in removed:
         for row in db.triggers.of_flow(namespace, flow_id):
             db.triggers.delete(row.namespace, row.flow_id, row.trigger_id)
-    for flow in changed:
+    for flow in (each for each in changed if not each.draft):
         known = {row.trigger_id: row for row in db.triggers.of_flow(flow.namespace, flow.id)}
         for trigger in flow.triggers:
             db.triggers.put(declared(flow, trigger, known.pop(trigger.id, None), now, zone))

@@ -24,8 +24,11 @@ WEBHOOK = "WEBHOOK"
 
 
 def match(flow: Flow, key: str, render: RenderText) -> Webhook | None:
-    """Return the enabled webhook trigger of the flow whose key this is; a key that does not render opens nothing."""
-    for trigger in flow.triggers:
+    """Return the enabled webhook trigger of the flow whose key this is; a key that does not render opens nothing.
+
+    Nor does any key of a draft.
+    """
+    for trigger in () if flow.draft else flow.triggers:
         if isinstance(trigger, Webhook) and not trigger.disabled and _opens(trigger, key, render):
             return trigger
     return None

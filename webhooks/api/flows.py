@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from runner.access import Permission, covers
 from runner.errors import ConflictError, FlowError, InvalidError, MainstemError, NotFoundError, Problem, Severity
+from runner.flows.edits import with_draft
 from runner.flows.inherited import Inherited
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import stated_namespace
@@ -44,7 +45,7 @@ _RESERVED = frozenset({"graph", "expressions"})
 
 def create(call: Call) -> Response:
     """Commit a new flow and answer with it."""
-    source = _no_draft(call)
+    source = _source(call)
     flow = parsed_flow(call, source)
     call.require(flow.namespace)
     if active_flow(call, flow.namespace, flow.id) is not None:
@@ -59,7 +60,7 @@ def update(call: Call) -> Response:
     namespace, flow_id = call.path("namespace"), call.path("id")
     if active_flow(call, namespace, flow_id) is None:
         raise missing_flow(namespace, flow_id)
-    source = _no_draft(call)
+    source = _source(call)
     flow = parsed_flow(call, source)
     if (flow.namespace, flow.id) != (namespace, flow_id):
         raise InvalidError(
@@ -70,15 +71,13 @@ def update(call: Call) -> Response:
     return _written(call, sync_of(call).write_flow(source, actor=call.actor, mode="update"))
 
 
-def _no_draft(call: Call) -> str:
-    """Return the source in the body. Raises `InvalidError` `flow.draft.refused` for a draft, which must not run."""
-    if call.flag("draft"):
-        raise InvalidError(
-            "flow.draft.refused",
-            "a draft is not written here",
-            hint="push it to a branch, which gets a plan of its own",
-        )
-    return call.text()
+def _source(call: Call) -> str:
+    """Return the source in the body, with `draft: true` in it where the query asks for a draft.
+
+    Raises:
+        FlowError, InvalidError: `flow.edit.impossible` and the rest, as `with_draft`.
+    """
+    return with_draft(call.text()) if call.flag("draft") else call.text()
 
 
 def delete(call: Call) -> Response:
@@ -306,7 +305,7 @@ FLOW_SEARCH: Final = (
     text("namespace", "Only this namespace and those below it."),
 )
 """What finds flows."""
-_DRAFT: Final = flag("draft", "Refused: push a draft to a branch, which gets a plan of its own.")
+_DRAFT: Final = flag("draft", "Write `draft: true` into the flow: only who names its revision can run it.")
 _SOURCE: Final = {"takes": YAML, "body": TEXT, "answer": FLOW}
 
 

@@ -95,3 +95,22 @@ def test_single_tasks_and_triggers_are_checked(api: Any) -> None:
     assert api.post(f"{FLOWS}/validate/task?section=DREAMS", content="{}").status_code == 400
     assert api.post(f"{FLOWS}/validate/task", content="{}").status_code == 400
     assert api.post(f"{FLOWS}/validate/trigger", content="[]").status_code == 422
+
+
+def test_a_draft_that_is_written_is_run_by_its_revision_only(git_api: Any) -> None:
+    source = "id: load\nnamespace: company.team\ntasks: [{id: say, type: core.log.Log, message: hi}]\n"
+    flows, executions = "/api/v1/main/flows", "/api/v1/main/executions/company.team/load"
+    created = git_api.post(f"{flows}?draft=true", content=source).json()
+
+    refused = git_api.post(executions)
+    named = git_api.post(f"{executions}?revision=1")
+    released = git_api.put(f"{flows}/company.team/load", content=source).json()
+    drafted = git_api.put(f"{flows}/company.team/load?draft=true", content=source).json()
+    unnamed = git_api.post(executions)
+
+    assert (created["draft"], created["revision"]) == (True, 1)
+    assert "draft: true\n" in created["source"]
+    assert (refused.status_code, refused.json()["code"]) == (409, "flow.draft")
+    assert (named.status_code, named.json()["flowRevision"]) == (200, 1)
+    assert [(each["draft"], each["revision"]) for each in (released, drafted)] == [(False, 2), (True, 3)]
+    assert unnamed.json()["flowRevision"] == 2
