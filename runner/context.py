@@ -206,12 +206,12 @@ class TaskContext:
         return runner
 
     def _runner_values(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the rendered map; where an expression chose the type, with the flow's defaults for what it chose."""
+        """Return the rendered map; where an expression chose the type, with the defaults for what it chose."""
         from task_runners.registry import canonical_name
 
         given, name = dict(spec), self.render(spec.get("type"))
         if name != spec.get("type"):
-            given = filled({**spec, "type": canonical_name(name)}, self.flow.plugin_defaults)
+            given = filled({**spec, "type": canonical_name(name)}, self.flow.all_defaults)
         rendered: dict[str, Any] = self.render_deep(given)
         return rendered
 

@@ -8,7 +8,7 @@ snake_case; the YAML names are camelCase and come from the alias generator.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
@@ -247,16 +247,26 @@ class Flow(Model):
     policy_refs: Any = None
     extend: Any = None
     _surroundings: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _outer_defaults: tuple[PluginDefault, ...] = PrivateAttr(default=())
 
     @property
     def namespace_variables(self) -> Mapping[str, Any]:
         """Return the variables of its namespaces, which are no part of its own text."""
         return self._surroundings
 
-    def inside(self, variables: Mapping[str, Any]) -> Flow:
-        """Return the flow with the variables of its namespaces."""
+    @property
+    def all_defaults(self) -> tuple[PluginDefault, ...]:
+        """Return its own plugin defaults, then those of its namespaces, the nearest first.
+
+        All are filled in already, but for what is known only when the flow runs: the type of a task runner.
+        """
+        return (*self.plugin_defaults, *self._outer_defaults)
+
+    def inside(self, variables: Mapping[str, Any], defaults: Iterable[PluginDefault] = ()) -> Flow:
+        """Return the flow with the variables and the plugin defaults of its namespaces."""
         found = self.model_copy()
         found._surroundings = dict(variables)  # noqa: SLF001 - of its own kind
+        found._outer_defaults = tuple(defaults)  # noqa: SLF001 - the same
         return found
 
     def all_tasks(self) -> Iterator[Task]:

@@ -13,7 +13,7 @@ from runner.flows.check import Places, check_flow
 from runner.flows.check_defaults import default_problems
 from runner.flows.inherited import Inherited
 from runner.flows.loader import examine
-from runner.flows.models import Flow
+from runner.flows.models import Flow, PluginDefault
 from runner.flows.positions import Positions
 from runner.flows.registry import TypeKind
 from runner.flows.templates import TemplateCheck
@@ -90,7 +90,8 @@ def parse_flow(
         problems += default_problems(tree, positions, file)
         problems += check_flow(flow, Places(positions, builder.paths, builder.faulty, file))
     is_valid = all(problem.severity is not Severity.ERROR for problem in problems)
-    return Parsed(flow.inside(inherited.variables) if is_valid else None, _sorted(problems))
+    outer = [PluginDefault(type=each.type, values=dict(each.values), forced=each.forced) for each in inherited.defaults]
+    return Parsed(flow.inside(inherited.variables, outer) if is_valid else None, _sorted(problems))
 
 
 def _refused(refusal: task_templates.Refusal, positions: Positions, file: str | None) -> Problem:

@@ -14,7 +14,10 @@ from runner.command import Command
 from runner.context import TaskContext, make_work_dir, open_uri, remove_work_dir
 from runner.errors import ExpressionError, MainstemError, NotFoundError, TaskError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun, TriggerInfo
+from runner.flows.inherited import Inherited
 from runner.flows.models import Flow, PluginDefault
+from runner.flows.parse import parse_flow
+from runner.flows.plugin_defaults import Default
 from runner.key_values import MemoryKeyValues
 from runner.namespace_files import DirectoryNamespaceFiles
 from runner.services import Host
@@ -279,6 +282,27 @@ def test_an_expression_that_chooses_the_task_runner_gets_the_defaults_of_what_it
         "user": "2",
         "privileged": True,
     }
+
+
+def test_defaults_of_namespaces_reach_a_task_runner_that_an_expression_chooses(host: Host) -> None:
+    flow = """\
+id: f
+namespace: company.team
+pluginDefaults:
+  - {type: docker, values: {user: own}}
+tasks:
+  - {id: t, type: scripts.shell.Commands, commands: ["true"], taskRunner: {type: "{{ 'docker' }}", entryPoint: [mine]}}
+"""
+    near = Default("scripts.runner.docker", {"user": "near", "entryPoint": ["near"], "pullPolicy": "ALWAYS"})
+    far = Default("docker", {"pullPolicy": "NEVER", "networkMode": "none"}, forced=True)
+    ctx = context(host)
+    ctx.flow = parse_flow(flow, inherited=Inherited((near, far))).require()
+    [task] = ctx.flow.tasks
+
+    runner = ctx.task_runner(task.task_runner)
+
+    found = runner.model_dump(mode="json", include={"user", "entry_point", "pull_policy", "network_mode"})
+    assert found == {"user": "own", "entry_point": ["near", "mine"], "pull_policy": "NEVER", "network_mode": "none"}
 
 
 @pytest.mark.parametrize(
