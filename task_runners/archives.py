@@ -103,6 +103,23 @@ def _member(relative: str, status: os.stat_result, owner: Owner) -> tarfile.TarI
     return member
 
 
+def copy_files(
+    source: Path,
+    target: Path,
+    *,
+    wanted: Callable[[str], bool] = lambda _name: True,
+    limits: FileLimits | None = None,
+) -> None:
+    """Copy the regular files below `source` that are `wanted` to `target`, which is made if need be.
+
+    Raises:
+        TaskRunnerError: as `unpack`.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with pack(source, 0, limits) as archive:
+        unpack(_pieces(archive), target, wanted=wanted, limits=limits)
+
+
 def unpack(
     chunks: Iterable[bytes],
     root: Path,

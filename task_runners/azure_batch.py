@@ -9,7 +9,7 @@ import base64
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal
 
 import httpx
@@ -21,7 +21,7 @@ from task_runners.capture import Stream
 from task_runners.cloud import CloudApi, demand_known_host, kept
 from task_runners.cloud_job import Addresses, CloudTaskRunner, Seen
 from task_runners.errors import FailureReason
-from task_runners.log_pages import LogCursor, LogPage, RawLine
+from task_runners.log_pages import LogCursor, LogPage, RawLine, file_lines
 from task_runners.spec import Capabilities, JobHandle, Phase, RunnerContext, TaskSpec
 from task_runners.staging.azure_blob import AzureStore
 from task_runners.staging.object_store import ObjectStore
@@ -205,11 +205,11 @@ class Batch(CloudTaskRunner):
         has_more = False
         for stream, name in _FILES.items():
             content = self._read(handle, name, starts[stream])
-            is_last = is_final and len(content) < _CHUNK_BYTES
-            has_more |= len(content) >= _CHUNK_BYTES
-            whole = len(content) if is_last else _whole(content)
-            starts[stream] += whole
-            lines += _lines(content[:whole], stream, ctx.now())
+            is_full = len(content) >= _CHUNK_BYTES
+            fresh, size = file_lines(content, ctx.now(), stream, is_full=is_full, is_final=is_final)
+            starts[stream] += size
+            lines += fresh
+            has_more |= is_full
         after = ",".join(str(starts[stream]) for stream in _FILES)
         return LogPage(lines, after, is_exact=True, has_more=has_more, is_settled=is_final and not has_more)
 
@@ -294,18 +294,6 @@ def _settings(env: Mapping[str, str]) -> list[dict[str, str]]:
 
 def _metadata(job: Mapping[str, Any]) -> dict[str, str]:
     return {item["name"]: item["value"] for item in job.get("metadata") or ()}
-
-
-def _whole(content: bytes) -> int:
-    """Return the length up to the last line end; a full block without any counts whole."""
-    end = content.rfind(b"\n") + 1
-    return end or (len(content) if len(content) >= _CHUNK_BYTES else 0)
-
-
-def _lines(content: bytes, stream: Stream, now: datetime) -> list[RawLine]:
-    if not content:
-        return []
-    return [RawLine(now, line, stream) for line in content.removesuffix(b"\n").split(b"\n")]
 
 
 def _reason(code: str, message: str) -> FailureReason | None:

@@ -20,7 +20,7 @@ from typing import IO, Any, ClassVar, Final
 from task_runners.archives import pack, unpack
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.log_pages import LogCursor, LogPage, RawLine
-from task_runners.outputs import PRIVATE, collect_outputs, glob_pattern
+from task_runners.outputs import PRIVATE, collect_outputs
 from task_runners.remote import RemoteTaskRunner
 from task_runners.spec import (
     Capabilities,
@@ -197,8 +197,7 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
 
     def collect(self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Path]:
         """Fetch the files that the job handed in, those that the task names or all, then take the outputs."""
-        wants_all = self._synced(spec).sync_workdir
-        patterns = [glob_pattern(glob) for glob in spec.output_globs]
+        wanted = self._synced(spec).wants
         try:
             archive = self._stage(handle, ctx).open(OUTPUT)
         except TaskRunnerError as error:
@@ -206,12 +205,7 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
             reason = FailureReason.OUTPUT_FILES
             raise TaskRunnerError("file.outputs.unreadable", message, failure_reason=reason) from error
         with archive:
-            unpack(
-                _chunks(archive),
-                workdir.path,
-                wanted=lambda name: wants_all or any(pattern.fullmatch(name) for pattern in patterns),
-                limits=ctx.file_limits,
-            )
+            unpack(_chunks(archive), workdir.path, wanted=wanted, limits=ctx.file_limits)
         return collect_outputs(workdir.path, spec.output_globs, ctx.file_limits)
 
     def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:

@@ -46,9 +46,7 @@ def container_description(
         ValueError: a port binding cannot be read.
     """
     ports = _port_bindings(runner.port_bindings)
-    env = {**spec.env, "WORKING_DIR": str(workdir.path)}
-    if spec.task_marker is not None:
-        env["MAINSTEM_TASKRUN"] = spec.task_marker
+    env = spec.environment(str(workdir.path))
     return _given(
         {
             "Image": image,

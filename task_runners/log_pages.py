@@ -16,7 +16,7 @@ from typing import Any
 
 from task_runners.capture import Stream
 
-__all__ = ["LogCursor", "LogPage", "RawLine", "moment_of", "unseen"]
+__all__ = ["LogCursor", "LogPage", "RawLine", "file_lines", "moment_of", "unseen"]
 
 _DIGEST_BYTES = 8
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)")
@@ -85,6 +85,21 @@ class LogPage:
     is_exact: bool = False
     has_more: bool = False
     is_settled: bool = True
+
+
+def file_lines(
+    piece: bytes, at: datetime, stream: Stream = Stream.STDOUT, *, is_full: bool, is_final: bool
+) -> tuple[list[RawLine], int]:
+    """Return the lines at the start of the next piece of a file that grows, and how many bytes they take.
+
+    A line without an end is held back, unless the file grows no more (`is_final`) and the piece goes to its end, or the
+    whole of a piece that is as large as pieces get (`is_full`) is one line.
+    """
+    whole = len(piece) if is_final and not is_full else piece.rfind(b"\n") + 1
+    if not whole and is_full:
+        whole = len(piece)
+    text = piece[:whole].removesuffix(b"\n")
+    return [RawLine(at, line, stream) for line in text.split(b"\n")] if whole else [], whole
 
 
 def unseen(page: LogPage, cursor: LogCursor | None) -> tuple[list[RawLine], LogCursor | None]:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -161,13 +161,11 @@ def _status(job: _Job, end: BodyEnd | None) -> JobStatus:
     if end.lost:
         message = "the process that watched the body was killed; the body was ended"
         return JobStatus(Phase.LOST, None, FailureReason.LOST, message, usage)
-    if end.exit_code == 0:
-        return JobStatus(Phase.SUCCEEDED, 0, usage=usage)
-    message = f"command failed with exit code {end.exit_code}"
-    if end.signal is not None:
-        message += f" (signal {end.signal})"
-    details = {"signal": end.signal} if end.signal is not None else {}
-    return JobStatus(Phase.FAILED, end.exit_code, FailureReason.APP_EXIT, message, usage, details)
+    assert end.exit_code is not None  # only who did not see the end does not know it
+    ended = JobStatus.exited(end.exit_code, usage)
+    if end.signal is None:
+        return ended
+    return replace(ended, message=f"{ended.message} (signal {end.signal})", details={"signal": end.signal})
 
 
 def body_environment(spec: TaskSpec, workdir: WorkDir, outer: Mapping[str, str]) -> dict[str, str]:
@@ -182,11 +180,7 @@ def body_environment(spec: TaskSpec, workdir: WorkDir, outer: Mapping[str, str])
     env.setdefault("LANG", "C.UTF-8")
     env["HOME"] = str(workdir.private / "home")
     env["TMPDIR"] = str(workdir.private / "tmp")
-    env.update(spec.env)
-    env["WORKING_DIR"] = str(workdir.path)
-    if spec.task_marker is not None:
-        env["MAINSTEM_TASKRUN"] = spec.task_marker
-    return env
+    return env | spec.environment(str(workdir.path))
 
 
 def outer_path(outer: Mapping[str, str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +19,7 @@ from task_runners.files import FileLimits, safe_join
 from task_runners.lines import Metric
 from task_runners.log_pages import LogCursor
 from task_runners.masking import Masker
+from task_runners.outputs import glob_pattern
 from task_runners.progress import Note, Progress
 from task_runners.staging.port import NoStage, Stage
 
@@ -67,7 +70,7 @@ class Limits:
     cpu_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskSpec:
     """One attempt of one task run, rendered. `task_run_id` and `attempt` name it; the pair never runs twice at once.
 
@@ -92,6 +95,19 @@ class TaskSpec:
     uid: int | None = None
     limits: Limits = field(default_factory=Limits)
     task_marker: str | None = None
+
+    def environment(self, root: str) -> dict[str, str]:
+        """Return the variables of the body, whose working directory is `root` for it."""
+        marker = {"MAINSTEM_TASKRUN": self.task_marker} if self.task_marker is not None else {}
+        return {**self.env, "WORKING_DIR": root, **marker}
+
+    @functools.cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(glob_pattern(glob) for glob in self.output_globs)
+
+    def wants(self, name: str) -> bool:
+        """Return whether the file `name` (relative to the working directory) is to come back."""
+        return self.sync_workdir or any(pattern.fullmatch(name) for pattern in self._patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +189,14 @@ class JobStatus:
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     handle: JobHandle | None = None
+
+    @classmethod
+    def exited(cls, code: int, usage: Usage | None = None, **more: Any) -> JobStatus:
+        """Return the status of a body that ended by itself with an exit code."""
+        if code == 0:
+            return cls(Phase.SUCCEEDED, 0, usage=usage or Usage(), **more)
+        message = f"command failed with exit code {code}"
+        return cls(Phase.FAILED, code, FailureReason.APP_EXIT, message, usage or Usage(), **more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,9 +132,7 @@ def grace_s(seconds: float) -> int:
 
 
 def _main(runner: Kubernetes, given: Object, image: str, spec: TaskSpec, files: Files, policy: Policy) -> Object:
-    env = {**spec.env, "WORKING_DIR": files.root}
-    if spec.task_marker is not None:
-        env["MAINSTEM_TASKRUN"] = spec.task_marker
+    env = spec.environment(files.root)
     resources = _resources(runner.resources)
     if spec.limits.memory_bytes is not None:
         resources = merged({"limits": {"memory": str(spec.limits.memory_bytes)}}, resources)

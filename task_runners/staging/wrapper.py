@@ -117,8 +117,7 @@ def _addresses(name: str, upload: SignedUpload | None) -> list[str]:
 
 def run_script(spec: TaskSpec, root: str) -> str:
     """Return the script that becomes the body: its environment, and itself."""
-    marker = {"MAINSTEM_TASKRUN": spec.task_marker} if spec.task_marker is not None else {}
-    env = {**spec.env, "WORKING_DIR": root, **marker}
+    env = spec.environment(root)
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in env.items() if _NAME.fullmatch(name)]
     odd = [f"{name}={value}" for name, value in env.items() if not _NAME.fullmatch(name) and name]
     command = ["env", *odd, *spec.command] if odd else spec.command

@@ -258,8 +258,7 @@ def test_the_janitor_removes_what_ended_and_leaves_what_runs_or_belongs_to_other
         wait_until(lambda: local.worker.follower.count == 2, "two followed jobs")
         foreign = place.folder / "spool" / "foreign"
         foreign.mkdir()
-        labels = {"kestra.io/taskrun-id": "unknown", "kestra.io/taskrun-attempt": "1"}
-        (foreign / "spec.json").write_text(json.dumps({"labels": labels}))
+        (foreign / "job.json").write_text(json.dumps({"owner": ["unknown", 1]}))
         run = place.run_of(orphaned)
         local.worker.follower.remove(run.id)  # as if its worker had died after the result, before the cleanup
         place.store.write(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from task_runners.capture import Stream
 from task_runners.docker_log import stored_lines
-from task_runners.log_pages import LogCursor, LogPage, RawLine, unseen
+from task_runners.log_pages import LogCursor, LogPage, RawLine, file_lines, unseen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -101,3 +102,23 @@ def test_what_a_daemon_stored_of_both_streams_comes_in_one_order() -> None:
         (b"three\n", Stream.STDOUT),
     ]
     assert lines[1].at == NOON + timedelta(seconds=1, microseconds=123456)
+
+
+@pytest.mark.parametrize(
+    ("piece", "is_full", "is_final", "texts", "size"),
+    [
+        (b"", False, True, [], 0),
+        (b"a\nb\n", False, False, [b"a", b"b"], 4),
+        (b"a\n\nb", False, False, [b"a", b""], 3),
+        (b"a\nb", False, True, [b"a", b"b"], 3),
+        (b"a\nb", True, True, [b"a"], 2),
+        (b"abcd", True, False, [b"abcd"], 4),
+        (b"abc", False, False, [], 0),
+    ],
+)
+def test_a_growing_file_gives_whole_lines(
+    piece: bytes, texts: list[bytes], size: int, *, is_full: bool, is_final: bool
+) -> None:
+    lines, taken = file_lines(piece, NOON, is_full=is_full, is_final=is_final)
+
+    assert ([line.text for line in lines], taken) == (texts, size)

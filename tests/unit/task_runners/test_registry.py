@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -63,6 +64,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones() -> None:
 def test_no_name_needs_an_engine_s_library() -> None:
     program = """
 import sys
+from pathlib import Path
 from task_runners.registry import runner_class, runner_names
 assert [runner_class(name).__name__ for name in runner_names()][:2] == ["Process", "Docker"]
 heavy = ("docker", "requests", "lightkube", "httpx2", "dulwich", "starlette", "redis")
@@ -73,3 +75,11 @@ print([name for name in heavy if name in sys.modules])
 
     assert done.stdout == "[]\n"
     assert "core.runner.Process" in list(runner_names())
+
+
+def test_the_example_of_a_third_party_is_as_short_as_its_page_says() -> None:
+    package = Path(__file__).parents[2] / "plugins" / "spool"
+
+    texts = [path.read_text() for path in package.rglob("*") if path.suffix in {".py", ".toml"}]
+
+    assert 100 < sum(len(text.splitlines()) for text in texts) < 200
