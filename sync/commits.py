@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
 
-from runner.errors import AccessError, ConflictError, FlowError
+from runner.errors import AccessError, ConflictError, FlowError, MainstemError
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
 from runner.store.records import Environment
@@ -87,12 +88,18 @@ class Commits:
             )
 
     def defaults(self, environment: Environment) -> NamespaceDefaults:
-        """Return the plugin defaults of the active commit. Whoever asks seldom waits: plans have read them before."""
+        """Return the plugin defaults and variables of the active commit.
+
+        Whoever asks seldom waits: plans have read them before. A process that makes none fetches the commit once.
+        """
         known = self.planner.known_defaults(environment)
         if known is not None or environment.active is None:
             return known or NamespaceDefaults()
         source = self.origins.get(environment.repository)
         with source.repository.lock:
+            if environment.active not in source.repository:
+                with suppress(MainstemError):  # away: who asks gets what is known here, which is nothing
+                    source.fetch(environment.ref, environment.active)
             return self.planner.defaults(source, environment)
 
     def root(self, environment: Environment) -> str:

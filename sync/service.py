@@ -26,6 +26,7 @@ from sync.commits import Commits
 from sync.drift import DRIFTED, Drift
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
+from sync.namespaces import Namespaces
 from sync.orders import Orders
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
@@ -88,6 +89,7 @@ class SyncService:
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)
+        self.namespaces = Namespaces(store, commits)
 
     # repositories and environments
 

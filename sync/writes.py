@@ -97,15 +97,9 @@ class FlowWrites:
         stored = self._active(namespace, flow_id)
         environments = self.store.read(lambda db: db.environments.all())
         if stored is not None and stored.environment is not None:
-            owning = [environment for environment in environments if environment.name == stored.environment]
-        else:
-            owning = [environment for environment in environments if owns(environment, namespace)]
-        if len(owning) == 1:
-            return owning[0]
-        if not owning:
-            raise ConflictError("flow.owner.none", f"no environment owns the namespace {namespace!r}")
-        names = ", ".join(environment.name for environment in owning)
-        raise ConflictError("flow.owner.many", f"several environments own the namespace {namespace!r}: {names}")
+            environments = [environment for environment in environments if environment.name == stored.environment]
+            return _only(environments, namespace)
+        return owner_of(environments, namespace)
 
     def _active(self, namespace: str, flow_id: str) -> FlowVersion | None:
         return self.store.read(lambda db: db.flows.active(namespace, flow_id))
@@ -115,6 +109,20 @@ class FlowWrites:
         if stored is None:
             raise NotFoundError("flow.missing", f"there is no flow {flow.namespace}.{flow.id}")
         return stored
+
+
+def owner_of(environments: Sequence[Environment], namespace: str) -> Environment:
+    """Return the one environment that owns a namespace. Raises `ConflictError` `flow.owner.none`, `flow.owner.many`."""
+    return _only([environment for environment in environments if owns(environment, namespace)], namespace)
+
+
+def _only(owning: Sequence[Environment], namespace: str) -> Environment:
+    if len(owning) == 1:
+        return owning[0]
+    if not owning:
+        raise ConflictError("flow.owner.none", f"no environment owns the namespace {namespace!r}")
+    names = ", ".join(environment.name for environment in owning)
+    raise ConflictError("flow.owner.many", f"several environments own the namespace {namespace!r}: {names}")
 
 
 def _parsed(source: str, inherited: Inherited) -> Flow:

@@ -87,7 +87,14 @@ VALUE: Final = Shape(
 KEYS: Final = Shape("Keys", record(keys=listed(TEXT)))
 NAMESPACE: Final = Shape(
     "Namespace",
-    record(id=TEXT, deleted=FLAG, description=nullable(TEXT), variables=MAP, pluginDefaults=listed(MAP)),
+    record(
+        id=TEXT,
+        deleted=FLAG,
+        description=nullable(TEXT),
+        variables=MAP,
+        pluginDefaults=listed(MAP),
+        file=nullable(TEXT),
+    ),
 )
 _SAID: Final = {"key": TEXT, "description": nullable(TEXT), "tags": listed(MAP)}
 SECRET: Final = Shape("SecretName", record(**_SAID, namespace=TEXT, readOnly=FLAG))

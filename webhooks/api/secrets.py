@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from runner.secrets.file import around
 from runner.secrets.stored import About, StoredSecrets
 from runner.store.records import StoredSecret
 from webhooks.answers.instance import SECRET, SECRET_META
-from webhooks.api.namespaces import BASE, names_of
+from webhooks.api.namespaces import BASE, NAMESPACE_NAME, names_of
 from webhooks.call import Call, page_of
 from webhooks.filters import holds, in_order
 from webhooks.parameters import filters, paging
@@ -22,7 +21,6 @@ from webhooks.routes import Endpoint
 from webhooks.schemas import FLAG, MAP, TEXT, WHOLE, listed, mapped, nullable, optional, record
 from webhooks.search import SECRET_FIELDS
 
-_NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,149}")
 _LONGEST_DESCRIPTION: Final = 1_000
 _MOST_TAGS: Final = 50
 
@@ -51,7 +49,7 @@ def of_namespace(call: Call) -> dict[str, Any]:
 def put(call: Call) -> list[dict[str, Any]]:
     """Set a secret; answers with what is said about those of the namespace."""
     namespace, body, own = call.path("namespace"), call.json_map(), _own(call)
-    if not _NAMESPACE.fullmatch(namespace):
+    if not NAMESPACE_NAME.fullmatch(namespace):
         raise InvalidError("namespace.invalid", f"{namespace[:200]!r} cannot be a namespace")
     key, value = body.get("key"), body.get("value")
     if not isinstance(key, str) or not isinstance(value, str):
