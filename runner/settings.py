@@ -148,6 +148,17 @@ class RepositorySettings(_Part):
     """The token for that API, which needs to write statuses and comments; without it the password."""
 
 
+class FailureBound(_Part):
+    """How often runs of what was deployed last may fail."""
+
+    rate: float = Field(default=0.5, gt=0, le=1)
+    """The share of ended runs from which on the deployment is taken back."""
+    runs: int = Field(default=5, ge=1)
+    """How many must have ended before the share counts."""
+    within_s: float = Field(default=1_800, gt=0)
+    """Seconds after the deployment for which its runs are watched."""
+
+
 class EnvironmentSettings(_Part):
     """An environment declared in the settings file."""
 
@@ -169,6 +180,8 @@ class EnvironmentSettings(_Part):
     """Whether its runs are reported."""
     drift: Literal["report", "heal", "allow"] = "report"
     """What becomes of active flows that are not what git says: state `DRIFTED`, brought back, or nothing."""
+    rollback_on_failures: FailureBound | None = None
+    """When a deployment is taken back by itself (`rate`, `runs`, `withinS`); without it never."""
 
 
 class Settings(_Part):

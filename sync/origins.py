@@ -277,5 +277,8 @@ def _full_ref(ref: str) -> str:
 
 
 def _declared(declared: EnvironmentSettings) -> Environment:
-    fields = declared.model_dump(exclude={"drift"}) | {"ref": _full_ref(declared.ref), "path": declared.path.strip("/")}
+    fields = declared.model_dump(exclude={"drift", "rollback_on_failures"}) | {
+        "ref": _full_ref(declared.ref),
+        "path": declared.path.strip("/"),
+    }
     return Environment(**fields)

@@ -100,6 +100,7 @@ class Poller:
         while True:
             try:
                 self.request_all(self._service.expire_pins())
+                self._take_back_failing()
                 intervals = self._intervals()
             except Exception:  # a store that is away must not end polling: it is asked again
                 log.exception("the repositories cannot be listed")
@@ -157,6 +158,12 @@ class Poller:
             return False
         is_whole = not any(result.outcome is Outcome.FAILED for result in results)
         return self._reviewed(name, results) and is_whole
+
+    def _take_back_failing(self) -> None:
+        try:
+            self._service.take_back_failing()
+        except MainstemError as error:
+            log.warning("a deployment cannot be taken back", extra={"code": error.code})
 
     def _check_drift(self, name: str) -> None:
         """Compare active flows with git, from time to time: it reads all of them."""

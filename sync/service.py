@@ -23,6 +23,7 @@ from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
 from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.commits import Commits
+from sync.deployments import Deployments
 from sync.drift import DRIFTED, Drift
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
@@ -84,6 +85,7 @@ class SyncService:
         self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings))
         self._activation = Activation(store, zone, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
+        self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         self._reviewer = Reviewer(store, self._origins, self._planner, page_of, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
@@ -214,6 +216,15 @@ class SyncService:
         Those are among them whose change requests have new results of tests.
         """
         return [*self._orders.expire(), *self._reviewer.ended()]
+
+    def take_back_failing(self) -> None:
+        """Undo the last deployment of each environment whose runs fail beyond what its settings allow."""
+        for declared in self._settings.environments:
+            bound = declared.rollback_on_failures
+            result = self._deployments.check(declared.name, bound) if bound else None
+            if result is not None:
+                log.warning("a deployment was taken back", extra={"environment": declared.name})
+                self._announce(result)
 
     # drift
 

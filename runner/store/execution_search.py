@@ -42,6 +42,11 @@ _SORTABLE: Final[dict[str, Any]] = {
 }
 
 _COUNT_BY_STATE: Final = Statement(sa.select(_e.state, sa.func.count()).group_by(_e.state))
+_ENDED_SINCE: Final = Statement(
+    sa.select(_e.state, sa.func.count())
+    .where(*_FLOW, _e.created_at >= sa.bindparam("since"), _e.ended_at.is_not(None))
+    .group_by(_e.state)
+)
 # In the order of the partial index: asked for another one, SQLite would read all executions that ever were.
 _OPEN_IDS: Final = Statement(
     sa.select(_e.created_at, _e.id).where(_OPEN).order_by(_e.namespace, _e.flow_id, _e.created_at)
@@ -160,6 +165,11 @@ class ExecutionSearch:
     def last_of_flow(self, namespace: str, flow_id: str, count: int) -> list[Execution]:
         """Return the newest executions of a flow, the newest first."""
         return self._decode(self._db.all(_LAST_OF_FLOW, namespace=namespace, flow=flow_id, count=count))
+
+    def ended_since(self, namespace: str, flow_id: str, since: datetime) -> dict[State, int]:
+        """Return how many executions of a flow that began at `since` or later have ended, by state."""
+        rows = self._db.all(_ENDED_SINCE, namespace=namespace, flow=flow_id, since=to_micros(since))
+        return {State(state): int(count) for state, count in rows}
 
     def statistics(self, namespace: str | None, flow_id: str | None, since: datetime) -> list[DayCount]:
         """Return counts and durations by day and state from `since` on, the oldest day first."""
