@@ -21,6 +21,7 @@ from runner.flows.plugin_defaults import filled
 from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
 from runner.policies import policy_for
+from runner.previews import is_of_fork
 from runner.services import ExecutionServices, Host
 from runner.stage import StorageStage
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
@@ -219,6 +220,12 @@ class TaskContext:
         """Refuse the process runner where flows of several repositories could read one another's files and secrets."""
         from task_runners.errors import TaskRunnerError
 
+        if name == "core.runner.Process" and is_of_fork(self.execution.environment):
+            raise TaskRunnerError(
+                "runner.process.fork",
+                "code of a fork does not run in the process runner, where it could read what the server reads",
+                hint="use the Docker or the Kubernetes runner",
+            )
         if name != "core.runner.Process" or self.host.settings.process_runner.shared or self.host.repositories() < 2:
             return
         raise TaskRunnerError(

@@ -22,6 +22,7 @@ from runner.ids import new_id
 from runner.key_values import lookup
 from runner.namespace_files import NamespaceFiles, NamespaceFileWriter, NoNamespaceFiles, ReadOnlyNamespaceFiles
 from runner.plugin import KeyValues, Storage
+from runner.previews import base_of, is_of_fork, root_of
 from runner.secrets.base import Secrets, plugin_backends
 from runner.secrets.encryption import Encryption
 from runner.secrets.environment import EnvironmentSecrets
@@ -152,11 +153,22 @@ class ExecutionServices:
     def secret(self, key: str, namespace: str | None = None, subkey: str | None = None) -> str:
         """Return a secret that the flow's namespace sees; its value is masked from now on.
 
+        In a preview those that are kept for it, in `preview` and below; with the setting those of its base as well.
+
         Raises:
             ExpressionError: `secret.key.missing`, or `secret.namespace.refused` for a namespace that is not the flow's
                 own or around it.
         """
-        return self.host.secrets.get(self._own(namespace), key, subkey)
+        place = self._own(namespace)
+        base = base_of(place)
+        if base is None and root_of(self.flow.namespace) is None:
+            return self.host.secrets.get(place, key, subkey)
+        try:
+            return self.host.secrets.get(place, key, subkey, apart=True)
+        except ExpressionError:
+            if base is None or not self.host.settings.previews.secrets or is_of_fork(self.execution.environment):
+                raise
+        return self.host.secrets.get(base, key, subkey)
 
     def kv(self, key: str, namespace: str | None = None, *, error_on_missing: bool = True) -> Any:
         """Return the value of `key` in `namespace` (the flow's) or in a namespace around it."""

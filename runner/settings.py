@@ -118,6 +118,23 @@ class RetentionSettings(_Part):
     """Seconds between two looks at what is old."""
 
 
+class PreviewSettings(_Part):
+    """Previews of change requests: what `/mainstem preview` in a comment makes."""
+
+    enabled: bool = True
+    """Whether there are any."""
+    hours: float = Field(default=72, gt=0)
+    """Hours after which a preview is removed, if its change request is open still."""
+    max_flows: int = Field(default=500, ge=1)
+    """Flows that a preview may hold."""
+    max_executions: int = Field(default=100, ge=1)
+    """Executions that the previews of a change request may have, subflows among them."""
+    max_running: int = Field(default=5, ge=1)
+    """Executions of them that may be open at the same time."""
+    secrets: bool = False
+    """Whether previews read the secrets of the namespaces that they are of. Those of forks never do."""
+
+
 class RepositorySettings(_Part):
     """A repository declared in the settings file; credentials may name variables as `${NAME}`.
 
@@ -247,6 +264,8 @@ class Settings(_Part):
     """The process runner."""
     reports: ReportSettings = ReportSettings()
     """The branch of reports."""
+    previews: PreviewSettings = PreviewSettings()
+    """Previews of change requests."""
     retention: RetentionSettings = RetentionSettings()
     """What leaves by itself once it is old."""
     repositories: tuple[RepositorySettings, ...] = ()

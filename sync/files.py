@@ -12,6 +12,7 @@ from dulwich.objects import ObjectID
 from runner.errors import NotFoundError
 from runner.flows.namespace_defaults import stated_namespace
 from runner.namespace_files import missing
+from runner.previews import base_of
 from sync.layout import Layout, file_index, flow_place
 from sync.names import MAX_FILE_BYTES, MAX_FLOW_BYTES
 from sync.planning import list_files, read_layout
@@ -24,7 +25,7 @@ Index = Mapping[str, Mapping[str, str]]
 
 
 class GitNamespaceFiles:
-    """Reads namespace files of environments; what a commit holds is indexed once.
+    """Reads namespace files of environments; what a commit holds is indexed once. In a preview they are its base's.
 
     `place_of` gives the source, the ref and the path of an environment, or None when there is no such environment. A
     commit that is not here, in a process that only reads, is fetched.
@@ -41,7 +42,7 @@ class GitNamespaceFiles:
         if found is None:
             raise missing(namespace, path)
         source, index, blobs = found
-        stands = index.get(namespace, {}).get(path.lstrip("/"))
+        stands = index.get(base_of(namespace) or namespace, {}).get(path.lstrip("/"))
         if stands is None:
             raise missing(namespace, path)
         blob = blobs[stands]
@@ -56,7 +57,7 @@ class GitNamespaceFiles:
         Commits that were not fetched are left out; nothing is returned when the file is not there.
         """
         found = self._find(environment, commit)
-        stands = found[1].get(namespace, {}).get(path.lstrip("/")) if found else None
+        stands = found[1].get(base_of(namespace) or namespace, {}).get(path.lstrip("/")) if found else None
         if found is None or stands is None or commit is None:
             return []
         walker = found[0].repository.raw.get_walker(
@@ -67,7 +68,7 @@ class GitNamespaceFiles:
     def list(self, environment: str | None, commit: str | None, namespace: str) -> list[str]:
         """Return the paths of the namespace's files without leading slash, sorted."""
         found = self._find(environment, commit)
-        return sorted(found[1].get(namespace, {})) if found else []
+        return sorted(found[1].get(base_of(namespace) or namespace, {})) if found else []
 
     def _find(self, environment: str | None, commit: str | None) -> tuple[Source, Index, Mapping[str, str]] | None:
         if environment is None or commit is None:

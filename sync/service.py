@@ -30,9 +30,11 @@ from sync.files import GitNamespaceFiles
 from sync.namespaces import Namespaces
 from sync.orders import Orders
 from sync.origins import Origins
+from sync.parsed import Answers
 from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line
 from sync.planning import Planner
+from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
 from sync.sources import Source
 from sync.writes import FlowWrites, WriteMode
@@ -87,7 +89,9 @@ class SyncService:
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
-        self._reviewer = Reviewer(store, self._origins, self._planner, page_of, clock)
+        answers = Answers(catalogue, zone, partial(policy_problems, settings))
+        self._previews = Previews(store, answers, self._activation, settings.previews, clock, catalogue.invalidate)
+        self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, page_of, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)
@@ -127,6 +131,17 @@ class SyncService:
             raise NotFoundError("environment.missing", f"there is no environment {name!r}")
         return found
 
+    def _followed(self, name: str) -> Environment:
+        """Return an environment that follows a ref. Raises as `environment`, and `ConflictError` for a preview."""
+        found = self.environment(name)
+        if found.previews is not None:
+            raise ConflictError(
+                "preview.order.refused",
+                f"{name} is the preview of change request {found.change}, and follows that alone",
+                hint="/mainstem preview in a comment makes it anew",
+            )
+        return found
+
     def status(self) -> list[Environment]:
         """Return all environments as they are, by name."""
         return self._store.read(lambda db: db.environments.all())
@@ -143,7 +158,8 @@ class SyncService:
             environment = self._store.read(lambda db: db.environments.get(name))
             if environment is None:
                 return None
-            return self._origins.get(environment.repository), environment.ref, environment.path
+            place = self._origins.for_reviews if environment.previews else self._origins.get
+            return place(environment.repository), environment.ref, environment.path
 
         return GitNamespaceFiles(place_of)
 
@@ -194,6 +210,7 @@ class SyncService:
 
     def stay(self, environment: str, commit: str | None, **order: Any) -> RevisionResult:
         """Bring an environment to a commit and keep it there; see `Orders.stay`."""
+        self._followed(environment)
         result = self._orders.stay(environment, commit, **order)
         self._announce(result)
         return result
@@ -205,16 +222,17 @@ class SyncService:
             NotFoundError: `environment.missing`.
             ConflictError: `environment.pinned.not` when nothing keeps it.
         """
-        repository = self.environment(environment).repository
+        repository = self._followed(environment).repository
         if not self._orders.resume(environment, actor=actor, reason=reason):
             raise ConflictError("environment.pinned.not", f"environment {environment} follows its ref already")
         return self.reconcile_repository(repository, actor=actor, reason="manual")
 
     def expire_pins(self) -> list[str]:
-        """Take away the pins that have run out; return the repositories that are to be looked at.
+        """Take away the pins and previews that have run out; return the repositories that are to be looked at.
 
         Those are among them whose change requests have new results of tests.
         """
+        self._previews.expire()
         return [*self._orders.expire(), *self._reviewer.ended()]
 
     def take_back_failing(self) -> None:
@@ -230,11 +248,11 @@ class SyncService:
 
     def drift(self, environment: str) -> Plan | None:
         """Return the plan that would undo what has drifted; see `Drift.find`."""
-        return self._drift.find(environment)
+        return self._drift.find(self._followed(environment).name)
 
     def heal(self, environment: str, *, actor: str, reason: str) -> RevisionResult:
         """Bring the flows of an environment back to its active commit; see `Drift.heal`."""
-        result = self._drift.heal(environment, actor=actor, reason=reason)
+        result = self._drift.heal(self._followed(environment).name, actor=actor, reason=reason)
         self._announce(result)
         return result
 
@@ -349,7 +367,7 @@ class SyncService:
             NotFoundError: `environment.missing`, `repository.ref.missing`, `repository.commit.missing`.
             FetchError: the repository cannot be read.
         """
-        found = self.environment(environment)
+        found = self._followed(environment)
         source = self._origins.get(found.repository)
         with source.repository.lock:
             if commit is None or commit not in source.repository:

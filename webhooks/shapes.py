@@ -309,6 +309,9 @@ def environment_json(environment: Environment) -> dict[str, Any]:
         "message": environment.message,
         "checkedAt": instant(environment.checked_at),
         "changedAt": instant(environment.changed_at),
+        "previewOf": environment.previews,
+        "changeRequest": environment.change,
+        "expiresAt": instant(environment.expires_at),
     }
 
 

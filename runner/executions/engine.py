@@ -30,6 +30,7 @@ from runner.executions.tree import Node, Tree
 from runner.expressions import Scope, render, render_typed
 from runner.flows.catalogue import Catalogue
 from runner.flows.inputs import FileInput, InputValue, resolve_inputs, validate_inputs
+from runner.previews import demand_inside, demand_room
 from runner.services import Host
 from runner.states import State
 from runner.storage.uris import execution_uri, input_uri
@@ -62,7 +63,7 @@ class Engine:
 
         Raises:
             NotFoundError: `flow.missing`.
-            ConflictError: `flow.disabled`, `flow.draft`, `check.failed`.
+            ConflictError: `flow.disabled`, `flow.draft`, `check.failed`, `preview.quota`.
             InvalidError: `input.invalid`, `label.reserved`.
             OverloadedError: `backlog.full` when too many executions wait.
         """
@@ -92,6 +93,7 @@ class Engine:
 
     def make(self, new: NewExecution) -> Execution:
         """Return the execution that a request asks for, checked and not stored yet. Raises as `create`."""
+        demand_room(self.store, self.host.settings.previews, new.namespace)
         version = self.catalogue.version(new.namespace, new.flow_id, new.revision)
         index = self.catalogue.index_of(version)
         return make_execution(new, version, index, self.host, self.host.clock(), self._store_input)
@@ -129,6 +131,7 @@ class Engine:
     def start_subflow(self, tree: Tree, node: Node, actions: BurstActions, batch: Batch | None = None) -> Execution:
         """Return the execution that a Subflow task creates, not stored yet. Raises as `create`."""
         new = subflow_request(tree, node, actions, batch)
+        demand_inside(tree.execution.namespace, new.namespace)
         try:
             return self.make(new)
         except NotFoundError as error:

@@ -18,6 +18,7 @@ from runner.executions.models import ORIGINAL, OUTBOX_ADVANCE, Attempt, Commit, 
 from runner.executions.pauses import PASSED
 from runner.executions.restarting import REPLAY_LABEL, copied, mark, replay, restart
 from runner.executions.tree import Tree
+from runner.previews import demand_room
 from runner.states import State
 from runner.store import Session
 
@@ -235,8 +236,9 @@ class Reruns:
         return commit.execution
 
     def _successor(self, execution: Execution, revision: int | None, inputs: Mapping[str, Any]) -> Execution:
-        wanted = revision or execution.flow_revision
-        version = self._engine.catalogue.version(execution.namespace, execution.flow_id, wanted)
+        wanted, engine = revision or execution.flow_revision, self._engine
+        demand_room(engine.store, engine.host.settings.previews, execution.namespace)
+        version = engine.catalogue.version(execution.namespace, execution.flow_id, wanted)
         same = wanted == execution.flow_revision
         return replace(
             execution,

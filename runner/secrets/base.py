@@ -58,13 +58,18 @@ class Secrets:
             for value in backend.values():
                 self._reveal(value)
 
-    def get(self, namespace: str, key: str, subkey: str | None = None) -> str:
+    def get(self, namespace: str, key: str, subkey: str | None = None, *, apart: bool = False) -> str:
         """Return a secret, or the field `subkey` of a secret that is a JSON object.
+
+        With `apart` only those backends are asked that keep the secrets of namespaces apart: they say so by an
+        attribute `is_namespaced` that is true.
 
         Raises:
             ExpressionError: `secret.key.missing` (the sentence is Kestra's), `secret.subkey.missing`.
         """
         for backend in self._backends:
+            if apart and not getattr(backend, "is_namespaced", False):
+                continue
             value = backend.get(namespace, key.upper())
             if value is not None:
                 self._reveal(value)

@@ -26,6 +26,8 @@ class FileSecrets:
         InvalidError: `secret.file.mode` when anybody but the owner may read the file, `secret.file.invalid`.
     """
 
+    is_namespaced = True
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()

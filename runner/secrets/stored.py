@@ -45,6 +45,8 @@ class _Known:
 class StoredSecrets:
     """The secrets of a store. They are read again when any process has changed one. Safe for any thread."""
 
+    is_namespaced = True
+
     def __init__(self, store: Store, encryption: Encryption) -> None:
         self._store = store
         self._encryption = encryption

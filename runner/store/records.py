@@ -83,6 +83,9 @@ class Environment:
     deletion guard stopped it), `PINNED` (it stays where somebody put it), `DETACHED` (the ref is gone) or `DRIFTED`
     (active flows are not what git says). `writes` is `commit`, `propose` or `refuse`. `told` is the id of the newest
     revision whose result its forge knows.
+
+    One with `previews`, the name of another environment, is the preview of the change request `change` there, until
+    `expires_at`: it follows nothing.
     """
 
     name: str
@@ -100,6 +103,9 @@ class Environment:
     checked_at: datetime | None = None
     changed_at: datetime | None = None
     told: int | None = None
+    previews: str | None = None
+    change: int | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,12 @@ _e: Final = schema.environments.c
 _NAME: Final[Any] = sa.bindparam("environment_name")
 
 _OF_REPOSITORY: Final = Statement(
-    _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name")).order_by(_e.name)
+    _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name"), _e.previews.is_(None)).order_by(_e.name)
 )
+_PREVIEWS: Final = Statement(
+    _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name"), _e.change == sa.bindparam("number"))
+)
+_EXPIRED: Final = Statement(_ENVIRONMENTS.rows.select(_e.expires_at < sa.bindparam("now")))
 _STATE: Final = ("active", "held", "state", "message", "checked_at", "changed_at", "told")
 _DECLARE: Final = Statement.upsert(schema.environments, _ENVIRONMENTS.rows.names, ("name",), kept=_STATE)
 _SWAP: Final = Statement(
@@ -66,8 +70,16 @@ class Environments(Shelf[Environment]):
         super().__init__(connection, _ENVIRONMENTS)
 
     def of_repository(self, repository: str) -> list[Environment]:
-        """Return the environments that follow a repository."""
+        """Return the environments that follow a repository; previews follow nothing."""
         return self._some(_OF_REPOSITORY, repository_name=repository)
+
+    def previews(self, repository: str, number: int) -> list[Environment]:
+        """Return the previews of a change request."""
+        return self._some(_PREVIEWS, repository_name=repository, number=number)
+
+    def expired(self, now: datetime) -> list[Environment]:
+        """Return the previews whose time is over."""
+        return self._some(_EXPIRED, now=to_micros(now))
 
     def declare(self, environment: Environment) -> None:
         """Write what an environment follows and owns; what is active in one that exists stays as it is."""

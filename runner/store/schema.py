@@ -253,6 +253,9 @@ environments: Final = _table(
     moment("checked_at", null=True),
     moment("changed_at", null=True),
     number("told", null=True),
+    text("previews", null=True),
+    number("change", null=True),
+    moment("expires_at", null=True),
     keys=("name",),
 )
 _index("environments_repository", environments.c.repository)

@@ -12,6 +12,7 @@ from runner.executions.models import Execution
 from runner.expressions import is_truthy
 from runner.expressions.regex import compile_pattern
 from runner.flows.models import Condition, Flow
+from runner.previews import root_of
 from runner.states import State
 from runner.triggers.conditions import (
     ConditionContext,
@@ -76,8 +77,13 @@ class Match:
 
 
 def concerns(flow: Flow, trigger: FlowTrigger, change: Change) -> bool:
-    """Return whether the trigger has to be asked at all: its states admit the change, and the flow is another one."""
+    """Return whether the trigger has to be asked at all: its states admit the change, and the flow is another one.
+
+    What runs in a preview starts nothing outside of it, and no flow in there has a trigger.
+    """
     upstream = change.execution
+    if root_of(upstream.namespace) is not None:
+        return False
     if change.state is State.CREATED or (upstream.namespace, upstream.flow_id) == (flow.namespace, flow.id):
         return False
     admitted = set(trigger.states)

@@ -19,8 +19,9 @@ from runner.store.records import Environment, Review, ReviewCommand
 from runner.store.session import Session
 from sync.forges.api import LASTING, ApiError, Change, ForgeApi, Remark
 from sync.forges.base import command_line
-from sync.reviews.commands import AUTOMATIC, Asked, Verb, asked, is_approved, unbound
+from sync.reviews.commands import AUTOMATIC, RUNS, Asked, Verb, asked, is_approved, unbound
 from sync.reviews.flow_tests import TestRun, has_tests, write_out
+from sync.reviews.previews import Previews
 from sync.sources import Source
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,9 @@ class Desk:
 class Clerk:
     """Carries out commands. Tests run one after another in a thread of this process; what else there is, at once."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, previews: Previews, clock: Callable[[], datetime]) -> None:
         self._store = store
+        self._previews = previews
         self._clock = clock
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="review-tests")
         self._lock = threading.Lock()
@@ -66,7 +68,8 @@ class Clerk:
         return self._of(desk.review)
 
     def drop(self, review: Review) -> None:
-        """End the commands on a change request that is closed, or of no environment."""
+        """End the commands on a change request that is closed, or of no environment, and its previews."""
+        self._previews.remove(review.repository, review.number)
         for command in self._of(review):
             if command.state == "OPEN":
                 self._end(command, None, None)
@@ -107,7 +110,7 @@ class Clerk:
         elif wanted.verb is Verb.TEST:
             self._test(desk, command, desk.head)
         else:
-            self._end(command, desk.head, self._done(desk, wanted))
+            self._end(command, desk.head, self._done(desk, wanted, command.name))
         self._mark(desk.api, command, is_good=refusal is None and wanted is not None)
 
     def _refusal(self, desk: Desk, command: ReviewCommand, remark: Remark, wanted: Asked | None) -> str | None:
@@ -122,7 +125,7 @@ class Clerk:
         if wanted is None:
             return None
         reason = unbound(wanted, command, remark, desk.review, desk.head)
-        if reason is not None or wanted.verb is not Verb.TEST or self._is_trusted(desk):
+        if reason is not None or wanted.verb not in RUNS or self._is_trusted(desk):
             return reason
         return f"code of a fork is run for nobody before {code(f'/mainstem {Verb.APPROVE}')}"
 
@@ -130,8 +133,10 @@ class Clerk:
         """Return whether the newest commit is of somebody who may push, or was approved by one."""
         return not desk.change.is_fork or is_approved(self._of(desk.review), desk.head)
 
-    @staticmethod
-    def _done(desk: Desk, wanted: Asked) -> str:
+    def _done(self, desk: Desk, wanted: Asked, name: str) -> str:
+        if wanted.verb is Verb.PREVIEW:
+            made = [self._previews.make(desk.source, each, desk.change, desk.head, name) for each in desk.environments]
+            return "\n".join(made)
         if wanted.verb is Verb.PLAN:
             return f"planned {code(desk.head[:12])}"
         more = "its code may be run here" if desk.change.is_fork else "nothing needed it: the branch is not of a fork"

@@ -31,9 +31,12 @@ class Verb(enum.StrEnum):
 
     PLAN = "plan"
     TEST = "test"
+    PREVIEW = "preview"
     APPROVE = "approve"
 
 
+RUNS: Final = frozenset({Verb.TEST, Verb.PREVIEW})
+"""Commands that run code of the change request, or let others run it."""
 HELP: Final = (
     f"Commands: {', '.join(code(f'/mainstem {verb}') for verb in Verb)}, as the first line of a new comment;"
     " a commit may follow."
@@ -101,4 +104,4 @@ def answers(commands: Sequence[ReviewCommand], head: str) -> Iterator[str]:
 
 def _age(command: ReviewCommand, head: str) -> str:
     is_old = command.commit is not None and command.commit != head
-    return f" (of {code((command.commit or '')[:_SHORT])}, void since newer commits came)" if is_old else ""
+    return f" (of {code((command.commit or '')[:_SHORT])}, newer commits came since)" if is_old else ""

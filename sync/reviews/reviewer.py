@@ -26,6 +26,7 @@ from sync.origins import Origins
 from sync.planning import Planner
 from sync.reviews.clerk import Clerk, Desk
 from sync.reviews.commands import answers
+from sync.reviews.previews import Previews
 from sync.reviews.statuses import Statuses
 from sync.reviews.text import MARKER, Reviewed, check_of, comment_of
 from sync.sources import FetchError, Source
@@ -49,6 +50,7 @@ class Reviewer:
         store: says what is wanted, and keeps where our comments are.
         origins: gives the mirror that change requests are read into, which is none of those that flows come from.
         planner: makes the plans.
+        previews: makes the previews.
         page_of: an environment and a commit -> the address of the plan's page, or None.
         clock: the time that old reviews are forgotten by.
         api: opens the API of a repository at its forge.
@@ -59,6 +61,7 @@ class Reviewer:
         store: Store,
         origins: Origins,
         planner: Planner,
+        previews: Previews,
         page_of: Callable[[str, str], str | None],
         clock: Callable[[], datetime],
         api: OpenApi = api_of,
@@ -67,7 +70,7 @@ class Reviewer:
         self._origins = origins
         self._planner = planner
         self._statuses = Statuses(store, page_of)
-        self._clerk = Clerk(store, clock)
+        self._clerk = Clerk(store, previews, clock)
         self._clock = clock
         self._api = api
 

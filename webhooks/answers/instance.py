@@ -138,6 +138,9 @@ ENVIRONMENT: Final = Shape(
         message=nullable(TEXT),
         checkedAt=nullable(TIME),
         changedAt=nullable(TIME),
+        previewOf=nullable(TEXT),
+        changeRequest=nullable(WHOLE),
+        expiresAt=nullable(TIME),
         pin=nullable(record(commit=TEXT, actor=TEXT, reason=TEXT, at=TIME, until=nullable(TIME))),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers.forge import TOKEN
+from tests.servers.forge import MEMBER, STRANGER, TOKEN
 from tests.servers.git import git
 
 _MAINSTEM = Path(sys.executable).with_name("mainstem")
@@ -44,7 +45,22 @@ tasks:
     type: core.log.{task}
     message: {message}
 """
+CANARY = "a-canary-that-nobody-may-see"
+_SEALED_CANARY = base64.b64encode(CANARY.encode()).decode()
 SENDERS = {"github": "github", "gitlab": "gitlab-token", "forgejo": "forgejo", "bitbucket": "bitbucket"}
+
+
+SUITE = """\
+id: greetings
+namespace: company.team
+flowId: {name}
+testCases:
+  - id: right
+    type: io.kestra.core.tests.flow.UnitTest
+    assertions:
+      - value: "{{{{ execution.state ~ (envs.canary ?? '') }}}}"
+        equalTo: SUCCESS
+"""
 
 
 def flow(name: str, message: str = "hello", task: str = "Log") -> str:
@@ -88,6 +104,23 @@ class Team:
         answer = httpx.post(f"{self.url}/hooks/team", content=sent.body, headers=sent.headers, timeout=30)
         assert answer.status_code == 202, answer.text
 
+    def comment(self, line: str, author: int = MEMBER) -> None:
+        """Let somebody comment on change request 7, and the webhook tell of it."""
+        number = self.forge.say(7, line, author)
+        payload = json.dumps(self.sender.payload("comment")).replace('"id": 700', f'"id": {number}')
+        sent = self.sender.send("comment", body=payload.replace("/mainstem test", line).encode())
+        answer = httpx.post(f"{self.url}/hooks/team", content=sent.body, headers=sent.headers, timeout=30)
+        assert answer.status_code == 202, answer.text
+
+    def wait_for_answer(self, words: str) -> str:
+        """Wait until our comment has a line with these words, and return it."""
+
+        def found() -> list[str]:
+            return [line for text in self.forge.ours(7) for line in text.splitlines() if words in line]
+
+        until(lambda: bool(found()), lambda: (self.forge.ours(7), (self.folder / "log").read_text()))
+        return found()[0]
+
     def get(self, path: str) -> Any:
         token = (self.folder / ".mainstem/token").read_text().strip()
         answer = httpx.get(f"{self.url}/api/v1/main/{path}", headers={"authorization": f"Bearer {token}"}, timeout=30)
@@ -104,7 +137,7 @@ class Team:
             lambda: self.get("environments/production"),
         )
 
-    def mainstem(self, *arguments: str) -> str:
+    def mainstem(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
             [_MAINSTEM, *arguments],
             cwd=self.folder,
@@ -114,7 +147,7 @@ class Team:
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done
+        assert done.returncode == code, done
         return done.stdout
 
 
@@ -136,7 +169,9 @@ def team(tmp_path: Path, git_server: Any, forge: Any, forges: Any) -> Iterator[T
         process = subprocess.Popen(
             [_MAINSTEM, "up", "--port", "0"],
             cwd=folder,
-            env=_environ(folder, TEAM_HOOK=sender.secret, TEAM_TOKEN=TOKEN),
+            env=_environ(
+                folder, TEAM_HOOK=sender.secret, TEAM_TOKEN=TOKEN, ENV_CANARY=CANARY, SECRET_CANARY=_SEALED_CANARY
+            ),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -222,14 +257,60 @@ def test_a_fork_gets_a_plan_and_nothing_of_ours(team: Team) -> None:
         .replace("core.log.Log", "scripts.shell.Script")
         .replace("message:", "script:")
     )
-    proposed = team.commit("fork", {"flows/curious.yaml": curious})
+    proposed = team.commit(
+        "fork", {"flows/curious.yaml": curious, "flows/company.team/tests/t.yaml": SUITE.format(name="curious")}
+    )
     team.forge.open(7, "fork", is_fork=True)
 
     team.hear("change_opened", proposed)
+    until(lambda: team.forge.ours(7), lambda: team.forge.calls)
+    team.comment("/mainstem preview", STRANGER)
+    team.comment("/mainstem approve", STRANGER)
+    team.comment("/mainstem test")
+    team.comment("/mainstem preview")
+    refused = [
+        team.wait_for_answer("`/mainstem approve` by `mallory`: refused: only who may push"),
+        team.wait_for_answer("`/mainstem test` by `ann`: refused: code of a fork is run for nobody before"),
+        team.wait_for_answer("`/mainstem preview` by `ann`: refused: code of a fork is run for nobody before"),
+    ]
 
     status = team.wait_for_status(proposed)
     until(lambda: team.forge.ours(7), lambda: team.forge.calls)
-    assert (status["is_good"], status["summary"]) == (True, "1 added")
+    assert (status["is_good"], status["summary"][:7]) == (True, "1 added")
     assert team.get("executions/search")["total"] == 0
-    assert json.dumps(team.get("environments/production")).count(proposed) == 0
+    assert json.dumps(team.get("environments")).count(proposed) == 0
+    assert all(refused)
+    assert CANARY not in json.dumps(team.forge.comments)
+    assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
+def test_a_change_is_tested_and_tried_in_a_preview_before_it_is_merged(team: Team) -> None:
+    first = team.commit("main", {"flows/kept.yaml": flow("kept")})
+    team.hear("push", first)
+    team.wait_until_active(first)
+    files: dict[str, str | None] = {
+        "flows/good.yaml": flow("good"),
+        "flows/curious.yaml": flow("curious", message="\"{{ secret('CANARY') }}\""),
+        "flows/company.team/tests/t.yaml": SUITE.format(name="good"),
+    }
+    proposed = team.commit("faster", files)
+    team.forge.open(7, "faster")
+    team.hear("change_opened", proposed)
+    tested = team.wait_for_answer("`/mainstem test`: 1 passed")
+
+    team.comment("/mainstem preview")
+    made = team.wait_for_answer("preview `production.pr-7`")
+    run = team.mainstem("exec", "run", "preview.pr-7.company.team.good", "--wait")
+    refused = team.mainstem("exec", "run", "preview.pr-7.company.team.curious", "--wait", "--json", code=1)
+    status = team.mainstem("sync", "status")
+    team.forge.pulls[7].state = "closed"
+    team.hear("change_closed", proposed)
+    until(lambda: len(team.get("environments")["results"]) == 1, lambda: team.get("environments"))
+
+    assert tested
+    assert f"of `{proposed[:12]}`: 3 flows, no triggers, until" in made
+    assert "SUCCESS" in run
+    assert CANARY not in refused
+    assert "production.pr-7" in status
     assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]

@@ -108,7 +108,7 @@ def test_the_code_of_a_fork_waits_for_an_approval_of_that_very_commit(world: Wor
     assert "code of a fork is run for nobody before" in refused
     assert "its code may be run here" in approved
     assert tested == "- `/mainstem test` by `ann`: 1 failed, 1 passed"
-    assert "void since newer commits came" in lines[1]
+    assert "newer commits came since" in lines[1]
     assert "code of a fork is run for nobody before" in lines[3]
     assert world.row().head == later
 
