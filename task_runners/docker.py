@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -133,12 +133,13 @@ class Docker(TaskRunner):
         with self._talking(ctx) as client:
             user = self._image(client, image, ctx, spec.timeout)
             container = self._create(client, image, spec, workdir, ctx)
-            handle = JobHandle(self.type, container, self._host(ctx), ctx.now(), self._machine(ctx))
+            place = {**self._machine(ctx), "root": str(workdir.path)}
+            handle = JobHandle(self.type, container, self._host(ctx), ctx.now(), place)
             job = self._jobs[container] = _Job(workdir.path)
             try:
                 ctx.save_handle(handle)
                 if self.file_handling_strategy is FileHandling.VOLUME:
-                    self._staging(client, container, workdir, self.user or user).put(spec, workdir, ctx)
+                    self._staging(client, container, workdir.path, self.user or user).put(spec, workdir, ctx)
                 if ctx.cancelled.is_set():
                     raise cancelled("cancelled before the container started")
                 job.attached = client.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
@@ -246,31 +247,34 @@ class Docker(TaskRunner):
 
     def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
         """Return the container that an earlier process started for this attempt; one that never started is removed."""
-        if not self.resume or ctx.stored_handle is None or ctx.stored_handle.data != self._machine(ctx):
+        stored = ctx.stored_handle
+        if not self.resume or stored is None or stored.data.get("machine") != self._machine(ctx).get("machine"):
             return None
         with self._talking(ctx) as client:
             labels = [f"{OWNED_LABEL}={label_value(spec.task_run_id)}", f"mainstem.io/taskrun-attempt={spec.attempt}"]
-            found = client.containers(all=True, filters={"id": ctx.stored_handle.id, "label": labels})
+            found = client.containers(all=True, filters={"id": stored.id, "label": labels})
             if not found:
                 return None
             if found[0]["State"] == "created":
                 client.remove_container(found[0]["Id"], force=True, v=True)
                 return None
-        return self._handle(found[0], ctx)
+        return replace(self._handle(found[0], ctx), data=stored.data)
 
     def collect(self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Path]:
         """Copy the files out of the container that the task names, or all of them, then take the outputs."""
         import docker.errors
 
-        if self.file_handling_strategy is FileHandling.VOLUME:
+        # Another worker may have started it, whose folder of working directories is another one.
+        root = Path(handle.data.get("root", workdir.path))
+        if self.file_handling_strategy is FileHandling.VOLUME or root != workdir.path:
             with self._talking(ctx) as client:
                 try:
-                    staging = self._staging(client, handle.id, workdir)
+                    staging = self._staging(client, handle.id, root)
                     staging.get(Staged(str(workdir.path)), spec, workdir, ctx)
                 except docker.errors.NotFound as error:
                     raise TaskRunnerError(
                         "file.outputs.unreadable",
-                        f"the container has no directory {workdir.path} any more",
+                        f"the container has no directory {root} any more",
                         failure_reason=FailureReason.OUTPUT_FILES,
                     ) from error
         return super().collect(spec, workdir, handle, ctx)
@@ -404,11 +408,11 @@ class Docker(TaskRunner):
             return str(client.create_container_from_config(description, name)["Id"])
 
     @staticmethod
-    def _staging(client: APIClient, container: str, workdir: WorkDir, user: str = "") -> TarStream:
+    def _staging(client: APIClient, container: str, root: Path, user: str = "") -> TarStream:
         return TarStream(
             send=lambda archive: client.put_archive(container, "/", archive),
-            fetch=lambda: client.get_archive(container, str(workdir.path))[0],
-            prefix=str(workdir.path).lstrip("/"),  # the directory itself travels too: its owner and mode matter
+            fetch=lambda: client.get_archive(container, str(root))[0],
+            prefix=str(root).lstrip("/"),  # the directory itself travels too: its owner and mode matter
             owner=owner_of(user),
         )
 

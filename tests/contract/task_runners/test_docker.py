@@ -22,6 +22,7 @@ from task_runners.base import (
     Policy,
     RunnerContext,
     TaskRunnerError,
+    WorkDir,
 )
 from task_runners.docker import Docker
 from task_runners.files import write_file
@@ -224,6 +225,25 @@ def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(
     assert [line.text for line in told if line.stream == "stdout"] == ["same"] * 20
     assert [line.text for line in told if line.stream == "stderr"] == [str(number) for number in range(1, 21)]
     assert (result.stdout_lines, result.stderr_lines) == (20, 20)
+
+
+@pytest.mark.parametrize("strategy", ["VOLUME", "MOUNT"])
+def test_a_worker_with_other_folders_finds_the_files_of_a_container(
+    docker_bench: Bench, docker_host: str, tmp_path: Path, strategy: str
+) -> None:
+    properties = {"host": docker_host, "networkMode": "none", "fileHandlingStrategy": strategy}
+    first = replace(docker_bench, runner=Docker.model_validate(properties))
+    spec = first.spec("sh", "-c", "echo made > out.txt; exit 3", output_globs=("out.txt",))
+    handle = first.runner.submit(spec, first.workdir, first.context())
+    _forget_jobs(first)
+    first.runner.close()
+
+    ctx = first.context(stored_handle=JobHandle.from_json(handle.as_json()))
+    result = Docker.model_validate(properties).run(spec, WorkDir(tmp_path), ctx)
+
+    assert (result.status, result.exit_code, result.failure_reason) == (Phase.FAILED, 3, FailureReason.APP_EXIT)
+    assert result.output_files["out.txt"] == tmp_path / "out.txt"
+    assert (tmp_path / "out.txt").read_text() == "made\n"
 
 
 def test_a_container_left_by_the_same_attempt_is_replaced(docker_bench: Bench) -> None:
