@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bench import deliveries, kestra01, loops, rendering, schedules, small, sync
+from bench import deliveries, kestra01, loops, rendering, runners, schedules, small, sync
 
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "kestra01": kestra01.run,
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[..., dict[str, Any]]] = {
     "memory": small.memory,
     "sync": sync.run,
     "runner": small.runner,
+    "runners": runners.run,
     "deliveries": deliveries.run,
     "rendering": rendering.rendering,
     "schedules": schedules.run,
