@@ -26,7 +26,7 @@ from tests.servers.object_stores import moto_server  # noqa: F401 - a fixture
 from tests.servers.outcome import outcome_of
 from tests.servers.program import wait_until
 
-LINES = 20
+LINES = 25
 
 
 class Engine(Protocol):
@@ -159,11 +159,12 @@ def test_no_body_is_lost_when_the_server_is_killed(
     wait_until(lambda: engine.running() == count, "a body that runs of each", 60)
 
     server.kill()
+    running = engine.running()
     server.start()
-    assert engine.running() == count  # the kill has to bite
     follower = Follower(server.api, accepted[0])
     server.wait_for_end(count, 60)
 
+    assert running == count  # the kill has to bite
     assert_each_ran_once(server.api, engine, accepted)
     assert follower.count() == LINES
     assert server.stop() == 0
@@ -189,10 +190,11 @@ def test_no_body_of_many_is_lost_when_all_workers_and_a_server_are_killed(
 
     for name in killed:
         deployment[name].kill()
+    running = engine.running()
     deployment.start(*killed, MAINSTEM_WORKERS="32")
-    assert engine.running() == count
     deployment.wait_for_end(count, 600)
 
+    assert running == count
     assert_each_ran_once(api, engine, accepted)
     assert follower.count() == LINES
     assert set(deployment.stop().values()) == {0}
