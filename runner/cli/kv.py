@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from runner.cli.client import Client, options
 from runner.cli.groups import SuggestingGroup
-from runner.cli.table import safe, show_json, show_rows
+from runner.cli.keys import Row, show_keys
+from runner.cli.table import safe, show_json
 from runner.errors import NotFoundError
 
-_PAGE: Final = 1_000
 _COLUMNS: Final = ("namespace", "key", "revision", "updated", "expires", "description")
 
 
@@ -28,18 +28,11 @@ def command() -> None:
 @options
 def list_(client: Client, *, namespace: str | None, quiet: bool, as_json: bool) -> None:
     """List keys, never values."""
-    parameters: dict[str, Any] = {"size": _PAGE, "sort": ["namespace:asc", "key:asc"]}
-    if namespace is not None:
-        parameters["filters[namespace][PREFIX]"] = namespace
-    page = client.get("/kv", params=parameters)
-    if as_json:
-        show_json(page)
-    elif quiet:
-        for row in page["results"]:
-            click.echo(row["key"])
-    else:
-        rows = ({**row, "updated": row["updateDate"], "expires": row["expirationDate"]} for row in page["results"])
-        show_rows(rows, _COLUMNS)
+    show_keys(client, "/kv", _COLUMNS, _row, namespace=namespace, quiet=quiet, as_json=as_json)
+
+
+def _row(row: Row) -> Row:
+    return {**row, "updated": row["updateDate"], "expires": row["expirationDate"]}
 
 
 @command.command("get")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import click
 
 from runner.cli.client import Client, options
 from runner.cli.groups import SuggestingGroup
-from runner.cli.table import show_json, show_rows
+from runner.cli.keys import Row, show_keys
 
-_PAGE: Final = 1_000
 _MOST_CHARS: Final = 1 << 20
 _COLUMNS: Final = ("namespace", "key", "set", "description")
 
@@ -29,17 +28,11 @@ def command() -> None:
 @options
 def list_(client: Client, *, namespace: str | None, quiet: bool, as_json: bool) -> None:
     """List keys, never values: `here` are those set on the server, `outside` those of its files and environment."""
-    parameters: dict[str, Any] = {"size": _PAGE, "sort": ["namespace:asc", "key:asc"]}
-    if namespace is not None:
-        parameters["filters[namespace][PREFIX]"] = namespace
-    page = client.get("/secrets", params=parameters)
-    if as_json:
-        show_json(page)
-    elif quiet:
-        for row in page["results"]:
-            click.echo(row["key"])
-    else:
-        show_rows(({**row, "set": "outside" if row["readOnly"] else "here"} for row in page["results"]), _COLUMNS)
+    show_keys(client, "/secrets", _COLUMNS, _row, namespace=namespace, quiet=quiet, as_json=as_json)
+
+
+def _row(row: Row) -> Row:
+    return {**row, "set": "outside" if row["readOnly"] else "here"}
 
 
 @command.command("set")

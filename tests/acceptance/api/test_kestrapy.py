@@ -22,6 +22,7 @@ PACKAGES = ("kestrapy==2.0.3", "regex")  # kestrapy imports regex without declar
 PROGRAM = '''
 import json, sys, time
 from kestrapy import KestraClient
+from kestrapy.models import ApiSecretMetaEE, ApiSecretTag, ApiSecretValue, Namespace
 
 host, token = sys.argv[1:]
 client = KestraClient(host=host, token=token, timeout=20)
@@ -79,6 +80,21 @@ hooked = client.executions.trigger_execution_by_get_webhook("main", "company.cli
 seen["hooked"] = [hooked.flow_id, hooked.flow_revision]
 for frame in client.executions.follow_execution(hooked.id, "main"):
     seen["hook_state"] = str(getattr(frame.state.current, "value", frame.state.current))
+spaces = client.namespaces
+spaces.create_namespace("main", Namespace(id="client.object", deleted=False, variables={"db": {"host": "a"}}))
+made = spaces.namespace("client.object", "main")
+made.description = "Ours"
+seen["namespace"] = [made.variables, spaces.update_namespace("client.object", "main", made).description]
+seen["around"] = spaces.inherited_variables("client.object", "main")
+secret = ApiSecretValue(key="TOKEN", value="of-the-client", tags=[ApiSecretTag(key="owner", value="data")])
+seen["secret"] = [[each.key for each in spaces.put_secrets("client.object", "main", secret)]]
+about = ApiSecretMetaEE(key="TOKEN", description="of the forge", tags=[])
+seen["secret"] += [[each.description for each in spaces.patch_secret("client.object", "TOKEN", "main", about)]]
+listed = spaces.list_secrets("main", page=1, size=100).results
+seen["secret"] += [[each.key for each in listed if each.namespace == "client.object"]]
+spaces.delete_secret("client.object", "TOKEN", "main")
+spaces.delete_namespace("client.object", "main")
+
 client.executions.delete_execution(execution.id, "main")
 client.flows.delete_flow("company.client", "hello_from_client", "main")
 try:
@@ -161,5 +177,8 @@ def test_the_published_client_writes_a_flow_runs_it_and_reads_its_log(server: An
     assert seen["kv_deleted"] == [True, False]
     assert seen["hooked"] == ["hello_from_client", 2]
     assert seen["hook_state"] == "SUCCESS"
+    assert seen["namespace"] == [{"db": {"host": "a"}}, "Ours"]
+    assert seen["around"] == {"client": {}, "client.object": {"db": {"host": "a"}}}
+    assert seen["secret"] == [["TOKEN"], ["of the forge"], ["TOKEN"]]
     assert seen["gone"] == "NotFoundException"
     assert "company.client.hello_from_client" in log
