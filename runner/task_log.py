@@ -13,7 +13,7 @@ from datetime import datetime
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun
 from runner.flows.models import Flow, Task
 from runner.services import Host
-from runner.store.log_progress import Told
+from runner.store.records import Told
 from task_runners.base import LogLine, Note, Progress, Stream
 from task_runners.lines import MalformedMarker, Marker
 

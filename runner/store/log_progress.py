@@ -6,8 +6,7 @@ what a worker under an older one still tells is left out, since the newer one te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from runner.store import schema
 from runner.store.columns import dump, load
 from runner.store.connection import Connection
+from runner.store.records import Told
 from runner.store.statements import Statement, listed, one_of
 
 _p: Final = schema.logs_progress.c
@@ -26,17 +26,6 @@ _GET: Final = Statement(sa.select(_p.epoch, _p.document).where(_p.task_run_id ==
 _EPOCHS: Final = Statement(sa.select(_p.task_run_id, _p.epoch).where(one_of(_p.task_run_id, "runs")))
 _FORGET: Final = Statement(sa.delete(schema.logs_progress).where(_p.task_run_id == _RUN))
 _FORGET_ALL: Final = Statement(sa.delete(schema.logs_progress).where(_p.execution_id == sa.bindparam("execution")))
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Log rows of one task run, and what gives the progress after them as JSON; without it they end the following."""
-
-    task_run_id: str
-    execution_id: str
-    epoch: int
-    rows: Sequence[tuple[Any, ...]] = ()
-    progress: Callable[[], Mapping[str, Any]] | None = None
 
 
 def take_over(connection: Connection, told: Told) -> Mapping[str, Any] | None:

@@ -22,8 +22,8 @@ from runner.executions.models import LogEntry
 from runner.store import log_progress, schema
 from runner.store.columns import from_micros, to_micros
 from runner.store.connection import Connection, Engine
-from runner.store.log_progress import Told
 from runner.store.queries import Page, ordering, paged, within
+from runner.store.records import Told
 from runner.store.rows import Rows
 from runner.store.statements import POSTGRESQL, Statement, listed, one_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -299,3 +300,14 @@ class Worker:
     beats: int = 0
     draining: bool = False
     groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Log rows of one task run, and what gives the progress after them as JSON; without it they end the following."""
+
+    task_run_id: str
+    execution_id: str
+    epoch: int
+    rows: Sequence[tuple[Any, ...]] = ()
+    progress: Callable[[], Mapping[str, Any]] | None = None

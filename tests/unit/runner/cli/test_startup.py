@@ -32,6 +32,8 @@ HEAVY = {
     "uvicorn",
     "yaml",
 }
+# Packages bring types of tasks, their properties are models, and their values may be sealed.
+NEEDED_BY_FLOWS = {"cryptography", "importlib.metadata", "pydantic", "yaml"}
 # Those that start a server or look into one need it all, and the user waits for the server anyway.
 LIGHT = sorted(name for name, (place, _) in COMMANDS.items() if place.startswith("runner."))
 
@@ -51,6 +53,15 @@ def test_version_and_help_import_nothing_heavy(call: list[str]) -> None:
 
 def test_the_help_of_a_command_imports_nothing_heavy() -> None:
     assert imported_by(*([name, "--help"] for name in LIGHT)) & (HEAVY - {"sqlite3"}) == set()
+
+
+def test_checking_flows_imports_no_database(tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("id: a\nnamespace: company.team\ntasks: [{id: say, type: core.log.Log, message: hello}]\n")
+
+    imported = imported_by(["validate", str(flow)])
+
+    assert imported & (HEAVY - NEEDED_BY_FLOWS) == set()
 
 
 @pytest.mark.alone("measures milliseconds of the processor")
