@@ -21,17 +21,22 @@ def _memory_mb(name: str) -> float:
 
 @contextmanager
 def _bounded() -> Iterator[None]:
+    # What is there already is not walked in the time that counts, and walked once only: it is much, and cases are many.
     gc.collect()
-    gc.freeze()  # what other tests left behind is not walked again in the time that counts
+    gc.freeze()
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts anew
     before, started = _memory_mb("VmRSS"), time.process_time()
-    try:
-        yield
-        taken, grown = time.process_time() - started, _memory_mb("VmHWM") - before
-    finally:
-        gc.unfreeze()
+    yield
+    taken, grown = time.process_time() - started, _memory_mb("VmHWM") - before
     assert taken < MOST_S, f"took {taken:.2f} s"
     assert grown < MOST_MB, f"grew by {grown:.0f} MB"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _thaw() -> Iterator[None]:
+    """Let the collector see everything again when a module has ended."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -23,13 +23,18 @@ _CONTEXT: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _thaw() -> Iterator[None]:
+    """Let the collector see everything again when the module has ended."""
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
-def _without_the_rest() -> Iterator[None]:
+def _without_the_rest(_thaw: None) -> None:
     """Keep the collector off what other tests left: going through all of it takes longer than what is measured here."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("template", EXHAUSTING.values(), ids=EXHAUSTING)
