@@ -54,7 +54,7 @@ class Outcome:
     """What a task did, when outputs alone do not say it.
 
     `state` overrules SUCCESS (WARNING, FAILED). `labels` and `variables` are merged into the execution, names in
-    `unset` are removed from its variables, `exit_state` ends the whole execution now.
+    `unset` are removed from its variables, `exit_state` ends the whole execution now. `log_file` is set by the worker.
     """
 
     outputs: Outputs = field(default_factory=dict)
@@ -66,6 +66,7 @@ class Outcome:
     exit_state: State | None = None
     exit_code: int | None = None
     failure_reason: str | None = None
+    log_file: str | None = None
 
 
 class Storage(Protocol):

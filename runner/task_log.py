@@ -44,6 +44,11 @@ class TaskLog:
         if entry is not None:
             self._host.log(entry)
 
+    def moved(self, uri: str) -> None:
+        """Say where the lines of the attempt have gone, whatever `logLevel` leaves out."""
+        message = f"the log of this attempt is in the file {uri}"
+        self._host.log(replace(self._entry, timestamp=self._host.clock(), message=message))
+
     def metric(self, kind: str, name: str, value: float, tags: Mapping[str, str] | None = None) -> None:
         """Emit a counter, timer (seconds) or gauge."""
         entry, mask = self._entry, self._host.masker.mask

@@ -33,6 +33,7 @@ from runner.executions.tree import Node, Tree
 from runner.expressions import render
 from runner.follower import Follower
 from runner.job import AttemptJob, Ended, Parked
+from runner.log_file import with_log_file
 from runner.outcomes import cached_or_run, details_of, runner_of
 from runner.plugin import Outcome, Task
 from runner.states import State
@@ -433,7 +434,7 @@ class Worker:
         finally:
             if timer is not None:
                 timer.cancel()
-        return self._judged(claim, context, outcome)
+        return with_log_file(context, self._judged(claim, context, outcome))
 
     def _judged(self, claim: Claim, context: TaskContext, outcome: Outcome) -> Outcome:
         """Return an outcome with what the claim knows of its end."""
@@ -488,6 +489,7 @@ class Worker:
                 error=self.engine.host.masker.mask(outcome.error) if outcome.error else None,
                 exit_code=outcome.exit_code,
                 failure_reason=outcome.failure_reason,
+                log_file=outcome.log_file,
                 at=self.engine.host.clock(),
                 runner=runner_of(outputs),
             )

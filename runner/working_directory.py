@@ -224,4 +224,5 @@ def _attempt(run: TaskRun, outcome: Outcome, started: datetime, ended: datetime,
         failure_reason=outcome.failure_reason,
         message=outcome.error,
         histories=histories,
+        log_file=outcome.log_file,
     )

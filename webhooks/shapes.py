@@ -167,6 +167,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
         "exitCode": attempt.exit_code,
         "failureReason": attempt.failure_reason,
         "message": attempt.message,
+        "logFile": attempt.log_file,
     }
 
 
@@ -230,7 +231,7 @@ def log_json(entry: LogEntry) -> dict[str, Any]:
 
 def log_text(entries: Iterable[LogEntry]) -> str:
     """Return lines of log as text: time, level, message."""
-    return "".join(f"{instant(entry.timestamp)} {entry.level} {entry.message}\n" for entry in entries)
+    return "".join(entry.as_text() for entry in entries)
 
 
 def trigger_state_json(state: TriggerState, *, is_locked: bool, stop_after: Sequence[str]) -> dict[str, Any]:

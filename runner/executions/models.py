@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from runner.states import State
@@ -178,7 +178,10 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a runnable task run. `number` counts from 1; `epoch` is the claim it ran under."""
+    """One try of a runnable task run. `number` counts from 1; `epoch` is the claim it ran under.
+
+    `log_file` is the address of its log where the task has `logToFile`.
+    """
 
     task_run_id: str
     execution_id: str
@@ -193,6 +196,7 @@ class Attempt:
     message: str | None = None
     handle: dict[str, Any] | None = None
     histories: Histories = ()
+    log_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,10 @@ class LogEntry:
     task_run_id: str | None = None
     attempt: int | None = None
     trigger_id: str | None = None
+
+    def as_text(self) -> str:
+        """Return the line as text, with its end: the time in UTC with always six decimals, level, message."""
+        return f"{self.timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {self.level} {self.message}\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from runner.errors import Severity
 from runner.flows.finding import Finding
 from runner.flows.models import Flow, Model, TaskKind
 
-_OF_TASKS = ("log_to_file",)
-_OF_OTHERS = ("task_cache",)  # of tasks that no worker runs
+_OF_OTHERS = ("task_cache", "log_to_file")  # of tasks that no worker runs
 _OF_TRIGGERS = ("log_to_file", "backfill")
 _OF_WINDOWS = ("on_miss",)
 _OF_FLOWS = ("quotas",)
@@ -19,7 +18,6 @@ def ineffective(flow: Flow) -> Iterator[Finding]:
     """Yield a warning for each property that is set and does nothing."""
     yield from _set(flow, _OF_FLOWS)
     for task in flow.all_tasks():
-        yield from _set(task, _OF_TASKS)
         if task.kind is not TaskKind.RUNNABLE:
             yield from _set(task, _OF_OTHERS)
     for trigger in flow.triggers:

@@ -87,6 +87,7 @@ _END_ATTEMPT: Final = Statement(
         failure_reason=sa.bindparam("reason"),
         message=sa.bindparam("new_message"),
         histories=entered(_a.histories),
+        log_file=sa.bindparam("new_log_file", type_=sa.Text()),
     )
 )
 _SAVE_HANDLE: Final = Statement(
@@ -260,10 +261,12 @@ class Claims:
         failure_reason: str | None,
         at: datetime,
         runner: str | None = None,
+        log_file: str | None = None,
     ) -> int | None:
         """Write the one result of a run and ring for its execution; give the doorbell's id.
 
-        `runner` is the type of the task runner that carried the body out, for tasks that have one.
+        `runner` is the type of the task runner that carried the body out, for tasks that have one, and `log_file` the
+        address of the attempt's log where that was moved to a file.
         None when the claim of `epoch` is not the current one any more, or when a result is there already.
         """
         found = self._db.one(
@@ -277,7 +280,9 @@ class Claims:
         )
         if found is None:
             return None
-        self._end_attempt(task_run_id, epoch, result, at, code=exit_code, reason=failure_reason, message=error)
+        self._end_attempt(
+            task_run_id, epoch, result, at, code=exit_code, reason=failure_reason, message=error, log_file=log_file
+        )
         return self._outbox.add([OutboxRow(OUTBOX_ADVANCE, found[0])])[0]
 
     def release(self, task_run_id: str, epoch: int, at: datetime, reason: str) -> bool:
@@ -350,6 +355,7 @@ class Claims:
         code: int | None = None,
         reason: str | None = None,
         message: str | None = None,
+        log_file: str | None = None,
     ) -> None:
         self._db.run(
             _END_ATTEMPT,
@@ -361,4 +367,5 @@ class Claims:
             reason=reason,
             new_message=None if message is None else clean(message),
             entry=entry(state, at),
+            new_log_file=log_file,
         )

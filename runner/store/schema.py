@@ -140,6 +140,7 @@ attempts: Final = _table(
     prose("message"),
     structure("handle", null=True),
     histories(),
+    text("log_file", null=True),
     keys=("task_run_id", "number"),
 )
 _index("attempts_execution", attempts.c.execution_id)

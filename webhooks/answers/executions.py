@@ -45,6 +45,7 @@ ATTEMPT: Final = Shape(
         workerId=nullable(TEXT),
         exitCode=nullable(WHOLE),
         failureReason=nullable(TEXT),
+        logFile=nullable(TEXT),
         message=nullable(TEXT),
     ),
 )
