@@ -56,6 +56,7 @@ from task_runners.docker_properties import (
     Size,
 )
 from task_runners.log_pages import LogPage, unseen
+from task_runners.outputs import PRIVATE
 from task_runners.staging.direct import TarStream
 from task_runners.staging.port import Staged
 
@@ -138,7 +139,7 @@ class Docker(TaskRunner):
             job = self._jobs[container] = _Job(workdir.path)
             try:
                 ctx.save_handle(handle)
-                if self.file_handling_strategy is FileHandling.VOLUME:
+                if self._must_send(workdir, self.user or user):
                     self._staging(client, container, workdir.path, self.user or user).put(spec, workdir, ctx)
                 if ctx.cancelled.is_set():
                     raise cancelled("cancelled before the container started")
@@ -406,6 +407,12 @@ class Docker(TaskRunner):
             # The name says that it is of this very attempt: what an earlier life left, and nobody follows.
             client.remove_container(name, force=True, v=True)
             return str(client.create_container_from_config(description, name)["Id"])
+
+    def _must_send(self, workdir: WorkDir, user: str) -> bool:
+        """Return whether the directory has to be sent: the daemon makes an empty one by itself, which root owns."""
+        if self.file_handling_strategy is not FileHandling.VOLUME:
+            return False
+        return owner_of(user) != 0 or any(path.name != PRIVATE for path in workdir.path.iterdir())
 
     @staticmethod
     def _staging(client: APIClient, container: str, root: Path, user: str = "") -> TarStream:

@@ -227,6 +227,27 @@ def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(
     assert (result.stdout_lines, result.stderr_lines) == (20, 20)
 
 
+@pytest.mark.parametrize(("user", "transfers"), [("", 0), ("0:0", 0), ("1000", 1)])
+def test_a_body_without_files_waits_for_no_transfer(
+    docker_bench: Bench, docker_host: str, daemon: Any, user: str, transfers: int
+) -> None:
+    runner = Docker(host=docker_host, network_mode="none", user=user or None)
+    since = int(time.time())
+
+    spec = docker_bench.spec("sh", "-c", "ls -A; echo made > out.txt; pwd", output_globs=("out.txt",))
+    result = runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    sent = daemon.events(
+        since=since,
+        until=int(time.time()) + 1,
+        filters={"container": docker_bench.handles[0].id, "event": "extract-to-dir"},
+        decode=True,
+    )
+    assert docker_bench.texts() == [str(docker_bench.workdir.path)]
+    assert result.output_files["out.txt"].read_text() == "made\n"
+    assert len(list(sent)) == transfers
+
+
 @pytest.mark.parametrize("strategy", ["VOLUME", "MOUNT"])
 def test_a_worker_with_other_folders_finds_the_files_of_a_container(
     docker_bench: Bench, docker_host: str, tmp_path: Path, strategy: str
