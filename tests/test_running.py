@@ -35,6 +35,17 @@ import pytest
 def test_wrong():
     assert False
 """
+QUICK = """
+import pytest
+
+@pytest.mark.parametrize("number", range(2))
+def test_quick(number):
+    print_to({log!r}, "quick")
+"""
+LONG = """
+def test_long():
+    print_to({log!r}, "long")
+"""
 PRINT_TO = """
 def print_to(path, word):
     with open(path, "a") as file:
@@ -47,7 +58,9 @@ def run(folder: Path, **files: str) -> tuple[int, list[str], str]:
     log = folder / "log"
     log.touch()
     for name, text in files.items():
-        (folder / f"test_{name}.py").write_text(PRINT_TO + text.replace("{log!r}", repr(str(log))))
+        place = folder / "unit" if name == "quick" else folder
+        place.mkdir(exist_ok=True)
+        (place / f"test_{name}.py").write_text(PRINT_TO + text.replace("{log!r}", repr(str(log))))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, "-m", "tests", str(folder)],
@@ -76,3 +89,9 @@ def test_a_failure_of_the_first_part_is_one_of_the_whole(tmp_path: Path) -> None
 
     assert (code, ran) == (1, "alone other"), "\n".join(lines)
     assert lines[-1] == "No optional part was skipped."
+
+
+def test_what_may_take_long_begins_before_unit_tests(tmp_path: Path) -> None:
+    code, lines, ran = run(tmp_path, quick=QUICK, long=LONG)
+
+    assert (code, ran) == (0, "long quick quick"), "\n".join(lines)
