@@ -61,6 +61,8 @@ class NamespaceDefaults:
 
     by_namespace: Mapping[str, DefaultsFile] = field(default_factory=dict)
     templates: Templates | None = None
+    # What namespaces get apart from templates: a plan asks for each of thousands of flows, which have few namespaces.
+    _given: dict[str, tuple[Inherited, str | None]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, files: Iterable[DefaultsFile]) -> tuple[NamespaceDefaults, list[Problem]]:
@@ -94,15 +96,25 @@ class NamespaceDefaults:
 
     def around(self, namespace: str, source: str | bytes) -> Inherited:
         """Return what a flow of a namespace gets; `source` tells which templates it can mean."""
-        line = self.line(namespace)
-        defaults = tuple(default for each in line for default in each.defaults)
+        inherited, _ = self._got(namespace)
+        if self.templates is None:
+            return inherited
         text = source if isinstance(source, str) else source.decode("utf-8", "replace")
-        templates = meant(self.templates, text) if self.templates is not None else None
-        return Inherited(defaults, merged(each.variables for each in reversed(line)), templates)
+        return replace(inherited, templates=meant(self.templates, text))
 
     def text(self, namespace: str, source: str | bytes) -> str | None:
         """Return what a flow gets as text to be stored with it, None when it is nothing."""
-        return as_text(self.around(namespace, source))
+        inherited = self.around(namespace, source)
+        return as_text(inherited) if inherited.templates else self._got(namespace)[1]
+
+    def _got(self, namespace: str) -> tuple[Inherited, str | None]:
+        found = self._given.get(namespace)
+        if found is None:
+            line = self.line(namespace)
+            defaults = tuple(default for each in line for default in each.defaults)
+            inherited = Inherited(defaults, merged(each.variables for each in reversed(line)))
+            found = self._given[namespace] = (inherited, as_text(inherited))
+        return found
 
 
 def stated_namespace(content: bytes) -> str | None:

@@ -86,7 +86,7 @@ tasks:
       document.txt: "{{ inputs.document }}"
     commands:
       - test "{{ inputs.password }}" = opensesame
-      - echo "the token is {{ secret('FORGE_TOKEN') }}"
+      - echo "the token is {{ secret('FORGE_TOKEN') }} in {{ namespace.region }}"
       - echo "::{\\"outputs\\":{\\"text\\":\\"$(cat document.txt)\\"}}::"
 """
 FILES = {"flows/team/hello.yaml": HELLO, "flows/team/_files/greeting.txt": "from the repository\n"}
@@ -186,7 +186,7 @@ def kill(deployment: Deployment, execution_id: str) -> None:
 
 @pytest.mark.timeout(180)
 def test_what_serve_encrypts_and_stores_a_worker_reads(deployment: Deployment, clone: Path) -> None:
-    push(clone, {"flows/team/sealed.yaml": SEALED})
+    push(clone, {"flows/team/sealed.yaml": SEALED, "flows/team/_defaults.yaml": "variables: {region: eu}\n"})
     deployment.start("serve", "worker", "sync-agent")
     wait_until(lambda: has_flow(deployment, "sealed"), "the flow")
     with deployment.api.client() as client:
@@ -201,7 +201,8 @@ def test_what_serve_encrypts_and_stores_a_worker_reads(deployment: Deployment, c
     assert execution["state"]["current"] == "SUCCESS", deployment.api.get(f"/logs/{started['id']}")
     assert "opensesame" not in json.dumps(execution)
     lines = [line["message"] for line in deployment.api.get(f"/logs/{started['id']}")]
-    assert "the token is ******" in lines
+    assert "the token is ****** in eu" in lines
+    assert deployment.api.get("/namespaces/team")["variables"] == {"region": "eu"}
     assert execution["taskRunList"][0]["outputs"]["vars"] == {"text": "of the caller"}
 
 
