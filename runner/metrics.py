@@ -21,7 +21,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _QUEUE_KINDS: Final = frozenset({"advance", "run"})
 _DEFAULT_QUEUE: Final = "tasks"
 _WANTED: Final = frozenset({"OK", "PINNED"})  # a pin is what somebody ordered
-_NOT_ACTIVATED: Final = frozenset({"INVALID", "HELD", "FAILED"})
+_NOT_ACTIVATED: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "FAILED"})
 
 
 @dataclass(frozen=True, slots=True)

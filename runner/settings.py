@@ -193,6 +193,8 @@ class EnvironmentSettings(_Part):
     """What the API does with a write: `commit`, or `refuse`."""
     reject_invalid: bool = False
     """Whether the hosted repository refuses a push that is not valid, instead of keeping it inactive."""
+    on_invalid: Literal["block", "quarantine"] = "block"
+    """What a file with errors keeps from being activated: `block` all of its commit, `quarantine` itself alone."""
     reports: bool = True
     """Whether its runs are reported."""
     drift: Literal["report", "heal", "allow"] = "report"

@@ -14,20 +14,26 @@ from runner.store import Store
 from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revision
 from runner.store.session import Session
 from sync.plan import FlowKey, Plan
-from sync.plan_text import active_line, held_lines, invalid_line, pinned_line, pinned_lines
+from sync.plan_text import active_line, held_lines, invalid_line, pinned_line, pinned_lines, quarantine_line
 
 RACED: Final = "environment.revision.raced"
 
 
 class Outcome(enum.StrEnum):
-    """What became of a revision."""
+    """What became of a revision. A quarantined one is active without the files that have errors."""
 
     ACTIVE = "ACTIVE"
     UNCHANGED = "UNCHANGED"
+    QUARANTINED = "QUARANTINED"
     INVALID = "INVALID"
     HELD = "HELD"
     PINNED = "PINNED"
     FAILED = "FAILED"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the commit is what is active now."""
+        return self in {Outcome.ACTIVE, Outcome.UNCHANGED, Outcome.QUARANTINED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +129,11 @@ class Activation:
         if plan.held and not allow_deletes and order is None:
             return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
         now = self.clock()
-        outcome = Outcome.ACTIVE if plan.changes or plan.files_changed else Outcome.UNCHANGED
+        outcome = _outcome(plan)
 
         def switch(db: Session) -> dict[FlowKey, FlowVersion]:
             left = order.pin if order and order.pin else pin
-            state, message = ("PINNED", pinned_line(left)) if left else ("OK", None)
+            state, message = ("PINNED", pinned_line(left)) if left else _state(plan)
             is_free = (order and order.pin) or _pin_in_force(db, plan.environment, now) == pin
             if not is_free or not db.environments.swap_active(
                 plan.environment, plan.base, plan.commit, at=now, state=state, message=message
@@ -142,7 +148,8 @@ class Activation:
             versions = _switch_flows(db, plan, now)
             if plan.files_changed or order is not None:
                 # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
-                db.flows.pin(plan.environment, plan.commit)
+                # One in quarantine is as it was, files and all.
+                db.flows.pin(plan.environment, plan.commit, but=[change.key for change in plan.quarantined])
             _switch_triggers(db, plan, now, self.zone)
             db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
             db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=allow_deletes))
@@ -169,6 +176,17 @@ class Activation:
 
         self.store.write(note)
         return RevisionResult(plan.environment, outcome, plan.commit, plan.base, plan, seconds(), message=message)
+
+
+def _outcome(plan: Plan) -> Outcome:
+    if plan.quarantined:
+        return Outcome.QUARANTINED
+    return Outcome.ACTIVE if plan.changes or plan.files_changed else Outcome.UNCHANGED
+
+
+def _state(plan: Plan) -> tuple[str, str | None]:
+    names = [f"{change.namespace}.{change.flow_id}" for change in plan.quarantined]
+    return ("QUARANTINED", quarantine_line(names)) if names else ("OK", None)
 
 
 def _pin_in_force(db: Session, environment: str, now: datetime) -> Pin | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -21,14 +22,15 @@ from runner.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from runner.errors import Problem
+    from runner.flows.models import Flow
     from sync.comparison import Snapshot
     from sync.plan import Plan
 
 _FINDING: Final = 1
 _CHANGES: Final = 5
-_SIGNS: Final = {"added": "+", "changed": "~", "moved": "~", "removed": "-"}
+_SIGNS: Final = {"added": "+", "changed": "~", "moved": "~", "renamed": "~", "removed": "-", "quarantined": "!"}
 _RESULTS: Final = ("ACCEPTED", "IGNORED", "DUPLICATE", "REFUSED")
-_BAD: Final = frozenset({"INVALID", "HELD", "FAILED"})
+_BAD: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "FAILED"})
 
 
 @click.command("plan")
@@ -63,7 +65,7 @@ def plan(path: Path, environment: str | None, style: str, *, as_json: bool, **gi
     else:
         found, frame, head = _local(path, given)
     click.echo(_written("json" if as_json else style, found, head, frame))
-    if not found.is_valid:
+    if not found.is_whole:
         return _FINDING
     return _CHANGES if found.changes else 0
 
@@ -91,7 +93,7 @@ def _local(path: Path, given: Mapping[str, Any]) -> tuple[Plan, Frame, str]:
     with ExitStack() as stack:
         base = _snapshot(stack, path, given["base"] or "HEAD")
         head = _snapshot(stack, path, given["head"])
-        found = plan_between(base, head, given["flows"], now=datetime.now(UTC), zone=zone)
+        found = plan_between(base, head, given["flows"], now=datetime.now(UTC), zone=zone, warnings=_policies())
         sources = {each.file: head.content(each.file) for each in found.problems if each.file}
 
     def frame(problem: Problem) -> list[str]:
@@ -101,6 +103,18 @@ def _local(path: Path, given: Mapping[str, Any]) -> tuple[Plan, Frame, str]:
         return block(problem, content.decode("utf-8", "replace") if content else None).splitlines()
 
     return found, frame, f"plan from {base.label} to {head.label} ({found.path or '.'}/)"
+
+
+def _policies() -> Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]]:
+    """Return what the settings of this folder refuse of flows; nothing where they name no policy or cannot be read."""
+    from runner.policies import policy_problems
+    from runner.settings import Settings
+
+    try:
+        settings = Settings.load()
+    except InvalidError:  # the credentials that they name are on the server, not here
+        return lambda _located: ()
+    return partial(policy_problems, settings) if settings.runner_policies else lambda _located: ()
 
 
 def _placed(problem: Problem) -> list[str]:

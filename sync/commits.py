@@ -71,7 +71,7 @@ class Commits:
             author = Author(actor, f"{actor}@users.mainstem.local")
             commit = repository.commit_changes(head, edits, author=author, message=message, at=self.clock())
             plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
-            _check_plan(plan)
+            _check_plan(plan, edits)
             if not source.push(environment.ref, head, commit):
                 raise ConflictError(MOVED, f"{environment.ref} was moved meanwhile", hint="try again")
             result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
@@ -132,9 +132,11 @@ def check_writes(environment: Environment) -> None:
         )
 
 
-def _check_plan(plan: Plan) -> None:
-    if plan.errors:
-        first = plan.errors[0]
+def _check_plan(plan: Plan, edits: Edits) -> None:
+    # Whoever writes a file is told of its errors; a quarantine is for what others pushed.
+    faults = plan.errors or tuple(each for each in plan.faults if each.file in edits)
+    if faults:
+        first = faults[0]
         where = f"{first.file}: " if first.file else ""
         raise FlowError("flow.invalid", f"{where}{first.message}", hint=first.hint, problems=plan.problems)
     if plan.held:

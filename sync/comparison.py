@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,9 +22,12 @@ from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store.records import Environment, FlowVersion
 from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
 from sync.names import MAX_FILES, MAX_FLOW_BYTES
-from sync.parsed import check, compare, gathered_defaults, next_fire, parse_file
-from sync.plan import Candidate, NewTree, Plan, Questions, make_plan
+from sync.needs import unknown, with_needs
+from sync.parsed import check, compare, gathered_defaults, likeness, next_fires, parse_file
+from sync.plan import Plan
+from sync.plan_making import make_plan
 from sync.repository import GitRepository, blob_id
+from sync.sifting import Candidate, NewTree, Questions
 
 _FOLDER: Final = "the folder"
 
@@ -110,10 +113,19 @@ def _inside(folder: Path, repository: Path) -> str:
     return "" if inside == "." else inside
 
 
-def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datetime, zone: ZoneInfo) -> Plan:
+def plan_between(
+    base: Snapshot,
+    head: Snapshot,
+    path: str | None,
+    *,
+    now: datetime,
+    zone: ZoneInfo,
+    warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
+) -> Plan:
     """Return what activating `head` would change where `base` is active.
 
-    `path` is the folder of the flows; by default `flows` where there is one, else the whole snapshot.
+    `path` is the folder of the flows; by default `flows` where there is one, else the whole snapshot. `warnings` gives
+    what is to be told of all flows together beside what the language says, as policies do.
     """
     old, new = _flows(base, path), _flows(head, path)
     before, after = _defaults(base, path)[0], _defaults(head, path)
@@ -139,14 +151,15 @@ def plan_between(base: Snapshot, head: Snapshot, path: str | None, *, now: datet
         parse=lambda place, blob: parse(head, place, blob),
         flow_of=lambda version: flows.get((version.namespace, version.flow_id)),
         compare=compare,
-        check=check,
-        next_fire=lambda flow: next_fire(flow, now, zone),
+        check=lambda located: (*check(located), *warnings(located)),
+        next_fires=lambda flow: next_fires(flow, now, zone),
         owner=lambda _key: None,
+        likeness=likeness,
     )
     environment = Environment("local", "", ref=head.label, path=_root(head, path), active=base.label)
     problems = (*head.problems, *after[1])
     tree = NewTree(head.label, None, new, problems, defaults=lambda v: after[0].text(v.namespace, v.source))
-    return make_plan(environment, active, tree, ask)
+    return with_needs(make_plan(environment, active, tree, ask), unknown)
 
 
 def _flows(snapshot: Snapshot, path: str | None) -> dict[FlowPlace, str]:

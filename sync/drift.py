@@ -7,7 +7,7 @@ in it, a damaged disk. Environments say what becomes of it: `report`, `heal` or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import perf_counter
 from typing import Final
@@ -43,6 +43,10 @@ class Drift:
         Raises:
             NotFoundError: `environment.missing`; `repository.commit.missing` when the mirror has lost the commit.
         """
+        plan = self._plan(name)
+        return replace(plan, changes=plan.differences) if plan is not None else None
+
+    def _plan(self, name: str) -> Plan | None:
         source = self.origins.get(self._environment(name).repository)
         with source.repository.lock:
             environment = self._environment(name)
@@ -60,10 +64,10 @@ class Drift:
         """
         started = perf_counter()
         with self.origins.get(self._environment(name).repository).repository.lock:
-            plan = self.find(name)
+            plan = self._plan(name)
             if plan is None:
                 raise NotFoundError("environment.revision.none", f"environment {name}: nothing is active yet")
-            if not plan.changes:
+            if not plan.differences:
                 return RevisionResult(name, Outcome.UNCHANGED, plan.commit, plan.base, plan)
             order = Order(HEAL, reason)
             return self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started, order=order)

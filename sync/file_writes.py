@@ -15,8 +15,8 @@ from runner.store.records import Environment
 from sync.commits import MOVED, Commits, Edit, Edits
 from sync.files import stated_namespaces
 from sync.layout import Layout, file_index
-from sync.plan import owns
 from sync.planning import list_files, read_layout
+from sync.sifting import owns
 from sync.sources import Source
 
 _MOST_TRIES: Final = 10

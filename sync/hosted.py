@@ -158,7 +158,7 @@ class HostedRepository:
         plans = [self.service.plan(each.name, commit) for each in environments]
         for environment, plan in zip(environments, plans, strict=True):
             self._say_plan(plan, say)
-            if environment.reject_invalid and plan.errors:
+            if environment.reject_invalid and not plan.is_whole:
                 say(f"revision {short(plan.commit)} refused: {_problems(plan)}. {short(plan.base)} stays active.")
                 return f"{_problems(plan)}, see above"
         if not repository.set_head(command.ref, command.old, command.new):
@@ -177,7 +177,7 @@ class HostedRepository:
             return
         count = len(result.plan.changes) if result.plan else 0
         for line in result.lines:
-            tail = f": {count} changed" if result.outcome is Outcome.ACTIVE else ""
+            tail = f": {count} changed" if result.outcome in {Outcome.ACTIVE, Outcome.QUARANTINED} else ""
             say(line + tail)
 
     def _say_plan(self, plan: Plan, say: Say) -> None:

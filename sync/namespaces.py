@@ -14,8 +14,8 @@ from runner.store.records import Environment
 from sync.commits import Commits, Edits
 from sync.layout import Layout, defaults_place, layout_of
 from sync.names import MAX_FLOW_BYTES
-from sync.plan import owns
 from sync.planning import list_files, read_defaults, read_layout
+from sync.sifting import owns
 from sync.sources import Source
 from sync.writes import owner_of
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_SHA: Final = 7
 _MOST_ROWS: Final = 10_000
 _LONGEST_REASON: Final = 500
-_STOOD: Final = frozenset({Outcome.ACTIVE, Outcome.UNCHANGED})
+_STOOD: Final = frozenset(outcome for outcome in Outcome if outcome.is_active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,10 @@ class Orders:
 
     def _plan(self, source: Source, environment: Environment, commit: str, row: Revision | None) -> Plan:
         """Return the plan from the repository here, or from the store where that has lost the commit."""
-        if row is not None and commit not in source.repository:
+        # What stood beside a quarantine was put together then; the commit alone does not say it.
+        stood = self.store.read(lambda db: db.revisions.activation(environment.name, commit))
+        is_apart = stood is not None and stood.result == Outcome.QUARANTINED
+        if row is not None and (is_apart or commit not in source.repository):
             return self.planner.recall(environment.name, row)
         try:
             return self.planner.plan(source, environment.name, commit)
@@ -169,7 +172,7 @@ def before(stood: list[Revision], active: str | None) -> str | None:
         row = next((row for row in stood if row.commit == active and row.action == "sync"), None)
         if row is None:
             return None
-        if row.result == Outcome.ACTIVE:
+        if row.result in {Outcome.ACTIVE, Outcome.QUARANTINED}:
             return row.previous
         active = row.previous
     return None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from heapq import merge
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from runner.errors import InvalidError, MainstemError, Problem
@@ -25,10 +27,15 @@ from runner.flows.task_templates import TemplateFile, parse_template
 from runner.store.records import FlowVersion
 from sync.layout import FlowPlace, Layout, defaults_place, template_place
 from sync.names import MAX_FLOW_BYTES
-from sync.plan import Candidate, FlowKey, Questions
+from sync.plan import FlowKey
 from sync.repository import GitRepository
+from sync.sifting import Candidate, Questions
+
+if TYPE_CHECKING:
+    from runner.triggers.models import Schedule, ScheduleOnDates
 
 _MOST_PARSED: Final = 5_000
+_SHOWN_FIRES: Final = 3
 
 
 class FlowFiles:
@@ -124,8 +131,9 @@ class Answers:
             flow_of=self.flow_of,
             compare=compare,
             check=lambda located: (*check(located, owners.keys()), *self._warnings(located)),
-            next_fire=lambda flow: next_fire(flow, now, self._zone),
+            next_fires=lambda flow: next_fires(flow, now, self._zone),
             owner=owners.get,
+            likeness=likeness,
         )
 
     def flow_of(self, version: FlowVersion) -> Flow | None:
@@ -150,12 +158,25 @@ def check(located: Sequence[tuple[str, Flow]], known: Collection[FlowKey] = ()) 
     return check_flows([LocatedFlow(flow=flow, file=path) for path, flow in located], known)
 
 
-def next_fire(flow: Flow, now: datetime, zone: ZoneInfo) -> datetime | None:
-    """Return when the earliest schedule of a flow fires next, in the zone of that schedule."""
+def next_fires(flow: Flow, now: datetime, zone: ZoneInfo) -> Sequence[datetime]:
+    """Return when the schedules of a flow start it next, each time in the zone of its schedule: three at most."""
     from runner.triggers.models import Schedule, ScheduleOnDates
-    from runner.triggers.schedule import following
 
     if flow.disabled or flow.draft:
-        return None
+        return ()
     schedules = [t for t in flow.triggers if isinstance(t, Schedule | ScheduleOnDates) and not t.disabled]
-    return min((fire for t in schedules if (fire := following(t, now, zone)) is not None), default=None)
+    times = merge(*(_times(schedule, now, zone) for schedule in schedules))
+    return tuple(islice(times, _SHOWN_FIRES))
+
+
+def _times(schedule: Schedule | ScheduleOnDates, now: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    from runner.triggers.schedule import following
+
+    at: datetime | None = now
+    while at is not None and (at := following(schedule, at, zone)) is not None:
+        yield at
+
+
+def likeness(flow: Flow) -> str:
+    """Return a text that two flows share when they differ in nothing but namespace, id and revision."""
+    return flow.model_dump_json(by_alias=True, exclude_unset=True, exclude={"id", "namespace", "revision"})

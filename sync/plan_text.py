@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from runner.errors import Problem
 from runner.store.records import Pin
@@ -12,12 +12,16 @@ from sync.plan import Change, ChangeKind, Plan
 MAX_CHANGES: Final = 50
 MAX_PROBLEMS: Final = 20
 _MAX_DIFF: Final = 3
+_MOST_NAMED: Final = 10
 _SIGNS: Final = {
     ChangeKind.ADDED: ("+", "new"),
     ChangeKind.CHANGED: ("~", "changed"),
     ChangeKind.MOVED: ("~", "moved"),
+    ChangeKind.RENAMED: ("~", "renamed"),
     ChangeKind.REMOVED: ("-", "removed"),
+    ChangeKind.QUARANTINED: ("!", "quarantined"),
 }
+_WORD_WIDTH: Final = 7
 
 
 def short(commit: str | None) -> str:
@@ -43,6 +47,8 @@ def body_lines(plan: Plan) -> list[str]:
         lines.append(f"  = {plan.unchanged} unchanged")
     if plan.files_changed:
         lines.append(f"  ~ {plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
+    if plan.unchecked:
+        lines.append(f"  ? not looked up: {', '.join(plan.unchecked)}")
     if plan.rewritten:
         lines.append(f"  ! history was rewritten: {short(plan.base)} is no ancestor of {short(plan.commit)}")
     return lines
@@ -56,7 +62,7 @@ def change_lines(changes: Sequence[Change]) -> list[str]:
     for change in shown:
         sign, word = _SIGNS[change.kind]
         name = f"{change.namespace}.{change.flow_id}"
-        lines.append(f"  {sign} {name:<{width}}  {word:<7}  {_remark(change)}".rstrip())
+        lines.append(f"  {sign} {name:<{width}}  {word:<{_WORD_WIDTH}}  {_remark(change)}".rstrip())
     if len(changes) > len(shown):
         lines.append(f"    and {len(changes) - len(shown)} more")
     return lines
@@ -84,6 +90,18 @@ def invalid_line(plan: Plan) -> str:
     return f"revision {short(plan.commit)} not activated: {count} problem{'s' if count != 1 else ''}.{stays}"
 
 
+def quarantine_line(names: Sequence[str]) -> str:
+    """Return which flows stay as they are, by `namespace.id`, for a state or an answer."""
+    shown = ", ".join(names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"in quarantine, as the file has errors: {shown}{more}"
+
+
+def quarantined_in(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the flows that stay as they are, as `namespace.id`, among changes as the ledger has them."""
+    return [f"{row['namespace']}.{row['flowId']}" for row in rows if row["kind"] == ChangeKind.QUARANTINED]
+
+
 def held_lines(plan: Plan) -> list[str]:
     """Return why the deletion guard holds a revision, and the command that lets it pass."""
     return [
@@ -107,5 +125,6 @@ def pinned_lines(plan: Plan, pin: Pin) -> list[str]:
 
 
 def active_line(plan: Plan, seconds: float) -> str:
-    """Return the sentence for a revision that is active now."""
-    return f"revision {short(plan.commit)} active in {seconds * 1000:.0f} ms"
+    """Return the sentence for a revision that is active now, with or without some of its files."""
+    apart = f", {len(plan.quarantined)} in quarantine" if plan.quarantined else ""
+    return f"revision {short(plan.commit)} active in {seconds * 1000:.0f} ms{apart}"

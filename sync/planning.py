@@ -20,9 +20,12 @@ from runner.store.records import Environment, FlowVersion, Revision
 from runner.store.session import Session
 from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_place, layout_of, template_place
 from sync.names import MAX_FLOW_BYTES
+from sync.needs import Holds, unknown, with_needs, with_outsiders
 from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
-from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
+from sync.plan import FlowKey, Plan
+from sync.plan_making import make_plan
 from sync.repository import Listing, blob_id
+from sync.sifting import Candidate, NewTree
 from sync.sources import Source
 
 _SETTINGS_BYTES: Final = 64 << 10
@@ -31,11 +34,16 @@ _REMEMBERED: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """An environment, its active flows, and which other environment owns each flow that is not its own."""
+    """An environment, its active flows, and those of all other environments."""
 
     environment: Environment
     active: tuple[FlowVersion, ...]
-    owners: dict[FlowKey, str]
+    others: tuple[FlowVersion, ...]
+
+    @property
+    def owners(self) -> dict[FlowKey, str]:
+        """Return which other environment owns each flow."""
+        return {(v.namespace, v.flow_id): v.environment for v in self.others if v.environment is not None}
 
 
 def read_layout(source: Source, commit: str, path: str) -> Layout:
@@ -78,8 +86,10 @@ class Planner:
         zone: ZoneInfo,
         clock: Callable[[], datetime],
         warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
+        holds: Holds = unknown,
     ) -> None:
         self._store = store
+        self._holds = holds
         self._answers = Answers(catalogue, zone, warnings)
         self._clock = clock
         self._files: dict[str, FlowFiles] = {}
@@ -93,8 +103,11 @@ class Planner:
         *,
         allowed_deletions: Collection[FlowKey] = (),
         is_drift: bool = False,
+        is_trusted: bool = True,
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
+
+        Without `is_trusted` nothing is said about which secrets and keys there are: a stranger could try out names.
 
         With `is_drift` an active flow counts as changed when its source is not what its blob id stands for.
 
@@ -132,7 +145,9 @@ class Planner:
             defaults=lambda version: defaults.text(version.namespace, version.source),
         )
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
-        return make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
+        plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
+        plan = with_outsiders(plan, stand.others, self._answers.flow_of)
+        return with_needs(plan, self._holds if is_trusted else unknown)
 
     def known_defaults(self, environment: Environment) -> NamespaceDefaults | None:
         """Return the plugin defaults of the active commit of an environment if they were read before."""
@@ -217,9 +232,5 @@ def _stand(db: Session, name: str) -> Stand:
     return Stand(
         environment,
         tuple(version for version in versions if version.environment == name),
-        {
-            (version.namespace, version.flow_id): version.environment
-            for version in versions
-            if version.environment not in {name, None}
-        },
+        tuple(version for version in versions if version.environment not in {name, None}),
     )

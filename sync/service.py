@@ -28,11 +28,12 @@ from sync.drift import DRIFTED, Drift
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.namespaces import Namespaces
+from sync.needs import Holds, unknown
 from sync.orders import Orders
 from sync.origins import Origins
 from sync.parsed import Answers
 from sync.plan import FlowKey, Plan
-from sync.plan_text import pinned_line
+from sync.plan_text import pinned_line, quarantine_line, quarantined_in
 from sync.planning import Planner
 from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
@@ -63,6 +64,7 @@ class SyncService:
         home: the folder of the hosted repository and of the mirrors; the home of the settings by default.
         on_applied: called after a revision was activated, outside the transaction, with its result.
         page_of: an environment and a commit -> the address of the page with the plan, None when there is none.
+        holds: whether a secret or key that a flow names is there, for plans.
         clock: the time that rows are dated with.
     """
 
@@ -75,6 +77,7 @@ class SyncService:
         home: Path | None = None,
         on_applied: Callable[[RevisionResult], None] | None = None,
         page_of: Callable[[str, str], str | None] = _no_page,
+        holds: Holds = unknown,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         zone = ZoneInfo(settings.zone)
@@ -84,7 +87,7 @@ class SyncService:
         self._on_applied = on_applied
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
-        self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings))
+        self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings), holds)
         self._activation = Activation(store, zone, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
@@ -192,7 +195,7 @@ class SyncService:
         Where one of `results` is a new active commit, those that are open for its ref want it.
         """
         for result in results:
-            if result.outcome is Outcome.ACTIVE:
+            if result.outcome in {Outcome.ACTIVE, Outcome.QUARANTINED}:
                 self._reviewer.want_open(self.environment(result.environment))
         return self._reviewer.look(name)
 
@@ -312,7 +315,7 @@ class SyncService:
     def _is_settled(self, environment: Environment, head: str, *, is_forced: bool) -> bool:
         """Whether nothing needs doing for `head`, and say that it was looked at."""
         now, pin = self._clock(), self.pin_of(environment.name)
-        state, message = ("PINNED", pinned_line(pin)) if pin else ("OK", None)
+        state, message = self._standing(environment, pin)
         seen = self._store.read(lambda db: db.revisions.of_commit(environment.name, head))
         waits = pin is not None and not is_forced and seen is not None and seen.result == Outcome.PINNED
         if head == environment.active or waits:
@@ -331,6 +334,14 @@ class SyncService:
             lambda db: db.environments.set_state(environment.name, state, message, held=held, checked_at=now)
         )
         return True
+
+    def _standing(self, environment: Environment, pin: Pin | None) -> tuple[str, str | None]:
+        """Return the state, and why, of an environment in which nothing needs doing."""
+        if pin is not None:
+            return "PINNED", pinned_line(pin)
+        row = self._store.read(lambda db: db.revisions.activation(environment.name, environment.active or ""))
+        names = quarantined_in(row.changes) if row is not None else []
+        return ("QUARANTINED", quarantine_line(names)) if names else ("OK", None)
 
     def _detached(self, environment: Environment) -> RevisionResult:
         now = self._clock()
@@ -449,7 +460,7 @@ class SyncService:
             "seconds": round(result.seconds, 4),
         }
         log.info("revision reconciled", extra=fields)
-        if result.outcome in {Outcome.ACTIVE, Outcome.UNCHANGED}:
+        if result.outcome.is_active:
             self._catalogue.invalidate()
             if self._on_applied is not None:
                 self._on_applied(result)

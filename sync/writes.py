@@ -14,7 +14,8 @@ from runner.flows.parse import parse_flow
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion
 from sync.commits import Commits, check_writes
-from sync.plan import FlowKey, owns
+from sync.plan import FlowKey
+from sync.sifting import owns
 
 WriteMode = Literal["any", "create", "update"]
 

@@ -22,6 +22,7 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.store import LogQuery, Store
 from runner.stored_key_values import StoredKeyValues
+from sync.needs import is_known
 from sync.poller import Poller
 from sync.reports.writer import ReportWriter
 from sync.service import SyncService
@@ -78,6 +79,7 @@ def make_parts(
         page_of=lambda environment, commit: (
             f"{settings.public_url}{plan_page(environment, commit)}" if settings.url else None
         ),
+        holds=lambda kind, namespace, key: is_known(host.secrets, host.kv, kind, namespace, key),
     )
     host = make_host(settings, store, sync, environment)
     runtime = Runtime(settings, store, catalogue, host, broker_url, roles or Roles())

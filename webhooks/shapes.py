@@ -303,6 +303,7 @@ def environment_json(environment: Environment) -> dict[str, Any]:
         "namespaces": list(environment.namespaces),
         "writes": environment.writes,
         "rejectInvalid": environment.reject_invalid,
+        "onInvalid": environment.on_invalid,
         "reports": environment.reports,
         "active": environment.active,
         "held": environment.held,

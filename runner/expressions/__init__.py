@@ -9,7 +9,7 @@ from __future__ import annotations
 from runner.expressions import filters as _filters  # noqa: F401 - fills the registry
 from runner.expressions import functions as _functions  # noqa: F401 - fills the registry
 from runner.expressions import tests as _tests  # noqa: F401 - fills the registry
-from runner.expressions.check import Call, Finding, calls_in, check_template, names_in
+from runner.expressions.check import Call, Finding, calls_in, check_template, constant_calls, names_in
 from runner.expressions.limits import DEFAULT_LIMITS, Limits
 from runner.expressions.services import NO_SERVICES, Scope, Services
 from runner.expressions.template import Template, compile_template, render, render_deep, render_typed
@@ -27,6 +27,7 @@ __all__ = [
     "calls_in",
     "check_template",
     "compile_template",
+    "constant_calls",
     "is_truthy",
     "names_in",
     "render",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -63,6 +63,24 @@ def calls_in(source: str) -> Iterator[Call]:
         line, column = position_of(source, node.position)
         literals = tuple(argument.value for argument in arguments.positional if isinstance(argument, Literal))
         yield Call(kind, name, line, column, literals)
+
+
+def constant_calls(source: str, names: Collection[str]) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the calls of the functions `names` with their arguments by name; for one that is no constant stands `...`.
+
+    A template that cannot be parsed has no calls: what is wrong with it is told elsewhere.
+    """
+    if "{" not in source or not any(name in source for name in names):
+        return
+    try:
+        root = _tree(source)
+    except ExpressionError:
+        return
+    for _, kind, name, arguments in _invocations(root):
+        if kind == "function" and name in names:
+            placed = zip(FUNCTIONS[name].parameters, arguments.positional, strict=False)
+            given = {**dict(placed), **dict(arguments.named)}
+            yield name, {key: node.value if isinstance(node, Literal) else ... for key, node in given.items()}
 
 
 def check_template(source: str) -> list[Finding]:

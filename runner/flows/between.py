@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.errors import Problem, Severity
+from runner.flows.dependents import Calls, FlowKey, calls, deaf_triggers, wrong_inputs
 from runner.flows.finding import find_cycle
 from runner.flows.models import Flow
 from runner.flows.spelling import did_you_mean
-from runner.tasks.flow import Subflow
-from runner.tasks.for_each_item import ForEachItem
 
-FlowKey = tuple[str, str]
+__all__ = ["FlowKey", "LocatedFlow", "check_flows"]
+
 _MOST_CYCLES = 20
 
 
@@ -41,30 +41,34 @@ def check_flows(flows: Sequence[LocatedFlow], known: Collection[FlowKey] = ()) -
             problems.append(Problem("flow.id.duplicate", message, file=located.file, hint=hint))
         else:
             by_key[key] = located
-    problems += _missing(by_key, known)
-    problems += _cycles(by_key)
+    called = {key: calls(located.flow) for key, located in by_key.items()}
+    exists = {*by_key, *known}
+    problems += _missing(by_key, called, exists)
+    for key, located in by_key.items():
+        problems += wrong_inputs(called[key], lambda target: _flow(by_key, target), located.file)
+        problems += deaf_triggers(located.flow, exists, located.file)
+    problems += _cycles(by_key, called)
     return problems
 
 
-def calls(flow: Flow) -> Iterator[tuple[Subflow | ForEachItem, FlowKey]]:
-    """Yield the subflow tasks whose target is written plainly."""
-    for task in flow.all_tasks():
-        if isinstance(task, Subflow | ForEachItem) and "{" not in task.namespace and "{" not in task.flow_id:
-            yield task, (task.namespace, task.flow_id)
+def _flow(by_key: Mapping[FlowKey, LocatedFlow], key: FlowKey) -> Flow | None:
+    return by_key[key].flow if key in by_key else None
 
 
-def _missing(by_key: Mapping[FlowKey, LocatedFlow], known: Collection[FlowKey]) -> Iterator[Problem]:
-    names = {".".join(key) for key in (*by_key, *known)}
-    for located in by_key.values():
-        for task, target in calls(located.flow):
-            if target not in by_key and target not in known:
+def _missing(
+    by_key: Mapping[FlowKey, LocatedFlow], called: Mapping[FlowKey, Calls], exists: Collection[FlowKey]
+) -> Iterator[Problem]:
+    names = {".".join(key) for key in exists}
+    for key, located in by_key.items():
+        for task, target in called[key]:
+            if target not in exists:
                 message = f"task {task.id!r} calls the flow {'.'.join(target)}, which does not exist here"
                 hint = did_you_mean(".".join(target), names)
                 yield Problem("flow.subflow.missing", message, Severity.WARNING, located.file, hint=hint)
 
 
-def _cycles(by_key: Mapping[FlowKey, LocatedFlow]) -> Iterator[Problem]:
-    needs = _graph(by_key)
+def _cycles(by_key: Mapping[FlowKey, LocatedFlow], called: Mapping[FlowKey, Calls]) -> Iterator[Problem]:
+    needs = _graph(called)
     for _ in range(_MOST_CYCLES):
         cycle = find_cycle(needs)
         if not cycle:
@@ -75,9 +79,6 @@ def _cycles(by_key: Mapping[FlowKey, LocatedFlow]) -> Iterator[Problem]:
         needs = {name: [to for to in targets if name not in cycle] for name, targets in needs.items()}
 
 
-def _graph(by_key: Mapping[FlowKey, LocatedFlow]) -> dict[str, list[str]]:
+def _graph(called: Mapping[FlowKey, Calls]) -> dict[str, list[str]]:
     """Return which flow calls which others; a flow that calls itself is reported when it is parsed."""
-    return {
-        ".".join(key): [".".join(target) for _, target in calls(located.flow) if target != key]
-        for key, located in by_key.items()
-    }
+    return {".".join(key): [".".join(target) for _, target in found if target != key] for key, found in called.items()}

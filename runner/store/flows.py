@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -69,6 +69,11 @@ _MOVE: Final = Statement(
 _PIN: Final = Statement(
     sa.update(schema.flows)
     .where(_f.environment == sa.bindparam("env"), _ACTIVE)
+    .values(commit=sa.bindparam("new_commit"))
+)
+_PIN_ONE: Final = Statement(
+    sa.update(schema.flows)
+    .where(_f.namespace == sa.bindparam("space"), _f.flow_id == sa.bindparam("flow"), _ACTIVE)
     .values(commit=sa.bindparam("new_commit"))
 )
 
@@ -163,9 +168,15 @@ class Flows:
         assert put is not None
         return put
 
-    def pin(self, environment: str, commit: str) -> int:
-        """Say that all active flows of an environment run with the files of `commit`; give how many there are."""
+    def pin(self, environment: str, commit: str, *, but: Iterable[tuple[str, str]] = ()) -> int:
+        """Say that the active flows of an environment run with the files of `commit`; give how many there are.
+
+        Those named in `but`, by namespace and id, go on with the files that they have.
+        """
+        kept = [found for key in but if (found := self.active(*key)) and found.environment == environment]
         pinned = self._db.run(_PIN, env=environment, new_commit=commit)
+        for each in kept:
+            self._db.run(_PIN_ONE, space=each.namespace, flow=each.flow_id, new_commit=each.commit)
         if pinned:
             self._generation.bump()
         return pinned

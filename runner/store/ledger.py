@@ -38,6 +38,13 @@ _BY_ID: Final = Statement(_REVISIONS.select(_r.id == sa.bindparam("number")))
 _BY_COMMIT: Final = Statement(
     _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted")).order_by(_r.id.desc())
 )
+_ACTIVATION: Final = Statement(
+    _REVISIONS.select(
+        _r.environment == _NAME,
+        _r.commit == sa.bindparam("wanted"),
+        sa.or_(_r.result == sa.literal_column("'ACTIVE'"), _r.result == sa.literal_column("'QUARANTINED'")),
+    ).order_by(_r.id.desc())
+)
 _LIST: Final = Statement(_REVISIONS.select(_r.environment == _NAME).order_by(_r.id.desc()).limit(_COUNT))
 _LIST_ALL: Final = Statement(_REVISIONS.select().order_by(_r.id.desc()).limit(_COUNT))
 _CHAIN: Final = Statement(
@@ -73,6 +80,11 @@ class Revisions:
     def of_commit(self, environment: str, commit: str) -> Revision | None:
         """Return the latest revision of a commit in an environment."""
         found = self._db.one(_BY_COMMIT, environment_name=environment, wanted=commit)
+        return _REVISIONS.decode(found) if found else None
+
+    def activation(self, environment: str, commit: str) -> Revision | None:
+        """Return the latest revision that made a commit active in an environment by changing something, or None."""
+        found = self._db.one(_ACTIVATION, environment_name=environment, wanted=commit)
         return _REVISIONS.decode(found) if found else None
 
     def list(self, environment: str | None = None, limit: int = 50) -> list[Revision]:

@@ -80,10 +80,11 @@ class ReviewCommand:
 class Environment:
     """What follows a ref of a repository: its path, the namespaces it owns, what is active now.
 
-    `active` and `held` are commit ids; `state` is `OK`, `DEGRADED` (the last revision was invalid), `HELD` (the
-    deletion guard stopped it), `PINNED` (it stays where somebody put it), `DETACHED` (the ref is gone) or `DRIFTED`
-    (active flows are not what git says). `writes` is `commit`, `propose` or `refuse`. `told` is the id of the newest
-    revision whose result its forge knows.
+    `active` and `held` are commit ids; `state` is `OK`, `QUARANTINED` (some files of what is active are not, since they
+    have errors), `DEGRADED` (the last revision was invalid), `HELD` (the deletion guard stopped it), `PINNED` (it stays
+    where somebody put it), `DETACHED` (the ref is gone) or `DRIFTED` (active flows are not what git says). `writes` is
+    `commit`, `propose` or `refuse`; `on_invalid` is `block` or `quarantine`. `told` is the id of the newest revision
+    whose result its forge knows.
 
     One with `previews`, the name of another environment, is the preview of the change request `change` there, until
     `expires_at`: it follows nothing.
@@ -107,16 +108,18 @@ class Environment:
     previews: str | None = None
     change: int | None = None
     expires_at: datetime | None = None
+    on_invalid: str = "block"
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
     """A commit that was planned for an environment, and what became of it: a row of the ledger, never changed.
 
-    `result` is `ACTIVE`, `INVALID`, `HELD`, `PINNED` or `UNCHANGED`; `changes` are the plan's rows and `problems` the
-    findings, both in their JSON shape. `action` is `sync` for what git asked for, or the order that somebody gave
-    for a `reason`: `rollback`, `pin`, `suspend`, `resume`, `expire`. The store writes `digest`, over all of the row
-    and over `prior`, the digest of the row before it in the same environment; see `runner.store.ledger`.
+    `result` is `ACTIVE`, `QUARANTINED` (active without the files that have errors), `INVALID`, `HELD`, `PINNED` or
+    `UNCHANGED`; `changes` are the plan's rows and `problems` the findings, both in their JSON shape. `action` is `sync`
+    for what git asked for, or the order that somebody gave for a `reason`: `rollback`, `pin`, `suspend`, `resume`,
+    `expire`. The store writes `digest`, over all of the row and over `prior`, the digest of the row before it in the
+    same environment; see `runner.store.ledger`.
     """
 
     environment: str

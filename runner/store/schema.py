@@ -257,6 +257,7 @@ environments: Final = _table(
     text("previews", null=True),
     number("change", null=True),
     moment("expires_at", null=True),
+    text("on_invalid"),
     keys=("name",),
 )
 _index("environments_repository", environments.c.repository)

@@ -30,8 +30,10 @@ from sync.forges.api import Change
 from sync.layout import FlowPlace, flow_place
 from sync.names import MAX_FLOW_BYTES
 from sync.parsed import Answers
-from sync.plan import Candidate, FlowKey, NewTree, Plan, make_plan
+from sync.plan import FlowKey, Plan
+from sync.plan_making import make_plan
 from sync.planning import list_files, read_defaults, read_layout
+from sync.sifting import Candidate, NewTree
 from sync.sources import Source
 
 _SHOWN_FLOWS: Final = 3

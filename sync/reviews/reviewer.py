@@ -151,7 +151,7 @@ class Reviewer:
         with source.repository.lock:
             head = self._fetched(source, change)
             planned, remarks = self._merged(source, change, head)
-            reviews = [self._reviewed(source, each, planned) for each in environments]
+            reviews = [self._reviewed(source, each, planned, change) for each in environments]
             commands = self._clerk.answer(Desk(api, source, change, review, head, planned, environments))
         checks = [check_of(reviewed) for reviewed in reviews]
         text = comment_of(reviews, head, remarks, api.most_comment, answers(commands, head))
@@ -201,6 +201,6 @@ class Reviewer:
             f"The newest commits of {branch} are not in this branch: the plan would undo them. Merge or rebase.",
         )
 
-    def _reviewed(self, source: Source, environment: Environment, commit: str) -> Reviewed:
-        plan = self._planner.plan(source, environment.name, commit)
+    def _reviewed(self, source: Source, environment: Environment, commit: str, change: Change) -> Reviewed:
+        plan = self._planner.plan(source, environment.name, commit, is_trusted=not change.is_fork)
         return Reviewed(environment.name, plan)

@@ -19,8 +19,8 @@ from sync.reviews.text import Reviewed, check_of
 log = logging.getLogger(__name__)
 
 _MOST_SUMMARY: Final = 140
-_WORDS: Final = {Outcome.ACTIVE: "active", Outcome.UNCHANGED: "active"}
-_TOLD: Final = frozenset({Outcome.ACTIVE, Outcome.UNCHANGED, Outcome.INVALID, Outcome.HELD})
+_WORDS: Final = {outcome: "active" for outcome in Outcome if outcome.is_active}
+_TOLD: Final = frozenset({*_WORDS, Outcome.INVALID, Outcome.HELD})
 
 
 class Statuses:

@@ -27,8 +27,12 @@ _WORDS: Final = {
     ChangeKind.ADDED: "added",
     ChangeKind.CHANGED: "changed",
     ChangeKind.MOVED: "moved",
+    ChangeKind.RENAMED: "renamed",
     ChangeKind.REMOVED: "removed",
+    ChangeKind.QUARANTINED: "quarantined",
 }
+# What takes something away, or does not come, must not be overlooked.
+_OPEN: Final = frozenset({ChangeKind.REMOVED, ChangeKind.QUARANTINED})
 _CUT: Final = "\n\n… the rest is cut: see `mainstem plan`."
 
 
@@ -43,7 +47,7 @@ class Reviewed:
     @property
     def is_good(self) -> bool:
         """Whether merging it would be activated as it stands."""
-        return self.plan.is_valid and self.plan.held is None
+        return self.plan.is_whole and self.plan.held is None
 
 
 def summary(plan: Plan) -> str:
@@ -52,6 +56,8 @@ def summary(plan: Plan) -> str:
         first = plan.errors[0]
         count = len(plan.errors)
         return cut(f"{count} problem{'s' if count > 1 else ''}: {place(first)} {first.message}", 140)
+    if plan.quarantined:
+        return cut(f"{len(plan.quarantined)} in quarantine: {_quarantined(plan)}; {counts(plan)}", 140)
     if plan.held:
         return cut(f"it would be held: {plan.held}", 140)
     return counts(plan)
@@ -76,7 +82,7 @@ def check_of(reviewed: Reviewed) -> Check:
         text="\n".join(section(reviewed)),
         url=reviewed.url,
         annotations=tuple(
-            Annotation(each.file, each.line or 1, f"{each.sentence} [{each.code}]") for each in plan.errors if each.file
+            Annotation(each.file, each.line or 1, f"{each.sentence} [{each.code}]") for each in plan.faults if each.file
         ),
     )
 
@@ -106,10 +112,11 @@ def section(reviewed: Reviewed) -> list[str]:
     lines += _problems(plan.problems)
     if plan.held:
         lines += [f"It would be held after the merge: {inline(plan.held)}. Somebody must allow the deletions then.", ""]
-    removed = [change for change in plan.changes if change.kind is ChangeKind.REMOVED]
-    lines += [f"- **removed** {_flow(change)}{_note(change)}" for change in removed[:_MOST_ROWS]]
-    lines += [""] if removed else []
-    lines += _folded([change for change in plan.changes if change.kind is not ChangeKind.REMOVED])
+    told = [change for change in plan.changes if change.kind in _OPEN]
+    lines += [f"- **{_WORDS[change.kind]}** {_flow(change)}{_note(change)}" for change in told[:_MOST_ROWS]]
+    lines += [""] if told else []
+    lines += _folded([change for change in plan.changes if change.kind not in _OPEN])
+    lines += [f"Not looked up here: {', '.join(map(code, plan.unchecked[:_MOST_ROWS]))}.", ""] if plan.unchecked else []
     if reviewed.url:
         lines += [f"[The whole plan]({reviewed.url})", ""]
     return lines
@@ -118,6 +125,10 @@ def section(reviewed: Reviewed) -> list[str]:
 def _headline(plan: Plan) -> str:
     count = len(plan.errors)
     return f"{count} problem{'s' if count > 1 else ''}, not valid" if count else counts(plan)
+
+
+def _quarantined(plan: Plan) -> str:
+    return ", ".join(f"{change.namespace}.{change.flow_id}" for change in plan.quarantined)
 
 
 def _problems(problems: Sequence[Problem]) -> Iterator[str]:

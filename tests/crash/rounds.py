@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from runner.executions.models import OUTBOX_REPORT, Execution, OutboxRow
 from runner.flows.catalogue import Catalogue
@@ -63,11 +63,11 @@ class Rounds:
 class _Server:
     """What a server does with git, on a home that others of it worked on before."""
 
-    def __init__(self, home: Path, url: str | None) -> None:
+    def __init__(self, home: Path, url: str | None, on_invalid: Literal["block", "quarantine"]) -> None:
         declared: dict[str, Any] = {}
         if url is not None:
             declared["repositories"] = (RepositorySettings(name="forge", url=url),)
-            declared["environments"] = (EnvironmentSettings(name="default", repository="forge"),)
+            declared["environments"] = (EnvironmentSettings(name="default", repository="forge", on_invalid=on_invalid),)
         self.settings = Settings(home=home, **declared)
         self.store = Store.open(self.settings.database_url)
         self.catalogue = Catalogue(self.store)
@@ -139,8 +139,15 @@ def _ended(execution_id: str) -> Execution:
     )
 
 
-def _round(home: str, act: str, point: str | None, url: str | None = None, **options: Any) -> Any:
-    server = _Server(Path(home), url)
+def _round(
+    home: str,
+    act: str,
+    point: str | None,
+    url: str | None = None,
+    on_invalid: Literal["block", "quarantine"] = "block",
+    **options: Any,
+) -> Any:
+    server = _Server(Path(home), url, on_invalid)
     begun = server.look()
     if point is not None:
         kill_at(point)

@@ -56,6 +56,7 @@ class Place:
     home: Path
     next: dict[str, Any]
     forge: GitServer | None = None
+    on_invalid: str = "block"
     before: Stand = field(init=False)
     after: Stand = field(init=False)
 
@@ -72,7 +73,7 @@ class Place:
 
     def run(self, act: str, **options: Any) -> Any:
         url = f"{self.forge.url}/flows.git" if self.forge else None
-        return self.rounds.run(self.home, act, url=url, **options)
+        return self.rounds.run(self.home, act, url=url, on_invalid=self.on_invalid, **options)
 
     def step(self, point: str | None = None) -> Any:
         return self.run(**self.next, point=point)
@@ -136,6 +137,42 @@ def test_a_server_that_is_killed_while_it_follows_a_forge_goes_on_from_there(mir
     assert found == mirrored.after
     assert reported(mirrored) == ["first", "second"]
     mirrored.fsck()
+
+
+@pytest.fixture(scope="module")
+def lenient(rounds: Rounds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """An environment with quarantine, where a push broke one flow, changed one and added one."""
+    folder = tmp_path_factory.mktemp("lenient")
+    with serving(folder / "served") as forge:
+        bare = forge.repository("flows.git")
+        (folder / "home").mkdir()
+        (folder / "work").mkdir()
+        git(folder / "work", "init", "-q", "-b", "main")
+        work = WorkTree(folder / "work")
+        work.write({f"flows/{name}.yaml": flow(name) for name in ("stays", "changes")})
+        work.push(bare)
+        place = Place(rounds, folder / "home", {"act": "follow"}, forge, "quarantine")
+        place.run("follow")
+        files = {"stays": "id: stays\ntasks: 1\n", "changes": flow("changes", "bye"), "comes": flow("comes")}
+        work.write({f"flows/{name}.yaml": text for name, text in files.items()})
+        work.push(bare)
+        place.keep()
+        yield place
+
+
+@pytest.mark.parametrize("point", ["apply.environment.switched", "apply.flows.switched", "apply.revision.written"])
+def test_a_quarantine_that_is_cut_off_is_not_there_or_there_as_a_whole(lenient: Place, point: str) -> None:
+    lenient.reset()
+    killed = lenient.step(point)
+    assert killed is None, f"nothing came to {point}"
+
+    left, found = lenient.step()
+
+    assert switched(left) == switched(lenient.before)
+    assert found == lenient.after
+    assert (found["state"], found["revisions"][-1][1]) == ("QUARANTINED", "QUARANTINED")
+    assert found["flows"]["team.stays"] == lenient.before["flows"]["team.stays"]
+    assert sorted(found["flows"]) == ["team.changes", "team.comes", "team.stays"]
 
 
 def reported(place: Place) -> list[str]:

@@ -131,6 +131,7 @@ ENVIRONMENT: Final = Shape(
         namespaces=listed(TEXT),
         writes=TEXT,
         rejectInvalid=FLAG,
+        onInvalid=word("block", "quarantine"),
         reports=ANYTHING,
         active=nullable(TEXT),
         held=nullable(TEXT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.access import Permission
-from runner.flows.between import FlowKey, calls
+from runner.flows.dependents import FlowKey, calls
 from runner.flows.models import Flow
 from webhooks.answers.executions import AVERAGE
 from webhooks.answers.flows import CONCURRENCY, DEPENDENCIES

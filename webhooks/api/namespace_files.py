@@ -18,7 +18,7 @@ from runner.errors import ConflictError, InvalidError, NotFoundError
 from runner.namespace_files import MOST_BYTES, missing
 from runner.store import Session
 from runner.store.records import FlowVersion
-from sync.plan import owns
+from sync.sifting import owns
 from webhooks.answers.instance import FILE
 from webhooks.api.flows import sync_of
 from webhooks.call import Call

@@ -80,6 +80,9 @@ def _deviation(environment: Environment, where: str, head: str) -> Finding:
     if environment.state == "DRIFTED":
         advice = f"see them: mainstem sync drift {environment.name}; bring them back: add --heal"
         return warning("repository", f"{where}, {environment.message}", advice)
+    if environment.state == "QUARANTINED":
+        advice = f"correct these files: mainstem plan -e {environment.name}"
+        return warning("repository", f"{where}, {environment.message}", advice)
     if head != environment.active:
         return warning("repository", f"{where}, active is {active}", "mainstem sync run")
     return Finding("repository", f"{where}, in sync")

@@ -19,7 +19,7 @@ from webhooks.shapes import revision_json
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 # What takes something away must not be overlooked.
-_ORDER: Final = {"REMOVED": 0, "MOVED": 1, "CHANGED": 2, "ADDED": 3}
+_ORDER: Final = {"REMOVED": 0, "QUARANTINED": 1, "RENAMED": 2, "MOVED": 3, "CHANGED": 4, "ADDED": 5}
 
 
 def show(call: Call) -> Any:

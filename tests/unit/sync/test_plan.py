@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,11 +10,14 @@ from runner.errors import Problem, Severity
 from runner.flows.models import Flow, Task, Trigger
 from runner.store.records import Environment, FlowVersion
 from sync.layout import FlowPlace
-from sync.plan import Candidate, ChangeKind, NewTree, Plan, Questions, make_plan, owns
+from sync.plan import ChangeKind, Plan, plan_of
+from sync.plan_making import make_plan
 from sync.plan_text import active_line, held_lines, invalid_line, plan_lines, problem_lines
+from sync.sifting import Candidate, NewTree, Questions, owns
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 PROD = Environment(name="prod", repository="hosted", active="a" * 40)
+LENIENT = replace(PROD, on_invalid="quarantine")
 
 
 def flow(key: str, *, triggers: int = 0) -> Flow:
@@ -36,6 +39,9 @@ def plan(
     environment: Environment = PROD,
     owners: dict[tuple[str, str], str] | None = None,
     allowed: Sequence[tuple[str, str]] = (),
+    fires: Callable[[Flow], Sequence[datetime]] | None = None,
+    differences: Sequence[str] = ("tasks.x.message a -> b",),
+    check: Callable[[Sequence[tuple[str, Flow]]], Sequence[Problem]] = lambda _flows: (),
 ) -> Plan:
     """Plan a tree given as path -> (flow key, blob)."""
 
@@ -48,10 +54,11 @@ def plan(
     ask = Questions(
         parse=parse,
         flow_of=lambda v: flow(f"{v.namespace}.{v.flow_id}", triggers=2),
-        compare=lambda _old, _new: ["tasks.x.message a -> b"],
-        check=lambda _flows: [],
-        next_fire=lambda _flow: AT,
+        compare=lambda _old, _new: differences,
+        check=check,
+        next_fires=fires or (lambda _flow: [AT]),
         owner=(owners or {}).get,
+        likeness=lambda flow: flow.id.removeprefix("new-"),
     )
     new = NewTree("c" * 40, "t" * 40, {FlowPlace(path, None): blob for path, (_, blob) in files.items()})
     return make_plan(environment, active, new, ask, allowed_deletions=allowed)
@@ -194,3 +201,84 @@ def test_problems_beyond_the_limit_are_counted() -> None:
 
     assert len(lines) == 21
     assert lines[-1] == "and 5 more problems"
+
+
+def test_a_change_of_schedules_tells_the_next_times_before_and_after() -> None:
+    before, after = ([AT + timedelta(hours=hour) for hour in hours] for hours in ((6, 30, 54), (1, 2, 25)))
+    times = iter([after, before])
+
+    found = plan(
+        [version("a.one")],
+        {"flows/a.one.yaml": ("a.one", "b2")},
+        fires=lambda _flow: next(times),
+        differences=["triggers.t0.cron 0 6 * * * -> 0 1,2 * * *"],
+    )
+
+    [change] = found.changes
+    assert change.note == (
+        "runs next 2026-11-22 01:00 UTC, then 2026-11-22 02:00, 2026-11-23 01:00; "
+        "before: 2026-11-22 06:00 UTC, then 2026-11-23 06:00, 2026-11-24 06:00"
+    )
+    assert change.as_json()["fires"]["before"][0] == "2026-11-22T06:00:00+00:00"
+    assert plan_of(found.as_json()).changes[0].after == change.after
+
+
+def test_a_flow_that_comes_back_under_another_name_is_renamed_and_held_by_no_guard() -> None:
+    found = plan([version("a.one")], {"flows/a.one.yaml": ("a.new-one", "b2")})
+
+    assert kinds(found) == {"a.one": ChangeKind.REMOVED, "a.new-one": ChangeKind.RENAMED}
+    assert plan_lines(found)[1:3] == [
+        "  ~ a.new-one  renamed  from a.one; tasks.x.message a -> b; runs next 2026-11-22 00:00 UTC",
+        "  - a.one      removed  renamed to a.new-one",
+    ]
+    assert found.held is None
+
+
+def test_in_quarantine_a_file_with_errors_costs_the_others_nothing() -> None:
+    files = {"flows/a.one.yaml": ("a.one", "b2"), "flows/a.two.yaml": ("a.two", "b2"), "flows/n.yaml": ("a.n", "b3")}
+    broken = ["flows/a.one.yaml", "flows/n.yaml"]
+
+    found = plan([version("a.one"), version("a.two")], files, broken=broken, environment=LENIENT)
+
+    assert kinds(found) == {"a.one": ChangeKind.QUARANTINED, "a.two": ChangeKind.CHANGED, ".n": ChangeKind.QUARANTINED}
+    assert [change.note for change in found.quarantined] == ["is not active", "keeps its version of before"]
+    assert (found.is_valid, found.is_whole, len(found.faults), found.errors) == (True, False, 2, ())
+    assert [change.key for change in found.activated] == [("a", "two")]
+    assert plan_of(found.as_json()).errors == ()
+
+
+def test_a_broken_file_that_moved_keeps_its_flow_in_quarantine() -> None:
+    found = plan(
+        [version("a.one")], {"flows/x/one.yaml": ("a.one", "b2")}, broken=["flows/x/one.yaml"], environment=LENIENT
+    )
+
+    assert kinds(found) == {"a.one": ChangeKind.QUARANTINED}
+
+
+def test_what_only_shows_between_flows_puts_the_changed_file_in_quarantine() -> None:
+    files = {"flows/a.one.yaml": ("a.one", "b1"), "flows/a.two.yaml": ("a.two", "b2")}
+
+    def circle(located: Sequence[tuple[str, Flow]]) -> Sequence[Problem]:
+        is_new = any(path == "flows/a.two.yaml" and flow.triggers == () for path, flow in located)
+        return [Problem("flow.subflow.cycle", "a circle", file="flows/a.two.yaml")] if is_new else []
+
+    found = plan([version("a.one"), version("a.two")], files, environment=LENIENT, check=circle)
+
+    assert kinds(found) == {"a.two": ChangeKind.QUARANTINED}
+    assert [problem.code for problem in found.faults] == ["flow.subflow.cycle"]
+    assert found.is_valid
+
+
+def test_what_is_wrong_with_no_flow_file_blocks_a_commit_in_spite_of_quarantine() -> None:
+    problem = Problem("repository.settings.invalid", "unknown key", file=".mainstem.yaml")
+
+    found = plan([], {}, environment=LENIENT, check=lambda _flows: [problem])
+
+    assert found.errors == (problem,)
+
+
+def test_a_flow_that_another_environment_owns_is_left_to_it_by_quarantine() -> None:
+    found = plan([], {"flows/a.yaml": ("a.one", "b1")}, environment=LENIENT, owners={("a", "one"): "staging"})
+
+    assert [(change.kind, change.note) for change in found.changes] == [(ChangeKind.QUARANTINED, "is not active")]
+    assert found.activated == ()

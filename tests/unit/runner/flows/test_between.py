@@ -53,3 +53,36 @@ def test_a_chain_of_two_thousand_flows_is_searched_without_recursion() -> None:
     flows = [_flow(f"f{n}", *([f"f{n + 1}"] if n < 1999 else [])) for n in range(2000)]
 
     assert check_flows(flows) == []
+
+
+def test_inputs_that_a_caller_gives_wrongly_or_not_at_all_are_warnings() -> None:
+    called = parse_flow(
+        "id: b\nnamespace: company\ninputs:\n  - {id: day, type: STRING}\n  - {id: n, type: INT, defaults: 1}\n"
+        "tasks:\n  - {id: hi, type: core.log.Log, message: hi}\n"
+    ).require()
+    caller = parse_flow(
+        "id: a\nnamespace: company\ntasks:\n"
+        "  - {id: call, type: core.flow.Subflow, namespace: company, flowId: b, inputs: {dya: x, n: 2}}\n"
+    ).require()
+
+    problems = check_flows([LocatedFlow(called, "b.yaml"), LocatedFlow(caller, "a.yaml")])
+
+    assert [(problem.code, problem.severity, problem.file) for problem in problems] == [
+        ("flow.subflow.input.unknown", Severity.WARNING, "a.yaml"),
+        ("flow.subflow.input.missing", Severity.WARNING, "a.yaml"),
+    ]
+
+
+def test_a_trigger_that_waits_for_a_flow_that_is_not_there_is_a_warning() -> None:
+    listener = parse_flow(
+        "id: a\nnamespace: company\ntasks:\n  - {id: hi, type: core.log.Log, message: hi}\ntriggers:\n"
+        "  - id: after\n    type: core.trigger.Flow\n    conditions:\n"
+        "      - {type: io.kestra.plugin.core.condition.ExecutionFlow, namespace: company, flowId: gone}\n"
+    ).require()
+
+    alone, together = (check_flows([LocatedFlow(listener, "a.yaml")], known) for known in ((), {("company", "gone")}))
+
+    assert [(problem.code, problem.message) for problem in alone] == [
+        ("flow.trigger.flow.missing", "trigger 'after' waits for the flow company.gone, which does not exist here")
+    ]
+    assert together == []

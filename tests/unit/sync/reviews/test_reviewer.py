@@ -29,7 +29,7 @@ def test_a_plan_becomes_a_status_and_one_comment_that_follows_it(world: World) -
 
     assert world.look()
     first = world.forge.ours(7)
-    later = world.commit("topic", {"flows/c.yaml": flow("c")})
+    later = world.commit("topic", {"flows/c.yaml": flow("c", "other")})
     world.forge.follow(7)
     assert world.look()
 

@@ -1,0 +1,117 @@
+"""What the changed flows of a plan need that git does not hold: secrets, keys, and what others need of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from runner.errors import MainstemError, Problem, Severity
+from runner.flows.models import Flow
+from runner.key_values import lookup
+from runner.plugin import KeyValues
+from runner.secrets.base import Secrets
+from runner.store.records import FlowVersion
+from sync.plan import Change, FlowKey, Plan
+
+log = logging.getLogger(__name__)
+
+Holds = Callable[[str, str, str], bool | None]
+"""`secret` or `kv`, a namespace, a key -> whether it is there, None when that cannot be said here."""
+
+_CODES: Final = {"secret": "flow.secret.missing", "kv": "flow.kv.missing"}
+_SENTENCES: Final = {
+    "secret": "reads the secret {key!r}, which no backend of this server has for {namespace}",
+    "kv": "reads the key {key!r}, which neither {namespace} nor a namespace around it has",
+}
+
+
+def unknown(_kind: str, _namespace: str, _key: str) -> bool | None:
+    """Say nothing about secrets and keys: there is no server to ask, or whoever asks may not know."""
+    return None
+
+
+def is_known(secrets: Secrets, key_values: KeyValues, kind: str, namespace: str, key: str) -> bool | None:
+    """Answer as `Holds` for a server: from the names that its backends list, and from its key-value store."""
+    try:
+        if kind == "kv":
+            return lookup(key_values, namespace, key)[0]
+        return key.upper() in (name.upper() for name in secrets.keys(namespace))
+    except MainstemError as error:  # a backend that is away is no reason to plan nothing
+        log.warning("a secret or key cannot be looked up: %s", error, extra={"code": error.code})
+        return None
+
+
+def with_needs(plan: Plan, holds: Holds) -> Plan:
+    """Return the plan with a warning for each secret and key that a changed flow names and that is not there.
+
+    What `holds` cannot tell stands in `unchecked`. Only names are asked for, never values.
+    """
+    problems: list[Problem] = []
+    unchecked: list[str] = []
+    for change in plan.activated:
+        for kind, namespace, key in _needs(change):
+            is_there = holds(kind, namespace, key)
+            if is_there is None:
+                unchecked.append(f"{kind}('{key}') of {namespace}")
+            elif not is_there:
+                problems.append(_missing(change, kind, namespace, key))
+    return plan.with_problems(problems, unchecked=tuple(sorted(set(unchecked))))
+
+
+def _needs(change: Change) -> Sequence[tuple[str, str, str]]:
+    texts = (change.source or "", change.defaults or "")
+    # Few flows read either, and reading all texts of a flow costs more than this look.
+    if change.flow is None or not any(f"{word}(" in text.replace(" ", "") for word in _CODES for text in texts):
+        return ()
+    from runner.flows.needs import needs_of
+
+    return needs_of(change.flow)
+
+
+def _missing(change: Change, kind: str, namespace: str, key: str) -> Problem:
+    what = _SENTENCES[kind].format(key=key, namespace=namespace)
+    message = f"{change.namespace}.{change.flow_id} {what}"
+    return Problem(_CODES[kind], message, Severity.WARNING, change.path, _line(change.source or "", kind, key))
+
+
+def _line(source: str, kind: str, key: str) -> int | None:
+    """Return the first line that names the key, counted from 1; None when plugin defaults do."""
+    lines = enumerate(source.splitlines(), start=1)
+    return next((number for number, text in lines if kind in text and key in text), None)
+
+
+def with_outsiders(plan: Plan, others: Sequence[FlowVersion], flow_of: Callable[[FlowVersion], Flow | None]) -> Plan:
+    """Return the plan with a warning for each flow of another environment that loses what it calls or waits for.
+
+    `others` are the active versions of the other environments; they are read only when something is taken away.
+    """
+    arriving = {change.key for change in plan.activated}
+    gone = {change.key for change in plan.removed} - arriving
+    changed = {change.key: change.flow for change in plan.activated if any("inputs." in line for line in change.diff)}
+    if not gone and not changed:
+        return plan
+    found = [
+        replace(problem, code="flow.dependent.broken", message=f"{_name(version)}: {problem.message}")
+        for version in others
+        if (flow := flow_of(version)) is not None
+        for problem in _broken(flow, gone, changed.get)
+    ]
+    return plan.with_problems(found)
+
+
+def _broken(flow: Flow, gone: set[FlowKey], changed: Callable[[FlowKey], Flow | None]) -> Iterator[Problem]:
+    from runner.flows.dependents import calls, listens, wrong_inputs
+
+    called = calls(flow)
+    lost = [(f"task {task.id!r} calls", key) for task, key in called if key in gone]
+    lost += [(f"trigger {trigger!r} waits for", key) for trigger, key in listens(flow) if key in gone]
+    for what, key in lost:
+        message = f"{what} the flow {'.'.join(key)}, which is removed"
+        yield Problem("flow.dependent.broken", message, Severity.WARNING)
+    yield from wrong_inputs(called, changed, None)
+
+
+def _name(version: FlowVersion) -> str:
+    return f"{version.namespace}.{version.flow_id} of environment {version.environment}"

@@ -1,0 +1,228 @@
+"""The flow files of a commit, sifted: the same as before, accepted, or refused with a reason. Pure.
+
+Where an environment wants quarantine, a file with errors costs the other files nothing, and its flow keeps its last
+good version. What is wrong with no single flow file (a setting, plugin defaults, a link) still keeps the whole commit
+from being activated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Final, Self
+
+from runner.errors import Problem, Severity
+from runner.flows.models import Flow
+from runner.store.records import Environment, FlowVersion
+from sync.layout import FlowPlace
+from sync.plan import Change, ChangeKind, FlowKey
+
+_ID: Final = re.compile(r"""^id:\s*["']?([A-Za-z0-9][\w.-]*)""", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A flow file of the new tree, parsed. `flow` is None when it has errors, which `problems` name."""
+
+    place: FlowPlace
+    blob: str
+    flow: Flow | None
+    source: str | None = None
+    problems: tuple[Problem, ...] = ()
+    defaults: str | None = None
+
+    @property
+    def key(self) -> FlowKey | None:
+        """Return the namespace and the id, None for a file with errors."""
+        return (self.flow.namespace, self.flow.id) if self.flow else None
+
+    @property
+    def likely_id(self) -> str:
+        """Return the id of the flow, or what it seems to be in a file with errors."""
+        if self.flow is not None:
+            return self.flow.id
+        found = _ID.search(self.source or "")
+        return found[1] if found else PurePosixPath(self.place.path).stem
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What a plan asks the rest of the program; each is a pure function of its arguments.
+
+    Attributes:
+        parse: a flow file of the new tree -> the parsed candidate.
+        flow_of: an active version -> its flow, or None when it no longer parses.
+        compare: two flows -> lines that say what differs.
+        check: all flows with their files -> problems that only show across flows.
+        next_fires: a flow -> when its schedules start it next, the earliest first, three times at most.
+        owner: a flow's key -> the other environment that owns it, or None.
+        likeness: a flow -> a text that is the same for a flow that differs in nothing but its name.
+    """
+
+    parse: Callable[[FlowPlace, str], Candidate]
+    flow_of: Callable[[FlowVersion], Flow | None]
+    compare: Callable[[Flow, Flow], Sequence[str]]
+    check: Callable[[Sequence[tuple[str, Flow]]], Sequence[Problem]]
+    next_fires: Callable[[Flow], Sequence[datetime]]
+    owner: Callable[[FlowKey], str | None]
+    likeness: Callable[[Flow], str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewTree:
+    """The commit that is planned: its flow files with their blob ids, and what was refused while listing it.
+
+    `defaults` gives the plugin defaults and templates that an active version would get there, if its file is the same.
+    """
+
+    commit: str
+    tree: str | None
+    flows: Mapping[FlowPlace, str]
+    problems: tuple[Problem, ...] = ()
+    author: str | None = None
+    subject: str | None = None
+    rewritten: bool = False
+    files_changed: int = 0
+    defaults: Callable[[FlowVersion], str | None] = lambda _version: None
+
+
+def owns(environment: Environment, namespace: str) -> bool:
+    """Whether `environment` may hold flows of `namespace`. Its patterns are `*` or prefixes by whole segments."""
+    return any(
+        pattern in {"*", namespace} or namespace.startswith(pattern.removesuffix(".*") + ".")
+        for pattern in environment.namespaces
+    )
+
+
+class Sifted:
+    """The files of the new tree: the same as before, accepted, or refused with a reason."""
+
+    def __init__(self, environment: Environment, active: Sequence[FlowVersion]) -> None:
+        self.active = active
+        self.accepted: list[Candidate] = []
+        self.refused: list[Candidate] = []
+        self.same: dict[FlowPlace, FlowVersion] = {}
+        self.taken: dict[FlowKey, str] = {}
+        self.problems: list[Problem] = []
+        self._quarantines = environment.on_invalid == "quarantine"
+
+    @classmethod
+    def of(cls, environment: Environment, active: Sequence[FlowVersion], new: NewTree, ask: Questions) -> Self:
+        """Return the files of `new`, sifted one by one."""
+        by_path = {version.path: version for version in active if version.path}
+        found = cls(environment, active)
+        found.same = {
+            place: by_path[place.path]
+            for place, blob in new.flows.items()
+            if place.path in by_path and _is_same(by_path[place.path], blob, new)
+        }
+        found.taken = {(v.namespace, v.flow_id): place.path for place, v in found.same.items()}
+        candidates = [ask.parse(place, blob) for place, blob in new.flows.items() if place not in found.same]
+        found.problems = [*new.problems, *(problem for candidate in candidates for problem in candidate.problems)]
+        for candidate in candidates:
+            problem = _refusal(environment, candidate, found.taken, ask)
+            (found.refused if candidate.flow is None or problem else found.accepted).append(candidate)
+            if problem is not None:
+                found.problems.append(problem)
+        return found
+
+    @property
+    def broken(self) -> set[str]:
+        """Return the paths of files that are refused."""
+        return {candidate.place.path for candidate in self.refused}
+
+    @property
+    def left(self) -> list[FlowVersion]:
+        """Return the active versions that no file of the new tree gives."""
+        return [version for version in self.active if (version.namespace, version.flow_id) not in self.taken]
+
+    @property
+    def kept(self) -> list[FlowVersion]:
+        """Return those of them that stay, since the file that would give them is refused, here or where it went."""
+        broken, likely = self.broken, {candidate.likely_id for candidate in self.refused}
+        return [v for v in self.left if v.path in broken or (self._quarantines and v.flow_id in likely)]
+
+    @property
+    def gone(self) -> list[FlowVersion]:
+        """Return the versions that end."""
+        kept = {id(version) for version in self.kept}
+        return [version for version in self.left if id(version) not in kept]
+
+    def cross_checked(self, ask: Questions) -> list[Problem]:
+        """Return all problems, with those that only show across flows.
+
+        With quarantine a file that such an error stands in is refused too, until what is left is sound.
+        """
+        if not self._quarantines:
+            return self.problems + (list(ask.check(self._located(ask))) if not _errors(self.problems) else [])
+        while True:
+            found = list(ask.check(self._located(ask)))
+            faulty = {problem.file for problem in _errors(found)}
+            apart = [candidate for candidate in self.accepted if candidate.place.path in faulty]
+            if not apart:
+                return [*self.problems, *found]
+            self.problems += [problem for problem in _errors(found) if problem.file in faulty]
+            self._refuse(apart)
+
+    def _refuse(self, candidates: Sequence[Candidate]) -> None:
+        paths = {candidate.place.path for candidate in candidates}
+        self.accepted = [each for each in self.accepted if each.place.path not in paths]
+        self.refused += candidates
+        self.taken = {key: path for key, path in self.taken.items() if path not in paths}
+
+    def _located(self, ask: Questions) -> list[tuple[str, Flow]]:
+        located = [(place.path, ask.flow_of(version)) for place, version in self.same.items()]
+        located += [(candidate.place.path, candidate.flow) for candidate in self.accepted]
+        if self._quarantines:
+            located += [(version.path or "", ask.flow_of(version)) for version in self.kept]
+        return [(path, flow) for path, flow in located if flow is not None]
+
+    def quarantined(self) -> Iterator[Change]:
+        """Yield a row for each refused file, where the environment lets the others pass."""
+        if not self._quarantines:
+            return
+        kept = self.kept
+        for candidate in self.refused:
+            path, likely = candidate.place.path, candidate.likely_id
+            stays = next((v for v in kept if v.path == path), None) or next(
+                (v for v in kept if v.flow_id == likely), None
+            )
+            if stays is None:
+                namespace = candidate.flow.namespace if candidate.flow else candidate.place.namespace or ""
+                yield Change(ChangeKind.QUARANTINED, namespace, likely, path, candidate.blob, note="is not active")
+            else:
+                note = f"keeps its version of {(stays.commit or 'before')[:7]}"
+                yield Change(ChangeKind.QUARANTINED, stays.namespace, stays.flow_id, path, candidate.blob, note=note)
+
+
+def _is_same(version: FlowVersion, blob: str, new: NewTree) -> bool:
+    return version.blob == blob and version.defaults == new.defaults(version)
+
+
+def _errors(problems: Iterable[Problem]) -> list[Problem]:
+    return [problem for problem in problems if problem.severity is Severity.ERROR]
+
+
+def _refusal(
+    environment: Environment, candidate: Candidate, taken: dict[FlowKey, str], ask: Questions
+) -> Problem | None:
+    """Return why a parsed file cannot be active here; one that can takes its name."""
+    flow, path, key = candidate.flow, candidate.place.path, candidate.key
+    if flow is None or key is None:
+        return None
+    if key in taken:
+        text = f"{flow.namespace}.{flow.id} is defined in {taken[key]} already"
+        return Problem("flow.id.duplicate", text, file=path, line=1, column=1)
+    if not owns(environment, flow.namespace):
+        allowed = ", ".join(environment.namespaces)
+        text = f"environment {environment.name} may not hold flows of namespace {flow.namespace!r}"
+        return Problem("flow.namespace.foreign", text, file=path, hint=f"it owns: {allowed}")
+    owner = ask.owner(key)
+    if owner is not None:
+        text = f"{flow.namespace}.{flow.id} belongs to environment {owner}"
+        return Problem("flow.namespace.owned", text, file=path, hint="one flow has one owner")
+    taken[key] = path
+    return None

@@ -1,0 +1,93 @@
+"""Commits with files that have errors, in environments that let the others pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.errors import FlowError
+from runner.settings import EnvironmentSettings
+from sync.activation import Outcome
+from tests.unit.sync.test_service import Start, flow, flows_of, follow
+
+
+def test_with_quarantine_the_good_files_of_a_commit_are_active_and_the_broken_ones_stay(
+    start: Start, work_tree: Any
+) -> None:
+    first = work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b"), "flows/w/x.txt": "1"})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+
+    second = work_tree.write(
+        {"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x"), "flows/w/x.txt": "2"}
+    )
+    [result] = service.reconcile_repository("prod", actor="poll")
+    [idle] = service.reconcile_repository("prod", actor="poll")
+    apart = service.environment("prod")
+    commits = {each.flow_id: each.commit for each in service._store.read(lambda db: db.flows.list())}
+    work_tree.write({"flows/a.yaml": flow("w.a", "mended")})
+    [mended] = service.reconcile_repository("prod", actor="poll")
+
+    assert (result.outcome, idle.outcome, mended.outcome) == (Outcome.QUARANTINED, Outcome.UNCHANGED, Outcome.ACTIVE)
+    assert (apart.state, apart.active) == ("QUARANTINED", second)
+    assert apart.message == "in quarantine, as the file has errors: w.a"
+    assert commits == {"a": first, "b": second}, "a flow in quarantine keeps the files that it ran with"
+    assert result.lines[-1].endswith("1 in quarantine")
+    assert flows_of(service) == {"w.a": 2, "w.b": 2}
+    assert (service.environment("prod").state, [row.result for row in service.history("prod")]) == (
+        "OK",
+        ["ACTIVE", "QUARANTINED", "ACTIVE"],
+    )
+
+
+def test_a_quarantine_outlives_pins_and_is_what_a_rollback_comes_back_to(start: Start, work_tree: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x")})
+    service.reconcile_repository("prod", actor="poll")
+    sources = {each.flow_id: each.blob for each in service._store.read(lambda db: db.flows.list())}
+    service.stay("prod", None, action="suspend", actor="ann", reason="look")
+    service.resume("prod", actor="ann")
+    resumed = service.environment("prod").state
+    work_tree.write({"flows/a.yaml": flow("w.a", "mended")})
+    service.reconcile_repository("prod", actor="poll")
+
+    service.stay("prod", None, action="rollback", actor="ann", reason="worse")
+
+    assert resumed == "QUARANTINED"
+    assert service.environment("prod").active == apart
+    assert {each.flow_id: each.blob for each in service._store.read(lambda db: db.flows.list())} == sources
+
+
+def test_a_write_with_errors_is_refused_whatever_is_in_quarantine(start: Start) -> None:
+    service = start(EnvironmentSettings(name="default", repository="hosted", on_invalid="quarantine"))
+
+    edits = {"flows/a.yaml": b"id: a\ntasks: 1"}
+
+    with pytest.raises(FlowError) as caught:
+        service._writes.commits.commit(
+            service.environment("default"), lambda _source, _head: edits, actor="ann", message="write"
+        )
+
+    assert caught.value.code == "flow.invalid"
+
+
+def test_a_file_in_quarantine_is_no_drift(start: Start, work_tree: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine", drift="heal")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    work_tree.write({"flows/a.yaml": "id: a\ntasks: 1"})
+    service.reconcile_repository("prod", actor="poll")
+
+    service.check_drift("prod")
+
+    found = service.drift("prod")
+    assert found is not None
+    assert found.changes == ()
+    assert [row.action for row in service.history("prod")] == ["sync", "sync"]
+    assert service.environment("prod").state == "QUARANTINED"
