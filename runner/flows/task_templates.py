@@ -19,7 +19,7 @@ from runner.flows.build import Builder
 from runner.flows.check import Places, check_flow
 from runner.flows.finding import find_cycle
 from runner.flows.inherited import TemplateName, Templates
-from runner.flows.loader import MAX_NODES, Document, examine
+from runner.flows.loader import MAX_DEPTH, MAX_NODES, Document, examine
 from runner.flows.positions import Mark, Path
 from runner.flows.spelling import did_you_mean
 from runner.flows.templates import TemplateCheck
@@ -77,12 +77,15 @@ def parse_template(source: bytes, *, file: str, namespace: str | None) -> Templa
     document.positions.moves.append(moved)
     if namespace is not None:
         tree.setdefault("namespace", namespace)
-    problems += _shape(document, tree, file) or _checked(source, document, tree, file)
+    name, found = None, _shape(document, tree, file)
+    if not found:
+        name, found = _checked(source, document, tree, file)
+    problems += found
     uses = tuple((name, document.positions.at(path)) for path, name in _named(tree, ()))
     if any(problem.severity is Severity.ERROR for problem in problems):
         return TemplateFile(file, uses=uses, problems=tuple(problems))
     values = {key: tree[key] for key in _FILLED if tree.get(key)}
-    return TemplateFile(file, TemplateName(tree["namespace"], tree["id"]), values, uses, tuple(problems))
+    return TemplateFile(file, name, values, uses, tuple(problems))
 
 
 def _shape(document: Document, tree: Mapping[str, Any], file: str) -> list[Problem]:
@@ -95,7 +98,9 @@ def _shape(document: Document, tree: Mapping[str, Any], file: str) -> list[Probl
     return [Problem("template.file.invalid", told, file=file, line=mark.line, column=mark.column)]
 
 
-def _checked(source: bytes, document: Document, tree: Mapping[str, Any], file: str) -> list[Problem]:
+def _checked(
+    source: bytes, document: Document, tree: Mapping[str, Any], file: str
+) -> tuple[TemplateName, list[Problem]]:
     flow_tree = {key: value for key, value in tree.items() if key in _KEYS}
     builder = Builder(document.positions, file=file, strict=True)
     flow = builder.flow(flow_tree)
@@ -104,7 +109,8 @@ def _checked(source: bytes, document: Document, tree: Mapping[str, Any], file: s
         *TemplateCheck(source.decode("utf-8", "replace"), document.positions, file).problems(flow_tree),
         *check_flow(flow, Places(document.positions, builder.paths, builder.faulty, file)),
     ]
-    return [problem for problem in dict.fromkeys(found) if problem.code not in _UNKNOWN]
+    problems = [problem for problem in dict.fromkeys(found) if problem.code not in _UNKNOWN]
+    return TemplateName(flow.namespace, flow.id), problems
 
 
 def gathered(files: Iterable[TemplateFile]) -> tuple[Templates, list[Problem]]:
@@ -146,10 +152,11 @@ def meant(templates: Templates, source: str) -> dict[TemplateName, Mapping[str, 
     texts = [source]
     while texts:
         text = texts.pop()
+        if "templateId" not in text:
+            continue
         named = [name for name in templates if name not in found and all(part in text for part in name)]
-        if "templateId" in text:
-            found.update(named)
-            texts += [json.dumps(templates[name], ensure_ascii=False) for name in named]
+        found.update(named)
+        texts += [json.dumps(templates[name], ensure_ascii=False) for name in named]
     return {name: values for name, values in templates.items() if name in found}
 
 
@@ -208,8 +215,11 @@ class _Inlining:
             text = f"templates use one another in a circle: {', '.join(map(_shown, (*within, name)))}"
             return Refusal(path, "template.cycle", text)
         self.nodes += _size(self.known[name])
-        if self.nodes > MAX_NODES:
-            return Refusal(path, "template.large", f"with its templates the flow has more than {MAX_NODES} values")
+        if self.nodes > MAX_NODES or len(path) + _depth(self.known[name]) > MAX_DEPTH:
+            text = (
+                f"with its templates the flow has more than {MAX_NODES} values, or is nested more than {MAX_DEPTH} deep"
+            )
+            return Refusal(path, "template.large", text)
         return None
 
 
@@ -217,7 +227,7 @@ def _name(value: Mapping[str, Any]) -> TemplateName | None:
     """Return the template that a map names, None when it is no Template task, or a refused one."""
     kind, namespace, template_id = value.get("type"), value.get("namespace"), value.get("templateId")
     is_task = isinstance(kind, str) and canonical(kind) == TYPE
-    both = isinstance(namespace, str) and isinstance(template_id, str)
+    both = isinstance(namespace, str | int) and isinstance(template_id, str | int)
     return TemplateName(str(namespace), str(template_id)) if is_task and both else None
 
 
@@ -228,6 +238,11 @@ def _named(value: Any, path: Path) -> Iterator[tuple[Path, TemplateName]]:
         yield (*path, "templateId"), name
     for key, item in items:
         yield from _named(item, (*path, key))
+
+
+def _depth(value: Any) -> int:
+    items: Iterable[Any] = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, items), default=-1)
 
 
 def _size(value: Any) -> int:

@@ -104,6 +104,20 @@ def test_templates_cannot_make_a_flow_grow_without_end() -> None:
     assert {problem.code for problem in problems} >= {"template.large"}
 
 
+def test_a_long_line_of_templates_is_refused_before_it_is_too_deep_to_read() -> None:
+    files = [chain(f"y{depth}", f"y{depth + 1}") for depth in range(400)] + [template("y400")]
+
+    problems = parse(HEAD + using("y0"), *files).problems
+
+    assert [problem.code for problem in problems if problem.code != "expression.inputs.unknown"] == ["template.large"]
+
+
+def test_a_name_that_is_a_number_is_a_name() -> None:
+    parsed = parse(HEAD + using("5"), template("5", SAY.replace(" {{ inputs.who }}", "")))
+
+    assert [task.id for task in parsed.require().all_tasks()] == ["t", "say"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
