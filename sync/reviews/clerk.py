@@ -84,9 +84,9 @@ class Clerk:
         """Stop the tests that run."""
         with self._lock:
             self._is_closed, runs = True, list(self._runs)
-        self._pool.shutdown(wait=False, cancel_futures=True)
         for run in runs:
             run.stop()
+        self._pool.shutdown(wait=False)  # those that wait their turn end at once, and take their folders away
 
     def _of(self, review: Review) -> list[ReviewCommand]:
         return self._store.read(lambda db: db.review_commands.of(review.repository, review.number))

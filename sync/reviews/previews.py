@@ -7,6 +7,7 @@ follows nothing, is written to by nobody, reports nothing, and ends with its cha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from runner.errors import FlowError, MainstemError
+from runner.errors import ConflictError, FlowError, MainstemError
 from runner.expressions.yaml_text import dump_yaml
 from runner.flows.inherited import as_text
 from runner.flows.loader import load_all
@@ -139,7 +140,8 @@ class Previews:
         """Remove the previews whose time is over."""
         now = self._clock()
         for environment in self._store.read(lambda db: db.environments.expired(now)):
-            self._remove(environment, "mainstem")
+            with contextlib.suppress(ConflictError):  # another process is about it
+                self._remove(environment, "mainstem")
 
     def _remove(self, environment: Environment, actor: str) -> None:
         flows = self._flows(environment.name, root_of_change(environment.change or 0))
@@ -241,7 +243,7 @@ def rewritten(content: bytes, namespace: str, number: int, spaces: Collection[st
 
     Comments and the order of the author are not kept, nor are tests below the flow. Raises `FlowError`.
     """
-    found = load_all(content)[0].value
+    found = next((document.value for document in load_all(content)), None)
     if not isinstance(found, dict):
         raise FlowError("flow.document.invalid", "the file holds no flow")
     inner = {name: _turned(part, number, spaces) for name, part in found.items() if name != "triggers"}

@@ -161,7 +161,7 @@ class Reviewer:
         for check in checks:
             api.set_status(head, check)
         comment = api.upsert_comment(review.number, review.comment, MARKER, text)
-        head_at = review.head_at if head == review.head else self._clock()
+        head_at = (review.head_at if head == review.head else None) or self._clock()
         return replace(found, head=head, head_at=head_at, comment=comment, digest=digest)
 
     def _left(self, found: Review, reason: str) -> Review:

@@ -98,10 +98,14 @@ def comment_of(
     for reviewed in reviews:
         parts += [*section(reviewed), ""]
     parts += [f"> {inline(remark)}" for remark in remarks]
-    parts += ["", *answers]
-    parts += ["", f"<sub>Mainstem, commit {head[:12]}; this comment follows the newest commit.</sub>"]
-    text = "\n".join(parts)
-    return text if len(text) <= most else text[: most - len(_CUT)].rsplit("\n", 1)[0] + _CUT
+    end = f"\n\n<sub>Mainstem, commit {head[:12]}; this comment follows the newest commit.</sub>"
+    told = _within("\n".join(["\n", *answers]).rstrip(), most // 2, "\n\n… the rest is cut.")
+    return _within("\n".join(parts), most - len(told) - len(end), _CUT) + told + end
+
+
+def _within(text: str, most: int, cut_off: str) -> str:
+    """Return a text of at most `most` characters, cut at the end of a line where it is longer."""
+    return text if len(text) <= most else text[: most - len(cut_off)].rsplit("\n", 1)[0] + cut_off
 
 
 def section(reviewed: Reviewed) -> list[str]:

@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from runner.errors import Problem
+from sync.plan import Plan
 from sync.reviews.commands import Asked, Verb, asked
+from sync.reviews.text import Reviewed, comment_of
 from tests.servers.forge import MEMBER, ROBOT, STRANGER
 from tests.servers.review_world import World, flow
 
@@ -219,6 +222,18 @@ def test_a_forge_that_does_not_tell_who_may_push_lets_nobody_command(world: Worl
     [line] = world.answers()
 
     assert "its token may not ask" in line
+
+
+def test_a_plan_that_is_too_long_leaves_room_for_the_answers() -> None:
+    problems = tuple(Problem("flow.invalid", "x" * 290, file=f"flows/{number}.yaml") for number in range(49))
+    reviewed = Reviewed("production", Plan("production", "refs/heads/main", "flows", None, "c", problems=problems))
+
+    text = comment_of([reviewed], "0" * 40, (), 10_000, ["- `/mainstem test`: 1 passed"])
+    flooded = comment_of([reviewed], "0" * 40, (), 10_000, [f"- {'y' * 90}"] * 500)
+
+    assert "… the rest is cut: see `mainstem plan`.\n\n- `/mainstem test`: 1 passed\n\n<sub>" in text
+    assert max(len(text), len(flooded)) <= 10_000
+    assert "flows/0.yaml" in flooded
 
 
 @github

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import ConflictError
+from runner.errors import ConflictError, FlowError
 from runner.flows.loader import load_value
 from sync.reviews.previews import rewritten
 from tests.servers.review_world import World, flow
@@ -51,6 +51,12 @@ def test_a_flow_in_a_preview_has_another_namespace_no_triggers_and_calls_its_lik
     named = [task.get("namespace") for task in found["tasks"][:3]]
     assert named == ["preview.pr-7.w", "elsewhere", "{{ flow.namespace }}"]
     assert found["tasks"][3] == before["tasks"][3]
+
+
+def test_a_file_that_holds_no_flow_has_no_preview() -> None:
+    for content in (b"", b"# nothing\n", b"[1, 2]"):
+        with pytest.raises(FlowError, match="holds no flow"):
+            rewritten(content, "w", 7, {"w"})
 
 
 @every_forge
