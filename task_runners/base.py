@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import functools
 import logging
 import threading
@@ -172,7 +173,7 @@ class TaskRunner(BaseModel, abc.ABC):
         demand_allowed(ctx.policy, self, spec.image)
         watch = following.begin(spec, ctx.clock(), patience_s=self.patience_s, start_within_s=None, longest_s=None)
         try:
-            handle = self._found(spec, ctx) or self.submit(spec, workdir, ctx)
+            handle = self._found(spec, ctx) or self._submitted(spec, workdir, ctx)
         except TaskRunnerError as error:
             return TaskResult.not_started(error)
         pump = _LogPump(self, handle, ctx)
@@ -208,6 +209,13 @@ class TaskRunner(BaseModel, abc.ABC):
         if handle is None and ctx.stored_handle is not None and not ctx.resubmits:
             raise JobGoneError(ctx.stored_handle.id)
         return handle
+
+    def _submitted(self, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> JobHandle:
+        try:
+            return self.submit(spec, workdir, ctx)
+        except OSError as error:
+            message = f"the files of the task cannot be brought to it: {error}"
+            raise _fault("file.inputs.unmoved", message, error, FailureReason.INPUT_FILES) from error
 
     def _follow(self, handle: JobHandle, watch: Watch, ctx: RunnerContext) -> End:
         watch = watch.started(ctx.clock())
@@ -258,7 +266,13 @@ class TaskRunner(BaseModel, abc.ABC):
         except TaskRunnerError as error:
             return {}, error
         except OSError as error:
-            return {}, TaskRunnerError("file.outputs.unreadable", f"the output files cannot be taken: {error}")
+            message = f"the output files cannot be taken: {error}"
+            return {}, _fault("file.outputs.unreadable", message, error, FailureReason.OUTPUT_FILES)
+
+
+def _fault(code: str, message: str, error: OSError, reason: FailureReason) -> TaskRunnerError:
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return TaskRunnerError(code, message, failure_reason=FailureReason.DISK_FULL if is_full else reason)
 
 
 class _LogPump:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from task_runners.staging.port import NoStage, Stage
 
 __all__ = ["Checkup", "Finding"]
 
+_VENDORS = ("docker", "lightkube", "boto3", "google-auth", "azure-identity", "httpx")  # what speaks to engines
 _TIMEOUT = timedelta(minutes=10)
 _SCRIPT = """cat in.txt; echo oops >&2; cat in.txt > out.txt; echo '::{"outputs": {"answer": 42}}::'; exit 3"""
 
@@ -69,6 +71,8 @@ class Checkup:
             "runner": self.runner.type,
             "properties": names,
             "image": self.image,
+            "mainstem": _version("mainstem"),
+            "packages": {name: version for name in _VENDORS if (version := _version(name)) is not None},
             "python": platform.python_version(),
             "system": platform.platform(),
             "findings": [asdict(finding) for finding in findings],
@@ -123,6 +127,13 @@ class Checkup:
         except TaskRunnerError as error:
             message, hint = error.message, error.hint or ""
         return Finding(name, not message, message, hint, _since(started))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _since(started: float) -> float:

@@ -42,6 +42,7 @@ def denied(what: str, message: str) -> TaskRunnerError:
         "cloud.access.denied",
         f"{what} does not let us in: {message[:300]}",
         hint="check the credentials, the role and its policy",
+        failure_reason=FailureReason.DENIED,
     )
 
 

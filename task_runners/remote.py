@@ -145,7 +145,7 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
         if handle is None:
             if ctx.stored_handle is not None:
                 self._tidy(ctx.stored_handle, ctx)  # two jobs of one attempt must never run
-            handle = self.submit(spec, workdir, ctx)
+            handle = self._submitted(spec, workdir, ctx)
         ctx.save_job(handle, watch.as_json())
         return Job(handle, watch)
 

@@ -338,5 +338,6 @@ class TaskResult:
         """Return this result, failed when the body succeeded and `problem` kept its output files from being taken."""
         if problem is None or self.status is not Phase.SUCCEEDED:
             return self
-        reason = FailureReason.OUTPUT_FILES
+        is_full = problem.failure_reason is FailureReason.DISK_FULL
+        reason = FailureReason.DISK_FULL if is_full else FailureReason.OUTPUT_FILES
         return replace(self, status=Phase.FAILED, failure_reason=reason, message=problem.message)

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Iterator
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from tests.servers.program import wait_until
 
 
 @contextlib.contextmanager
-def serving(application: Starlette, name: str) -> Iterator[str]:
+def serving(application: ASGIApp, name: str) -> Iterator[str]:
     """Give the address of the application."""
     server = uvicorn.Server(
         uvicorn.Config(application, port=0, log_level="critical", timeout_graceful_shutdown=1, ws="none")

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -50,9 +50,19 @@ class Engine:
 class Scripted(TaskRunner):
     type: Literal["test.Scripted"] = "test.Scripted"
     poll_seconds: ClassVar[float] = 0.001
+    full_when: str = ""
     _engine: Engine = PrivateAttr()
 
+    def _write(self, step: str) -> None:
+        with Path("/dev/full" if self.full_when == step else "/dev/null").open("wb", buffering=0) as file:
+            file.write(b"x")
+
+    def collect(self, spec: TaskSpec, workdir: WorkDir, handle: JobHandle, ctx: RunnerContext) -> Mapping[str, Path]:
+        self._write("collect")
+        return super().collect(spec, workdir, handle, ctx)
+
     def submit(self, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> JobHandle:
+        self._write("submit")
         handle = JobHandle(self.type, spec.task_run_id)
         ctx.save_handle(handle)
         self._engine.calls.append("submit")
@@ -212,3 +222,24 @@ def test_a_log_that_never_ends_does_not_keep_the_result(tmp_path: Path, monkeypa
         never.set()
 
     assert (result.status, result.stdout_lines) == (Phase.SUCCEEDED, 1)
+
+
+def _with_full_disk(step: str, folder: Path) -> TaskResult:
+    runner = Scripted(full_when=step)
+    runner._engine = Engine([DONE])
+    spec = TaskSpec(("true",), "one", output_globs=("out",))
+    return runner.run(spec, WorkDir(folder), RunnerContext(on_line=lambda _line: None, clock=Clock()))
+
+
+def test_a_disk_that_is_full_when_outputs_are_taken_is_the_reason_of_the_failure(tmp_path: Path) -> None:
+    result = _with_full_disk("collect", tmp_path)
+
+    assert (result.status, result.failure_reason) == (Phase.FAILED, FailureReason.DISK_FULL)
+    assert "No space left on device" in str(result.message)
+
+
+def test_a_disk_that_is_full_before_the_start_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TaskRunnerError, match="No space left on device") as caught:
+        _with_full_disk("submit", tmp_path)
+
+    assert (caught.value.code, caught.value.failure_reason) == ("file.inputs.unmoved", FailureReason.DISK_FULL)

@@ -46,6 +46,8 @@ def test_the_bundle_names_properties_and_not_their_values(capsys: pytest.Capture
 
     bundle = json.loads(capsys.readouterr().out)
     assert bundle["properties"] == ["credentials", "host"]
+    assert {"runner", "mainstem", "packages", "python", "system", "image"} < set(bundle)
+    assert "docker" in bundle["packages"]
     assert "hunter22" not in json.dumps(bundle)
     assert [finding["works"] for finding in bundle["findings"]] == [False]
 
