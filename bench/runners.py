@@ -8,14 +8,14 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from bench.server import Server
-from bench.small import runner
+from bench.small import runner, seconds
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.locks import only_one
 
@@ -96,7 +96,7 @@ def _docker(rounds: int) -> dict[str, Any]:
         subprocess.run(command, check=True, capture_output=True)
 
     with only_one("docker"):  # tests remove what is not theirs
-        taken = [(_seconds(bare), _seconds(ours)) for _ in range(rounds + 1)][1:]
+        taken = [(seconds(bare), seconds(ours)) for _ in range(rounds + 1)][1:]
     docker.close()
     bare_s, ours_s = (statistics.median(column) for column in zip(*taken, strict=True))
     return {
@@ -104,12 +104,6 @@ def _docker(rounds: int) -> dict[str, Any]:
         "docker_p50_ms": round(ours_s * 1e3, 1),
         "docker_ratio": round(ours_s / bare_s, 2),
     }
-
-
-def _seconds(body: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    body()
-    return time.perf_counter() - started
 
 
 def _waiting(count: int) -> dict[str, Any]:
