@@ -1,7 +1,7 @@
 """What one value of a loop costs, in a short loop and in a long one: CPU must not grow with the number of values.
 
-For each kind of loop with a task that the engine runs, for one whose second task reads what the first put out, and for
-one whose tasks are processes.
+For each kind of loop with a task that the engine runs, for one whose second task reads what the first put out, for one
+whose tasks are processes, and for one without a limit, whose runs all wait for a worker at the same time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from bench.server import Server
 
 SHORT = 100
-LONG = {"instant": 10_000, "outputs": 10_000, "loop": 10_000, "parallel": 10_000, "shell": 1_000}
-QUICK = {"instant": 2_000, "outputs": 2_000, "loop": 2_000, "parallel": 2_000, "shell": 300}
+LONG = {"instant": 10_000, "outputs": 10_000, "loop": 10_000, "parallel": 10_000, "shell": 1_000, "wide": 2_000}
+QUICK = {"instant": 2_000, "outputs": 2_000, "loop": 2_000, "parallel": 2_000, "shell": 300, "wide": 1_000}
 REPEATS = 3  # of the short loop, whose whole CPU is little
 PATIENCE_S = 900.0
 POLL_S = 0.25
@@ -26,7 +26,9 @@ LOOPS = {
     "loop": ("Loop", SAY + ", " + AGAIN % "outputs.each"),
     "parallel": ("EachParallel", SAY),
     "shell": ("ForEach", "{id: each, type: scripts.shell.Commands, commands: [exit 0]}"),
+    "wide": ("ForEach", '{id: each, type: core.kv.Set, key: last, value: "{{ taskrun.value }}"}'),
 }
+AT_ONCE = {"wide": 0}  # 0: all of them
 FLOW = """\
 id: {kind}
 namespace: company.team
@@ -35,7 +37,7 @@ tasks:
   - id: loop
     type: core.flow.{type}
     {values}: "{{{{ range(1, inputs.count) }}}}"
-    {limit}: 4
+    {limit}: {at_once}
     tasks: [{tasks}]
 """
 
@@ -43,7 +45,8 @@ tasks:
 def _flow(kind: str) -> str:
     type_, tasks = LOOPS[kind]
     values, limit = ("value", "concurrent") if type_ == "EachParallel" else ("values", "concurrencyLimit")
-    return FLOW.format(kind=kind, type=type_, values=values, limit=limit, tasks=tasks)
+    at_once = AT_ONCE.get(kind, 4)
+    return FLOW.format(kind=kind, type=type_, values=values, limit=limit, at_once=at_once, tasks=tasks)
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:

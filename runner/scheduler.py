@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -168,7 +167,7 @@ class Scheduler:
     def ring_due(self, now: datetime) -> list[str]:
         """Ring the executions that have a timer at or before `now`, for each timer at most every few seconds."""
         due = self._store.read(lambda db: db.executions.due(now))
-        moment = time.monotonic()
+        moment = self._engine.host.monotonic()
         self._rung = {timer: at for timer, at in self._rung.items() if moment - at < _RING_AGAIN_S}
         fresh = [timer for timer in due if timer not in self._rung]
         self._rung.update(dict.fromkeys(fresh, moment))

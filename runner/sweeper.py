@@ -140,6 +140,7 @@ class Sweeper:
             known = {worker.id for worker in self._store.read(lambda db: db.workers.all())}
             for worker_id in (known | self._store.read(_holders).keys()) - {self._own()}:
                 self.take_back(worker_id, RESTARTED)
+        self._store.write(lambda db: db.executions.look_at_all())
         self._engine.ring(self._store.read(lambda db: db.executions.open_ids()))
         self.ring_again(0)
 

@@ -204,9 +204,11 @@ class _Job:
             if current is None or current.epoch != run.epoch or current.state is not State.RUNNING:
                 raise TaskError("claim.lost", "another worker carries this task out now")
             version = loaded.execution.version
-            return place(loaded, Commit(replace(loaded.execution, version=version + 1), version))
+            # What this job writes asks for no decision before its result, so others go on leaving it out.
+            commit = Commit(replace(loaded.execution, version=version + 1), version, quiet=loaded.quiet)
+            return place(loaded, commit)
 
-        self.worker.engine.change(run.execution_id, decide, ring=False)
+        self.worker.engine.change(run.execution_id, decide, ring=False, within=run)
 
 
 def _attempt(run: TaskRun, outcome: Outcome, started: datetime, ended: datetime, worker_id: str) -> Attempt:

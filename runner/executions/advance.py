@@ -34,6 +34,7 @@ from runner.executions.ports import Doorbell
 from runner.executions.rest import StoredRuns
 from runner.executions.step import step
 from runner.executions.tree import Tree
+from runner.executions.turns import Turns
 from runner.flows.catalogue import Catalogue
 from runner.flows.models import Concurrency
 from runner.services import Host
@@ -44,7 +45,7 @@ from runner.triggers.models import FlowTrigger
 
 log = logging.getLogger(__name__)
 
-_MOST_TRIES = 100  # of one execution against concurrent commits, before it is left to the next doorbell
+_MOST_ROUNDS = 100  # of one execution on one thread, before the next doorbell takes it further
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,32 @@ class Advancer:
         self._doorbell = doorbell
         self._changes = changes
         self._start_subflow = start_subflow
+        self._turns = Turns()
 
     def advance(self, execution_ids: Iterable[str]) -> None:
-        """Bring executions as far as they can go now. Unknown ids are ignored; running it again changes nothing."""
-        pending = list(dict.fromkeys(execution_ids))
-        for _ in range(_MOST_TRIES):
-            if not pending:
-                return
-            # Lines are appended after their commit: who sees the commit and flushes the log gets them.
-            with self._store.logs.announced():
-                pending = self._burst(pending)
-        log.warning("executions kept losing their commits", extra={"executions": len(pending)})
+        """Bring executions as far as they can go now. Unknown ids are ignored; running it again changes nothing.
+
+        One that another thread has is left to that thread, which takes what is stored by now into account.
+        """
+        pending = self._turns.take(dict.fromkeys(execution_ids))
+        try:
+            for _ in range(_MOST_ROUNDS):
+                if not pending:
+                    return
+                pending = self._round(pending)
+        except BaseException:
+            if noted := self._turns.drop(pending):
+                self._doorbell.ring_executions(noted)
+            raise
+        self._turns.drop(pending)
+        self._doorbell.ring_executions(pending)
+
+    def _round(self, execution_ids: list[str]) -> list[str]:
+        """Advance each id once; return those to be advanced again: they lost their commit, or were rung for."""
+        # Lines are appended after their commit: who sees the commit and flushes the log gets them.
+        with self._store.logs.announced():
+            lost = self._burst(execution_ids)
+        return lost + self._turns.leave(each for each in execution_ids if each not in lost)
 
     def _burst(self, execution_ids: list[str]) -> list[str]:
         """Advance each id once; return those whose commit lost."""
@@ -171,7 +187,7 @@ class Advancer:
         self._add_effects(tree, execution)
         waits = limit is not None and execution.state in {State.CREATED, State.QUEUED, State.RESTARTED}
         return _Decided(
-            admitted=replace(tree.commit(), task_outputs=actions.rows_of(tree.outputs)),
+            admitted=replace(tree.commit(), task_outputs=actions.rows_of(tree.outputs), quiet=tree.quiet()),
             refused=self._refusal(loaded, limit, now) if limit and waits else None,
             places=Places(execution.namespace, execution.flow_id, limit.limit) if limit is not None else None,
             again=execution.state is State.RESTARTED,
@@ -212,9 +228,10 @@ class Advancer:
 
     def _without_flow(self, loaded: Loaded, reason: str, now: datetime) -> _Decided | None:
         """Fail an execution whose flow cannot be used (any more): it must end, and must not stop the others."""
-        execution = loaded.execution
-        if execution.state.is_terminal:
+        whole = self._store.read(lambda db: db.executions.load(loaded.execution.id)) if loaded.omitted else loaded
+        if whole is None or whole.execution.state.is_terminal:
             return None
+        loaded, execution = whole, whole.execution
         log.warning("an execution has no usable flow", extra={"execution": execution.id, "error": reason})
         failed = replace(execution.enter(State.FAILED, now), error=reason, version=execution.version + 1)
         open_runs = [run for run in loaded.runs if not run.state.is_terminal]

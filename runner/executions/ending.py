@@ -50,6 +50,7 @@ def apply_to_execution(tree: Tree, outcome: Outcome) -> None:
 
 def exit_execution(tree: Tree, state: State, now: datetime) -> None:
     """End the execution and everything open in it now, in `state`."""
+    tree.load_open()
     for node in list(tree.nodes.values()):
         if not node.row.state.is_terminal:
             if node.row.state is State.RUNNING and needs_worker(node):

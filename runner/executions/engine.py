@@ -21,7 +21,7 @@ from runner.executions.changes import Changes
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.following import history_between
 from runner.executions.items import Batch
-from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow
+from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow, TaskRun
 from runner.executions.pauses import resumed_outputs
 from runner.executions.places import Places
 from runner.executions.ports import Doorbell
@@ -322,15 +322,21 @@ class Engine:
         if storage:
             self.host.storage.delete(execution_uri(execution.namespace, execution.flow_id, execution.id))
 
-    def change(self, execution_id: str, decide: Decide, *, ring: bool = True) -> Execution:
+    def change(
+        self, execution_id: str, decide: Decide, *, ring: bool = True, within: TaskRun | None = None
+    ) -> Execution:
         """Load, decide and commit until the commit holds; a decision of None changes nothing.
+
+        What is decided `within` a run of the execution is decided on that run and what is around and inside it.
 
         Raises:
             NotFoundError: `execution.missing`.
             MainstemError: `execution.busy` when others were faster a hundred times.
         """
         for _ in range(_MOST_TRIES):
-            loaded = self.store.read(lambda db: db.executions.load(execution_id))
+            loaded = self.store.read(
+                lambda db: db.executions.load(execution_id) if within is None else db.executions.load_for(within)
+            )
             if loaded is None:
                 raise NotFoundError("execution.missing", f"there is no execution {execution_id}")
             commit = decide(loaded, self.host.clock())

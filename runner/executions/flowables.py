@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.durations import parse_duration
 from runner.errors import FlowError
+from runner.executions.ledgers import limit_of
 from runner.executions.models import Execution
 from runner.executions.tree import Node, Tree
 from runner.executions.variables import item_of
@@ -389,11 +390,11 @@ def _next_loop(tree: Tree, node: Node) -> list[Next]:
     tasks, values = tree.index.enabled(node.owner, "tasks"), node.row.memory["values"]
     if not tasks:
         return []
-    limit = node.task.concurrency_limit if isinstance(node.task, ForEach) else 1
+    limit = limit_of(node.task)
     found = list(_continued(node, tasks, values))
     fresh: list[Next] = []
     for number in range(node.cursor, len(values)):
-        if limit and len(node.active) + len(fresh) >= limit:
+        if limit and len(node.active) + node.hidden + len(fresh) >= limit:
             break
         kept = tree.kept_runs(node, number)
         if _has_next(kept, tasks):

@@ -68,6 +68,7 @@ def continue_items(tree: Tree, node: Node, actions: Actions) -> None:
     tree.update(node, replace(node.row, memory=memory))
     if memory["started"] < memory["batches"]:
         tree.outbox.append(OutboxRow(OUTBOX_ADVANCE, tree.execution.id))
+        tree.put_off(node)
     elif not task.wait:
         done = {State.SUCCESS.value: memory["batches"]}
         tree.outputs[node.row.id] = {"numberOfBatches": memory["batches"], "iterations": {"RUNNING": 0, **done}}

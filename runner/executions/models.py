@@ -20,8 +20,9 @@ LEDGER = "ledger"
 """The key of a loop's memory for what is to be known of its ended values, so that they need not be loaded.
 
 `behind`: the values whose next task is still to be started though no run of theirs is open. `states`: the states other
-than SUCCESS in which runs of its values ended. `again`: of a loop that a replay turned back, the first value that has
-yet to begin, though it and those after it may have runs already. `begun`: how many runs an `EachParallel` has started.
+than SUCCESS in which runs of its values ended. `limit`: how many may be open at the same time, 0 for all. `again`: of a
+loop that a replay turned back, the first value that has yet to begin, though it and those after it may have runs
+already. `begun`: how many runs an `EachParallel` has started.
 """
 
 
@@ -273,28 +274,47 @@ OUTBOX_STATUS = "status"  # key: repository name: a commit status to post
 
 
 @dataclass(frozen=True, slots=True)
+class Quiet:
+    """What is known of an execution all of whose open runs wait for something outside: a worker, a moment, a subflow.
+
+    Then only those runs need a look to which that has happened, and what stands around them. `later` are containers
+    that something happened in and that no burst had time for yet. `waiting` counts the open runs in each of the states
+    that the execution shows as its own.
+    """
+
+    later: tuple[str, ...] = ()
+    waiting: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Omitted:
-    """What deciding must know of the runs that were not loaded, because all that they led to is over.
+    """What deciding must know of the runs that were not loaded, because they cannot change anything now.
 
     `cursors` holds, for the run of each loop some of whose values are left out, the number of values that have begun.
-    `next_seq` is the `seq` of the execution's next run.
+    `next_seq` is the `seq` of the execution's next run. `inside` are the containers whose runs were looked for; None
+    stands for all that are open. Of these, `hidden` counts the open runs that each loop has besides those that were
+    loaded, as far as its limit makes a difference. `later` is left of `Quiet.later`.
     """
 
     cursors: dict[str, int]
     next_seq: int
+    inside: frozenset[str] | None = None
+    hidden: dict[str, int] = field(default_factory=dict)
+    later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """An execution with its runs in creation order, and the doorbell rows that this load answers.
 
-    `omitted` is None when all runs are there.
+    `omitted` is None when all runs are there. `quiet` is None when each open run needs a look.
     """
 
     execution: Execution
     runs: tuple[TaskRun, ...]
     doorbells: tuple[int, ...] = ()
     omitted: Omitted | None = None
+    quiet: Quiet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +323,8 @@ class Commit:
 
     `execution` is the new row, `expected_version` the version it was decided on. `task_outputs` are the outputs of
     runs that ended here (workers write theirs with their result). `given_up` are changed runs that ended under a
-    worker's hands: their attempts end with them. `answered` are the doorbell rows to remove.
+    worker's hands: their attempts end with them. `answered` are the doorbell rows to remove. `quiet` is what the next
+    load may leave out; by None it has to look at everything that is open.
     """
 
     execution: Execution
@@ -319,3 +340,4 @@ class Commit:
     outbox: tuple[OutboxRow, ...] = ()
     answered: tuple[int, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    quiet: Quiet | None = None

@@ -1,9 +1,11 @@
-"""What the engine asks of the process it lives in, besides the store."""
+"""What the engine asks of the process it lives in, and deciding of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
+
+from runner.executions.models import TaskRun
 
 
 class Doorbell(Protocol):
@@ -26,3 +28,19 @@ class Doorbell(Protocol):
 
     def kill_children(self, execution_id: str) -> None:
         """Kill the open executions that this one's subflow tasks wait for."""
+
+
+class Rest(Protocol):
+    """Where the runs are that were not loaded."""
+
+    def all(self) -> Iterable[TaskRun]:
+        """Return all runs of the execution, in the order of their creation."""
+
+    def inside(self, run_id: str) -> Iterable[TaskRun]:
+        """Return the runs directly inside a container."""
+
+    def values(self, loop_id: str, iterations: Iterable[int]) -> Iterable[TaskRun]:
+        """Return the runs directly inside a loop for some of its values."""
+
+    def open(self) -> Iterable[TaskRun]:
+        """Return all open runs with what stands around them, in the order of their creation."""

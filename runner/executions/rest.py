@@ -29,6 +29,10 @@ class StoredRuns:
         wanted = list(iterations)
         return self._store.read(lambda db: db.executions.runs_of_values(self._execution_id, loop_id, wanted))
 
+    def open(self) -> list[TaskRun]:
+        """Return all open runs with what stands around them, in the order of their creation."""
+        return self._store.read(lambda db: db.executions.open_runs(self._execution_id))
+
     def outputs(self, run_ids: Collection[str] | None) -> dict[str, dict[str, Any]]:
         """Return the outputs of some runs, None: of all, by run id."""
         return self._store.read(lambda db: db.executions.outputs(self._execution_id, run_ids))

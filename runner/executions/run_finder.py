@@ -78,7 +78,7 @@ class RunFinder:
         tree = self._tree
         node = tree.root if run is None else tree.nodes.get(run.id)
         loaded = [each.row for nodes in node.children.values() for each in nodes] if node is not None else []
-        if run is None or not tree.is_partial or (node is not None and _is_loaded_whole(node)):
+        if run is None or not tree.is_partial or (node is not None and self._is_loaded_whole(node)):
             return loaded
         return self._joined(loaded, self._stored(run.id, None))
 
@@ -95,6 +95,10 @@ class RunFinder:
         """Return runs in the order of their creation; what is loaded stands as it is decided now."""
         rows = {run.id: run for run in stored if run.id not in self._tree.removed} | {run.id: run for run in loaded}
         return sorted(rows.values(), key=lambda run: run.seq)
+
+    def _is_loaded_whole(self, node: Node) -> bool:
+        """Return whether all runs directly in a container are loaded, as those in an open one are that is no loop."""
+        return self._tree.sees(node) and not node.row.state.is_terminal and LEDGER not in node.row.memory
 
     def _stored(self, parent_id: str, iteration: int | None) -> list[TaskRun]:
         key = (parent_id, iteration)
@@ -114,11 +118,6 @@ class RunFinder:
             found.setdefault(run.row.iteration or 0, []).append(run)
         self._grouped[loop.row.id] = (len(runs), found)
         return found
-
-
-def _is_loaded_whole(node: Node) -> bool:
-    """Return whether all runs directly in an open container are loaded, as they are unless it is a loop."""
-    return not node.row.state.is_terminal and LEDGER not in node.row.memory
 
 
 def has_values(task: object) -> bool:

@@ -15,15 +15,14 @@ from runner.errors import MainstemError
 from runner.executions.ending import end_attempt, fail_to_start, finish, is_written_by_job, needs_worker
 from runner.executions.flowables import Actions
 from runner.executions.items import continue_items, is_starting
+from runner.executions.models import OUTBOX_ADVANCE, OutboxRow
 from runner.executions.pauses import resumed_outputs
 from runner.executions.settling import is_waiting_leaf, settle_all
 from runner.executions.slas import keep_promises
 from runner.executions.starting import dispatch
-from runner.executions.tree import Node, Tree
+from runner.executions.tree import WAITING, Node, Tree
 from runner.states import State
 from runner.tasks.flow import LoopUntil, Pause, Sleep, Subflow
-
-_WAITING = (State.BREAKPOINT, State.PAUSED, State.RETRYING)  # what an execution shows of its runs, the first there is
 
 
 def step(tree: Tree, actions: Actions) -> None:
@@ -38,6 +37,8 @@ def step(tree: Tree, actions: Actions) -> None:
     settle_all(tree, actions)
     if keep_promises(tree, actions):
         settle_all(tree, actions)
+    if tree.later:
+        tree.outbox.append(OutboxRow(OUTBOX_ADVANCE, tree.execution.id))
     _refresh_state(tree, actions.now)
 
 
@@ -99,7 +100,7 @@ def _leaves_outputs(tree: Tree, node: Node, actions: Actions) -> bool:
 def _kill_open(tree: Tree, actions: Actions) -> None:
     for node in list(tree.nodes.values()):
         run, task = node.row, node.task
-        if run.state.is_terminal or run.result is not None:
+        if run.state.is_terminal or run.result is not None or not (is_waiting_leaf(node) or tree.sees(node)):
             continue
         if is_written_by_job(node):
             if not is_waiting_leaf(node.container):
@@ -130,16 +131,15 @@ def _start(tree: Tree, actions: Actions) -> None:
 def _mark_open(tree: Tree) -> None:
     tree.mark(tree.root)
     for node in tree.nodes.values():
-        if node.row.state in {State.RUNNING, State.KILLING} and not is_waiting_leaf(node):
+        if node.row.state in {State.RUNNING, State.KILLING} and not is_waiting_leaf(node) and tree.sees(node):
             tree.mark(node)
 
 
 def _refresh_state(tree: Tree, now: datetime) -> None:
     """Let the execution's state tell what its runs wait for."""
     state = tree.execution.state
-    if state not in {State.RUNNING, *_WAITING} or tree.is_held:
+    if state not in {State.RUNNING, *WAITING} or tree.is_held:
         return
-    waiting = {node.row.state for node in tree.nodes.values() if not node.row.state.is_terminal}
-    wanted = next((each for each in _WAITING if each in waiting), State.RUNNING)
+    wanted = next((each for each in WAITING if each in tree.waiting), State.RUNNING)
     if wanted is not state:
         tree.set_execution(tree.execution.enter(wanted, now))

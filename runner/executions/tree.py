@@ -3,18 +3,20 @@
 A tree is built from the stored rows, changed by `runner.executions.step`, and turned into one `Commit`. It keeps what
 a decision needs beside each container (how many children are open, whether one failed, which loop values are active).
 Of a long execution only the runs that still matter are loaded, so that the cost of one transition does not grow with
-the number of runs; the `LEDGER` of a loop says what must be known of its other values.
+the number of runs; the `LEDGER` of a loop says what must be known of its other values. Of an execution that is `Quiet`
+they are those that something has happened to, so that it does not grow with the number of open runs either.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from runner.executions.flow_index import FlowIndex, is_main
+from runner.executions.ledgers import has_ledger, ledger_of
 from runner.executions.models import (
     LEDGER,
     Attempt,
@@ -26,26 +28,18 @@ from runner.executions.models import (
     Metric,
     Omitted,
     OutboxRow,
+    Quiet,
     TaskRun,
 )
+from runner.executions.ports import Rest
 from runner.flows.models import Task, TaskKind
 from runner.states import State
-from runner.tasks.flow import EachParallel, EachSequential, ForEach, Loop
+from runner.tasks.flow import Loop, WorkingDirectory
 
+WAITING = (State.BREAKPOINT, State.PAUSED, State.RETRYING)
+"""The states of runs that an execution shows as its own, the first there is."""
+_BEGINNING = frozenset({State.CREATED, State.QUEUED, State.RESTARTED})
 VALUES_AT_ONCE = 100  # values of a loop whose kept runs are loaded together
-
-
-class Rest(Protocol):
-    """Where the runs are that were not loaded."""
-
-    def all(self) -> Iterable[TaskRun]:
-        """Return all runs of the execution, in the order of their creation."""
-
-    def inside(self, run_id: str) -> Iterable[TaskRun]:
-        """Return the runs directly inside a container."""
-
-    def values(self, loop_id: str, iterations: Iterable[int]) -> Iterable[TaskRun]:
-        """Return the runs directly inside a loop for some of its values."""
 
 
 class Node:
@@ -57,6 +51,7 @@ class Node:
         "children",
         "cursor",
         "failed",
+        "hidden",
         "kept",
         "looked",
         "omitted",
@@ -74,7 +69,8 @@ class Node:
         self.task = task
         self.parent = parent
         self.children: dict[str, list[Node]] = {}
-        self.open = 0  # children that have not ended
+        self.open = 0  # children that have not ended, those that are hidden too
+        self.hidden = 0  # open children that are not loaded, as far as a loop's limit makes a difference
         self.failed = False  # a child of the main branch FAILED
         self.cursor = 0  # the next loop value or parallel task to start
         self.active: dict[int, list[Node]] = {}  # runs of the loop values that have begun and not ended
@@ -164,12 +160,15 @@ class Tree:
         self._omitted = loaded.omitted
         self.rest = rest
         self._others: dict[str, TaskRun] | None = None  # the runs that were omitted, once they are loaded
+        self._inside = loaded.omitted.inside if loaded.omitted is not None else None
+        self._put_off: list[str] = []  # containers that this burst has no time to settle
         for run in loaded.runs:
             self._attach(run)
         if loaded.omitted is not None:
             self._account(loaded.omitted)
-        paused = any(node.row.state is State.PAUSED for node in self.nodes.values())
-        self._held = self.execution.state is State.PAUSED and not paused
+        waiting = loaded.quiet.waiting if loaded.quiet is not None and self._inside is not None else {}
+        self._hidden_waiting = Counter(waiting) - self._loaded_waiting()
+        self._held = self.execution.state is State.PAUSED and State.PAUSED not in self.waiting
 
     # ---------------------------------------------------------------- building
 
@@ -197,6 +196,8 @@ class Tree:
             loop.cursor = max(loop.cursor, cursor) if loop.again is None else loop.again
             loop.omitted = frozenset(State(name) for name in loop.row.memory[LEDGER]["states"])
             loop.failed = loop.failed or (loop.fails and any(state.is_failed for state in loop.omitted))
+            loop.hidden = omitted.hidden.get(run_id, 0)
+            loop.open += loop.hidden
 
     def _place(self, parent: Node, node: Node) -> None:
         run = node.row
@@ -292,6 +293,19 @@ class Tree:
         for later in [each for each in loop.active if each >= iteration]:
             loop.kept[later] = loop.active.pop(later)
 
+    def load_open(self) -> None:
+        """Load all open runs, since something will happen to each of them."""
+        if self._inside is None or self.rest is None:
+            return
+        self._inside = None
+        self._hidden_waiting.clear()
+        for node in self.nodes.values():
+            node.open -= node.hidden
+            node.hidden = 0
+        for run in self.rest.open():
+            if run.id not in self.nodes and run.id not in self.removed:
+                self._attach(run)
+
     def load_values(self, loop: Node) -> None:
         """Load all runs directly inside a loop."""
         if self._omitted is not None and self.rest is not None:
@@ -326,9 +340,16 @@ class Tree:
             self.dirty.append(node)
 
     def clear_marks(self) -> None:
-        """Forget which containers were to be settled; loading the tree again marks them anew."""
+        """Leave the containers that were to be settled to the next burst."""
         while self.dirty:
-            self.dirty.popleft().queued = False
+            node = self.dirty.popleft()
+            node.queued = False
+            self.put_off(node)
+
+    def put_off(self, node: Node) -> None:
+        """Have the next burst look at a container, whatever happens; the root is looked at each time."""
+        if node.run is not None:
+            self._put_off.append(node.run.id)
 
     def log(self, level: str, message: str, now: datetime, node: Node | None = None) -> None:
         """Add a line of log, written after the commit."""
@@ -353,6 +374,28 @@ class Tree:
     def is_partial(self) -> bool:
         """Whether some of the runs were not loaded."""
         return self._omitted is not None
+
+    @property
+    def later(self) -> tuple[str, ...]:
+        """Return the containers to look at that were too many to be loaded together."""
+        return self._omitted.later if self._omitted is not None else ()
+
+    @property
+    def waiting(self) -> set[State]:
+        """Return those of the states in `WAITING` that open runs are in, loaded or not."""
+        loaded = {node.row.state for node in self.nodes.values()}
+        return {state for state in WAITING if state in loaded or self._hidden_waiting[state.value]}
+
+    def _loaded_waiting(self) -> Counter[str]:
+        """Count the loaded runs in each of the states in `WAITING`, those aside that a job writes while it runs."""
+        waiting = (node for node in self.nodes.values() if node.row.state in WAITING)
+        return Counter(
+            node.row.state.value for node in waiting if not isinstance(node.container.task, WorkingDirectory)
+        )
+
+    def sees(self, node: Node) -> bool:
+        """Return whether what is directly in an open container is known; nothing has happened in one that is not."""
+        return self._inside is None or node.run is None or node.run.id in self._inside or node.run.id in self.new
 
     def rows(self) -> list[TaskRun]:
         """Return all runs as they stand now, in the order of their creation; loads those that were omitted."""
@@ -391,8 +434,10 @@ class Tree:
     def keep_ledgers(self) -> None:
         """Write into each open loop what the next decision must know of the values that it will not load."""
         for node in list(self.nodes.values()):
-            if _has_ledger(node) and (not node.row.state.is_terminal or self._has_just_ended(node)):
-                ledger, memory = self._ledger(node), node.row.memory
+            if not has_ledger(node) or not self.sees(node):
+                continue
+            if not node.row.state.is_terminal or self._has_just_ended(node):
+                ledger, memory = ledger_of(node, self.index), node.row.memory
                 if memory.get(LEDGER) != ledger:
                     self.update(node, replace(node.row, memory={**memory, LEDGER: ledger}))
 
@@ -400,24 +445,15 @@ class Tree:
         """Return whether a loop that was turned back ends here: run again, it must not count its values as kept."""
         return loop.again is not None and loop.row.id in self.changed
 
-    def _ledger(self, loop: Node) -> dict[str, Any]:
-        tasks = len(self.index.enabled(loop.owner, "tasks"))
-        behind = (
-            iteration
-            for iteration, runs in loop.active.items()
-            if 0 < len(runs) < tasks
-            and all(each.row.state.is_terminal for each in runs)
-            and not runs[-1].row.state.is_failed
-        )
-        ended = {each.row.state for each in loop.children.get("tasks", ()) if each.row.state.is_terminal}
-        states = (ended | loop.omitted) - {State.SUCCESS}
-        ledger: dict[str, Any] = {"behind": sorted(behind), "states": sorted(state.value for state in states)}
-        if isinstance(loop.task, EachParallel):
-            return {**ledger, "behind": [], "begun": loop.begun}
-        return {**ledger, "again": loop.cursor} if self._is_turned_back(loop) else ledger
-
-    def _is_turned_back(self, loop: Node) -> bool:
-        return loop.again is not None and loop.cursor < len(loop.row.memory.get("values", ()))
+    def quiet(self) -> Quiet | None:
+        """Return what is left to look at when all that could be decided has been; None: everything, once more."""
+        if self.is_held or self.kill_children or self.execution.state in _BEGINNING or not self.root.open:
+            return None
+        if any(node.row.state in _BEGINNING for node in self.nodes.values()):
+            return None
+        put_off = [id_ for id_ in self._put_off if id_ in self.nodes and not self.nodes[id_].row.state.is_terminal]
+        later = tuple(dict.fromkeys([*put_off, *self.later]))
+        return Quiet(later, dict(self._hidden_waiting + self._loaded_waiting()))
 
     def commit(self) -> Commit:
         """Return everything decided as one unit of work."""
@@ -437,11 +473,6 @@ class Tree:
             answered=self.doorbells,
             metrics=tuple(self.metrics),
         )
-
-
-def _has_ledger(node: Node) -> bool:
-    """Return whether a node is a loop whose ended values need not be loaded."""
-    return isinstance(node.task, ForEach | EachSequential | EachParallel)
 
 
 def _last(run: TaskRun) -> datetime:

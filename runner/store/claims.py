@@ -77,6 +77,12 @@ _RELEASE: Final = Statement(
     .values(state=State.SUBMITTED.value, losses=_r.losses + 1, stamp=_r.stamp + 1, histories=entered(_r.histories))
     .returning(_r.execution_id, _r.queue)
 )
+# A run of an execution that is being killed ends at once when nobody holds it; a decision made before is refused.
+_LOOK_AT_ALL: Final = Statement(
+    sa.update(schema.executions)
+    .where(_x.id == sa.bindparam("the_id"), _x.state == State.KILLING.value)
+    .values(quiet=None, version=_x.version + 1)
+)
 _END_ATTEMPT: Final = Statement(
     sa.update(schema.attempts)
     .where(*_ATTEMPT)
@@ -295,6 +301,7 @@ class Claims:
         if found is None:
             return False
         self._end_attempt(task_run_id, epoch, State.KILLED, at, reason=reason)
+        self._db.run(_LOOK_AT_ALL, the_id=found[0])
         self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, {"epoch": epoch, "queue": found[1]})])
         return True
 

@@ -20,6 +20,7 @@ from runner.executions.models import (
     Loaded,
     Metric,
     OutboxRow,
+    Quiet,
     TaskRun,
 )
 from runner.states import State
@@ -28,7 +29,7 @@ from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
 from runner.store.outbox import Outbox
-from runner.store.part import RUNS, decode_run, part_for, part_of, runs_inside, runs_of_values
+from runner.store.part import RUNS, decode_run, open_runs, part_for, part_of, runs_inside, runs_of_values
 from runner.store.rows import Part, Rows
 from runner.store.statements import Statement, listed, one_of
 
@@ -43,8 +44,8 @@ _r: Final = schema.task_runs.c
 _ID: Final[Any] = sa.bindparam("execution")
 _IDS: Final = "executions"
 
-_SELECT: Final = Statement(EXECUTIONS.select(_e.id == _ID))
-_SELECT_MANY: Final = Statement(EXECUTIONS.select(one_of(_e.id, _IDS)))
+_SELECT: Final = Statement(EXECUTIONS.select(_e.id == _ID).add_columns(_e.quiet))
+_SELECT_MANY: Final = Statement(EXECUTIONS.select(one_of(_e.id, _IDS)).add_columns(_e.quiet))
 _ENDINGS: Final = Statement(sa.select(*ENDINGS.columns).where(one_of(_e.id, _IDS)))
 _RUNS: Final = Statement(RUNS.select(_r.execution_id == _ID).order_by(_r.seq))
 _RUNS_MANY: Final = Statement(RUNS.select(one_of(_r.execution_id, _IDS)).order_by(_r.execution_id, _r.seq))
@@ -81,7 +82,10 @@ _pick_execution: Final = itemgetter(*(EXECUTIONS.names.index(name) for name in _
 _UPDATE: Final = Statement(
     sa.update(schema.executions)
     .where(_e.id == sa.bindparam("the_id"), _e.version == sa.bindparam("expected"))
-    .values({name: sa.bindparam(name) for name in _CHANGING})
+    .values({name: sa.bindparam(name) for name in (*_CHANGING, "quiet")})
+)
+_LOOK_AT_ALL: Final = Statement(
+    sa.update(schema.executions).where(_e.ended_at.is_(None), _e.quiet.is_not(None)).values(quiet=None)
 )
 _VERSION: Final = EXECUTIONS.names.index("version")
 
@@ -152,7 +156,19 @@ _DELETE: Final = [
 def _encode_new(execution: Execution) -> tuple[Any, ...]:
     trigger = execution.trigger
     source = trigger.variables.get("executionId") if trigger else None
-    return EXECUTIONS.encode(execution, source if isinstance(source, str) else None)
+    return EXECUTIONS.encode(execution, source if isinstance(source, str) else None, None)
+
+
+def _encode_quiet(quiet: Quiet | None) -> str | None:
+    return None if quiet is None else dump({"later": quiet.later, "waiting": quiet.waiting})
+
+
+def _quiet_of(row: Any) -> Quiet | None:
+    """Return what stands in the last column of a row of `_SELECT`."""
+    if row[-1] is None:
+        return None
+    values = orjson.loads(row[-1])
+    return Quiet(tuple(values["later"]), values["waiting"])
 
 
 def _dump_outputs(outputs: Mapping[str, Any] | None) -> str | None:
@@ -182,19 +198,22 @@ class ExecutionRows:
 
     def load(self, execution_id: str) -> Loaded | None:
         """Return what deciding needs: the execution, its runs in creation order, the doorbells this load answers."""
-        execution = self.get(execution_id)
-        if execution is None:
+        found = self._db.one(_SELECT, execution=execution_id)
+        if found is None:
             return None
         runs = tuple(decode_run(row) for row in self._db.all(_RUNS, execution=execution_id))
-        return Loaded(execution, runs, tuple(self._outbox.of_key(OUTBOX_ADVANCE, execution_id)))
+        bells = tuple(self._outbox.of_key(OUTBOX_ADVANCE, execution_id))
+        return Loaded(EXECUTIONS.decode(found), runs, bells, quiet=_quiet_of(found))
 
     def load_many(self, ids: Collection[str]) -> list[Loaded]:
         """Return many executions for deciding, in the order of `ids`; those that do not exist are left out.
 
-        Of an execution with more than `MOST_WHOLE` runs some are omitted, those that can change nothing any more.
+        Of an execution with more than `MOST_WHOLE` runs some are omitted, those that can change nothing now.
         """
         wanted = listed(ids)
-        found = {row[0]: EXECUTIONS.decode(row) for row in self._db.all(_SELECT_MANY, executions=wanted)}
+        rows = self._db.all(_SELECT_MANY, executions=wanted)
+        found = {row[0]: EXECUTIONS.decode(row) for row in rows}
+        quiet = {row[0]: _quiet_of(row) for row in rows}
         last = dict(self._db.all(_LAST_SEQ, executions=wanted))
         long = {key: seq for key, seq in last.items() if seq is not None and seq >= MOST_WHOLE}
         whole = [key for key, seq in last.items() if seq is not None and seq < MOST_WHOLE]
@@ -203,7 +222,7 @@ class ExecutionRows:
             runs[row[1]].append(decode_run(row))
         bells = self._outbox.of_keys(OUTBOX_ADVANCE, ids)
         return [
-            part_of(self._db, found[key], bells.get(key, ()), long[key] + 1)
+            part_of(self._db, found[key], bells.get(key, ()), long[key] + 1, quiet[key])
             if key in long
             else Loaded(found[key], tuple(runs[key]), bells.get(key, ()))
             for key in dict.fromkeys(ids)
@@ -212,13 +231,13 @@ class ExecutionRows:
 
     def load_for(self, run: TaskRun) -> Loaded | None:
         """Return what carrying out one run takes of its execution; of a long one little more than the run."""
-        execution = self.get(run.execution_id)
-        if execution is None:
+        found = self._db.one(_SELECT, execution=run.execution_id)
+        if found is None:
             return None
-        last = dict(self._db.all(_LAST_SEQ, executions=listed([execution.id])))[execution.id]
+        last = dict(self._db.all(_LAST_SEQ, executions=listed([run.execution_id])))[run.execution_id]
         if last is None or last < MOST_WHOLE:
-            return self.load(execution.id)
-        return part_for(self._db, execution, run.id, last + 1)
+            return self.load(run.execution_id)
+        return part_for(self._db, EXECUTIONS.decode(found), run.id, last + 1, _quiet_of(found))
 
     def get_many(self, ids: Collection[str]) -> dict[str, Execution]:
         """Return many executions without their runs, by id; those that do not exist are left out."""
@@ -246,7 +265,12 @@ class ExecutionRows:
             return False
         encoded = list(EXECUTIONS.encode(commit.execution))
         encoded[_VERSION] = commit.expected_version + 1
-        changing = (*_pick_execution(encoded), commit.execution.id, commit.expected_version)
+        changing = (
+            *_pick_execution(encoded),
+            _encode_quiet(commit.quiet),
+            commit.execution.id,
+            commit.expected_version,
+        )
         if self._db.insert(_UPDATE, changing) != 1:
             return False
         with self._db.together():
@@ -264,6 +288,14 @@ class ExecutionRows:
     def runs_of_values(self, execution_id: str, loop_id: str, iterations: Collection[int]) -> list[TaskRun]:
         """Return the runs directly inside a loop for some of its values, in creation order."""
         return runs_of_values(self._db, execution_id, loop_id, iterations)
+
+    def open_runs(self, execution_id: str) -> list[TaskRun]:
+        """Return all open runs with what stands around them, in creation order."""
+        return open_runs(self._db, execution_id)
+
+    def look_at_all(self) -> int:
+        """Have the next load of each open execution look at all its open runs; return how many there are."""
+        return self._db.run(_LOOK_AT_ALL)
 
     def run(self, task_run_id: str) -> TaskRun | None:
         """Return one task run."""

@@ -1,7 +1,8 @@
 """The part of a long execution that deciding needs: its open runs, what stands around them and directly inside them.
 
-Left out are the values of loops that are over, with all that ran for them, and what is inside of ended containers.
-Every statement here finds its rows by an index, so that its cost does not grow with the number of runs left out.
+Left out are the values of loops that are over, with all that ran for them, and what is inside of ended containers. Of
+an execution that is quiet, open runs that nothing has happened to are left out too. Every statement here finds its rows
+by an index, so that its cost does not grow with the number of runs left out.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from runner.executions.models import LEDGER, Execution, Loaded, Omitted, TaskRun
+from runner.executions.models import LEDGER, Execution, Loaded, Omitted, Quiet, TaskRun
 from runner.store import schema
+from runner.store.columns import to_micros
 from runner.store.connection import Connection
 from runner.store.rows import Rows
 from runner.store.statements import Statement, listed, one_of
@@ -30,8 +32,16 @@ _ROOTS: Final = Statement(RUNS.select(_OF, _r.parent_id.is_(None)))
 _INSIDE: Final = Statement(RUNS.select(_OF, _PARENTS))
 _BESIDE_VALUES: Final = Statement(RUNS.select(_OF, _PARENTS, _r.iteration.is_(None)))
 _VALUES: Final = Statement(RUNS.select(_OF, _PARENT, one_of(_r.iteration, "iterations")))
+_TOLD: Final = Statement(RUNS.select(_OF, _r.result > sa.literal_column("''"), _r.ended_at.is_(None)))
+_DUE: Final = Statement(RUNS.select(_OF, _r.due_at <= sa.bindparam("now"), _r.ended_at.is_(None)))
+_OPEN_INSIDE: Final = Statement(
+    sa.select(_r.id).where(_OF, _PARENT, _r.ended_at.is_(None)).limit(sa.bindparam("count", type_=sa.Integer()))
+)
 _LAST_VALUE: Final = Statement(sa.select(sa.func.max(_r.iteration)).where(_OF, _PARENT))
 _BY_ID: Final = Statement(RUNS.select(one_of(_r.id, "runs")))
+
+LATER_AT_ONCE: Final = 500
+"""How many of the containers that a burst had no time for are loaded together."""
 
 # Runs that have ended hardly ever change, and each transition reads them again: what was decoded before is
 # taken from here when the row is the same to the letter.
@@ -54,23 +64,33 @@ def decode_run(row: Any) -> TaskRun:
     return run
 
 
-def part_of(db: Connection, execution: Execution, doorbells: tuple[int, ...], next_seq: int) -> Loaded:
+def part_of(
+    db: Connection, execution: Execution, doorbells: tuple[int, ...], next_seq: int, quiet: Quiet | None = None
+) -> Loaded:
     """Return an execution with those of its runs that deciding needs, and what is to be known of the others."""
     reader = _Reader(db, execution.id)
+    omitted = reader.read_quiet(quiet, next_seq) if quiet is not None else None
+    if omitted is not None:
+        return Loaded(execution, reader.runs(), doorbells, omitted, quiet)
     cursors = reader.read()
-    runs = tuple(sorted(reader.found.values(), key=lambda run: run.seq))
-    return Loaded(execution, runs, doorbells, None if cursors is None else Omitted(cursors, next_seq))
+    return Loaded(execution, reader.runs(), doorbells, None if cursors is None else Omitted(cursors, next_seq))
 
 
-def part_for(db: Connection, execution: Execution, run_id: str, next_seq: int) -> Loaded:
+def open_runs(db: Connection, execution_id: str) -> list[TaskRun]:
+    """Return all open runs of an execution with what stands around them, in the order of their creation."""
+    reader = _Reader(db, execution_id)
+    reader.read()
+    return list(reader.runs())
+
+
+def part_for(db: Connection, execution: Execution, run_id: str, next_seq: int, quiet: Quiet | None) -> Loaded:
     """Return an execution with one of its runs, the containers around it, and what stands in those that are no loops.
 
     That is what carrying the run out takes, however many others are open beside it.
     """
     reader = _Reader(db, execution.id)
-    reader.read_for(run_id)
-    runs = tuple(sorted(reader.found.values(), key=lambda run: run.seq))
-    return Loaded(execution, runs, (), Omitted({}, next_seq))
+    inside = reader.read_for(run_id)
+    return Loaded(execution, reader.runs(), (), Omitted({}, next_seq, inside), quiet)
 
 
 def runs_inside(db: Connection, execution_id: str, parent_id: str) -> list[TaskRun]:
@@ -93,6 +113,10 @@ class _Reader:
         self._execution_id = execution_id
         self.found: dict[str, TaskRun] = {}
 
+    def runs(self) -> tuple[TaskRun, ...]:
+        """Return what was found in the order of creation."""
+        return tuple(sorted(self.found.values(), key=lambda run: run.seq))
+
     def read(self) -> dict[str, int] | None:
         """Find the runs; return how many values have begun of each loop, None when nothing is left out."""
         self._add(_OPEN)
@@ -108,11 +132,35 @@ class _Reader:
         self._add_around()
         return cursors
 
-    def read_for(self, run_id: str) -> None:
-        """Find what `part_for` returns."""
+    def read_quiet(self, quiet: Quiet, next_seq: int) -> Omitted | None:
+        """Find the runs that something has happened to, and what stands around them; None when that is not enough."""
+        self._add(_TOLD)
+        self._add(_DUE, now=to_micros(self._db.clock()))
+        self._add_by_id(quiet.later[:LATER_AT_ONCE])
+        self._add_around()
+        inside = frozenset(self.found)
+        loops = [run for run in self.found.values() if run.memory.keys() & {"values", LEDGER} and run.ended_at is None]
+        if any("limit" not in loop.memory.get(LEDGER, ()) for loop in loops):
+            return None
+        around = list(self.found.values())
         self._add(_ROOTS)
-        for row in self._db.all(_BY_ID, runs=listed([run_id])):
-            self.found[row[0]] = decode_run(row)
+        self._add(_BESIDE_VALUES, parents=listed([loop.id for loop in loops]))
+        self._add(_INSIDE, parents=listed(sorted(inside - {loop.id for loop in loops})))
+        cursors = {loop.id: self._add_values(loop, around) for loop in loops}
+        hidden = {loop.id: self._hidden_in(loop) for loop in loops}
+        return Omitted(cursors, next_seq, inside, hidden, quiet.later[LATER_AT_ONCE:])
+
+    def _hidden_in(self, loop: TaskRun) -> int:
+        """Count the open runs of a loop that were not found, up to the number that makes a difference to it."""
+        known = {run.id for run in self.found.values() if run.parent_id == loop.id and run.ended_at is None}
+        most = len(known) + max(loop.memory[LEDGER]["limit"], 1)
+        rows = self._db.all(_OPEN_INSIDE, execution=self._execution_id, parent=loop.id, count=most)
+        return len({row[0] for row in rows} - known)
+
+    def read_for(self, run_id: str) -> frozenset[str]:
+        """Find what `part_for` returns; return the containers whose runs were looked for."""
+        self._add(_ROOTS)
+        self._add_by_id([run_id])
         self._add_around()
         chain, at = [run_id], self.found.get(run_id)
         while at is not None and at.parent_id is not None:
@@ -120,6 +168,7 @@ class _Reader:
             if at is not None and LEDGER not in at.memory:
                 chain.append(at.id)
         self._add(_INSIDE, parents=listed(chain))
+        return frozenset(chain)
 
     def _add_values(self, loop: TaskRun, is_open: list[TaskRun]) -> int:
         """Find the runs of the values that are not over; return how many have begun."""
@@ -135,10 +184,13 @@ class _Reader:
         """Find the containers of runs that are still open though these have ended, like those of an ended Pause."""
         while missing := {run.parent_id for run in self.found.values() if run.parent_id} - self.found.keys():
             before = len(self.found)
-            for row in self._db.all(_BY_ID, runs=listed(sorted(missing))):
-                self.found[row[0]] = decode_run(row)
+            self._add_by_id(sorted(missing))
             if len(self.found) == before:
                 return
+
+    def _add_by_id(self, ids: Collection[str]) -> None:
+        for row in self._db.all(_BY_ID, runs=listed(ids)) if ids else ():
+            self.found[row[0]] = decode_run(row)
 
     def _add(self, statement: Statement, **values: Any) -> None:
         for row in self._db.all(statement, execution=self._execution_id, **values):

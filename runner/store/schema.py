@@ -75,6 +75,7 @@ executions: Final = _table(
     series("breakpoints"),
     structure("memory"),
     text("trigger_execution_id", null=True),  # trigger.variables.executionId, to be searched by
+    structure("quiet", null=True),  # what a load may leave out; null: nothing that is open
     keys=("id",),
 )
 _index("executions_created", executions.c.created_at, executions.c.id)
@@ -121,8 +122,12 @@ task_runs: Final = _table(
     keys=("id",),
 )
 _index("task_runs_execution", task_runs.c.execution_id, task_runs.c.seq)
-_index("task_runs_open", task_runs.c.execution_id, where="ended_at IS NULL")
+_index("task_runs_open", task_runs.c.execution_id, task_runs.c.parent_id, where="ended_at IS NULL")
 _index("task_runs_place", task_runs.c.execution_id, task_runs.c.parent_id, task_runs.c.iteration)
+_index("task_runs_told", task_runs.c.execution_id, task_runs.c.result, where="result IS NOT NULL AND ended_at IS NULL")
+_index(
+    "task_runs_timers", task_runs.c.execution_id, task_runs.c.due_at, where="due_at IS NOT NULL AND ended_at IS NULL"
+)
 _index("task_runs_due", task_runs.c.due_at, where="due_at IS NOT NULL AND ended_at IS NULL")
 
 attempts: Final = _table(

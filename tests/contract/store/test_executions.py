@@ -18,6 +18,8 @@ from runner.executions.models import (
     Metric,
     Omitted,
     OutboxRow,
+    Quiet,
+    TaskRun,
     TriggerInfo,
 )
 from runner.states import State
@@ -108,6 +110,45 @@ def test_of_a_long_execution_the_runs_that_can_change_nothing_are_omitted(store:
     assert (len(whole.runs), whole.omitted) == (len(runs), None)
     assert part.runs == (loop, earlier, values[3], first, second)
     assert part.omitted == Omitted({loop.id: MOST_WHOLE + 1}, MOST_WHOLE + 6)
+
+
+def test_of_a_quiet_execution_only_what_something_happened_to_is_read(store: Store, rows: Any) -> None:
+    execution = rows.started(store)
+    ledger = {"behind": [], "limit": 2, "states": []}
+    loop = rows.run(execution, state=State.RUNNING, memory={"values": [], LEDGER: ledger})
+
+    def value(number: int, **fields: Any) -> TaskRun:
+        run: TaskRun = rows.run(execution, seq=MOST_WHOLE + number, state=State.RUNNING, **fields)
+        return replace(run, parent_id=loop.id, iteration=number)
+
+    told, due, block = value(1, result=State.SUCCESS), value(2, due_at=rows.now), value(3)
+    inside = rows.run(execution, seq=MOST_WHOLE + 4, parent_id=block.id)
+    others = [value(5, due_at=rows.now + timedelta(days=1)), *map(value, range(6, 10))]
+    quiet = Quiet((block.id,), {"RETRYING": 1})
+    runs = (loop, told, due, block, inside, *others)
+    store.write(lambda session: session.executions.commit(Commit(execution, 1, new_runs=runs, quiet=quiet)))
+
+    (part,) = store.read(lambda session: session.executions.load_many([execution.id]))
+
+    assert (part.runs, part.quiet) == ((loop, told, due, block, inside), quiet)
+    assert part.omitted is not None
+    assert part.omitted.inside == frozenset(run.id for run in (loop, told, due, block))
+    assert part.omitted.hidden == {loop.id: 2}
+
+
+def test_a_commit_that_does_not_say_what_is_quiet_has_all_that_is_open_read(store: Store, rows: Any) -> None:
+    execution = rows.started(store)
+    runs = [rows.run(execution, seq=seq) for seq in (0, MOST_WHOLE)]
+    inside = [rows.run(execution, seq=seq, parent_id=runs[1].id) for seq in (MOST_WHOLE + 1, MOST_WHOLE + 2)]
+    first = Commit(execution, 1, new_runs=(*runs, *inside), quiet=Quiet())
+    store.write(lambda session: session.executions.commit(first))
+
+    (before,) = store.read(lambda session: session.executions.load_many([execution.id]))
+    store.write(lambda session: session.executions.commit(Commit(execution, 2)))
+    (after,) = store.read(lambda session: session.executions.load_many([execution.id]))
+
+    assert (before.runs, before.quiet) == (tuple(runs), Quiet())
+    assert (after.runs, after.quiet) == ((*runs, *inside), None)
 
 
 def test_the_containers_of_an_open_run_are_read_though_they_have_ended(store: Store, rows: Any) -> None:

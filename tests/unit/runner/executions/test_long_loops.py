@@ -306,7 +306,7 @@ def test_values_whose_next_task_may_not_start_yet_are_found_again(hand: Hand) ->
     hand.engine.resume(execution.id)
     work(hand, execution)
 
-    assert held == {"behind": [0, 1, 2], "states": []}
+    assert held == {"behind": [0, 1, 2], "limit": 3, "states": []}
     assert hand.states(execution) == "SUCCESS"
     assert len(ended(hand, execution)) == 1 + 6 * 2
 
