@@ -243,3 +243,21 @@ def test_without_a_server_the_exit_code_says_so(tmp_path: Path) -> None:
 
     assert done.code == 6
     assert "[server.unreachable]" in done.err
+
+
+def test_a_plan_on_a_laptop_judges_by_the_policies_of_its_folder_and_says_what_it_cannot_know(
+    tmp_path: Path, flow_text: Any
+) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/a.yaml").write_text(
+        flow_text("w.a", "\"{{ secret('DB') }}\"")
+        + "  - {id: go, type: io.kestra.plugin.scripts.shell.Commands, commands: [id], taskRunner: {type: process}}\n"
+    )
+    (tmp_path / "mainstem.yaml").write_text("runnerPolicies:\n  - {namespaces: [w], runners: [docker]}\n")
+
+    done = call(tmp_path, "plan", "--base", "old", "--head", "new")
+
+    assert done.code == 5
+    assert "  ? not looked up: secret('DB') of w" in done.out.splitlines()
+    assert "runner.type.refused" in done.out
