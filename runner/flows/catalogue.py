@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
 from runner.executions.flow_index import FlowIndex
 from runner.flows.inherited import from_text
 from runner.flows.models import Flow, Trigger
 from runner.flows.parse import parse_flow
-from runner.store import Store
 from runner.store.records import FlowVersion
+
+if TYPE_CHECKING:
+    from runner.store import Store
 
 T = TypeVar("T", bound=Trigger)
 

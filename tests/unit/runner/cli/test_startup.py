@@ -32,8 +32,8 @@ HEAVY = {
     "uvicorn",
     "yaml",
 }
-# Packages bring types of tasks, their properties are models, and their values may be sealed.
-NEEDED_BY_FLOWS = {"cryptography", "importlib.metadata", "pydantic", "yaml"}
+# Packages bring types of tasks, their properties are models, their values may be sealed, and `plan` reads git.
+NEEDED_BY_FLOWS = {"cryptography", "dulwich", "importlib.metadata", "pydantic", "yaml"}
 # Those that start a server or look into one need it all, and the user waits for the server anyway.
 LIGHT = sorted(name for name, (place, _) in COMMANDS.items() if place.startswith("runner."))
 
@@ -59,7 +59,7 @@ def test_checking_flows_imports_no_database(tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
     flow.write_text("id: a\nnamespace: company.team\ntasks: [{id: say, type: core.log.Log, message: hello}]\n")
 
-    imported = imported_by(["validate", str(flow)])
+    imported = imported_by(["validate", str(flow)], ["plan", "--base", str(tmp_path), str(tmp_path)])
 
     assert imported & (HEAVY - NEEDED_BY_FLOWS) == set()
 
