@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from runner.ids import new_id
-from tests.contract.task_runners.conftest import aws_account, azure, docker_host, google, kubernetes  # noqa: F401
+from tests.contract.task_runners.conftest import (  # noqa: F401
+    aws_account,
+    azure,
+    azure_cloud,
+    docker_host,
+    google,
+    google_cloud,
+    kubernetes,
+)
 from tests.crash.conftest import folder  # noqa: F401
 from tests.servers.aws import Account
 from tests.servers.embedded import Server
