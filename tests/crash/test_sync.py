@@ -91,24 +91,32 @@ def switched(stand: Stand) -> Stand:
     return {name: value for name, value in stand.items() if name not in {"state", "unreported"}}
 
 
+def followed(
+    rounds: Rounds, folder: Path, forge: GitServer, *names: str, on_invalid: str = "block"
+) -> tuple[Place, WorkTree]:
+    """Return an environment that follows a repository of a forge with the flows `names`, and a work tree of it."""
+    bare = forge.repository("flows.git")
+    (folder / "home").mkdir()
+    (folder / "work").mkdir()
+    git(folder / "work", "init", "-q", "-b", "main")
+    work = WorkTree(folder / "work")
+    work.write({f"flows/{name}.yaml": flow(name) for name in names})
+    work.push(bare)
+    place = Place(rounds, folder / "home", {"act": "follow"}, forge, on_invalid)
+    place.run("follow")
+    return place, work
+
+
 @pytest.fixture(scope="module")
 def mirrored(rounds: Rounds, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """An environment of a forge, where a push changed, added and removed a flow, and two runs are to be reported."""
     folder = tmp_path_factory.mktemp("mirrored")
     with serving(folder / "served") as forge:
-        bare = forge.repository("flows.git")
-        (folder / "home").mkdir()
-        (folder / "work").mkdir()
-        git(folder / "work", "init", "-q", "-b", "main")
-        work = WorkTree(folder / "work")
-        work.write({f"flows/{name}.yaml": flow(name) for name in ("stays", "changes", "goes")})
-        work.push(bare)
-        place = Place(rounds, folder / "home", {"act": "follow"}, forge)
-        place.run("follow")
+        place, work = followed(rounds, folder, forge, "stays", "changes", "goes")
         place.run("end", ids=["first", "second"])
         files = {"changes": flow("changes", "bye"), "comes": flow("comes"), "goes": None}
         work.write({f"flows/{name}.yaml": text for name, text in files.items()})
-        work.push(bare)
+        work.push(forge.root / "flows.git")
         place.keep()
         yield place
 
@@ -144,18 +152,10 @@ def lenient(rounds: Rounds, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """An environment with quarantine, where a push broke one flow, changed one and added one."""
     folder = tmp_path_factory.mktemp("lenient")
     with serving(folder / "served") as forge:
-        bare = forge.repository("flows.git")
-        (folder / "home").mkdir()
-        (folder / "work").mkdir()
-        git(folder / "work", "init", "-q", "-b", "main")
-        work = WorkTree(folder / "work")
-        work.write({f"flows/{name}.yaml": flow(name) for name in ("stays", "changes")})
-        work.push(bare)
-        place = Place(rounds, folder / "home", {"act": "follow"}, forge, "quarantine")
-        place.run("follow")
+        place, work = followed(rounds, folder, forge, "stays", "changes", on_invalid="quarantine")
         files = {"stays": "id: stays\ntasks: 1\n", "changes": flow("changes", "bye"), "comes": flow("comes")}
         work.write({f"flows/{name}.yaml": text for name, text in files.items()})
-        work.push(bare)
+        work.push(forge.root / "flows.git")
         place.keep()
         yield place
 
