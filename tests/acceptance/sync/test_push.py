@@ -38,7 +38,9 @@ def test_a_second_push_says_what_changed(hosted: Any, work_tree: Any, flow_text:
         {"flows/a.yaml": flow_text("w.a"), "flows/b.yaml": flow_text("w.b"), "flows/c.yaml": flow_text("w.c")}
     )
     work_tree.push(hosted.url())
-    work_tree.write({"flows/a.yaml": flow_text("w.a", "bye"), "flows/b.yaml": None, "flows/d.yaml": flow_text("w.d")})
+    work_tree.write(
+        {"flows/a.yaml": flow_text("w.a", "bye"), "flows/b.yaml": None, "flows/d.yaml": flow_text("w.d", "new")}
+    )
 
     pushed = work_tree.push(hosted.url())
 
