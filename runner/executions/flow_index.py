@@ -59,6 +59,10 @@ class FlowIndex:
         """Return the tasks of a branch that are not disabled; `owner` None names the flow itself."""
         return self._enabled.get((owner, branch), ())
 
+    def places(self, task_id: str) -> Sequence[tuple[str, ...]]:
+        """Return for each place of a task the ids of the tasks that it stands in there, outermost first."""
+        return self._places[task_id]
+
     def around(self, task_id: str, near: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the ids of the tasks that a task of the flow stands in, outermost first.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.executions.models import TaskRun
 from runner.executions.run_finder import Path, RunFinder, has_values
+from runner.executions.task_states import TaskStates
 from runner.executions.tree import Node, Tree
 from runner.expressions.values import MISSING, Deferred, settled
 from runner.tasks.flow import Loop
@@ -44,6 +45,10 @@ class OutputsView:
         """Return the variable as the task of `node` sees it: with what the iterations of `Loop`s around it put out."""
         near = [each.row.task_id for each in node.ancestors()][::-1] if node is not None else ()
         return _Outputs(self, self._iterations_around(node), tuple(near))
+
+    def states(self) -> Deferred:
+        """Return the variable `tasks`."""
+        return TaskStates(self._tree, self._finder)
 
     def _iterations_around(self, node: Node | None) -> dict[str, TaskRun]:
         """Return the runs directly in a `Loop` that `node` is or is in, by the loop's task."""

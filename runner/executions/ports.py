@@ -44,3 +44,6 @@ class Rest(Protocol):
 
     def open(self) -> Iterable[TaskRun]:
         """Return all open runs with what stands around them, in the order of their creation."""
+
+    def failures(self, count: int) -> Iterable[TaskRun]:
+        """Return the first `count` runs that FAILED with an error, in the order of their creation."""

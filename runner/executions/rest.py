@@ -33,6 +33,10 @@ class StoredRuns:
         """Return all open runs with what stands around them, in the order of their creation."""
         return self._store.read(lambda db: db.executions.open_runs(self._execution_id))
 
+    def failures(self, count: int) -> list[TaskRun]:
+        """Return the first `count` runs that FAILED with an error, in the order of their creation."""
+        return self._store.read(lambda db: db.executions.failures(self._execution_id, count))
+
     def outputs(self, run_ids: Collection[str] | None) -> dict[str, dict[str, Any]]:
         """Return the outputs of some runs, None: of all, by run id."""
         return self._store.read(lambda db: db.executions.outputs(self._execution_id, run_ids))

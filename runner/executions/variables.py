@@ -13,7 +13,6 @@ from runner.executions.flow_index import ERRORS
 from runner.executions.models import Execution
 from runner.executions.outputs_view import OutputsView
 from runner.executions.tree import Node, Tree
-from runner.states import State
 
 
 class LazyVariables(Mapping[str, Any]):
@@ -67,7 +66,7 @@ def build_variables(
         "vars": lambda: flow_variables(tree),
         "namespace": lambda: tree.flow.namespace_variables,
         "outputs": lambda: outputs.around(None),
-        "tasks": lambda: _task_states(tree),
+        "tasks": outputs.states,
         "trigger": lambda: execution.trigger.variables if execution.trigger else LazyVariables.ABSENT,
         "schedule": lambda: _schedule(execution),
         **shared,
@@ -131,17 +130,6 @@ def _schedule(execution: Execution) -> Any:
     return trigger.variables if trigger and trigger.type.endswith("Schedule") else LazyVariables.ABSENT
 
 
-def _task_states(tree: Tree) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for run in tree.rows():
-        place = found.setdefault(run.task_id, {})
-        if run.value is not None:
-            place[run.value] = {"state": run.state.value}
-        else:
-            place["state"] = run.state.value
-    return found
-
-
 def _task_run(node: Node) -> dict[str, Any]:
     run = node.row
     found: dict[str, Any] = {
@@ -192,7 +180,7 @@ def item_of(node: Node) -> dict[str, Any]:
 def _error(tree: Tree, node: Node) -> Any:
     if all(each.row.branch != ERRORS for each in (node, *node.ancestors())):
         return LazyVariables.ABSENT
-    failed = next((run for run in tree.rows() if run.state is State.FAILED and run.error), None)
+    failed = tree.first_failure()
     if failed is None:
         return LazyVariables.ABSENT
     return {"taskId": failed.task_id, "message": failed.error, "stackTrace": ""}

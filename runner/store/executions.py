@@ -60,6 +60,11 @@ _FAILED_MANY: Final = Statement(
         one_of(_r.execution_id, _IDS), sa.or_(_r.state == State.FAILED.value, _r.state == State.KILLED.value)
     ).order_by(_r.execution_id, _r.seq)
 )
+_FAILURES: Final = Statement(
+    RUNS.select(_r.execution_id == _ID, _r.state == State.FAILED.value, _r.error > sa.literal_column("''"))
+    .order_by(_r.seq)
+    .limit(sa.bindparam("count", type_=sa.Integer()))
+)
 _RUN: Final = Statement(RUNS.select(_r.id == sa.bindparam("run")))
 _ATTEMPTS: Final = Statement(
     ATTEMPTS.select(schema.attempts.c.execution_id == _ID).order_by(
@@ -292,6 +297,10 @@ class ExecutionRows:
     def open_runs(self, execution_id: str) -> list[TaskRun]:
         """Return all open runs with what stands around them, in creation order."""
         return open_runs(self._db, execution_id)
+
+    def failures(self, execution_id: str, count: int) -> list[TaskRun]:
+        """Return the first `count` runs that FAILED with an error, in creation order."""
+        return [decode_run(row) for row in self._db.all(_FAILURES, execution=execution_id, count=count)]
 
     def look_at_all(self) -> int:
         """Have the next load of each open execution look at all its open runs; return how many there are."""

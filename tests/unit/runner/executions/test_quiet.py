@@ -268,3 +268,31 @@ def test_a_server_that_starts_looks_at_everything_once_more(hand: Hand) -> None:
     assert looked_at == 1
     assert ([len(each.runs) for each in before], [len(each.runs) for each in after]) == ([1], [6])
     assert hand.get(execution).version == before[0].execution.version
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        ("tasks.before.state", "SUCCESS"),
+        ("tasks.body['3'].state", "SUCCESS"),
+        ("tasks.body['4'].state ?? 'none'", "none"),
+        ("tasks.body | length", "3"),
+        ("tasks.never.state ?? 'none'", "none"),
+        ("tasks.inner.state", "RUNNING"),
+        ("tasks | keys | join(' ')", "before loop body inner after"),
+    ],
+)
+def test_the_states_of_tasks_are_found_whatever_is_read(hand: Hand, named: str, shown: str) -> None:
+    nested = "{id: inner, type: core.flow.Sequential, tasks: [{id: after, type: core.debug.Return, format: NAMED}]}"
+    tasks = loop(BODY % "body", count=3, more=f"  - {nested}\n").replace("NAMED", f'"{{{{ {named} }}}}"')
+    never = "errors: [{id: never, type: core.debug.Return, format: x}]\n"
+    hand.deploy(tasks.replace("tasks:\n", "tasks:\n  - {id: before, type: core.debug.Return, format: x}\n", 1) + never)
+    execution = hand.create()
+    hand.turn()
+
+    finish(hand, execution)
+
+    after = run_of(hand, execution, "after")
+    assert after.error is None
+    outputs = hand.store.read(lambda db: db.executions.outputs(execution.id, [after.id]))
+    assert outputs[after.id]["value"] == shown
