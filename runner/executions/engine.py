@@ -245,7 +245,9 @@ class Engine:
                     outputs[run.id] = resumed_outputs(given, now, by)
                 resumed = run.enter(State.RUNNING, now)
                 changed.append(replace(resumed, due_at=None, memory={**run.memory, "resumed": True}))
-            resumed_execution = execution.enter(State.RESTARTED, now).enter(State.RUNNING, now)
+            resumed_execution = execution.enter(State.RESTARTED, now)
+            if execution.started_at is not None:  # else it has yet to ask for a place among those of its flow
+                resumed_execution = resumed_execution.enter(State.RUNNING, now)
             return commit_of(loaded, resumed_execution, changed_runs=tuple(changed), task_outputs=outputs)
 
         return self.change(execution_id, decide)

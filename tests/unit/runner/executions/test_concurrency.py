@@ -129,6 +129,22 @@ def test_a_paused_execution_keeps_its_place(hand: Hand) -> None:
     assert hand.states(first, second) == "SUCCESS PAUSED"
 
 
+def test_who_was_paused_before_it_began_waits_for_a_place_once_resumed(hand: Hand) -> None:
+    hand.deploy(f"concurrency: {{limit: 1}}\ntasks: [{SLEEP}]")
+    first = hand.create()
+    hand.turn()
+    second = hand.create()
+    hand.engine.pause(second.id)
+    hand.turn()
+
+    hand.engine.resume(second.id)
+    hand.turn()
+
+    assert hand.states(first, second) == "RUNNING QUEUED"
+    hand.wait(10)
+    assert hand.states(first, second) == "SUCCESS RUNNING"
+
+
 def test_two_thousand_executions_pass_one_by_one(hand: Hand) -> None:
     hand.deploy("concurrency: {limit: 1}\ntasks: [{id: a, type: core.debug.Return}]")
     many = [future.result() for future in [hand.engine.submit(NewExecution(NAMESPACE, "flow")) for _ in range(2000)]]
