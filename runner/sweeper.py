@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from runner.executions.effects import Effects
@@ -70,16 +70,28 @@ class Sweeper:
     def run_once(self) -> None:
         """Ring for rows that nobody answered, and look after workers."""
         for kind in (OUTBOX_ADVANCE, OUTBOX_RUN):
-            self.ring_again(RING_AGAIN_S if self._messages(kind) == 0 else _RING_BUSY_S, (kind,))
+            if self._messages(kind) == 0:
+                self.ring_again(RING_AGAIN_S, (kind,))
+            else:
+                self.ring_again(_RING_BUSY_S, (kind,), is_busy=True)
         while self._effects.run_once():
             pass
         self.watch_workers()
         self._adopt()
 
-    def ring_again(self, older_than_s: float, kinds: Sequence[str] = (OUTBOX_ADVANCE, OUTBOX_RUN)) -> int:
-        """Ring for every doorbell row older than this many seconds; return how many there were."""
+    def ring_again(
+        self, older_than_s: float, kinds: Sequence[str] = (OUTBOX_ADVANCE, OUTBOX_RUN), *, is_busy: bool = False
+    ) -> int:
+        """Ring for doorbell rows older than this many seconds, 2,000 at once; return how many there were.
+
+        While others work through a long queue (`is_busy`), a row that was rung for rests as long again: its message
+        waits there most likely, and rows behind it get their turn.
+        """
         now = self._engine.host.clock()
-        rows = self._store.read(lambda db: db.outbox.older_than(kinds, older_than_s, now, _AT_ONCE))
+        rows = self._store.read(lambda db: db.outbox.older_than(kinds, older_than_s, now, _AT_ONCE, hidden=not is_busy))
+        if is_busy and rows:
+            ids, later = [row.id for row in rows], now + timedelta(seconds=older_than_s)
+            self._store.write(lambda db: db.outbox.defer(ids, later))
         self._engine.ring({row.key: None for row in rows if row.kind == OUTBOX_ADVANCE})
         waiting = self._with_fallback([row for row in rows if row.kind == OUTBOX_RUN], now)
         runs = [_run_of(row) for row in waiting]

@@ -32,7 +32,11 @@ _TAKE: Final = Statement(
     .limit(sa.bindparam("count", type_=sa.Integer()))
 )
 _OLDER: Final = Statement(
-    _rows.select(_c.kind == sa.bindparam("of"), _c.created_at <= sa.bindparam("before"))
+    _rows.select(
+        _c.kind == sa.bindparam("of"),
+        _c.available_at <= sa.bindparam("until"),
+        _c.created_at <= sa.bindparam("before"),
+    )
     .order_by(_c.available_at, _c.id)
     .limit(sa.bindparam("count", type_=sa.Integer()))
 )
@@ -56,6 +60,7 @@ _OF_KEY: Final = Statement(
 _OF_KEYS: Final = Statement(
     sa.select(_c.key, _c.id).where(one_of(_c.key, "keys"), _c.kind == sa.bindparam("of")).order_by(_c.id)
 )
+_NEVER: Final = (1 << 63) - 1
 
 
 def encode(rows: Iterable[OutboxRow], now: datetime) -> list[tuple[object, ...]]:
@@ -86,9 +91,15 @@ class Outbox:
         """Return the rows that may be acted on, those that waited longest first. They stay until deleted."""
         return self._oldest(_TAKE, kinds, limit, now=to_micros(now))
 
-    def older_than(self, kinds: Collection[str], seconds: float, now: datetime, limit: int) -> list[OutboxRow]:
-        """Return the rows that were written at least `seconds` before `now`, those that waited longest first."""
-        return self._oldest(_OLDER, kinds, limit, before=to_micros(now - timedelta(seconds=seconds)))
+    def older_than(
+        self, kinds: Collection[str], seconds: float, now: datetime, limit: int, *, hidden: bool = True
+    ) -> list[OutboxRow]:
+        """Return the rows that were written at least `seconds` before `now`, those that waited longest first.
+
+        Without `hidden` only those that are not deferred beyond `now`.
+        """
+        before, until = to_micros(now - timedelta(seconds=seconds)), to_micros(now)
+        return self._oldest(_OLDER, kinds, limit, before=before, until=_NEVER if hidden else until)
 
     def of_key(self, kind: str, key: str) -> list[int]:
         """Return the ids of the rows of one kind about one thing."""

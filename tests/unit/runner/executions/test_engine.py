@@ -253,6 +253,22 @@ def test_a_sweep_finds_what_no_ring_reached(hand: Hand) -> None:
     assert (hand.states(execution), sweeper.ring_again(5)) == ("SUCCESS", 0)
 
 
+def test_while_a_queue_is_long_each_row_is_rung_for_once_a_minute(hand: Hand) -> None:
+    hand.deploy("tasks: [{id: a, type: core.debug.Return}]")
+    execution = hand.create()
+    sweeper = Sweeper(hand.engine, hand.effects, own_worker=lambda: hand.worker.id)
+    hand.now += timedelta(seconds=60)
+
+    first, again = sweeper.ring_again(60, is_busy=True), sweeper.ring_again(60, is_busy=True)
+    lost = sweeper.ring_again(5)  # the queue is empty: what was in it is gone
+    hand.now += timedelta(seconds=60)
+    next_minute = sweeper.ring_again(60, is_busy=True)
+
+    assert (first, again, lost, next_minute) == (1, 0, 1, 1)
+    hand.turn()
+    assert hand.states(execution) == "SUCCESS"
+
+
 def test_a_caller_that_goes_away_does_not_keep_an_execution_from_being_created(hand: Hand) -> None:
     hand.deploy("tasks: [{id: a, type: core.debug.Return}]")
     future = hand.engine.submit(NewExecution(NAMESPACE, "flow"))
