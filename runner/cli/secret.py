@@ -38,7 +38,7 @@ def _row(row: Row) -> Row:
 @command.command("set")
 @click.argument("namespace")
 @click.argument("key")
-@click.option("--description", help="What it is for; everybody may read it.")
+@click.option("--description", help="What it is for; everybody may read it. Without it what was said before stays.")
 @options
 def set_(client: Client, namespace: str, key: str, *, description: str | None) -> None:
     """Keep a secret for a namespace and those below it: the value is asked for, or read from the standard input.
@@ -46,7 +46,8 @@ def set_(client: Client, namespace: str, key: str, *, description: str | None) -
     One line break at the end of the input is left out. A value is never an argument: the list of processes and the
     history of the shell would show it.
     """
-    body = {"key": key, "value": _value(key), "description": description}
+    said = {} if description is None else {"description": description}
+    body = {"key": key, "value": _value(key), **said}
     client.put(f"/namespaces/{quote(namespace, safe='')}/secrets", json=body)
 
 

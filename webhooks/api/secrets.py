@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from runner.access import Permission
-from runner.errors import AccessError, InvalidError, NotFoundError
+from runner.errors import AccessError, InvalidError, MainstemError, NotFoundError
 from runner.secrets.file import around
 from runner.secrets.stored import About, StoredSecrets
 from runner.store.records import StoredSecret
@@ -20,6 +21,8 @@ from webhooks.parameters import filters, paging
 from webhooks.routes import Endpoint
 from webhooks.schemas import FLAG, MAP, TEXT, WHOLE, listed, mapped, nullable, optional, record
 from webhooks.search import SECRET_FIELDS
+
+log = logging.getLogger(__name__)
 
 _LONGEST_DESCRIPTION: Final = 1_000
 _MOST_TAGS: Final = 50
@@ -47,16 +50,23 @@ def of_namespace(call: Call) -> dict[str, Any]:
 
 
 def put(call: Call) -> list[dict[str, Any]]:
-    """Set a secret; answers with what is said about those of the namespace."""
+    """Set a secret; answers with what is said about those of the namespace.
+
+    What the body leaves out of description and tags stays as it was.
+    """
     namespace, body, own = call.path("namespace"), call.json_map(), _own(call)
     if not NAMESPACE_NAME.fullmatch(namespace):
         raise InvalidError("namespace.invalid", f"{namespace[:200]!r} cannot be a namespace")
     key, value = body.get("key"), body.get("value")
     if not isinstance(key, str) or not isinstance(value, str):
         raise InvalidError("secret.body.invalid", "the body must be {key: …, value: …}, both texts")
-    own.put(namespace, key, value, call.services.host.clock(), _about(body, About()))
-    call.services.host.secrets.renew()  # masked from here on, before any task reads it
+    about = _about(body, _known(own, namespace, key))
+    own.put(namespace, key, value, call.services.host.clock(), about)
     call.note(f"{namespace}/{key.upper()}", verb="set")
+    try:
+        call.services.host.secrets.renew()  # masked from here on, before any task reads it
+    except MainstemError as error:  # what is wrong with others is told to who asks for them: this one is kept
+        log.warning("a secret was set while others cannot be read: %s", error)
     return _metas(own, namespace)
 
 
@@ -91,6 +101,15 @@ def _own(call: Call) -> StoredSecrets:
     return own
 
 
+def _known(own: StoredSecrets, namespace: str, key: str) -> About:
+    """Return what is said about a secret so far, nothing about one that is new."""
+    try:
+        found = own.find(namespace, key)
+    except NotFoundError:
+        return About()
+    return About(found.description, found.tags)
+
+
 def _about(body: dict[str, Any], now: About) -> About:
     """Return what a body says about a secret; what it leaves out stays as it is."""
     description, pairs = body.get("description", now.description), body.get("tags")
@@ -104,10 +123,13 @@ def _about(body: dict[str, Any], now: About) -> About:
 
 
 def _tags(pairs: Any) -> dict[str, str] | None:
-    if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
+    if not isinstance(pairs, list) or not all(_is_tag(pair) for pair in pairs):
         return None
-    found = {pair.get("key"): pair.get("value") for pair in pairs}
-    return found if all(isinstance(text, str) for pair in found.items() for text in pair) else None
+    return {pair["key"]: pair["value"] for pair in pairs}
+
+
+def _is_tag(pair: Any) -> bool:
+    return isinstance(pair, dict) and all(isinstance(pair.get(name), str) for name in ("key", "value"))
 
 
 def _metas(own: StoredSecrets, namespace: str) -> list[dict[str, Any]]:

@@ -266,14 +266,15 @@ def test_a_secret_goes_in_by_the_standard_input_and_never_comes_out(server: Any)
     assert httpx.post(f"{server.url}/api/v1/main/flows", content=SHOWS, headers=headers, timeout=20).is_success
     value = "open-sesame-1f7b"
 
-    done = server.mainstem("secret", "set", "vault", "forge_token", "--description", "git", stdin=f"{value}\n")
+    first = server.mainstem("secret", "set", "vault", "forge_token", "--description", "git", stdin="one-before-it\n")
+    done = server.mainstem("secret", "set", "vault", "forge_token", stdin=f"{value}\n")
     listed = server.mainstem("secret", "ls", "-n", "vault")
     ran = server.mainstem("exec", "run", "vault.deep.shows", "-f")
     short = server.mainstem("secret", "set", "vault", "PIN", stdin="12\n")
     gone = server.mainstem("secret", "rm", "vault", "FORGE_TOKEN")
     again = server.mainstem("secret", "rm", "vault", "FORGE_TOKEN")
 
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (first.returncode, done.returncode, done.stdout) == (0, 0, ""), first.stderr + done.stderr
     assert listed.stdout.splitlines() == ["vault\tFORGE_TOKEN\there\tgit"]
     assert "it is ******" in ran.stdout, ran.stdout + ran.stderr
     assert value not in listed.stdout + ran.stdout + ran.stderr

@@ -41,7 +41,9 @@ def test_a_secret_is_set_used_masked_replaced_and_removed_while_the_server_runs(
     assert "Cannot find secret for key 'token'." in before[0]
     assert first.json() == [{"key": "TOKEN", "description": None, "tags": [{"key": "owner", "value": "data"}]}]
     assert with_first == with_second == ["it is ******", "SUCCESS"]
-    assert described.json() == [{"key": "TOKEN", "description": "of nobody", "tags": []}]
+    assert described.json() == [
+        {"key": "TOKEN", "description": "of nobody", "tags": [{"key": "owner", "value": "data"}]}
+    ]
     assert (gone.status_code, api.delete(f"{place}/token").status_code) == (204, 404)
     masked = api.services.host.masker.mask(f"{VALUE} another-horse")
     assert masked == "****** ******"
@@ -110,6 +112,7 @@ def test_the_audit_log_has_the_key_and_never_the_value(api: Any) -> None:
         ("company", {"key": ["TOKEN"], "value": VALUE}, "secret.body.invalid"),
         ("company", {"key": "TOKEN", "value": VALUE, "tags": {"a": "b"}}, "secret.body.invalid"),
         ("company", {"key": "TOKEN", "value": VALUE, "tags": [{"key": "a", "value": 1}]}, "secret.body.invalid"),
+        ("company", {"key": "TOKEN", "value": VALUE, "tags": [{"key": ["a"], "value": "b"}]}, "secret.body.invalid"),
         ("company", {"key": "TOKEN", "value": VALUE, "description": "x" * 1_001}, "secret.body.invalid"),
         ("company", {"key": "a/b", "value": VALUE}, "secret.key.invalid"),
         ("company", {"key": "TOKEN", "value": "abc"}, "secret.value.invalid"),
@@ -133,3 +136,28 @@ def test_what_comes_from_outside_is_not_removed_here(api: Any) -> None:
     answer = api.delete(f"{BASE}/company/secrets/given")
 
     assert (answer.status_code, answer.json()["code"]) == (403, "secret.readonly")
+
+
+@pytest.mark.parametrize("pair", [{"key": ["a"], "value": "b"}, {"key": {}, "value": "b"}, {"value": "b"}, ["a", "b"]])
+def test_a_tag_that_is_no_pair_of_texts_changes_nothing_about_a_secret(api: Any, pair: Any) -> None:
+    place = f"{BASE}/company/secrets"
+    api.put(place, json={"key": "TOKEN", "value": VALUE, "tags": [{"key": "owner", "value": "data"}]})
+
+    answer = api.request("PATCH", f"{place}/TOKEN", json={"tags": [pair]})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "secret.body.invalid")
+    assert api.get(place).json()["results"][0]["tags"] == [{"key": "owner", "value": "data"}]
+
+
+def test_a_secret_is_set_masked_and_noted_while_the_file_of_others_is_wrong(api: Any) -> None:
+    file = api.services.settings.home / "secrets.yaml"
+    file.write_text("- no map\n")
+    file.chmod(0o600)
+
+    answer = api.put(f"{BASE}/company/secrets", json={"key": "TOKEN", "value": VALUE})
+
+    api.services.store.flush()
+    rows = api.get("/api/v1/main/audit?action=secret.write").json()["results"]
+    assert (answer.status_code, [row["key"] for row in answer.json()]) == (200, ["TOKEN"])
+    assert [(row["target"], row["result"]) for row in rows] == [("company/TOKEN", "OK")]
+    assert api.services.host.masker.mask(VALUE) == "******"
