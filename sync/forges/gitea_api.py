@@ -6,10 +6,12 @@ Facts: forgejo.org/docs/latest/user/api-usage and the API's own page `/api/swagg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from sync.forges.api import Change
 from sync.forges.pulls_api import PullsApi
+
+_AGIT: Final = 1
 
 
 class GiteaApi(PullsApi):
@@ -34,7 +36,7 @@ class GiteaApi(PullsApi):
             head=head["sha"],
             base=f"refs/heads/{base['ref']}",
             is_open=found["state"] == "open",
-            is_fork=head.get("repo_id") != base.get("repo_id"),
+            is_fork=not is_own_branch(found),
             head_ref=f"refs/pull/{number}/head",
         )
 
@@ -45,3 +47,16 @@ class GiteaApi(PullsApi):
             if (row.get("user") or {}).get("id") == own and str(row.get("body") or "").startswith(marker):
                 return str(row["id"])
         return None
+
+
+def is_own_branch(found: Mapping[str, Any]) -> bool:
+    """Return whether a pull request comes from a branch of the repository, which only those push who may write.
+
+    One of the AGit flow (`git push origin HEAD:refs/for/main`) is open to everybody who may read. It names the
+    repository itself as its head's, but no branch; Forgejo says `flow` besides.
+    """
+    head, base = found["head"], found["base"]
+    is_same = head.get("repo_id") is not None and head["repo_id"] == base.get("repo_id")
+    ref = head.get("ref") or ""
+    has_branch = bool(head.get("label")) and bool(ref) and not ref.startswith("refs/")
+    return is_same and has_branch and found.get("flow") != _AGIT

@@ -33,12 +33,16 @@ NAMES = {OWN: "mainstem", STRANGER: "mallory", MEMBER: "ann", ROBOT: "project_44
 
 @dataclass
 class Pull:
-    """A change request. `is_fork` says that its branch lies in another repository."""
+    """A change request. `is_fork` says that its branch lies in another repository.
+
+    `is_agit` says that it has no branch: its commits were pushed to `refs/for/main`, which Gitea lets everybody do.
+    """
 
     number: int
     branch: str
     is_fork: bool = False
     state: str = "open"
+    is_agit: bool = False
 
 
 @dataclass
@@ -285,8 +289,14 @@ class _Gitea(_GitHub):
         pull = self.pull(request)
         if pull is None:
             return _missing()
-        head = {"ref": pull.branch, "sha": self.forge.head(pull.number), "repo_id": 2 if pull.is_fork else 1}
-        return {"number": pull.number, "state": pull.state, "head": head, "base": {"ref": "main", "repo_id": 1}}
+        named = ("", self.forge.head_ref.format(pull.number)) if pull.is_agit else (pull.branch, pull.branch)
+        head = {"label": named[0], "ref": named[1], "repo_id": 2 if pull.is_fork else 1}
+        return {
+            "number": pull.number,
+            "state": pull.state,
+            "head": {**head, "sha": self.forge.head(pull.number)},
+            "base": {"label": "main", "ref": "main", "repo_id": 1},
+        }
 
     def list(self, request: Request, _: Any) -> Any:
         return [self._row(row) for row in self.forge.comments.get(int(request.path_params["number"]), [])]

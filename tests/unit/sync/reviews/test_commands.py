@@ -116,6 +116,21 @@ def test_the_code_of_a_fork_waits_for_an_approval_of_that_very_commit(world: Wor
     assert world.row().head == later
 
 
+@pytest.mark.parametrize("forge", ["gitea"], indirect=True)
+def test_commits_that_were_pushed_without_a_branch_wait_for_an_approval_like_those_of_a_fork(world: World) -> None:
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.forge.open(7, "topic")
+    world.forge.pulls[7].is_agit = True
+    assert world.look()
+    untested = world.commands()
+
+    world.command("/mainstem test")
+    [refused] = world.answers()
+
+    assert untested == []
+    assert "code of a fork is run for nobody before" in refused
+
+
 @github
 def test_a_commit_that_was_pushed_after_the_comment_is_not_approved_by_it(world: World) -> None:
     opened(world, is_fork=True)
