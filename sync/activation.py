@@ -86,12 +86,20 @@ class RevisionResult:
 class Order:
     """What somebody told an environment to do, whatever its ref names: an `action` of the ledger, and why.
 
-    `pin` is what keeps the environment at the commit from then on, None for an order that sets none.
+    `pin` is what keeps the environment at the commit from then on, None for an order that sets none. An order that
+    `yields` is nobody's: it gives way to every pin.
     """
 
     action: str
     reason: str
     pin: Pin | None = None
+    yields: bool = False
+
+    def may_follow(self, standing: Pin | None, known: Pin | None) -> bool:
+        """Whether it may be carried out where `standing` is in force and `known` was when its plan was made."""
+        if self.yields:
+            return standing is None
+        return self.pin is not None or standing == known
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +142,8 @@ class Activation:
         def switch(db: Session) -> dict[FlowKey, FlowVersion]:
             left = order.pin if order and order.pin else pin
             state, message = ("PINNED", pinned_line(left)) if left else _state(plan)
-            is_free = (order and order.pin) or _pin_in_force(db, plan.environment, now) == pin
+            standing = _pin_in_force(db, plan.environment, now)
+            is_free = order.may_follow(standing, pin) if order else standing == pin
             if not is_free or not db.environments.swap_active(
                 plan.environment, plan.base, plan.commit, at=now, state=state, message=message
             ):

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from runner.errors import ConflictError
 from runner.settings import FailureBound
 from runner.states import State
 from runner.store import Store
 from runner.store.records import Revision
 from runner.store.session import Session
-from sync.activation import Outcome, RevisionResult
+from sync.activation import RACED, Outcome, RevisionResult
+from sync.drift import HEAL
 from sync.orders import Orders
+from sync.plan import ChangeKind
 
 _BAD: Final = State.FAILED
 _GOOD: Final = frozenset({State.SUCCESS, State.WARNING})
+_SWITCHED: Final = frozenset({Outcome.ACTIVE, Outcome.QUARANTINED})
+_UNCHANGED: Final = frozenset({ChangeKind.REMOVED, ChangeKind.QUARANTINED})
 _LATEST: Final = 50
 _MOST_FLOWS: Final = 200
 
@@ -33,21 +38,43 @@ class Deployments:
         """Go back to the revision before when the flows that the last one changed fail beyond `bound`.
 
         The environment is pinned then, as by `mainstem sync rollback`. Nothing happens where it is pinned already,
-        where there is nothing to go back to, and once the bound's time has passed.
+        where there is nothing to go back to, once the bound's time has passed, and when somebody else was faster.
         """
-        now = self.clock()
-
-        def read(db: Session) -> tuple[Revision, dict[State, int]] | None:
-            last = _last_deployment(db, name)
-            if last is None or db.pins.get(name) is not None or now - last.at > timedelta(seconds=bound.within_s):
-                return None
-            return last, _runs(db, last)
-
-        found = self.store.read(read)
-        reason = failure(found[1], bound, found[0]) if found else None
-        if reason is None:
+        failing = self.store.read(lambda db: self._failing(db, name, bound))
+        if failing is None:
             return None
-        return self.orders.stay(name, None, action="rollback", actor="mainstem", reason=reason)
+        try:
+            return self.orders.stay(
+                name,
+                failing.back_to,
+                action="rollback",
+                actor="mainstem",
+                reason=failing.reason,
+                instead_of=failing.active,
+            )
+        except ConflictError as error:
+            if error.code != RACED:
+                raise
+            return None
+
+    def _failing(self, db: Session, name: str, bound: FailureBound) -> _Failing | None:
+        environment, last = db.environments.get(name), _last_deployment(db, name)
+        if environment is None or environment.active is None or last is None or last.previous is None:
+            return None
+        is_over = self.clock() - last.at > timedelta(seconds=bound.within_s)
+        if is_over or db.pins.get(name) is not None:
+            return None
+        reason = failure(_runs(db, last), bound, last)
+        return _Failing(last.previous, environment.active, reason) if reason else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A deployment that is to be taken back: to which commit, what is active now, and why."""
+
+    back_to: str
+    active: str
+    reason: str
 
 
 def failure(runs: Mapping[State, int], bound: FailureBound, deployed: Revision) -> str | None:
@@ -60,16 +87,19 @@ def failure(runs: Mapping[State, int], bound: FailureBound, deployed: Revision) 
 
 
 def _last_deployment(db: Session, name: str) -> Revision | None:
-    """Return the revision that changed flows last, when a push or a write did and there was another one before."""
+    """Return the revision that changed flows last, if that was a push or a write and no order.
+
+    Healing is passed over: it brings back what was deployed.
+    """
     rows = db.revisions.list(name, _LATEST)
-    last = next((row for row in rows if row.result == Outcome.ACTIVE), None)
-    return last if last is not None and last.action == "sync" and last.previous else None
+    last = next((row for row in rows if row.result in _SWITCHED and row.action != HEAL), None)
+    return last if last is not None and last.action == "sync" else None
 
 
 def _runs(db: Session, deployed: Revision) -> dict[State, int]:
     """Count how runs of the changed flows ended that began since."""
     counts: dict[State, int] = {}
-    changed = [row for row in deployed.changes if row["kind"] != "removed"]
+    changed = [row for row in deployed.changes if row["kind"] not in _UNCHANGED]
     for row in changed[:_MOST_FLOWS]:
         for state, count in db.executions.ended_since(row["namespace"], row["flowId"], deployed.at).items():
             counts[state] = counts.get(state, 0) + count

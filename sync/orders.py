@@ -13,11 +13,11 @@ from datetime import datetime
 from time import perf_counter
 from typing import Final
 
-from runner.errors import InvalidError, MainstemError, NotFoundError
+from runner.errors import ConflictError, InvalidError, MainstemError, NotFoundError
 from runner.store import Store
 from runner.store.records import AuditEntry, Environment, Pin, Revision
 from runner.store.session import Session
-from sync.activation import Activation, Order, Outcome, RevisionResult
+from sync.activation import RACED, Activation, Order, Outcome, RevisionResult
 from sync.names import is_sha
 from sync.origins import Origins
 from sync.plan import Plan
@@ -43,7 +43,15 @@ class Orders:
     clock: Callable[[], datetime]
 
     def stay(
-        self, name: str, commit: str | None, *, action: str, actor: str, reason: str, until: datetime | None = None
+        self,
+        name: str,
+        commit: str | None,
+        *,
+        action: str,
+        actor: str,
+        reason: str,
+        until: datetime | None = None,
+        instead_of: str | None = None,
     ) -> RevisionResult:
         """Bring an environment to `commit` and keep it there until `until`, or until it is resumed.
 
@@ -55,12 +63,14 @@ class Orders:
             actor: who orders it.
             reason: why, for those who find the environment pinned.
             until: when the pin runs out by itself.
+            instead_of: for what nobody ordered: the commit that must still be active, and without any pin.
 
         Raises:
             NotFoundError: `environment.missing`; `environment.revision.none` when there is nothing to go back to;
                 `repository.commit.missing` when neither the ledger nor the repository here knows the commit.
             InvalidError: `environment.reason.missing`, `environment.until.past`, or `environment.revision.invalid`
                 when the commit cannot be active any more; nothing has changed then.
+            ConflictError: `environment.revision.raced` when something else than `instead_of` is active, or a pin set.
         """
         reason = _checked_reason(reason)
         now = self.clock()
@@ -72,6 +82,8 @@ class Orders:
             environment = self._environment(name)
             target, row = self._target(environment, source, commit, is_rollback=action == "rollback")
             plan = self._plan(source, environment, target, row)
+            if instead_of is not None and plan.base != instead_of:
+                raise ConflictError(RACED, f"environment {name} was switched to another revision meanwhile")
             if plan.errors:
                 first = plan.errors[0]
                 raise InvalidError(
@@ -79,7 +91,7 @@ class Orders:
                     f"commit {target[:7]} cannot be active now: {first.file or '-'}: {first.message}",
                     hint=f"mainstem plan -e {name} --commit {target[:12]}",
                 )
-            order = Order(action, reason, Pin(name, target, actor, reason, now, until))
+            order = Order(action, reason, Pin(name, target, actor, reason, now, until), yields=instead_of is not None)
             return self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started, order=order)
 
     def resume(self, name: str, *, actor: str, reason: str | None = None, action: str = "resume") -> bool:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from runner.errors import MainstemError
 from runner.store import Store
@@ -27,6 +27,7 @@ _DRIFT_S: Final = 300.0
 _POLL: Final = "poll"
 _THREADS: Final = 3
 _RETRY_S: Final = 5.0
+T = TypeVar("T")
 
 
 def next_wait(interval_s: float, failures: int, chance: float) -> float:
@@ -98,13 +99,9 @@ class Poller:
 
     def _run(self) -> None:
         while True:
-            try:
-                self.request_all(self._service.expire_pins())
-                self._take_back_failing()
-                intervals = self._intervals()
-            except Exception:  # a store that is away must not end polling: it is asked again
-                log.exception("the repositories cannot be listed")
-                intervals = {}
+            self._do("pins and previews cannot be ended", lambda: self.request_all(self._service.expire_pins()))
+            self._do("deployments cannot be watched", self._service.take_back_failing)
+            intervals = self._do("the repositories cannot be listed", self._intervals) or {}
             chosen = self._next(intervals)
             if chosen is None:
                 return
@@ -112,6 +109,14 @@ class Poller:
             if name:
                 is_met = self._look(name, actor)
                 self._done(name, actor, intervals.get(name, _HOSTED_S), is_met=is_met)
+
+    @staticmethod
+    def _do(failure: str, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except Exception:  # a store that is away, or one part that fails, must not end polling: it is asked again
+            log.exception(failure)
+            return None
 
     def _intervals(self) -> dict[str, float]:
         rows = self._store.read(lambda db: db.repositories.all())
@@ -158,12 +163,6 @@ class Poller:
             return False
         is_whole = not any(result.outcome is Outcome.FAILED for result in results)
         return self._reviewed(name, results) and is_whole
-
-    def _take_back_failing(self) -> None:
-        try:
-            self._service.take_back_failing()
-        except MainstemError as error:
-            log.warning("a deployment cannot be taken back", extra={"code": error.code})
 
     def _check_drift(self, name: str) -> None:
         """Compare active flows with git, from time to time: it reads all of them."""

@@ -241,8 +241,14 @@ class SyncService:
     def take_back_failing(self) -> None:
         """Undo the last deployment of each environment whose runs fail beyond what its settings allow."""
         for declared in self._settings.environments:
-            bound = declared.rollback_on_failures
-            result = self._deployments.check(declared.name, bound) if bound else None
+            if declared.rollback_on_failures is None:
+                continue
+            try:
+                result = self._deployments.check(declared.name, declared.rollback_on_failures)
+            except MainstemError as error:  # the others are watched all the same
+                fields = {"environment": declared.name, "code": error.code, "error": str(error)}
+                log.warning("a deployment cannot be taken back", extra=fields)
+                continue
             if result is not None:
                 log.warning("a deployment was taken back", extra={"environment": declared.name})
                 self._announce(result)

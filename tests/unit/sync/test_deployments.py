@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runner.errors import ConflictError
 from runner.executions.models import Execution
 from runner.ids import new_id
 from runner.settings import EnvironmentSettings, FailureBound, RepositorySettings
@@ -45,7 +46,7 @@ def test_a_deployment_fails_by_its_share_of_enough_runs(runs: dict[State, int], 
 
 @dataclass
 class World:
-    """An environment with two deployments, of which the second changed flow `a` and not flow `b`."""
+    """An environment with three deployments, of which the last changed flow `a` and not flow `b`."""
 
     service: SyncService
     now: list[datetime]
@@ -83,7 +84,7 @@ def world(start: Callable[..., SyncService], git_server: Any, work_tree: Any) ->
         clock=lambda: now[0],
     )
     commits = []
-    for message in ("one", "two"):
+    for message in ("zero", "one", "two"):
         commits.append(
             work_tree.write(
                 {"flows/a.yaml": FLOW.format(id="a", message=message), "flows/b.yaml": FLOW.format(id="b", message="x")}
@@ -102,15 +103,15 @@ def test_what_fails_after_a_deployment_is_taken_back_and_pinned(world: World) ->
     active = world.active()
 
     found = world.service.environment("prod")
-    assert (active, found.state) == (world.commits[0], "PINNED")
+    assert (active, found.state) == (world.commits[1], "PINNED")
     row = world.service.history("prod", 1)[0]
     assert (row.action, row.actor, row.reason) == (
         "rollback",
         "mainstem",
-        f"3 of 4 runs failed since {world.commits[1][:7]}",
+        f"3 of 4 runs failed since {world.commits[2][:7]}",
     )
     world.end("a", State.FAILED, 9)
-    assert world.active() == world.commits[0]  # it does not go back further
+    assert world.active() == world.commits[1]  # it does not go back further
 
 
 def test_the_poller_takes_a_failing_deployment_back(world: World) -> None:
@@ -120,10 +121,42 @@ def test_the_poller_takes_a_failing_deployment_back(world: World) -> None:
     poller.start()
 
     deadline = time.monotonic() + 20
-    while world.service.environment("prod").active != world.commits[0] and time.monotonic() < deadline:
+    while world.service.environment("prod").active != world.commits[1] and time.monotonic() < deadline:
         threading.Event().wait(0.01)
     poller.stop()
-    assert world.service.environment("prod").active == world.commits[0]
+    assert world.service.environment("prod").active == world.commits[1]
+
+
+def test_of_many_that_look_at_once_one_takes_the_deployment_back(world: World) -> None:
+    world.end("a", State.FAILED, 4)
+    together = threading.Barrier(6)
+
+    def look() -> None:
+        together.wait()
+        world.service.take_back_failing()
+
+    threads = [threading.Thread(target=look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    actions = [row.action for row in world.service.history("prod")]
+    assert (world.service.environment("prod").active, actions.count("rollback")) == (world.commits[1], 1)
+
+
+def test_what_was_switched_meanwhile_is_not_taken_back(world: World) -> None:
+    orders: Any = world.service._deployments.orders
+    given = {"action": "rollback", "actor": "mainstem", "reason": "4 of 4 runs failed", "instead_of": world.commits[2]}
+    world.service.stay("prod", world.commits[1], action="pin", actor="ann", reason="first things first")
+
+    with pytest.raises(ConflictError) as other:
+        orders.stay("prod", world.commits[0], **given)
+    with pytest.raises(ConflictError) as pinned:
+        orders.stay("prod", world.commits[0], **(given | {"instead_of": world.commits[1]}))
+
+    assert other.value.code == pinned.value.code == "environment.revision.raced"
+    assert world.active() == world.commits[1]
 
 
 def test_runs_of_other_flows_and_of_before_do_not_count(world: World) -> None:
@@ -131,30 +164,30 @@ def test_runs_of_other_flows_and_of_before_do_not_count(world: World) -> None:
     world.end("a", State.FAILED, 9, begun=START)
     world.end("a", State.FAILED, 3)
 
-    assert world.active() == world.commits[1]
+    assert world.active() == world.commits[2]
 
 
 def test_a_deployment_that_has_stood_for_long_stays(world: World) -> None:
     world.end("a", State.FAILED, 9)
     world.now[0] += timedelta(seconds=BOUND.within_s + 61)
 
-    assert world.active() == world.commits[1]
+    assert world.active() == world.commits[2]
 
 
 def test_the_first_deployment_and_a_pinned_one_stay(world: World) -> None:
     world.service.stay("prod", None, action="suspend", actor="ann", reason="looking into it")
     world.end("a", State.FAILED, 9)
 
-    assert world.active() == world.commits[1]
+    assert world.active() == world.commits[2]
 
 
 def test_after_somebody_resumed_the_same_commit_its_new_runs_count(world: World) -> None:
     world.end("a", State.FAILED, 4)
-    assert world.active() == world.commits[0]
+    assert world.active() == world.commits[1]
     world.now[0] += timedelta(minutes=1)
 
     world.service.resume("prod", actor="ann", reason="the cause is gone")
 
-    assert world.active() == world.commits[1]
+    assert world.active() == world.commits[2]
     world.end("a", State.FAILED, 4)
-    assert world.active() == world.commits[0]
+    assert world.active() == world.commits[1]

@@ -25,6 +25,7 @@ class Recorder:
         self.gate.set()
         self.error: Exception | None = None
         self.expired: list[str] = []
+        self.watching: Exception | None = None
 
     def reconcile_repository(self, name: str, *, actor: str, reason: str) -> list[RevisionResult]:
         assert reason == "poll"
@@ -48,7 +49,8 @@ class Recorder:
         assert name
 
     def take_back_failing(self) -> None:
-        assert self.expired is not None
+        if self.watching is not None:
+            raise self.watching
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -93,6 +95,19 @@ def test_every_repository_is_looked_at_at_once(polled: Any) -> None:
     wait_for(lambda: len(recorder.looks) == 2)
 
     assert sorted(recorder.looks) == [("a", "poll"), ("b", "poll")]
+
+
+@pytest.mark.parametrize("watching", [RuntimeError("no store"), NotFoundError("revision.none", "nothing")])
+def test_a_failing_watch_over_deployments_keeps_no_repository_from_being_looked_at(
+    polled: Any, watching: Exception
+) -> None:
+    poller, recorder = polled()
+    recorder.watching = watching
+    poller._store.write(lambda db: db.repositories.put(Repository("a", "https://a")))
+
+    poller.request("nothing")  # ends the pause before the list is read again
+
+    wait_for(lambda: ("a", "poll") in recorder.looks)
 
 
 def test_an_environment_whose_pin_ran_out_is_looked_at_without_waiting_for_the_interval(polled: Any) -> None:
