@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow
+from runner.flows.namespace_defaults import stated_namespace
 from runner.store.records import Environment, FlowVersion
 from sync.layout import FlowPlace
 from sync.plan import Change, ChangeKind, FlowKey
@@ -46,6 +47,18 @@ class Candidate:
             return self.flow.id
         found = _ID.search(self.source or "")
         return found[1] if found else PurePosixPath(self.place.path).stem
+
+    @property
+    def likely_namespace(self) -> str | None:
+        """Return the namespace of the flow, or what it seems to be in a file with errors; None where nothing says."""
+        if self.flow is not None:
+            return self.flow.namespace
+        return stated_namespace((self.source or "").encode()) or self.place.namespace
+
+    @property
+    def likely_key(self) -> tuple[str | None, str]:
+        """Return the likely namespace and the likely id."""
+        return self.likely_namespace, self.likely_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +133,10 @@ class Sifted:
             if place.path in by_path and _is_same(by_path[place.path], blob, new)
         }
         found.taken = {(v.namespace, v.flow_id): place.path for place, v in found.same.items()}
-        candidates = [ask.parse(place, blob) for place, blob in new.flows.items() if place not in found.same]
+        parsed = [ask.parse(place, blob) for place, blob in new.flows.items() if place not in found.same]
+        paths = {(version.namespace, version.flow_id): version.path for version in active}
+        # Of two files with one name the flow's own has it, wherever in the order a copy stands.
+        candidates = sorted(parsed, key=lambda each: each.key is None or paths.get(each.key) != each.place.path)
         found.problems = [*new.problems, *(problem for candidate in candidates for problem in candidate.problems)]
         for candidate in candidates:
             problem = _refusal(environment, candidate, found.taken, ask)
@@ -142,8 +158,8 @@ class Sifted:
     @property
     def kept(self) -> list[FlowVersion]:
         """Return those of them that stay, since the file that would give them is refused, here or where it went."""
-        broken, likely = self.broken, {candidate.likely_id for candidate in self.refused}
-        return [v for v in self.left if v.path in broken or (self._quarantines and v.flow_id in likely)]
+        broken, likely = self.broken, {candidate.likely_key for candidate in self.refused}
+        return [v for v in self.left if v.path in broken or (self._quarantines and not likely.isdisjoint(_keys(v)))]
 
     @property
     def gone(self) -> list[FlowVersion]:
@@ -186,16 +202,22 @@ class Sifted:
             return
         kept = self.kept
         for candidate in self.refused:
-            path, likely = candidate.place.path, candidate.likely_id
+            path, likely = candidate.place.path, candidate.likely_key
             stays = next((v for v in kept if v.path == path), None) or next(
-                (v for v in kept if v.flow_id == likely), None
+                (v for v in kept if likely in _keys(v)), None
             )
             if stays is None:
-                namespace = candidate.flow.namespace if candidate.flow else candidate.place.namespace or ""
-                yield Change(ChangeKind.QUARANTINED, namespace, likely, path, candidate.blob, note="is not active")
+                namespace, name = likely
+                note = "is not active"
+                yield Change(ChangeKind.QUARANTINED, namespace or "", name, path, candidate.blob, note=note)
             else:
                 note = f"keeps its version of {(stays.commit or 'before')[:7]}"
                 yield Change(ChangeKind.QUARANTINED, stays.namespace, stays.flow_id, path, candidate.blob, note=note)
+
+
+def _keys(version: FlowVersion) -> tuple[tuple[str | None, str], ...]:
+    """Return how a file that seems to be this flow names it: a file that says no namespace may be of any."""
+    return (version.namespace, version.flow_id), (None, version.flow_id)
 
 
 def _is_same(version: FlowVersion, blob: str, new: NewTree) -> bool:

@@ -158,6 +158,16 @@ def test_the_same_flow_in_two_files_is_a_problem_in_the_second() -> None:
     assert [(p.code, p.file) for p in found.problems] == [("flow.id.duplicate", "flows/b.yaml")]
 
 
+@pytest.mark.parametrize("environment", [PROD, LENIENT])
+def test_a_copy_of_a_flow_is_a_problem_in_the_copy(environment: Environment) -> None:
+    files = {"flows/a.one-old.yaml": ("a.one", "b2"), "flows/a.one.yaml": ("a.one", "b3")}
+
+    found = plan([version("a.one")], files, environment=environment)
+
+    assert [(p.code, p.file) for p in found.problems] == [("flow.id.duplicate", "flows/a.one-old.yaml")]
+    assert [(change.path, change.blob) for change in found.activated] == [("flows/a.one.yaml", "b3")]
+
+
 def test_flows_of_another_owner_are_a_problem() -> None:
     files = {"flows/a.yaml": ("team.a.one", "b1"), "flows/b.yaml": ("team.b.two", "b2")}
 

@@ -91,3 +91,30 @@ def test_a_file_in_quarantine_is_no_drift(start: Start, work_tree: Any) -> None:
     assert found.changes == ()
     assert [row.action for row in service.history("prod")] == ["sync", "sync"]
     assert service.environment("prod").state == "QUARANTINED"
+
+
+@pytest.mark.parametrize(
+    ("path", "broken"),
+    [
+        ("flows/team2/backup.yaml", "id: backup\ntasks: 1"),
+        ("flows/team2/backup.yaml", "tasks: ["),
+        ("flows/top.yaml", "id: backup\nnamespace: team2\ntasks: 1"),
+        ("flows/team1/other.yaml", "id: backup\nnamespace: team2\ntasks: 1"),
+    ],
+)
+def test_a_broken_file_of_another_namespace_keeps_no_flow_of_the_same_id(
+    start: Start, work_tree: Any, path: str, broken: str
+) -> None:
+    work_tree.write({"flows/team1/backup.yaml": flow("team1.backup"), "flows/b.yaml": flow("w.b")})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    work_tree.write({path: broken})
+    [apart] = service.reconcile_repository("prod", actor="poll")
+    work_tree.write({"flows/team1/backup.yaml": None})
+
+    service.reconcile_repository("prod", actor="poll")
+
+    assert apart.outcome is Outcome.QUARANTINED
+    assert flows_of(service) == {"w.b": 1}
+    assert service.environment("prod").message == "in quarantine, as the file has errors: team2.backup"
