@@ -12,3 +12,13 @@ def test_the_page_describes_the_settings_that_there_are() -> None:
     written = (_DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
 
     assert written == generator["page"](), "run: python docs/generate_settings.py"
+
+
+def test_each_row_of_a_table_is_one_line_with_all_its_cells() -> None:
+    page = (_DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+
+    tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
+
+    assert len(tables) > 2
+    for head, *rows in tables:
+        assert [row for row in rows if row.count(" | ") != head.count(" | ") and "---" not in row] == []
