@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow
@@ -46,6 +47,7 @@ def policy_problems(settings: Settings, located: Sequence[tuple[str, Flow]]) -> 
             name = spec.get("type")
             if not hasattr(task, "task_runner") or not isinstance(name, str) or "{{" in name:
                 continue
-            for refusal in refusals(policy, name, spec, image if isinstance(image, str) else None):
+            found = refusals(policy, name, spec, image if isinstance(image, str) else None)
+            for refusal in filter(attrgetter("is_certain"), found):
                 message = f"task {task.id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
                 yield Problem(refusal.code, message, Severity.WARNING, file=path)

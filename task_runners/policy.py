@@ -7,7 +7,7 @@ property that is meant for the purpose. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +24,7 @@ _IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
 _HOST_NETWORKS: Final = ("host", "container")
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
 _TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
+_ACCOUNTS: Final = ("serviceAccountName", "serviceAccount")
 
 
 class _Identities(NamedTuple):
@@ -31,10 +32,17 @@ class _Identities(NamedTuple):
 
     names: frozenset[str]
     own_login: str
+    is_pod: bool = False
+
+    def named(self, properties: Mapping[str, Any]) -> list[str]:
+        """Return as whom a job with these properties acts, as far as they say it."""
+        if self.is_pod:
+            return _accounts_of_pod(properties)
+        return [str(value) for key, value in _entries(properties) if key in self.names and value]
 
 
 _IDENTITIES: Final = {
-    "ee.kubernetes.runner.Kubernetes": _Identities(frozenset({"serviceAccountName", "serviceAccount"}), "config"),
+    "ee.kubernetes.runner.Kubernetes": _Identities(frozenset(_ACCOUNTS), "config", is_pod=True),
     "ee.aws.runner.Batch": _Identities(frozenset({"taskRoleArn", "executionRoleArn", "stsRoleArn"}), "accessKeyId"),
     "ee.gcp.runner.Batch": _Identities(frozenset({"impersonatedServiceAccount"}), "serviceAccount"),
     "ee.gcp.runner.CloudRun": _Identities(
@@ -46,15 +54,21 @@ _IDENTITIES: Final = {
 
 
 class Refusal(NamedTuple):
-    """One thing that is not allowed: what is asked for, and a sentence."""
+    """One thing that is not allowed: what is asked for, a sentence, and the name that was judged where there is one."""
 
     asked: str
     message: str
+    name: str = ""
 
     @property
     def code(self) -> str:
         """The stable code of the error."""
         return f"runner.{self.asked}.refused"
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is one whatever expressions give: before they are rendered a name may still become another."""
+        return "{{" not in self.name
 
 
 def demand_allowed(policy: Policy, runner: TaskRunner, image: str | None) -> None:
@@ -74,7 +88,7 @@ def demand_described(policy: Policy, type_name: str, properties: Mapping[str, An
 
 
 def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], image: str | None) -> Iterator[Refusal]:
-    """Yield what `policy` does not allow of a task runner with these properties; texts with `{{` are passed over."""
+    """Yield what `policy` does not allow of a task runner with these properties, whatever shape their values have."""
     if policy.runners is not None and canonical_name(type_name) not in map(canonical_name, policy.runners):
         yield Refusal("type", f"flows of this namespace may not use the task runner {type_name}")
     for name in filter(None, (image,)):
@@ -89,15 +103,15 @@ def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
         yield from _image(policy, value)
     elif key in _PRIVILEGES and value is True and not policy.allow_privileged:
         yield Refusal("privileged", f"flows of this namespace may not set `{key}`")
-    elif key == "procMount" and value not in {None, "Default"} and not policy.allow_privileged:
+    elif key == "procMount" and value not in (None, "Default") and not policy.allow_privileged:
         yield Refusal("privileged", "flows of this namespace may not unmask `/proc`")
     elif key == "capabilities" and isinstance(value, Mapping) and not policy.allow_privileged:
-        if set(value.get("add") or ()) - set(policy.capabilities):
+        if any(each not in policy.capabilities for each in _listed(value.get("add"))):
             yield Refusal("privileged", "flows of this namespace may not add capabilities")
     elif _is_host_volume(key, value) and not policy.allow_volumes:
         yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
     elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
-        yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}")
+        yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}", value)
     elif key == "hostNetwork" and value is True and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not use the network of the host")
 
@@ -110,12 +124,28 @@ def _identities(policy: Policy, known: _Identities | None, properties: Mapping[s
     """
     if known is None or (policy.service_accounts is None and properties.get(known.own_login)):
         return
-    entries = list(_entries(properties))
-    named = [str(value) for key, value in entries if key in known.names and value]
-    asks_for_token = any(key in _TOKENS and value for key, value in entries)
-    for name in named or (["default"] if asks_for_token else []):
-        if "{{" not in name and not any(fnmatchcase(name, pattern) for pattern in policy.service_accounts or ()):
-            yield Refusal("serviceAccount", f"jobs of flows of this namespace may not act as {name!r}")
+    for name in known.named(properties):
+        if not any(fnmatchcase(name, pattern) for pattern in policy.service_accounts or ()):
+            yield Refusal("serviceAccount", f"jobs of flows of this namespace may not act as {name!r}", name)
+
+
+def _accounts_of_pod(properties: Mapping[str, Any]) -> list[str]:
+    """Return the service accounts of a pod; a token that is asked for without a name is one of `default`.
+
+    Only the pod itself has an account: the same words further down name something else.
+    """
+    pod = properties.get("podSpec")
+    places = (properties, pod if isinstance(pod, Mapping) else {})
+    named = [str(place[key]) for place in places for key in _ACCOUNTS if place.get(key)]
+    asks_for_token = any(key in _TOKENS and value for key, value in _entries(properties))
+    return named or (["default"] if asks_for_token else [])
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    """Return the items of a list, and what is none as the only item of one."""
+    if isinstance(value, list | tuple):
+        return value
+    return [value] if value else []
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
@@ -135,23 +165,19 @@ def _is_host_volume(key: str, value: Any) -> bool:
 
 
 def _is_network(policy: Policy, name: str) -> bool:
-    if "{{" in name:
-        return True
     if policy.networks is not None:
         return any(fnmatchcase(name, pattern) for pattern in policy.networks)
     return name.split(":", maxsplit=1)[0] not in _HOST_NETWORKS or policy.allow_host_network
 
 
 def _image(policy: Policy, name: str) -> Iterator[Refusal]:
-    if "{{" in name or (policy.images is None and policy.registries is None):
-        return
     is_plain = _IMAGE.fullmatch(name) is not None and ".." not in name
     if policy.registries is not None and not (is_plain and registry_of(name) in policy.registries):
-        yield Refusal("image", f"flows of this namespace may not use the registry of the image {name!r}")
+        yield Refusal("image", f"flows of this namespace may not use the registry of the image {name!r}", name)
     full = f"{registry_of(name)}/{_repository(name)}"
     patterns = policy.images
     if patterns is not None and not (is_plain and any(fnmatchcase(each, p) for p in patterns for each in (name, full))):
-        yield Refusal("image", f"flows of this namespace may not use the image {name!r}")
+        yield Refusal("image", f"flows of this namespace may not use the image {name!r}", name)
 
 
 def registry_of(image: str) -> str:

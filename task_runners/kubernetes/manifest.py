@@ -26,6 +26,7 @@ MAIN, IN_FILES, OUT_FILES = "main", "init-files", "out-files"
 ROOT = "mainstem.io/working-dir"
 _FILES, _STATE = "kestra-files", "mainstem-state"
 _MARGIN_S = 900  # after which a pod that nobody follows any more ends by itself
+_MOUNTS_ACCOUNT = "automountServiceAccountToken"
 _DOCKER_HUB = "https://index.docker.io/v1/"
 
 Object = dict[str, Any]
@@ -61,7 +62,10 @@ def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Fil
         *(merged(runner.container_default_spec, each) for each in inits.values()),
     ]
     pod_spec["restartPolicy"] = "Never"  # the engine retries, not the node
-    demand_described(policy, runner.type, {**pod_spec, "config": runner.config and runner.config.master_url})
+    if not pod_spec.get(_MOUNTS_ACCOUNT):  # what is left out means a token
+        pod_spec[_MOUNTS_ACCOUNT] = False
+    login = runner.config and runner.config.master_url
+    demand_described(policy, runner.type, {"podSpec": pod_spec, "config": login})
     meta = {"name": name, "labels": labels_of(spec, runner.labels), "annotations": {ROOT: files.root}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": _given(pod_spec)}
 
@@ -114,7 +118,7 @@ def _pod_defaults(runner: Kubernetes, name: str, spec: TaskSpec, files: Files) -
         {
             "serviceAccountName": runner.service_account_name,
             # A body that does not ask for an account gets no token of one.
-            "automountServiceAccountToken": runner.service_account_name is not None,
+            _MOUNTS_ACCOUNT: runner.service_account_name is not None,
             "nodeSelector": dict(runner.node_selector),
             # The first process of a container ignores SIGTERM unless it handles it: so the body is not the first.
             "shareProcessNamespace": True,

@@ -30,7 +30,7 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def _joined(defaults: Sequence[Any], specific: Sequence[Any]) -> list[Any]:
-    names = {entry["name"] for entry in specific if _is_named(entry)}
+    names = [entry["name"] for entry in specific if _is_named(entry)]
     kept = [entry for entry in defaults if not (_is_named(entry) and entry["name"] in names)]
     return [*kept, *(entry for entry in specific if entry not in kept)]
 

@@ -73,3 +73,35 @@ def test_a_plan_warns_of_tasks_that_will_fail_with_defaults_merged_in(
     assert [problem.code for problem in problems] == codes
     assert {problem.severity for problem in problems} <= {Severity.WARNING}
     assert all("task 'body'" in problem.message for problem in problems)
+
+
+POD = """\
+id: work
+namespace: other
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    commands: ["true"]
+    taskRunner: {{type: kubernetes, podSpec: {pod}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("pod", "codes"),
+    [
+        ("{securityContext: {procMount: {}}}", ["runner.privileged.refused"]),
+        ("{securityContext: {capabilities: {add: 5}}}", ["runner.privileged.refused"]),
+        ("{securityContext: {capabilities: {add: [[NET_ADMIN]]}}}", ["runner.privileged.refused"]),
+        ("{securityContext: [capabilities], volumes: {a: b}, labels: [1], containers: 7}", []),
+        ("{volumes: [{name: x, hostPath: []}]}", ["runner.volumes.refused"]),
+        ("{serviceAccountName: '{{ inputs.account }}', containers: [{name: a, image: '{{ inputs.image }}'}]}", []),
+        ("{serviceAccountName: admin}", ["runner.serviceAccount.refused"]),
+    ],
+)
+def test_a_plan_judges_values_of_any_shape_and_leaves_expressions_to_the_run(pod: str, codes: list[str]) -> None:
+    rules = (RunnerPolicySettings(namespaces=("*",), images=("company/*",)),)
+    flow = parse_flow(POD.format(pod=pod)).require()
+
+    problems = list(policy_problems(Settings(runner_policies=rules), [("flows/work.yaml", flow)]))
+
+    assert [problem.code for problem in problems] == codes

@@ -56,7 +56,7 @@ def test_what_the_operator_allows_is_allowed() -> None:
         ("GHCR.io/company/tool", ["image", "image"]),
         ("ghcr.io/company/../other/tool", ["image", "image"]),
         ("localhost:5000/company/tool", ["image", "image"]),
-        ("{{ inputs.image }}", []),
+        ("{{ inputs.image }}", ["image", "image"]),
     ],
 )
 def test_images_and_registries_are_those_of_the_list(image: str, expected: list[str]) -> None:
@@ -133,6 +133,95 @@ def test_a_flow_with_credentials_of_its_own_may_name_any_unless_there_is_a_list(
     assert asked(Policy(), properties, kind=kind) == []
     assert [refusal.asked for refusal in found] == ["serviceAccount"]
     assert "s3cret" not in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("pod", "listed"),
+    [
+        ({"serviceAccountName": "{{ admin }}"}, "etl"),
+        ({"automountServiceAccountToken": True, "securityContext": {"serviceAccount": "etl"}}, "etl"),
+        ({"automountServiceAccountToken": True, "podSpec": {"serviceAccountName": "etl"}}, "etl"),
+        ({**TOKEN, "affinity": [{"serviceAccountName": "etl"}]}, "etl"),
+        ({"serviceAccountName": ["etl"]}, "etl"),
+    ],
+)
+def test_the_account_of_a_pod_is_that_of_the_pod_itself(pod: dict[str, Any], listed: str) -> None:
+    policy = Policy(service_accounts=(listed,))
+
+    assert asked(policy, {"podSpec": pod}, kind=KUBERNETES) == ["serviceAccount"]
+
+
+def test_words_of_an_account_further_down_name_none() -> None:
+    pod = {"containers": [{"name": "main", "env": [{"serviceAccountName": "admin"}]}]}
+
+    assert asked(Policy(), {"podSpec": pod}, kind=KUBERNETES) == []
+
+
+HOSTILE: list[Any] = [
+    None,
+    True,
+    0,
+    -1.5,
+    float("nan"),
+    "",
+    "{{",
+    "x" * 10_000,
+    [],
+    {},
+    [[]],
+    [{}],
+    [None],
+    {"": None},
+    {1: 2},
+    {"add": 5},
+    {"add": [["NET_ADMIN"]]},
+    {"add": [{}]},
+    {"add": {"NET_ADMIN": 1}},
+    {"add": "NET_ADMIN"},
+    {"path": ["/"]},
+    [{"hostPath": {"path": [{}]}}, 1, None, ["a:b"]],
+]
+KEYS = [
+    "image",
+    "privileged",
+    "procMount",
+    "capabilities",
+    "volumes",
+    "hostPath",
+    "networkMode",
+    "hostNetwork",
+    "labels",
+    "config",
+    "podSpec",
+    "containers",
+    "serviceAccountName",
+    "serviceAccount",
+    "automountServiceAccountToken",
+    "taskRoleArn",
+    "accessKeyId",
+    "poolId",
+    "impersonatedServiceAccount",
+]
+STRICT = Policy(images=("x/*",), registries=("x",), networks=("x",), service_accounts=("x",), runners=(DOCKER,))
+
+
+@pytest.mark.parametrize("kind", [DOCKER, "process", KUBERNETES, AWS, RUN, GOOGLE, AZURE, "no such type"])
+@pytest.mark.parametrize("policy", [Policy(), STRICT])
+def test_a_value_of_any_shape_passes_or_is_refused(kind: str, policy: Policy) -> None:
+    shapes = [{key: value} for key in KEYS for value in HOSTILE]
+    every = [each for shape in shapes for each in (shape, {"podSpec": shape}, {"podSpec": {"containers": [shape]}})]
+
+    found = [refusal for each in every for refusal in refusals(policy, kind, each, None)]
+
+    assert {refusal.asked for refusal in found} >= {"volumes", "privileged"}
+
+
+@pytest.mark.parametrize("added", [5, "NET_ADMIN", {"NET_ADMIN": 1}, [["NET_ADMIN"]], [{}], [None, "CHOWN"]])
+def test_capabilities_of_another_shape_are_none_that_are_allowed(added: Any) -> None:
+    policy = Policy(capabilities=("CHOWN",))
+
+    assert asked(policy, {"podSpec": {"capabilities": {"add": added}}}) == ["privileged"]
+    assert asked(policy, {"podSpec": {"capabilities": {"add": ["CHOWN"]}}}) == []
 
 
 def test_a_name_without_a_registry_is_one_of_docker_hub() -> None:

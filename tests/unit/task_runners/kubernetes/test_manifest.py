@@ -187,3 +187,31 @@ def test_the_login_of_a_registry_becomes_a_secret(
     config = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))
     assert {key: base64.b64decode(value["auth"]).decode() for key, value in config["auths"].items()} == {registry: auth}
     assert secret["type"] == "kubernetes.io/dockerconfigjson"
+
+
+@pytest.mark.parametrize("left_out", [None, {}, [], False, 0])
+def test_a_pod_that_leaves_the_token_out_gets_none(left_out: Any) -> None:
+    made = pod({"podSpec": {"automountServiceAccountToken": left_out}})
+
+    assert made["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"podSpec": {"serviceAccountName": "{{ admin }}"}},
+        {"podSpec": {"automountServiceAccountToken": True, "podSpec": {"serviceAccountName": "etl"}}},
+        {"serviceAccountName": "etl", "podSpec": {"serviceAccountName": ""}},
+    ],
+)
+def test_the_account_of_the_whole_pod_is_judged(properties: dict[str, Any]) -> None:
+    with pytest.raises(TaskRunnerError) as raised:
+        pod(properties, policy=Policy(service_accounts=("etl",)))
+
+    assert raised.value.code == "runner.serviceAccount.refused"
+
+
+def test_names_of_any_shape_do_not_stop_the_merging() -> None:
+    made = pod({"podSpec": {"volumes": [{"name": ["x"], "emptyDir": {}}]}})
+
+    assert {"name": ["x"], "emptyDir": {}} in made["spec"]["volumes"]
