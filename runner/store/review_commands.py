@@ -16,7 +16,7 @@ from runner.store.statements import Statement
 
 _COMMANDS: Final = Drawer(ReviewCommand, schema.review_commands, "repository", "comment")
 _CLAIM: Final = timedelta(minutes=15)
-"""For how long one process may be about a command before another takes it for dead."""
+"""For how long a process may leave its claim as it is before another takes it for dead."""
 
 _c: Final = schema.review_commands.c
 _OF: Final = (_c.repository == sa.bindparam("repo"), _c.number == sa.bindparam("of_number"))
@@ -39,6 +39,16 @@ _BEGIN: Final = Statement(
         sa.or_(_c.state == "OPEN", sa.and_(_c.state == "RUNNING", _c.claimed_at < sa.bindparam("stale"))),
     )
     .values(state="RUNNING", claimed_at=sa.bindparam("now"))
+)
+_RENEW: Final = Statement(
+    sa.update(schema.review_commands)
+    .where(*_IS, _c.state == "RUNNING", _c.claimed_at == sa.bindparam("held"))
+    .values(claimed_at=sa.bindparam("now"))
+)
+_GIVE_UP: Final = Statement(
+    sa.update(schema.review_commands)
+    .where(*_OF, _c.state == "RUNNING", _c.claimed_at < sa.bindparam("stale"))
+    .values(state="DONE", answer=sa.bindparam("why"), claimed_at=None)
 )
 _STUCK: Final = Statement(
     sa.select(_c.number)
@@ -72,6 +82,14 @@ class ReviewCommands(Shelf[ReviewCommand]):
         """Claim a command that is open, or whose process seems dead; False when it is neither."""
         stale = to_micros(now - _CLAIM)
         return self._db.run(_BEGIN, repo=repository, of_comment=comment, now=to_micros(now), stale=stale) == 1
+
+    def renew(self, repository: str, comment: str, held: datetime, now: datetime) -> bool:
+        """Let the claim of the moment `held` begin now; False when it is another's by now, or the command has ended."""
+        return self._db.run(_RENEW, repo=repository, of_comment=comment, held=to_micros(held), now=to_micros(now)) == 1
+
+    def give_up(self, repository: str, number: int, now: datetime, answer: str) -> None:
+        """End the commands on a change request whose process seems dead."""
+        self._db.run(_GIVE_UP, repo=repository, of_number=number, stale=to_micros(now - _CLAIM), why=answer)
 
     def end(self, command: ReviewCommand) -> None:
         """Write a command with what came of it; nobody has a claim on it any more."""

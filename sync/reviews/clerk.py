@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from runner.errors import MainstemError
 from runner.reports.text import code, inline
@@ -26,6 +27,8 @@ from sync.sources import Source
 
 log = logging.getLogger(__name__)
 
+_LEFT: Final = "the tests could not be run: the server that ran them stopped"
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -40,6 +43,27 @@ class Desk:
     environments: Sequence[Environment]
 
 
+@dataclass(eq=False, slots=True)
+class _Job:
+    """Tests of one command that run or wait here. `claimed` is the time of our claim on it, by which it is ours."""
+
+    command: ReviewCommand
+    head: str
+    runs: Sequence[TestRun]
+    claimed: datetime
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.command.repository, self.command.comment
+
+    def is_about(self, review: Review) -> bool:
+        return (self.command.repository, self.command.number) == (review.repository, review.number)
+
+    def stop(self) -> None:
+        for run in self.runs:
+            run.stop()
+
+
 class Clerk:
     """Carries out commands. Tests run one after another in a thread of this process; what else there is, at once."""
 
@@ -49,7 +73,7 @@ class Clerk:
         self._clock = clock
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="review-tests")
         self._lock = threading.Lock()
-        self._runs: set[TestRun] = set()
+        self._jobs: dict[tuple[str, str], _Job] = {}
         self._ended: set[str] = set()
         self._is_closed = False
 
@@ -68,11 +92,22 @@ class Clerk:
         return self._of(desk.review)
 
     def drop(self, review: Review) -> None:
-        """End the commands on a change request that is closed, or of no environment, and its previews."""
+        """End the commands on a change request that is closed, or of no environment, its tests and its previews."""
         self._previews.remove(review.repository, review.number)
         for command in self._of(review):
             if command.state == "OPEN":
                 self._end(command, None, None)
+            elif command.state == "RUNNING":
+                self._end(command, None, "stopped when the change request was closed or went elsewhere")
+        with self._lock:
+            jobs = [job for job in self._jobs.values() if job.is_about(review)]
+        for job in jobs:
+            job.stop()
+
+    def give_up(self, review: Review) -> None:
+        """End the tests on a change request that a dead process left behind: its forge lets nobody begin them again."""
+        now = self._clock()
+        self._store.write(lambda db: db.review_commands.give_up(review.repository, review.number, now, _LEFT))
 
     def ended(self) -> list[str]:
         """Return the repositories whose change requests have new results of tests since the last time."""
@@ -83,9 +118,9 @@ class Clerk:
     def close(self) -> None:
         """Stop the tests that run."""
         with self._lock:
-            self._is_closed, runs = True, list(self._runs)
-        for run in runs:
-            run.stop()
+            self._is_closed, jobs = True, list(self._jobs.values())
+        for job in jobs:
+            job.stop()
         self._pool.shutdown(wait=False)  # those that wait their turn end at once, and take their folders away
 
     def _of(self, review: Review) -> list[ReviewCommand]:
@@ -172,6 +207,9 @@ class Clerk:
         return [path for path in folders if has_tests(desk.source.repository.listing(desk.planned, path).files)]
 
     def _test(self, desk: Desk, command: ReviewCommand, head: str) -> None:
+        with self._lock:
+            if (command.repository, command.comment) in self._jobs:
+                return
         now = self._clock()
         if not self._store.write(lambda db: db.review_commands.begin(command.repository, command.comment, now)):
             return
@@ -186,29 +224,64 @@ class Clerk:
         if not rooms:
             self._end(command, head, "there are no tests")
             return
-        runs = [TestRun(room, is_fork=desk.change.is_fork) for room in rooms]
+        job = _Job(command, head, [TestRun(room, is_fork=desk.change.is_fork) for room in rooms], now)
         with self._lock:
-            self._runs.update(runs)
-        self._pool.submit(self._run, command, head, runs)
+            self._jobs[job.key] = job
+        self._pool.submit(self._run, job)
 
-    def _run(self, command: ReviewCommand, head: str, runs: Sequence[TestRun]) -> None:
+    def _run(self, job: _Job) -> None:
         try:
-            answer = "\n".join(run.answer() for run in runs)
+            self._finish(job, "\n".join(self._outcomes(job)))
         except Exception:  # nobody looks at the future of this call
-            log.exception("tests of a change request failed to run", extra={"repository": command.repository})
-            answer = "the tests could not be run: see the log of the server"
-        now = self._clock()
+            log.exception("tests of a change request failed to run", extra={"repository": job.command.repository})
+            self._finish(job, "the tests could not be run: see the log of the server")
+        finally:
+            with self._lock:
+                del self._jobs[job.key]
+
+    def _outcomes(self, job: _Job) -> Iterator[str]:
+        for run in job.runs:
+            try:
+                is_ours = self._renewed(job)
+            except Exception:  # the store is away: it is asked again before the outcome is written
+                log.exception("a claim cannot be renewed", extra={"repository": job.command.repository})
+                is_ours = True
+            if not is_ours:
+                run.stop()  # it ends at once, and takes its folder away
+            yield run.answer()
+
+    def _renewed(self, job: _Job) -> bool:
+        """Renew our claims on all that runs or waits here; return whether the one on `job` was still ours.
+
+        Those that wait are renewed too: each run takes minutes, and a claim that began when it was queued would be over
+        before its turn.
+        """
         with self._lock:
-            self._runs.difference_update(runs)
-            is_closed = self._is_closed
+            is_closed, jobs = self._is_closed, list(self._jobs.values())
         if is_closed:
-            return  # the claim runs out, and another process begins again
-        ended = replace(command, state="DONE", commit=head, answer=answer)
+            return False
+        now = self._clock()
+        held = self._store.write(
+            lambda db: [each for each in jobs if db.review_commands.renew(*each.key, each.claimed, now)]
+        )
+        for each in held:
+            each.claimed = now
+        return job in held
 
-        def write(db: Session) -> None:
-            db.review_commands.end(ended)
-            db.reviews.want(command.repository, command.number, now)
-
-        self._store.write(write)
+    def _finish(self, job: _Job, answer: str) -> None:
+        """Write what came of a job, unless its command is another's by now or was ended meanwhile."""
         with self._lock:
-            self._ended.add(command.repository)
+            if self._is_closed:
+                return  # the claim runs out, and another process begins again
+        ended, now = replace(job.command, state="DONE", commit=job.head, answer=answer), self._clock()
+
+        def write(db: Session) -> bool:
+            if not db.review_commands.renew(*job.key, job.claimed, now):
+                return False
+            db.review_commands.end(ended)
+            db.reviews.want(ended.repository, ended.number, now)
+            return True
+
+        if self._store.write(write):
+            with self._lock:
+                self._ended.add(ended.repository)

@@ -128,6 +128,7 @@ class Reviewer:
         except MainstemError as error:
             log.warning("a change request cannot be reviewed: %s", error, extra={**fields, "code": error.code})
             if error.code in LASTING:
+                self._clerk.give_up(review)
                 given_up = replace(review, message=f"{error.code}: {error}")
                 self._store.write(lambda db: db.reviews.done(given_up))
                 return True
