@@ -218,7 +218,7 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
                 source=change.source or "",
                 at=now,
                 environment=plan.environment,
-                commit=plan.commit,
+                commit=change.commit or plan.commit,
                 path=change.path,
                 disabled=change.flow.disabled,
                 labels=dict(change.flow.labels),

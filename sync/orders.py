@@ -20,7 +20,7 @@ from runner.store.session import Session
 from sync.activation import RACED, Activation, Order, Outcome, RevisionResult
 from sync.names import is_sha
 from sync.origins import Origins
-from sync.plan import Plan
+from sync.plan import ChangeKind, Plan, change_of
 from sync.planning import Planner
 from sync.sources import Source
 
@@ -163,9 +163,10 @@ class Orders:
         """Return the plan from the repository here, or from the store where that has lost the commit."""
         # What stood beside a quarantine was put together then; the commit alone does not say it.
         stood = self.store.read(lambda db: db.revisions.activation(environment.name, commit))
-        is_apart = stood is not None and stood.result == Outcome.QUARANTINED
-        if row is not None and (is_apart or commit not in source.repository):
-            return self.planner.recall(environment.name, row)
+        changes = (change_of(each) for each in stood.changes) if stood is not None else ()
+        apart = [change for change in changes if change.kind is ChangeKind.QUARANTINED]
+        if row is not None and (apart or commit not in source.repository):
+            return self.planner.recall(environment.name, row, apart)
         try:
             return self.planner.plan(source, environment.name, commit)
         except MainstemError as error:

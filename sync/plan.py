@@ -35,7 +35,8 @@ class Change:
 
     `diff` holds lines such as `tasks.load.timeout PT5M -> PT2M`; `note` says what follows for schedules. `before` and
     `after` are the next times, at most three, at which its schedules start it, in ISO 8601; both are empty where
-    nothing changes about them. `flow` and `source` are None for a flow that is removed or quarantined.
+    nothing changes about them. `flow` and `source` are None for a flow that is removed or quarantined. `commit` is
+    that whose files the flow runs with, None for that of the plan.
     """
 
     kind: ChangeKind
@@ -50,6 +51,7 @@ class Change:
     flow: Flow | None = field(default=None, repr=False, compare=False)
     source: str | None = field(default=None, repr=False, compare=False)
     defaults: str | None = field(default=None, repr=False, compare=False)
+    commit: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> FlowKey:
@@ -127,6 +129,17 @@ class Plan:
         """Return what stays as it is since its file has errors."""
         return tuple(change for change in self.changes if change.kind is ChangeKind.QUARANTINED)
 
+    def with_quarantine(self, apart: Iterable[Change], commits: Mapping[FlowKey, str | None]) -> Self:
+        """Return the plan with the files that stay `apart`; their flows run with the files of `commits`.
+
+        A file that is at fault in the plan itself is left to it.
+        """
+        faulty = {problem.file for problem in self.faults}
+        added = [change for change in apart if change.path not in faulty]
+        keys = {change.key for change in added}
+        changes = [replace(each, commit=commits.get(each.key)) if each.key in keys else each for each in self.changes]
+        return replace(self, changes=sorted_changes([*changes, *added]))
+
     @property
     def differences(self) -> tuple[Change, ...]:
         """Return the changes of what is active, without the files in quarantine, for which nothing changes."""
@@ -166,28 +179,35 @@ class Plan:
         }
 
 
+def sorted_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Return changes by namespace and id."""
+    return tuple(sorted(changes, key=lambda change: (change.key, change.kind)))
+
+
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Return problems by the places where they stand."""
     return tuple(sorted(problems, key=lambda each: (each.file or "", each.line or 0, each.column or 0)))
 
 
+def change_of(row: Mapping[str, Any]) -> Change:
+    """Return the change that `Change.as_json` made, without the flow itself."""
+    return Change(
+        ChangeKind(row["kind"]),
+        row["namespace"],
+        row["flowId"],
+        row["path"],
+        row["blob"],
+        tuple(row["diff"]),
+        row["note"],
+        # Rows that were written before there were these say nothing of them.
+        tuple(row.get("fires", {}).get("before", ())),
+        tuple(row.get("fires", {}).get("after", ())),
+    )
+
+
 def plan_of(found: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.as_json` made, without the flows themselves."""
-    changes = tuple(
-        Change(
-            ChangeKind(row["kind"]),
-            row["namespace"],
-            row["flowId"],
-            row["path"],
-            row["blob"],
-            tuple(row["diff"]),
-            row["note"],
-            # Rows that were written before there were these say nothing of them.
-            tuple(row.get("fires", {}).get("before", ())),
-            tuple(row.get("fires", {}).get("after", ())),
-        )
-        for row in found["changes"]
-    )
+    changes = tuple(change_of(row) for row in found["changes"])
     problems = tuple(Problem(**{**row, "severity": Severity(row["severity"])}) for row in found["problems"])
     return Plan(
         environment=found["environment"],

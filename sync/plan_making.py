@@ -12,7 +12,7 @@ from typing import Final
 
 from runner.flows.models import Flow
 from runner.store.records import Environment, FlowVersion
-from sync.plan import Change, ChangeKind, FlowKey, Plan, ordered
+from sync.plan import Change, ChangeKind, FlowKey, Plan, ordered, sorted_changes
 from sync.sifting import Candidate, NewTree, Questions, Sifted
 
 MAX_DELETIONS: Final = 50
@@ -50,7 +50,7 @@ def make_plan(
         tree=new.tree,
         author=new.author,
         subject=new.subject,
-        changes=tuple(sorted(changes, key=lambda change: (change.key, change.kind))),
+        changes=sorted_changes(changes),
         unchanged=len(sifted.same),
         problems=ordered(problems),
         held=_guard(sifted, active, {id(version) for _, version in renames}, allowed_deletions),

@@ -22,7 +22,7 @@ from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_p
 from sync.names import MAX_FLOW_BYTES
 from sync.needs import Holds, unknown, with_needs, with_outsiders
 from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
-from sync.plan import FlowKey, Plan
+from sync.plan import Change, FlowKey, Plan
 from sync.plan_making import make_plan
 from sync.repository import Listing, blob_id
 from sync.sifting import Candidate, NewTree
@@ -168,10 +168,11 @@ class Planner:
         if len(self._defaults) > _REMEMBERED:
             self._defaults.popitem(last=False)
 
-    def recall(self, environment: str, row: Revision) -> Plan:
+    def recall(self, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.
 
-        For when the repository is away and the mirror has lost the commit. Files beside the flows cannot be compared.
+        For when the repository is away and the mirror has lost the commit, or when files of it were `quarantined`.
+        Files beside the flows cannot be compared.
         """
         stand = self._store.read(lambda db: _stand(db, environment))
         versions = self._store.read(lambda db: db.flows.as_of(environment, row.at))
@@ -190,9 +191,9 @@ class Planner:
             around = NamespaceDefaults.only(from_text(version.defaults))
             return parse_file(place, blob, version.source.encode, around)
 
-        return make_plan(
-            stand.environment, stand.active, new, self._answers.questions(parse, stand.owners, self._clock())
-        )
+        ask = self._answers.questions(parse, stand.owners, self._clock())
+        plan = make_plan(stand.environment, stand.active, new, ask)
+        return plan.with_quarantine(quarantined, {(v.namespace, v.flow_id): v.commit for v in versions})
 
     @staticmethod
     def _files_of(source: Source, commit: str, path: str) -> dict[str, str]:

@@ -118,3 +118,45 @@ def test_a_broken_file_of_another_namespace_keeps_no_flow_of_the_same_id(
     assert apart.outcome is Outcome.QUARANTINED
     assert flows_of(service) == {"w.b": 1}
     assert service.environment("prod").message == "in quarantine, as the file has errors: team2.backup"
+
+
+def test_a_second_rollback_to_a_quarantine_brings_back_what_stood_there(start: Start, work_tree: Any) -> None:
+    first = work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x")})
+    service.reconcile_repository("prod", actor="poll")
+    stood = {each.flow_id: (each.blob, each.commit) for each in service._store.read(lambda db: db.flows.list())}
+    work_tree.write({"flows/a.yaml": flow("w.a", "mended")})
+    service.reconcile_repository("prod", actor="poll")
+    service.stay("prod", apart, action="rollback", actor="ann", reason="worse")
+    service.resume("prod", actor="ann")
+
+    again = service.stay("prod", apart, action="rollback", actor="ann", reason="still worse")
+
+    assert again.outcome is Outcome.QUARANTINED
+    assert {key: commit for key, (_, commit) in stood.items()} == {"a": first, "b": apart}
+    active = service._store.read(lambda db: db.flows.list())
+    assert {each.flow_id: (each.blob, each.commit) for each in active} == stood
+    found = service.drift("prod")
+    assert found is not None
+    assert found.changes == ()
+
+
+def test_who_follows_a_quarantine_again_after_a_rollback_sees_it(start: Start, work_tree: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1"})
+    service.reconcile_repository("prod", actor="poll")
+    work_tree.write({"flows/a.yaml": flow("w.a", "mended")})
+    service.reconcile_repository("prod", actor="poll")
+    service.stay("prod", apart, action="rollback", actor="ann", reason="worse")
+    work_tree.reset(apart)
+
+    service.resume("prod", actor="ann")
+
+    assert service.environment("prod").active == apart
+    assert service.environment("prod").state == "QUARANTINED"
