@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from runner.errors import ConflictError, InvalidError, MainstemError, NotFoundError
+from runner.expressions.yaml_text import dump_yaml
 from runner.flows.namespace_defaults import EVERY, NAMES, DefaultsFile, NamespaceDefaults
 from runner.flows.sections import with_values
 from runner.store import Store
@@ -47,11 +48,20 @@ class _Head:
         return self.source.repository.blob(self.blobs[file.file], limit=MAX_FLOW_BYTES).decode("utf-8", "replace")
 
     def place(self, namespace: str) -> str:
-        """Return where a new file goes. Raises `InvalidError` `namespace.path.invalid`."""
+        """Return where a new file goes.
+
+        Raises:
+            InvalidError: `namespace.path.invalid`.
+            ConflictError: `namespace.path.taken`.
+        """
         path = "/".join(part for part in (self.layout.root, namespace, NAMES[0]) if part)
         if defaults_place(path, self.layout) is None:
             message = f"a folder named {namespace!r} holds no flows, so nothing can be said about the namespace there"
             raise InvalidError("namespace.path.invalid", message, hint=f"push a {NAMES[0]} with namespace: {namespace}")
+        if path in self.blobs:
+            message = f"{path} stands where a file for {namespace!r} would go, and is about another namespace"
+            hint = f"push another {NAMES[0]} with namespace: {namespace}, or move that one"
+            raise ConflictError("namespace.path.taken", message, hint=hint)
         return path
 
 
@@ -82,7 +92,8 @@ class Namespaces:
 
         Raises:
             FlowError: `flow.invalid` with the problems, also of flows below; nothing is committed.
-            ConflictError: `namespace.exists` in mode `create`, `flow.owner.none`, `flow.owner.many`.
+            ConflictError: `namespace.exists` in mode `create`, `namespace.path.taken`, `flow.owner.none`,
+                `flow.owner.many`.
             NotFoundError: `namespace.missing` in mode `update`.
             AccessError: `environment.writes.refused`.
         """
@@ -92,7 +103,7 @@ class Namespaces:
             head = _Head.of(source, environment, commit)
             file = head.defaults.by_namespace.get(namespace)
             _check_mode(namespace, file, mode)
-            old = f"namespace: {namespace}\n" if file is None else head.text(file)
+            old = dump_yaml({"namespace": namespace}) if file is None else head.text(file)
             values = {name: said.get(name) or None for name in KEPT}
             content = with_values(old, {"taskDefaults": None, **values})  # an old name of `pluginDefaults`
             return {head.place(namespace) if file is None else file.file: content.encode()}

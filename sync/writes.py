@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,9 +13,10 @@ from runner.flows.namespace_defaults import stated_namespace
 from runner.flows.parse import parse_flow
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion
-from sync.commits import Commits, check_writes
+from sync.commits import Commits, Edits, check_writes
 from sync.plan import FlowKey
 from sync.sifting import owns
+from sync.sources import Source
 
 WriteMode = Literal["any", "create", "update"]
 
@@ -36,26 +37,41 @@ class FlowWrites:
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
-            ConflictError: `flow.exists`, `flow.owner.none`, `flow.owner.many`, `environment.held`.
+            ConflictError: `flow.exists`, `flow.path.taken`, `flow.owner.none`, `flow.owner.many`, `environment.held`.
             NotFoundError: `flow.missing` in mode `update`.
             AccessError: `environment.writes.refused`.
         """
         flows = [_parsed(source, self.inherited(stated_namespace(source.encode()) or "", source)) for source in sources]
         environment = self._one_owner([*((flow.namespace, flow.id) for flow in flows), *removing])
-        root = self.commits.root(environment)
+        edits, new = self._placed(flows, sources, mode, self.commits.root(environment))
+        edits |= dict.fromkeys(self._paths(removing))
+
+        def edit(source: Source, head: str | None) -> Edits:
+            _check_free(source, head, new)
+            return edits
+
+        message = _message("Write", [f"{flow.namespace}.{flow.id}" for flow in flows], removing)
+        result = self.commits.commit(environment, edit, actor=actor, message=message)
+        found = [result.versions.get((flow.namespace, flow.id)) if result else None for flow in flows]
+        return [version or self._required(flow) for version, flow in zip(found, flows, strict=True)]
+
+    def _placed(
+        self, flows: Sequence[Flow], sources: Sequence[str], mode: WriteMode, root: str
+    ) -> tuple[dict[str, bytes | None], dict[str, Flow]]:
+        """Return the files to write, and of these, by path, the flows that have none yet."""
         edits: dict[str, bytes | None] = {}
+        new: dict[str, Flow] = {}
         for flow, source in zip(flows, sources, strict=True):
             stored = self._active(flow.namespace, flow.id)
             _check_mode(flow, stored, mode)
-            path = (stored.path if stored else None) or f"{root}{flow.namespace}/{flow.id}.yaml"
+            path = stored.path if stored else None
+            if path is None:
+                path = f"{root}{flow.namespace}/{flow.id}.yaml"
+                new[path] = flow
             if path in edits:
                 raise ConflictError("flow.exists", f"{flow.namespace}.{flow.id} is given twice")
             edits[path] = source.encode()
-        edits |= dict.fromkeys(self._paths(removing))
-        message = _message("Write", [f"{flow.namespace}.{flow.id}" for flow in flows], removing)
-        result = self.commits.commit(environment, lambda *_: edits, actor=actor, message=message)
-        found = [result.versions.get((flow.namespace, flow.id)) if result else None for flow in flows]
-        return [version or self._required(flow) for version, flow in zip(found, flows, strict=True)]
+        return edits, new
 
     def delete(self, keys: Sequence[FlowKey], *, actor: str) -> None:
         """Delete flows by name, all in one commit.
@@ -140,6 +156,21 @@ def _check_mode(flow: Flow, stored: FlowVersion | None, mode: WriteMode) -> None
         raise ConflictError("flow.exists", f"Flow {name} exists already", hint="update it instead")
     if mode == "update" and stored is None:
         raise NotFoundError("flow.missing", f"there is no flow {name}")
+
+
+def _check_free(source: Source, head: str | None, new: Mapping[str, Flow]) -> None:
+    """Demand that nothing stands where flows that have no file yet go: it is somebody's.
+
+    Raises:
+        ConflictError: `flow.path.taken`.
+    """
+    for path, flow in new.items():
+        if head is not None and source.repository.find(head, path) is not None:
+            message = (
+                f"{path} stands where {flow.namespace}.{flow.id} would go, and no valid flow of that name is in it"
+            )
+            hint = "push the flow in a file of another name, or move the one that is there"
+            raise ConflictError("flow.path.taken", message, hint=hint)
 
 
 def _message(verb: str, names: Sequence[str], removing: Sequence[FlowKey] = ()) -> str:

@@ -261,6 +261,43 @@ def _author() -> Any:
     return Author("Ann", "ann@example.org")
 
 
+@pytest.mark.parametrize(
+    "there",
+    [flow("other.secret"), flow("w.elsewhere"), flow("w.b").replace("Log", "Lgo"), "no: flow\n"],
+    ids=["another-namespace", "another-flow", "with-errors", "no-flow"],
+)
+def test_a_new_flow_never_overwrites_what_stands_at_its_place(start: Start, there: str) -> None:
+    service = start(EnvironmentSettings(name="default", repository="hosted", on_invalid="quarantine"))
+    service.write_flow(flow("w.a"), actor="ann")
+    repository = service.repository("hosted").repository
+    head = repository.head("refs/heads/main")
+    edits = {"flows/w/b.yaml": there.encode()}
+    pushed = repository.commit_changes(head, edits, author=_author(), message="x", at=service._clock())
+    repository.set_head("refs/heads/main", head, pushed)
+    service.reconcile_repository("hosted", actor="poll")
+
+    with pytest.raises(ConflictError) as caught:
+        service.write_flows([flow("w.a", "new"), flow("w.b")], actor="ann")
+
+    assert (caught.value.code, "flows/w/b.yaml" in caught.value.message) == ("flow.path.taken", True)
+    assert repository.head("refs/heads/main") == pushed
+    assert flows_of(service)["w.a"] == 1
+
+
+def test_a_new_flow_does_not_take_the_file_of_one_that_leaves_with_the_same_commit(start: Start) -> None:
+    service = start()
+    service.write_flows([flow("w.a"), flow("w.c")], actor="ann")
+    environment = service.environment("default")
+    moved = {"flows/w/a.yaml": None, "flows/w/b.yaml": flow("w.a").encode()}
+    service._writes.commits.commit(environment, lambda *_: moved, actor="ann", message="move")
+
+    with pytest.raises(ConflictError) as caught:
+        service.write_flows([flow("w.b", "new")], actor="ann", removing=[("w", "a")])
+
+    assert caught.value.code == "flow.path.taken"
+    assert flows_of(service) == {"w.a": 1, "w.c": 1}
+
+
 def test_an_invalid_write_commits_nothing(start: Start) -> None:
     service = start()
     before = service.write_flow(flow("w.a"), actor="ann").commit

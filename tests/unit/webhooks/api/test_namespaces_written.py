@@ -24,6 +24,12 @@ def file_at(api: Any, path: str) -> str | None:
     return source.repository.blob(blob).decode() if blob else None
 
 
+def commit_by_hand(api: Any, files: dict[str, str]) -> None:
+    environment = api.services.sync.environment("default")
+    edits = {path: text.encode() for path, text in files.items()}
+    api.services.sync.namespaces.commits.commit(environment, lambda *_: edits, actor="test", message="by hand")
+
+
 def written(api: Any) -> list[str]:
     source = api.services.sync.repository("hosted")
     head = source.heads(["refs/heads/main"])["refs/heads/main"]
@@ -117,20 +123,36 @@ def test_a_namespace_that_its_flows_make_can_be_described_and_not_deleted(git_ap
 
 
 def test_what_its_author_wrote_around_a_change_stays(git_api: Any) -> None:
-    source = git_api.services.sync.repository("hosted")
     text = "# ours\nvariables:\n  region: eu  # for now\ndescription: Team\n"
     git_api.post(FLOWS, content=FLOW, headers=YAML)
-    environment = git_api.services.sync.environment("default")
     path = "flows/company.team/_defaults.yaml"
-    git_api.services.sync.namespaces.commits.commit(
-        environment, lambda *_: {path: text.encode()}, actor="test", message="by hand"
-    )
+    commit_by_hand(git_api, {path: text})
 
     answer = git_api.put(f"{BASE}/company.team", json={"description": "Squad", "variables": {"region": "eu"}})
 
     assert answer.status_code == 200
     assert file_at(git_api, path) == text.replace("Team", "Squad")
-    assert source.heads(["refs/heads/main"])
+
+
+def test_the_file_of_another_namespace_is_never_overwritten(git_api: Any) -> None:
+    path, text = "flows/team/_defaults.yaml", "namespace: company.team\nvariables: {region: eu}\n"
+    commit_by_hand(git_api, {path: text})
+
+    answer = git_api.post(BASE, json={"id": "team", "description": "Mine"})
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "namespace.path.taken")
+    assert path in answer.json()["detail"]
+    assert file_at(git_api, path) == text
+    assert git_api.get(f"{BASE}/company.team").json()["variables"] == {"region": "eu"}
+
+
+@pytest.mark.parametrize("name", ["2024", "1.5", "true", "null", "1e3", "0x1f"])
+def test_a_namespace_that_looks_like_another_value_is_written_as_a_text(git_api: Any, name: str) -> None:
+    created = git_api.post(BASE, json={"id": name, "description": "Ours"})
+    changed = git_api.put(f"{BASE}/{name}", json={"description": "Theirs"})
+
+    assert (created.status_code, changed.status_code) == (200, 200), created.text
+    assert git_api.get(f"{BASE}/{name}").json()["description"] == "Theirs"
 
 
 @pytest.mark.parametrize(
