@@ -55,6 +55,8 @@ def _fire_timers(tree: Tree, actions: Actions) -> bool:
         run = node.row
         if run.due_at is None or run.due_at > actions.now or run.state.is_terminal:
             continue
+        if not tree.sees(node):  # became due since the load, which left out what is inside: it is rung for by itself
+            continue
         fired = True
         if run.state is State.RETRYING:
             tree.update(node, replace(run.enter(State.CREATED, actions.now), due_at=None, result=None, error=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,27 @@ NESTED = (
     "tasks: [{id: first, type: core.%s}, {id: body, type: core.kv.Set, key: k, value: x}]}"
 )
 ALL = 0
+UNTIL = (
+    '{id: until, type: core.flow.LoopUntil, condition: "false", checkFrequency: {interval: PT5S, maxIterations: 2}, '
+    "tasks: [{id: check, type: core.debug.Return, format: x}]}"
+)
+PAUSE = (
+    "{id: pause, type: core.flow.Pause, pauseDuration: PT5S, onPause: {id: told, type: core.kv.Set, key: k, value: x}}"
+)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs each load of an execution read, in the order of the loads."""
+    load_many, counted = ExecutionRows.load_many, list[int]()
+
+    def loading(self: ExecutionRows, ids: Collection[str]) -> list[Loaded]:
+        found = load_many(self, ids)
+        counted.extend(len(each.runs) for each in found)
+        return found
+
+    monkeypatch.setattr(ExecutionRows, "load_many", loading)
+    return counted
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +61,18 @@ def loop(*tasks: str, count: int = 20, limit: int = ALL, more: str = "") -> str:
     return f"tasks:\n  - {{id: loop, type: core.flow.ForEach, {values}, tasks: [{', '.join(tasks)}]}}\n{more}"
 
 
+def beside_two_bodies(task: str) -> str:
+    """Return a flow with a task, and beside it `first` and then `second`."""
+    bodies = ", ".join(f"{{id: {name}, type: core.kv.Set, key: k, value: x}}" for name in ("first", "second"))
+    two = f"{{id: two, type: core.flow.Sequential, tasks: [{bodies}]}}"
+    return f"tasks:\n  - {{id: both, type: core.flow.Parallel, tasks: [{two}, {task}]}}\n"
+
+
 def run_of(hand: Hand, execution: Execution, task_id: str, value: str | None = None) -> TaskRun:
     return next(run for run in hand.runs(execution) if (run.task_id, run.value) == (task_id, value))
 
 
-def carry_out(hand: Hand, execution: Execution, task_id: str, value: str) -> TaskRun:
+def carry_out(hand: Hand, execution: Execution, task_id: str, value: str | None = None) -> TaskRun:
     """Have a worker carry out one run, and decide what follows."""
     run = run_of(hand, execution, task_id, value)
     hand.worker.work(run.id, run.epoch)
@@ -76,21 +105,13 @@ def counts(hand: Hand, execution: Execution) -> dict[str, int]:
     ],
 )
 def test_what_a_result_reads_does_not_grow_with_the_open_runs(
-    hand: Hand, monkeypatch: pytest.MonkeyPatch, tasks: tuple[str, ...]
+    hand: Hand, read: list[int], tasks: tuple[str, ...]
 ) -> None:
-    read: list[int] = []
-    load_many = ExecutionRows.load_many
-
-    def loading(self: ExecutionRows, ids: Collection[str]) -> list[Loaded]:
-        found = load_many(self, ids)
-        read.extend(len(each.runs) for each in found)
-        return found
-
     hand.deploy(loop(*tasks, more="  - {id: after, type: core.debug.Return, format: ''}"))
     execution = hand.create()
     hand.turn()
     waiting = [run for run in hand.runs(execution) if run.state is State.SUBMITTED]
-    monkeypatch.setattr(ExecutionRows, "load_many", loading)
+    read.clear()
 
     for run in waiting[:10]:
         hand.worker.work(run.id, run.epoch)
@@ -296,3 +317,29 @@ def test_the_states_of_tasks_are_found_whatever_is_read(hand: Hand, named: str, 
     assert after.error is None
     outputs = hand.store.read(lambda db: db.executions.outputs(execution.id, [after.id]))
     assert outputs[after.id]["value"] == shown
+
+
+@pytest.mark.parametrize("waiting", [UNTIL, PAUSE])
+def test_a_timer_that_becomes_due_after_the_load_is_left_to_the_next_one(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch, waiting: str
+) -> None:
+    hand.deploy(beside_two_bodies(waiting))
+    execution = hand.create()
+    hand.turn()
+    load_many, delays = ExecutionRows.load_many, [6]
+
+    def slow(self: ExecutionRows, ids: Collection[str]) -> list[Loaded]:
+        found = load_many(self, ids)
+        hand.now += timedelta(seconds=delays.pop() if delays else 0)
+        return found
+
+    monkeypatch.setattr(ExecutionRows, "load_many", slow)
+    carry_out(hand, execution, "first")
+    hand.wait(0)
+    ended = {run.id for run in hand.runs(execution) if run.state.is_terminal}
+    left = [run.task_id for run in hand.runs(execution) if run.id not in ended and run.parent_id in ended]
+    finish(hand, execution)
+
+    assert (delays, left) == ([], [])
+    assert hand.states(execution) == "SUCCESS"
+    assert {run.state for run in hand.runs(execution)} == {State.SUCCESS}
