@@ -22,11 +22,6 @@ def needs_worker(node: Node) -> bool:
     return node.task is None or node.task.kind is TaskKind.RUNNABLE or isinstance(node.task, WorkingDirectory)
 
 
-def is_written_by_job(node: Node) -> bool:
-    """Return whether the job of a WorkingDirectory writes this run, and not the engine while the job goes on."""
-    return node.row.branch == "tasks" and node.parent is not None and isinstance(node.parent.task, WorkingDirectory)
-
-
 def fail_to_start(tree: Tree, node: Node, actions: Actions, error: MainstemError) -> None:
     """Fail a run whose own properties do not render, before it began."""
     tree.log("ERROR", error.message, actions.now, node)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from runner.errors import MainstemError
-from runner.executions.ending import end_attempt, fail_to_start, finish, is_written_by_job, needs_worker
+from runner.executions.ending import end_attempt, fail_to_start, finish, needs_worker
 from runner.executions.flowables import Actions
 from runner.executions.items import continue_items, is_starting
 from runner.executions.models import OUTBOX_ADVANCE, OutboxRow
@@ -104,7 +104,7 @@ def _kill_open(tree: Tree, actions: Actions) -> None:
         run, task = node.row, node.task
         if run.state.is_terminal or run.result is not None or not (is_waiting_leaf(node) or tree.sees(node)):
             continue
-        if is_written_by_job(node):
+        if node.is_written_by_job:
             if not is_waiting_leaf(node.container):
                 tree.update(node, replace(run.enter(State.KILLED, actions.now), due_at=None))
         elif isinstance(task, Subflow) and run.state is State.RUNNING and task.wait:

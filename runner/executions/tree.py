@@ -100,6 +100,11 @@ class Node:
         return not isinstance(self.task, Loop) or self.task.transmit_failed
 
     @property
+    def is_written_by_job(self) -> bool:
+        """Whether the job of a WorkingDirectory writes this run, and not the engine while the job goes on."""
+        return self.row.branch == "tasks" and isinstance(self.container.task, WorkingDirectory)
+
+    @property
     def owner(self) -> str | None:
         """Return the id of the task that holds the children, None for the flow."""
         return self.task.id if self.task else None
@@ -389,9 +394,7 @@ class Tree:
     def _loaded_waiting(self) -> Counter[str]:
         """Count the loaded runs in each of the states in `WAITING`, those aside that a job writes while it runs."""
         waiting = (node for node in self.nodes.values() if node.row.state in WAITING)
-        return Counter(
-            node.row.state.value for node in waiting if not isinstance(node.container.task, WorkingDirectory)
-        )
+        return Counter(node.row.state.value for node in waiting if not node.is_written_by_job)
 
     def sees(self, node: Node) -> bool:
         """Return whether what is directly in an open container is known; nothing has happened in one that is not."""

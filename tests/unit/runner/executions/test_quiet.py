@@ -33,6 +33,10 @@ UNTIL = (
 PAUSE = (
     "{id: pause, type: core.flow.Pause, pauseDuration: PT5S, onPause: {id: told, type: core.kv.Set, key: k, value: x}}"
 )
+JOB = (
+    "{id: job, type: core.flow.WorkingDirectory, tasks: [{id: inside, type: core.kv.Set, key: k, value: x}], "
+    "finally: [{id: pause, type: core.flow.Pause}]}"
+)
 
 
 @pytest.fixture
@@ -343,3 +347,21 @@ def test_a_timer_that_becomes_due_after_the_load_is_left_to_the_next_one(
     assert (delays, left) == ([], [])
     assert hand.states(execution) == "SUCCESS"
     assert {run.state for run in hand.runs(execution)} == {State.SUCCESS}
+
+
+def test_a_pause_that_follows_a_job_is_shown_while_others_end(hand: Hand) -> None:
+    hand.deploy(beside_two_bodies(JOB))
+    execution = hand.create()
+    hand.turn()
+
+    carry_out(hand, execution, "job")
+    before = hand.states(execution)
+    carry_out(hand, execution, "first")
+    after, begun = hand.states(execution), [run.task_id for run in hand.runs(execution)]
+    hand.engine.resume(execution.id)
+    hand.turn()
+    finish(hand, execution)
+
+    assert (before, after) == ("PAUSED", "PAUSED")
+    assert "second" in begun
+    assert hand.states(execution) == "SUCCESS"
