@@ -90,7 +90,9 @@ _UPDATE: Final = Statement(
     .values({name: sa.bindparam(name) for name in (*_CHANGING, "quiet")})
 )
 _LOOK_AT_ALL: Final = Statement(
-    sa.update(schema.executions).where(_e.ended_at.is_(None), _e.quiet.is_not(None)).values(quiet=None)
+    sa.update(schema.executions)
+    .where(_e.ended_at.is_(None), _e.quiet.is_not(None))
+    .values(quiet=None, version=_e.version + 1)  # a decision in flight would write what it knows of `quiet`
 )
 _VERSION: Final = EXECUTIONS.names.index("version")
 
