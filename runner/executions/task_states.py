@@ -9,6 +9,7 @@ from runner.executions.models import TaskRun
 from runner.executions.run_finder import Path, RunFinder, has_values
 from runner.executions.tree import Tree
 from runner.expressions.values import MISSING, Deferred
+from runner.tasks.flow import EachParallel, EachSequential, ForEach
 
 
 class TaskStates(Deferred):
@@ -25,10 +26,19 @@ class TaskStates(Deferred):
         places = index.places(task_id)
         if len(places) == len(places[0]) == 1 and has_values(index.tasks[places[0][0]]):
             return _InLoop(self, task_id)
-        states = self.read(task_id, ())
+        states = self._in_all(task_id) if any(self._is_deep(place) for place in places) else self.read(task_id, ())
         if not states:
             raise KeyError(task_id)
         return states
+
+    def _is_deep(self, place: Path) -> bool:
+        """Return whether a place is inside containers of a loop: looking into each of them would take many reads."""
+        tasks = self._tree.index.tasks
+        return any(isinstance(tasks[each], ForEach | EachSequential | EachParallel) for each in place[:-1])
+
+    def _in_all(self, task_id: str) -> dict[str, Any]:
+        runs = (run for run in self._tree.rows() if run.task_id == task_id)
+        return _states(runs).get(task_id, {})
 
     def names(self) -> Collection[str]:
         """Return the ids of the flow's tasks."""

@@ -385,3 +385,23 @@ def test_a_decision_in_flight_does_not_undo_that_all_is_looked_at(
     carry_out(hand, execution, "body", "4")
 
     assert read[:2] == [2, 7]
+
+
+def test_the_states_of_a_task_deep_in_a_loop_take_one_read(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    nested = NESTED % ("Sequential", "debug.Return")
+    after = '  - {id: after, type: core.debug.Return, format: "{{ tasks.body.state }}"}'
+    hand.deploy(loop(nested, count=9, more=after))
+    execution = hand.create()
+    hand.turn()
+    runs_inside, asked = ExecutionRows.runs_inside, list[str]()
+
+    def noting(self: ExecutionRows, execution_id: str, run_id: str) -> list[TaskRun]:
+        asked.append(run_id)
+        return runs_inside(self, execution_id, run_id)
+
+    monkeypatch.setattr(ExecutionRows, "runs_inside", noting)
+    finish(hand, execution)
+
+    outputs = hand.store.read(lambda db: db.executions.outputs(execution.id, [run_of(hand, execution, "after").id]))
+    assert [each["value"] for each in outputs.values()] == ["SUCCESS"]
+    assert len(asked) <= 1
