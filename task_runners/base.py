@@ -211,11 +211,25 @@ class TaskRunner(BaseModel, abc.ABC):
         return handle
 
     def _submitted(self, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> JobHandle:
+        save, unsaved = ctx.save_handle, []
+
+        def saving(handle: JobHandle) -> None:
+            try:
+                save(handle)
+            except OSError as error:
+                unsaved.append(error)
+                raise
+
+        ctx.save_handle = saving
         try:
             return self.submit(spec, workdir, ctx)
         except OSError as error:
+            if error in unsaved:  # no fault of the files: whoever keeps handles has it
+                raise
             message = f"the files of the task cannot be brought to it: {error}"
             raise _fault("file.inputs.unmoved", message, error, FailureReason.INPUT_FILES) from error
+        finally:
+            ctx.save_handle = save
 
     def _follow(self, handle: JobHandle, watch: Watch, ctx: RunnerContext) -> End:
         watch = watch.started(ctx.clock())

@@ -147,7 +147,11 @@ def _image(busybox: Path) -> bytes:
 def workdir() -> Iterator[WorkDir]:
     # Not `tmp_path`: its parents are closed to other users, and bodies may run as one.
     with tempfile.TemporaryDirectory(prefix="contract-") as directory:
-        yield WorkDir(Path(directory))
+        # Named by us: a random name may end with a sign that no job of a cloud can have at the end of its name.
+        path = Path(directory) / new_id().lower()
+        path.mkdir()
+        Path(directory).chmod(0o711)
+        yield WorkDir(path)
 
 
 @pytest.fixture
