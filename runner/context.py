@@ -21,7 +21,7 @@ from runner.flows.plugin_defaults import filled
 from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
 from runner.policies import policy_for
-from runner.previews import is_of_fork
+from runner.previews import is_of_fork, root_of
 from runner.services import ExecutionServices, Host
 from runner.stage import StorageStage
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
@@ -300,6 +300,24 @@ def own_namespace(ctx: Context, namespace: str) -> str:
 def wide_namespace(ctx: Context, namespace: str) -> str | None:
     """Return what `own_namespace` does, for tasks that also take what lies below; None, for `system`, means all."""
     return None if not namespace and ctx.flow.namespace == SYSTEM else own_namespace(ctx, namespace)
+
+
+def demand_writer(ctx: Context) -> None:
+    """Refuse a flow of a preview that would write flows or files of a namespace.
+
+    Such an execution can outlive its preview. Then whichever environment takes all namespaces that are no other's
+    would commit what it writes, with the credentials of the server.
+
+    Raises:
+        TaskError: `preview.boundary`.
+    """
+    root = root_of(ctx.flow.namespace)
+    if root is not None:
+        raise TaskError(
+            "preview.boundary",
+            f"a flow of the preview {root} may not write flows or files of a namespace",
+            hint="merge the change request: its flows may once they are active",
+        )
 
 
 def open_uri(ctx: Context, uri: str) -> IO[bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from runner.context import host_of, own_namespace
+from runner.context import demand_writer, host_of, own_namespace
 from runner.errors import MainstemError, TaskError
 from runner.flows.models import Template
 from runner.namespace_files import Conflict
@@ -121,6 +121,7 @@ class DeleteFiles(Task):
 
 
 def _committed(ctx: Context, write: Callable[[], list[str]]) -> list[str]:
+    demand_writer(ctx)
     try:
         paths = write()
     except MainstemError as error:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from runner.context import host_of, own_namespace
+from runner.context import demand_writer, host_of, own_namespace
 from runner.flows.models import Template
 from runner.namespace_files import MOST_BYTES
 from runner.plugin import Context, Outputs
@@ -82,11 +82,12 @@ def write_files(
     """Commit the files, and what is gone with them, unless nothing differs or it is a dry run.
 
     Raises:
-        MainstemError: as `NamespaceFileWriter.write`.
+        MainstemError: as `NamespaceFileWriter.write`; `preview.boundary` in a preview.
     """
     differing = sum(1 for state in states.values() if state != "UNCHANGED")
     ctx.log("INFO", f"{differing} of {len(states)} files differ")
     if differing and not dry_run:
+        demand_writer(ctx)
         host_of(ctx).file_writer.write(
             ctx.execution.environment,
             namespace,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from runner.context import host_of, own_namespace
+from runner.context import demand_writer, host_of, own_namespace
 from runner.errors import ConflictError, MainstemError, Severity, TaskError
 from runner.flows.edits import with_namespace
 from runner.flows.inherited import Inherited
@@ -205,7 +205,7 @@ def apply(
     """Commit what differs, and return the versions that came of it; nothing on a dry run.
 
     Raises:
-        TaskError: with the code of what the write was refused for.
+        TaskError: with the code of what the write was refused for; `preview.boundary` in a preview.
     """
     known = {(version.namespace, version.flow_id): version.source for version in active}
     changed = [flow for flow in incoming if known.get(flow.key) != flow.source]
@@ -213,6 +213,7 @@ def apply(
     if dry_run or not (changed or removing):
         ctx.log("INFO", f"{len(changed)} flows differ, {len(removing)} are to be removed")
         return {}
+    demand_writer(ctx)
     actor = f"{ctx.flow.namespace}.{ctx.flow.id}"
     versions = _again(
         lambda: host_of(ctx).flow_writer.write([flow.source for flow in changed], actor=actor, removing=removing)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runner.tasks.namespace import DeleteFiles, UploadFiles
 from sync.tasks.namespace_sync import NamespaceSync, Shelf, TenantSync
 from sync.tasks.sync_files import SyncNamespaceFiles
 from sync.tasks.sync_flows import SyncFlow, SyncFlows
@@ -286,3 +287,29 @@ def test_flows_and_files_are_found_below_dotted_and_nested_folders() -> None:
 
     assert shelf.flows == {("a.b", "x"): "a.b/flows/x.yaml", ("a.b", "y"): "a/b/flows/y.yml"}
     assert shelf.files == {("a.b", "flows/q"): "a.b/files/flows/q"}
+
+
+def test_a_flow_of_a_preview_commits_neither_flows_nor_files(
+    server: Any, elsewhere: Path, url: str, seed: Seed, flow: Any
+) -> None:
+    # Its preview is gone, so that the environment of all other namespaces would take them for its own.
+    server.bench.namespace = "preview.pr-7.company.team"
+    files = {"_flows/a.yml": flow("a"), "_files/f": "1", f"{server.bench.namespace}/flows/a.yml": flow("a")}
+    seed(elsewhere, files)
+    (server.bench.path / "f").write_text("1")
+    before = server.commits()
+    to_here = {"url": url, "targetNamespace": server.bench.namespace}
+
+    errors = [
+        server.fail(SyncFlows, **to_here),
+        server.fail(SyncFlow, **to_here, flowPath="_flows/a.yml"),
+        server.fail(SyncNamespaceFiles, url=url),
+        server.fail(NamespaceSync, url=url, branch="main", namespace=server.bench.namespace, sourceOfTruth="GIT"),
+        server.fail(UploadFiles, files="f"),
+        server.fail(DeleteFiles, files="*"),
+    ]
+    tried = server.run(SyncFlows, **to_here, dryRun=True)
+
+    assert {error.code for error in errors} == {"preview.boundary"}
+    assert [row["syncState"] for row in server.rows(tried["flows"])] == ["ADDED"]
+    assert (server.commits(), list(server.flows())) == (before, ["company.team.a"])
