@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from runner.access import Permission, covers
-from runner.errors import InvalidError
+from runner.errors import ConflictError, InvalidError
 from runner.flows.edits import with_disabled, with_namespace
 from runner.store import Session
 from runner.store.records import FlowVersion
@@ -148,6 +148,7 @@ def _delete(call: Call, versions: Sequence[FlowVersion]) -> list[FlowKey]:
 
 
 def _switch(call: Call, versions: Sequence[FlowVersion], *, disabled: bool) -> list[FlowKey]:
+    _check_in_force(call, versions)
     others = [version for version in versions if version.disabled is not disabled]
     if not others:
         return []
@@ -156,6 +157,24 @@ def _switch(call: Call, versions: Sequence[FlowVersion], *, disabled: bool) -> l
     keys = [(version.namespace, version.flow_id) for version in changed]
     _done(call, "disable" if disabled else "enable", keys)
     return keys
+
+
+def _check_in_force(call: Call, versions: Sequence[FlowVersion]) -> None:
+    """Demand that no draft hides the version in force: a commit would switch the draft, and the other would go on.
+
+    Raises:
+        ConflictError: `flow.draft.newest`.
+    """
+    catalogue = call.services.catalogue
+    hidden = [
+        f"{version.namespace}.{version.flow_id}"
+        for version in versions
+        if catalogue.version(version.namespace, version.flow_id).revision != version.revision
+    ]
+    if hidden:
+        message = f"the file in git is a draft, and an older version is in force: {', '.join(hidden)[:500]}"
+        hint = "switch its triggers off, or push the flow without `draft: true`"
+        raise ConflictError("flow.draft.newest", message, hint=hint)
 
 
 def _done(call: Call, verb: str, keys: Sequence[FlowKey], **detail: Any) -> None:

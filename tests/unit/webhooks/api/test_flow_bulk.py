@@ -111,6 +111,30 @@ def test_switching_off_and_on_counts_changes_only_and_keeps_the_text(git_api: An
     assert git_api.get(f"{FLOWS}/company.team/a").json()["disabled"] is False
 
 
+@pytest.mark.parametrize("verb", ["disable", "enable"])
+def test_a_flow_in_force_behind_a_draft_is_not_said_to_be_switched(git_api: Any, verb: str) -> None:
+    is_off = "true" if verb == "enable" else "false"
+    put(git_api, flow("a", extra=f"disabled: {is_off}\n"), flow("b", extra=f"disabled: {is_off}\n"))
+    put(git_api, flow("a", extra=f"draft: true\ndisabled: {is_off}\n"))
+    before = commits(git_api)
+
+    by_ids = git_api.post(f"{FLOWS}/{verb}/by-ids", json=[{"id": "a", "namespace": "company.team"}])
+    by_query = git_api.post(f"{FLOWS}/{verb}/by-query?filters[namespace][PREFIX]=company")
+
+    assert [(each.status_code, each.json()["code"]) for each in (by_ids, by_query)] == [(409, "flow.draft.newest")] * 2
+    assert "company.team.a" in by_query.json()["detail"]
+    assert "triggers" in by_ids.json()["hint"]
+    assert commits(git_api) == before
+
+
+def test_a_flow_of_which_there_are_only_drafts_is_switched(git_api: Any) -> None:
+    put(git_api, flow("a", extra="draft: true\n"))
+
+    answer = git_api.post(f"{FLOWS}/disable/by-ids", json=[{"id": "a", "namespace": "company.team"}])
+
+    assert answer.json() == {"count": 1}
+
+
 def test_flows_are_deleted_by_ids_and_by_query(git_api: Any) -> None:
     put(git_api, flow("a"), flow("b"), flow("c"), flow("d", "other"))
 
