@@ -33,6 +33,8 @@ _WORDS: Final = {
 }
 # What takes something away, or does not come, must not be overlooked.
 _OPEN: Final = frozenset({ChangeKind.REMOVED, ChangeKind.QUARANTINED})
+_FOLD: Final = "<details>"
+_CLOSED: Final = "\n\n</details>"
 _CUT: Final = "\n\n… the rest is cut: see `mainstem plan`."
 
 
@@ -105,7 +107,12 @@ def comment_of(
 
 def _within(text: str, most: int, cut_off: str) -> str:
     """Return a text of at most `most` characters, cut at the end of a line where it is longer."""
-    return text if len(text) <= most else text[: most - len(cut_off)].rsplit("\n", 1)[0] + cut_off
+    if len(text) <= most:
+        return text
+    kept = text[: most - len(_CLOSED) - len(cut_off)].rsplit("\n", 1)[0]
+    # What follows must not be folded away with the flows that the cut goes through.
+    is_open = kept.rfind(f"\n{_FOLD}") > kept.rfind(_CLOSED)
+    return kept + (_CLOSED if is_open else "") + cut_off
 
 
 def section(reviewed: Reviewed) -> list[str]:
@@ -160,7 +167,7 @@ def _folded(changes: Sequence[Change]) -> Iterator[str]:
     rows = [(_flow(change), _WORDS[change.kind], "<br>".join(_remarks(change))) for change in changes[:_MOST_ROWS]]
     if len(changes) > _MOST_ROWS:
         rows.append((f"and {len(changes) - _MOST_ROWS} more", "", ""))
-    yield from (f"<details><summary>{what}</summary>", "", table(("flow", "", "what"), rows), "", "</details>", "")
+    yield from (f"{_FOLD}<summary>{what}</summary>", "", table(("flow", "", "what"), rows) + _CLOSED, "")
 
 
 def _remarks(change: Change) -> Iterator[str]:

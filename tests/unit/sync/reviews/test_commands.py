@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runner.errors import Problem
-from sync.plan import Plan
+from sync.plan import Change, ChangeKind, Plan
 from sync.reviews.commands import Asked, Verb, asked
 from sync.reviews.text import Reviewed, comment_of
 from tests.servers.forge import MEMBER, ROBOT, STRANGER
@@ -249,6 +249,17 @@ def test_a_plan_that_is_too_long_leaves_room_for_the_answers() -> None:
     assert "… the rest is cut: see `mainstem plan`.\n\n- `/mainstem test`: 1 passed\n\n<sub>" in text
     assert max(len(text), len(flooded)) <= 10_000
     assert "flows/0.yaml" in flooded
+
+
+def test_a_comment_that_is_cut_among_folded_flows_leaves_the_answers_in_the_open() -> None:
+    changes = tuple(Change(ChangeKind.ADDED, "w", f"f{number}", None, note="x" * 200) for number in range(90))
+    reviewed = Reviewed("production", Plan("production", "refs/heads/main", "flows", None, "c", changes=changes))
+
+    text = comment_of([reviewed], "0" * 40, (), 10_000, ["- `/mainstem test`: 1 passed"])
+
+    assert text.count("<details>") == 1
+    assert text.index("</details>") < text.index("… the rest is cut") < text.index("1 passed")
+    assert len(text) <= 10_000
 
 
 @github
