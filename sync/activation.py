@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from runner.errors import ConflictError
+from runner.errors import ConflictError, InvalidError
 from runner.store import Store
 from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revision
 from runner.store.session import Session
@@ -185,6 +185,16 @@ class Activation:
 
         self.store.write(note)
         return RevisionResult(plan.environment, outcome, plan.commit, plan.base, plan, seconds(), message=message)
+
+
+def refusal(plan: Plan) -> InvalidError:
+    """Return why the commit of a plan with errors cannot be active any more."""
+    first = plan.errors[0]
+    return InvalidError(
+        "environment.revision.invalid",
+        f"commit {plan.commit[:7]} cannot be active now: {first.file or '-'}: {first.message}",
+        hint=f"mainstem plan -e {plan.environment} --commit {plan.commit[:12]}",
+    )
 
 
 def _outcome(plan: Plan) -> Outcome:

@@ -15,7 +15,7 @@ from typing import Final
 from runner.errors import NotFoundError
 from runner.store import Store
 from runner.store.records import Environment
-from sync.activation import Activation, Order, Outcome, RevisionResult
+from sync.activation import Activation, Order, Outcome, RevisionResult, refusal
 from sync.origins import Origins
 from sync.plan import Plan
 from sync.planning import Planner
@@ -61,6 +61,8 @@ class Drift:
 
         Raises:
             NotFoundError: `environment.missing`, `environment.revision.none`, `repository.commit.missing`.
+            InvalidError: `environment.revision.invalid` when the commit cannot be active any more, another environment
+                having taken one of its flows, say; nothing has changed then.
         """
         started = perf_counter()
         with self.origins.get(self._environment(name).repository).repository.lock:
@@ -69,24 +71,32 @@ class Drift:
                 raise NotFoundError("environment.revision.none", f"environment {name}: nothing is active yet")
             if not plan.differences:
                 return RevisionResult(name, Outcome.UNCHANGED, plan.commit, plan.base, plan)
+            if plan.errors:
+                raise refusal(plan)
             order = Order(HEAL, reason)
             return self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started, order=order)
 
     def check(self, name: str, mode: str) -> RevisionResult | None:
         """Look whether an environment has drifted and do as `mode` says; give what healing came to.
 
-        Without healing the state of the environment becomes `DRIFTED`, and `OK` again once nothing differs.
+        Without healing, or where the commit cannot be active any more, the state of the environment becomes `DRIFTED`,
+        and `OK` again once nothing differs.
         """
-        plan = self.find(name) if mode != "allow" else None
-        is_drifted = plan is not None and bool(plan.changes)
-        if is_drifted and mode == HEAL:
-            return self.heal(name, actor="mainstem", reason=drift_line(plan))
-        state = self._environment(name).state
-        if is_drifted and state == "OK":
-            self._mark(name, DRIFTED, drift_line(plan))
-        elif not is_drifted and state == DRIFTED:
-            self._mark(name, "OK", None)
+        plan = self._plan(name) if mode != "allow" else None
+        line = drift_line(plan) if plan is not None and plan.differences else None
+        if plan is not None and line is not None and mode == HEAL:
+            if not plan.errors:
+                return self.heal(name, actor="mainstem", reason=line)
+            line += f", and cannot be healed: {refusal(plan).message}"
+        self._say(name, line)
         return None
+
+    def _say(self, name: str, line: str | None) -> None:
+        state = self._environment(name).state
+        if line is not None and state in {"OK", DRIFTED}:
+            self._mark(name, DRIFTED, line)
+        elif line is None and state == DRIFTED:
+            self._mark(name, "OK", None)
 
     def _mark(self, name: str, state: str, message: str | None) -> None:
         now = self.clock()
@@ -99,11 +109,9 @@ class Drift:
         return found
 
 
-def drift_line(plan: Plan | None) -> str:
+def drift_line(plan: Plan) -> str:
     """Return which active flows are not what git says, in one line."""
-    keys = [f"{change.namespace}.{change.flow_id}" for change in plan.changes] if plan else []
-    if not keys:
-        return "all active flows are what git says"
+    keys = [f"{change.namespace}.{change.flow_id}" for change in plan.differences]
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
     verb = "is" if len(keys) == 1 else "are"
     return f"{', '.join(keys[:_NAMED])}{more} {verb} not what git says"

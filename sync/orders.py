@@ -17,7 +17,7 @@ from runner.errors import ConflictError, InvalidError, MainstemError, NotFoundEr
 from runner.store import Store
 from runner.store.records import AuditEntry, Environment, Pin, Revision
 from runner.store.session import Session
-from sync.activation import RACED, Activation, Order, Outcome, RevisionResult
+from sync.activation import RACED, Activation, Order, Outcome, RevisionResult, refusal
 from sync.names import is_sha
 from sync.origins import Origins
 from sync.plan import ChangeKind, Plan, change_of
@@ -85,12 +85,7 @@ class Orders:
             if instead_of is not None and plan.base != instead_of:
                 raise ConflictError(RACED, f"environment {name} was switched to another revision meanwhile")
             if plan.errors:
-                first = plan.errors[0]
-                raise InvalidError(
-                    "environment.revision.invalid",
-                    f"commit {target[:7]} cannot be active now: {first.file or '-'}: {first.message}",
-                    hint=f"mainstem plan -e {name} --commit {target[:12]}",
-                )
+                raise refusal(plan)
             order = Order(action, reason, Pin(name, target, actor, reason, now, until), yields=instead_of is not None)
             return self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started, order=order)
 

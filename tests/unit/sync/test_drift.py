@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runner.errors import InvalidError
 from runner.settings import EnvironmentSettings, RepositorySettings
 from sync.activation import Outcome
 from sync.poller import Poller
@@ -134,3 +135,25 @@ def test_healing_what_has_not_drifted_writes_nothing(service: SyncService) -> No
 
     assert result.outcome is Outcome.UNCHANGED
     assert len(service.history("prod")) == rows
+
+
+def test_what_cannot_be_healed_is_said_once_and_changes_nothing(
+    start: Callable[..., SyncService], git_server: Any, work_tree: Any
+) -> None:
+    service = followed(start, git_server, work_tree, drift="heal")
+    by_hand(service, "UPDATE flows SET environment = 'other' WHERE flow_id = 'a'")
+    by_hand(service, "UPDATE flows SET blob = 'f' WHERE flow_id = 'b'")
+    rows, before = len(service.history("prod")), sources(service)
+
+    for _ in range(2):
+        service.check_drift("prod")
+        service.reconcile_repository("prod", actor="poll")
+    with pytest.raises(InvalidError) as caught:
+        service.heal("prod", actor="ann", reason="a hand")
+
+    found = service.environment("prod")
+    assert (caught.value.code, found.state) == ("environment.revision.invalid", "DRIFTED")
+    assert found.message is not None
+    assert found.message.startswith("w.b is not what git says, and cannot be healed: ")
+    assert found.message.endswith("flows/a.yaml: w.a belongs to environment other")
+    assert (len(service.history("prod")), sources(service)) == (rows, before)
