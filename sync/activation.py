@@ -198,9 +198,10 @@ def refusal(plan: Plan) -> InvalidError:
 
 
 def _outcome(plan: Plan) -> Outcome:
-    if plan.quarantined:
+    is_changed = bool(plan.differences or plan.files_changed)
+    if plan.quarantined and (is_changed or plan.commit != plan.base):
         return Outcome.QUARANTINED
-    return Outcome.ACTIVE if plan.changes or plan.files_changed else Outcome.UNCHANGED
+    return Outcome.ACTIVE if is_changed else Outcome.UNCHANGED
 
 
 def _state(plan: Plan) -> tuple[str, str | None]:

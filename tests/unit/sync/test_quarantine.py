@@ -43,14 +43,15 @@ def test_with_quarantine_the_good_files_of_a_commit_are_active_and_the_broken_on
 
 
 def test_a_quarantine_outlives_pins_and_is_what_a_rollback_comes_back_to(start: Start, work_tree: Any) -> None:
-    work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
+    first = work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
     environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
     service = start(environment, repositories=(repository,))
     service.reconcile_repository("prod", actor="poll")
     apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x")})
     service.reconcile_repository("prod", actor="poll")
     sources = {each.flow_id: each.blob for each in service._store.read(lambda db: db.flows.list())}
-    service.stay("prod", None, action="suspend", actor="ann", reason="look")
+    suspended = service.stay("prod", None, action="suspend", actor="ann", reason="look")
+    commits = {each.flow_id: each.commit for each in service._store.read(lambda db: db.flows.list())}
     service.resume("prod", actor="ann")
     resumed = service.environment("prod").state
     work_tree.write({"flows/a.yaml": flow("w.a", "mended")})
@@ -58,7 +59,8 @@ def test_a_quarantine_outlives_pins_and_is_what_a_rollback_comes_back_to(start: 
 
     service.stay("prod", None, action="rollback", actor="ann", reason="worse")
 
-    assert resumed == "QUARANTINED"
+    assert (suspended.outcome, resumed) == (Outcome.UNCHANGED, "QUARANTINED")
+    assert commits == {"a": first, "b": apart}, "a flow in quarantine keeps the files that it ran with"
     assert service.environment("prod").active == apart
     assert {each.flow_id: each.blob for each in service._store.read(lambda db: db.flows.list())} == sources
 
