@@ -23,6 +23,7 @@ class Claim:
     inner: Claim | None = None  # that of the task which a WorkingDirectory runs now
     job: AttemptJob = field(default_factory=AttemptJob)
     wake: Callable[[], None] = lambda: None  # has a job that runs elsewhere looked at
+    moved: list[Callable[[], None]] = field(default_factory=list)  # each takes lines that are in a file out of the log
 
     def cancel(self) -> None:
         """Have the body end."""
@@ -39,13 +40,19 @@ class Claim:
         else:
             self.cancel()
 
+    def tidy(self) -> None:
+        """Do what waits for the result to be stored: remove what is left of the job, and lines that are in files."""
+        self.job.tidy()
+        while self.moved:
+            self.moved.pop(0)()
+
     @contextmanager
     def inside(self) -> Iterator[Claim]:
         """Give a claim for one task of a job: it ends with this one, and its own end leaves this one alone."""
         job = AttemptJob(
             self.job.epoch, can_outlive=False, interruptions=self.job.interruptions, policy=self.job.policy
         )
-        self.inner = inner = Claim(self.run, job=job)
+        self.inner = inner = Claim(self.run, job=job, moved=self.moved)
         if self.cancelled.is_set():
             inner.cancelled.set()
         try:

@@ -434,7 +434,7 @@ class Worker:
         finally:
             if timer is not None:
                 timer.cancel()
-        return with_log_file(context, self._judged(claim, context, outcome))
+        return with_log_file(claim, context, self._judged(claim, context, outcome))
 
     def _judged(self, claim: Claim, context: TaskContext, outcome: Outcome) -> Outcome:
         """Return an outcome with what the claim knows of its end."""
@@ -497,4 +497,4 @@ class Worker:
         if self._store.write(write) is None:
             log.info("a result came too late and was dropped", extra={"task_run": run.id, "epoch": run.epoch})
             return
-        claim.job.tidy()
+        claim.tidy()

@@ -55,7 +55,8 @@ _EXPIRE: Final = Statement(sa.delete(schema.logs).where(_l.timestamp < sa.bindpa
 class LogQuery:
     """Which entries to look for; what is left out does not restrict.
 
-    `min_level` means at least this one. `namespace` includes those below it. `after_id` reads on from an entry.
+    `min_level` means at least this one. `namespace` includes those below it. `after_id` reads on from an entry,
+    `until_id` stops at one.
     """
 
     execution_id: str | None = None
@@ -70,6 +71,7 @@ class LogQuery:
     since: datetime | None = None
     until: datetime | None = None
     after_id: int | None = None
+    until_id: int | None = None
     page: int = 1
     size: int = 100
     sort: tuple[str, ...] = ()
@@ -188,6 +190,11 @@ class LogStore:
         select = _ROWS.select(*_conditions(query)).order_by(_l.timestamp.desc(), _l.id.desc()).limit(count)
         found = self._engine.read(lambda connection: connection.query(select))
         return [_ROWS.decode(row) for row in reversed(found)]
+
+    def last_id(self, query: LogQuery) -> int:
+        """Return the id of the entry that was written last of those that `query` matches; 0 without one."""
+        select = sa.select(sa.func.coalesce(sa.func.max(_l.id), 0)).where(*_conditions(query))
+        return int(self._engine.read(lambda connection: connection.query(select))[0][0])
 
     def delete(self, execution_id: str) -> int:
         """Remove the entries of an execution; give how many."""
@@ -336,4 +343,6 @@ def _conditions(query: LogQuery) -> list[Any]:
         where.append(_l.timestamp < to_micros(query.until))
     if query.after_id is not None:
         where.append(_l.id > query.after_id)
+    if query.until_id is not None:
+        where.append(_l.id <= query.until_id)
     return where
