@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -104,11 +104,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """The door to the store for plans."""
+    """The door to the store for plans. `in_force` finds what counts among all versions of a flow (see `Catalogue`)."""
 
     store: Store
     zone: ZoneInfo
     clock: Callable[[], datetime]
+    in_force: Callable[[Sequence[FlowVersion]], FlowVersion | None]
 
     def apply(
         self,
@@ -158,7 +159,8 @@ class Activation:
             if plan.files_changed or order is not None:
                 # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
                 # One in quarantine is as it was, files and all.
-                db.flows.pin(plan.environment, plan.commit, but=[change.key for change in plan.quarantined])
+                apart = [change.key for change in plan.quarantined]
+                db.flows.pin(plan.environment, plan.commit, but=apart, in_force=self.in_force)
             _switch_triggers(db, plan, now, self.zone)
             db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
             db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=allow_deletes))

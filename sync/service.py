@@ -88,7 +88,7 @@ class SyncService:
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
         self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings), holds)
-        self._activation = Activation(store, zone, clock)
+        self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)

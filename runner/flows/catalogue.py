@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
@@ -68,12 +69,16 @@ class Catalogue:
         if not self._is_draft(newest):
             return newest
         versions = self._store.read(lambda db: db.flows.revisions(newest.namespace, newest.flow_id))
+        return self.in_force(versions) or newest
+
+    def in_force(self, versions: Sequence[FlowVersion]) -> FlowVersion | None:
+        """Return the version in force of all those of a flow, the oldest first; None when there are drafts only."""
         for version in reversed(versions):
             if version.deleted:
                 break
             if not self._is_draft(version):
                 return version
-        return newest
+        return None
 
     def _is_draft(self, version: FlowVersion) -> bool:
         try:

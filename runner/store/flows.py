@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from runner.store import schema
-from runner.store.columns import to_micros
+from runner.store.columns import clean, to_micros
 from runner.store.connection import Connection
 from runner.store.counters import Counter
 from runner.store.queries import Page, labelled, ordering, paged, within
@@ -73,8 +73,11 @@ _PIN: Final = Statement(
 )
 _PIN_ONE: Final = Statement(
     sa.update(schema.flows)
-    .where(_f.namespace == sa.bindparam("space"), _f.flow_id == sa.bindparam("flow"), _ACTIVE)
+    .where(*_FLOW, _f.revision == sa.bindparam("number"))
     .values(commit=sa.bindparam("new_commit"))
+)
+_LIKELY_DRAFTS: Final = Statement(
+    FLOWS.select(_ACTIVE, _f.environment == sa.bindparam("env"), _f.source.contains("draft")).order_by(*_BY_NAME)
 )
 
 
@@ -168,18 +171,36 @@ class Flows:
         assert put is not None
         return put
 
-    def pin(self, environment: str, commit: str, *, but: Iterable[tuple[str, str]] = ()) -> int:
+    def pin(
+        self,
+        environment: str,
+        commit: str,
+        *,
+        but: Iterable[tuple[str, str]] = (),
+        in_force: Callable[[Sequence[FlowVersion]], FlowVersion | None] = lambda _versions: None,
+    ) -> int:
         """Say that the active flows of an environment run with the files of `commit`; give how many there are.
 
-        Those named in `but`, by namespace and id, go on with the files that they have.
+        So does the version that is in force behind a draft: `in_force` finds it among all those of a flow. Those named
+        in `but`, by namespace and id, go on with the files that they have.
         """
-        kept = [found for key in but if (found := self.active(*key)) and found.environment == environment]
+        kept = {key: found for key in but if (found := self.active(*key)) and found.environment == environment}
         pinned = self._db.run(_PIN, env=environment, new_commit=commit)
-        for each in kept:
-            self._db.run(_PIN_ONE, space=each.namespace, flow=each.flow_id, new_commit=each.commit)
+        for each in kept.values():
+            self._pin_one(each, each.commit)
+        for row in self._db.all(_LIKELY_DRAFTS, env=environment):
+            newest = FLOWS.decode(row)
+            key = (newest.namespace, newest.flow_id)
+            found = None if key in kept else in_force(self.revisions(*key))
+            if found is not None and found.environment == environment:
+                self._pin_one(found, commit)
         if pinned:
             self._generation.bump()
         return pinned
+
+    def _pin_one(self, version: FlowVersion, commit: str | None) -> None:
+        place = {"space": version.namespace, "flow": version.flow_id, "number": version.revision}
+        self._db.run(_PIN_ONE, **place, new_commit=commit)
 
     def remove(self, namespace: str, flow_id: str, at: datetime, commit: str | None) -> FlowVersion | None:
         """Delete a flow: a tombstone becomes its last revision. None when it is not active."""
@@ -227,5 +248,5 @@ class Flows:
 
 
 def _is_same(version: FlowVersion, draft: FlowDraft) -> bool:
-    # The source too: a hand in the database may have left the id of the blob as it was.
-    return (version.blob, version.source, version.defaults) == (draft.blob, draft.source, draft.defaults)
+    # The source too, as the store keeps it: a hand in the database may have left the id of the blob as it was.
+    return (version.blob, version.source, version.defaults) == (draft.blob, clean(draft.source), draft.defaults)

@@ -128,3 +128,23 @@ def test_twenty_writers_give_twenty_revisions(store: Store, at_once: Any) -> Non
     versions = at_once([lambda number=number: _put(store, replace(DRAFT, blob=str(number))) for number in range(20)])
 
     assert sorted(version.revision for version in versions) == list(range(1, 21))
+
+
+def test_files_are_followed_by_what_is_active_and_what_is_in_force_behind_a_draft(store: Store) -> None:
+    for source, commit in [("1", "c1"), ("2", "c2"), ("draft: true\n", "c3")]:
+        _put(store, replace(DRAFT, source=source, blob=source, commit=commit))
+    _put(store, replace(DRAFT, flow_id="apart", source="1", blob="1"))
+    _put(store, replace(DRAFT, flow_id="apart", source="draft: true\n", blob="2", commit="c3"))
+
+    pinned = store.write(
+        lambda session: session.flows.pin(
+            "prod", "c4", but=[("team.data", "apart")], in_force=lambda versions: versions[-2]
+        )
+    )
+
+    def commits(flow_id: str) -> list[str | None]:
+        return [each.commit for each in store.read(lambda session: session.flows.revisions("team.data", flow_id))]
+
+    assert pinned == 2
+    assert commits("etl") == ["c1", "c4", "c4"]
+    assert commits("apart") == ["c1", "c3"]

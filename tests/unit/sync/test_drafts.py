@@ -55,3 +55,33 @@ def test_what_is_a_draft_no_longer_is_in_force_with_its_triggers(server: Server,
     assert row is not None
     assert row.next_at is not None
     assert row.next_at.hour == 7
+
+
+def test_what_is_in_force_behind_a_draft_follows_its_files(server: Server, work_tree: Any) -> None:
+    first = server.catalogue.version("team", "load").commit
+    work_tree.write({"flows/team/load.yaml": FLOW % "new" + "draft: true\n"})
+    server.look()
+    with_draft = server.catalogue.version("team", "load").commit
+    pushed = work_tree.write({"flows/team/query.sql": "select 2"})
+
+    server.look()
+
+    in_force = server.catalogue.version("team", "load")
+    newest = server.store.read(lambda db: db.flows.active("team", "load"))
+    assert with_draft == first, "the files are those that it ran with"
+    assert (in_force.revision, in_force.commit) == (1, pushed)
+    assert newest is not None
+    assert (newest.revision, newest.commit) == (2, pushed)
+
+
+def test_only_the_newest_version_before_a_draft_follows_files(server: Server, work_tree: Any) -> None:
+    work_tree.write({"flows/team/load.yaml": FLOW % "second"})
+    server.look()
+    work_tree.write({"flows/team/load.yaml": FLOW % "third" + "draft: true\n"})
+    server.look()
+    pushed = work_tree.write({"flows/team/query.sql": "select 2"})
+
+    server.look()
+
+    revisions = server.store.read(lambda db: db.flows.revisions("team", "load"))
+    assert [each.commit == pushed for each in revisions] == [False, True, True]
