@@ -19,6 +19,7 @@ class Chance:
     error: float = 0.006
     lose: float = 0.15
     repeat: float = 0.15
+    linger: float = 0.05
     rng: random.Random = field(init=False)
     calls: int = 0
     fired: int = 0
@@ -29,6 +30,10 @@ class Chance:
     def switches(self) -> bool:
         """Whether another thread runs now."""
         return self.rng.random() < 0.5
+
+    def lingers(self) -> bool:
+        """Whether time passes after a read, before what was read is used."""
+        return self.nth is None and self.rng.random() < self.linger
 
     def fault(self, place: str) -> str | None:
         """What goes wrong with this call of the store: `die`, `error` or nothing."""

@@ -75,6 +75,7 @@ class FlowMaker:
             {"type": "core.flow.Sleep", "duration": "PT3S"},
             {"type": "core.flow.Pause", "delay": "PT4S"},
             {"type": "core.flow.Pause"},
+            {"type": "core.flow.Pause", "delay": "PT4S", "onPause": self._body("ok")},
         ]
         for child in self._children:
             options = self._rng.choice([{}, {}, {"wait": False}, {"transmitFailed": False}])
@@ -83,7 +84,8 @@ class FlowMaker:
 
     def _container(self, depth: int) -> dict[str, Any]:
         rng = self._rng
-        kind = rng.choice(["Sequential", "Parallel", "Parallel", "ForEach", "ForEach", "AllowFailure", "If", "Job"])
+        kinds = ["Sequential", "Parallel", "Parallel", "ForEach", "ForEach", "AllowFailure", "If", "Job", "LoopUntil"]
+        kind = rng.choice(kinds)
         if kind == "Job":
             inner = [
                 self._named(type="core.kv.Set", key="k", value=rng.choice(["ok", "ok", "flaky"]))
@@ -101,6 +103,8 @@ class FlowMaker:
                 "values": rng.choice([["x"], ["x", "y"], ["x", "y", "z"]]),
                 "concurrencyLimit": rng.choice([0, 1, 2]),
             }
+        if kind == "LoopUntil":
+            task |= {"condition": "false", "checkFrequency": {"interval": "PT3S", "maxIterations": rng.randint(1, 3)}}
         if rng.random() < 0.3:
             task["errors"] = [self._leaf()]
         if rng.random() < 0.2:

@@ -32,7 +32,9 @@ class GatedStore(Store):
 
     def read(self, unit: Callable[[Session], T]) -> T:
         self._process.gate("read")
-        return super().read(unit)
+        found = super().read(unit)
+        self._process.linger()
+        return found
 
     def write(self, unit: Callable[[Session], T]) -> T:
         self._process.gate("write")
@@ -105,6 +107,11 @@ class Process:
         elif fault == "error":
             self.world.note("fails", strand.name, place)
             raise StoreError("store.busy", f"the store does not answer ({place})")
+
+    def linger(self) -> None:
+        """Perhaps have a thread take its time between what it has read and what it makes of it: timers become due."""
+        if self.world.current is not None and self.world.chance.lingers():
+            self.world.pass_time(1.0)
 
     # ---------------------------------------------------------------- the doorbell
 

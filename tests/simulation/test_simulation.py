@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from runner.executions.creation import NewExecution
+from runner.states import State
 from runner.store import Store, executions
 from runner.store.claims import Claims
 from runner.store.executions import ExecutionRows
@@ -25,6 +26,7 @@ from tests.simulation.world import NAMESPACE, PROCESSES, World
 
 LONG = bool(os.environ.get("MAINSTEM_TEST_LONG"))
 SHORT_S = 15.0
+SLOW_READS = 200 if LONG else 5
 FLOWS = ("outer", "inner", "innermost")
 
 
@@ -171,6 +173,37 @@ def test_a_process_may_die_at_each_of_its_writes(make_world: Callable[[Chance], 
         fired += 1
 
     assert fired >= 60 // step
+
+
+TIMERS = """
+tasks:
+  - id: p
+    type: core.flow.Parallel
+    tasks:
+      - {id: s, type: core.flow.Sequential, tasks: [BODIES]}
+      - id: u
+        type: core.flow.LoopUntil
+        condition: "false"
+        checkFrequency: {interval: PT1S, maxIterations: 8}
+        tasks: [{id: c, type: core.debug.Return, format: x}]
+"""
+
+
+@pytest.mark.timeout(120)
+def test_no_timer_is_lost_that_becomes_due_while_something_else_is_decided(
+    make_world: Callable[[Chance], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executions, "MOST_WHOLE", 0)
+    bodies = ", ".join(f"{{id: b{number}, type: core.kv.Set, key: k, value: ok}}" for number in range(12))
+
+    for seed in range(1, SLOW_READS + 1):
+        world = make_world(Chance(seed, die=0.0, error=0.0, linger=0.3))
+        world.deploy("outer", TIMERS.replace("BODIES", bodies))
+        world.add_process()
+        world.create("outer")
+        world.settle(most_seconds=200)
+        assert violations(world) == [], f"seed {seed}"
+        assert [each.state for each in world.executions()] == [State.SUCCESS], f"seed {seed}"
 
 
 def freeze_often(world: World) -> None:
