@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,10 +31,29 @@ _LEFT: Final = "the tests could not be run: the server that ran them stopped"
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What is on the table in one look at a change request; `planned` is the commit to test: the head, or its merge."""
+class Heard:
+    """What the forge says about a command: the comment, and why its author may ask for nothing, None who may."""
 
-    api: ForgeApi
+    remark: Remark
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The commands on a change request as they are now, and what was carried out of them, or refused."""
+
+    commands: Sequence[ReviewCommand]
+    receipts: Sequence[tuple[ReviewCommand, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What is on the table in one look at a change request; `planned` is the commit to test: the head, or its merge.
+
+    `heard` is what the forge says about the commands that are open, by comment; None about one that is no command.
+    """
+
+    heard: Mapping[str, Heard | None]
     source: Source
     change: Change
     review: Review
@@ -77,19 +96,35 @@ class Clerk:
         self._ended: set[str] = set()
         self._is_closed = False
 
-    def answer(self, desk: Desk) -> list[ReviewCommand]:
-        """Carry out what is asked for on a change request; return all its commands as they are then.
+    def hear(self, api: ForgeApi, review: Review) -> dict[str, Heard | None]:
+        """Ask the forge about the commands that are open on a change request.
+
+        It may take its time, so this is for before the repository is locked.
 
         Raises:
-            ApiError: the forge cannot be asked just now; what was carried out stays so.
+            ApiError: the forge cannot be asked just now.
         """
+        opened = [command for command in self._of(review) if command.state == "OPEN"]
+        return {command.comment: self._heard(api, command) for command in opened}
+
+    def answer(self, desk: Desk) -> Answered:
+        """Carry out what is asked for on a change request. The forge is not asked; what came meanwhile stays open."""
+        receipts: list[tuple[ReviewCommand, bool]] = []
         for command in self._of(desk.review):
-            if command.state == "OPEN":
-                self._carry_out(desk, command)
+            if command.state == "OPEN" and command.comment in desk.heard:
+                receipts += self._carried_out(desk, command)
             elif command.state == "RUNNING":
                 self._test(desk, command, desk.head)  # begins again what a process left behind that died
         self._test_by_itself(desk)
-        return self._of(desk.review)
+        return Answered(self._of(desk.review), receipts)
+
+    def mark(self, api: ForgeApi, answered: Answered) -> None:
+        """Mark the comments of the commands that were carried out, or refused, in a look."""
+        for command, is_good in answered.receipts:
+            try:
+                api.react(command.number, command.comment, is_good=is_good)
+            except ApiError as error:  # a receipt and no more: the answer stands in our comment
+                log.info("a comment cannot be marked: %s", error, extra={"code": error.code})
 
     def drop(self, review: Review) -> None:
         """End the commands on a change request that is closed, or of no environment, its tests and its previews."""
@@ -126,37 +161,37 @@ class Clerk:
     def _of(self, review: Review) -> list[ReviewCommand]:
         return self._store.read(lambda db: db.review_commands.of(review.repository, review.number))
 
-    def _carry_out(self, desk: Desk, command: ReviewCommand) -> None:
+    def _heard(self, api: ForgeApi, command: ReviewCommand) -> Heard | None:
         try:
-            remark = desk.api.remark(command.number, command.comment)
+            remark = api.remark(command.number, command.comment)
         except ApiError as error:
             if error.code not in LASTING:
                 raise
             remark = None
         # What is gone, was edited, or was written by a program is no command, and nothing is said to it.
         if remark is None or remark.is_bot or command_line(remark.text) != command.line:
+            return None
+        return Heard(remark, _no_right(api, remark))
+
+    def _carried_out(self, desk: Desk, command: ReviewCommand) -> Iterator[tuple[ReviewCommand, bool]]:
+        """Carry a command out, or end it; yield it with whether it was good, unless nothing is said to it."""
+        heard = desk.heard[command.comment]
+        if heard is None:
             self._end(command, None, None)
             return
-        command = replace(command, account=remark.account, name=remark.name)
+        command = replace(command, account=heard.remark.account, name=heard.remark.name)
         wanted = asked(command.line)
-        refusal = self._refusal(desk, command, remark, wanted)
+        refusal = heard.refusal or self._refusal(desk, command, heard.remark, wanted)
         if refusal is not None or wanted is None:
             self._end(command, None, f"refused: {refusal}" if refusal else "there is no such command")
         elif wanted.verb is Verb.TEST:
             self._test(desk, command, desk.head)
         else:
             self._end(command, desk.head, self._done(desk, wanted, command.name))
-        self._mark(desk.api, command, is_good=refusal is None and wanted is not None)
+        yield command, refusal is None and wanted is not None
 
     def _refusal(self, desk: Desk, command: ReviewCommand, remark: Remark, wanted: Asked | None) -> str | None:
-        """Return why a command is not carried out."""
-        try:
-            if not desk.api.may_write(remark):
-                return "only who may push to the repository may ask for that"
-        except ApiError as error:
-            if error.code not in LASTING:
-                raise
-            return "the forge does not tell this server who may push: its token may not ask"
+        """Return why a command of somebody who may push is not carried out."""
         if wanted is None:
             return None
         reason = unbound(wanted, command, remark, desk.review, desk.head)
@@ -176,12 +211,6 @@ class Clerk:
             return f"planned {code(desk.head[:12])}"
         more = "its code may be run here" if desk.change.is_fork else "nothing needed it: the branch is not of a fork"
         return f"approved {code(desk.head[:12])}, and no other commit; {more}"
-
-    def _mark(self, api: ForgeApi, command: ReviewCommand, *, is_good: bool) -> None:
-        try:
-            api.react(command.number, command.comment, is_good=is_good)
-        except ApiError as error:  # a receipt and no more: the answer stands in our comment
-            log.info("a comment cannot be marked: %s", error, extra={"code": error.code})
 
     def _end(self, command: ReviewCommand, commit: str | None, answer: str | None) -> None:
         ended = replace(command, state="DONE", commit=commit, answer=answer)
@@ -285,3 +314,14 @@ class Clerk:
         if self._store.write(write):
             with self._lock:
                 self._ended.add(ended.repository)
+
+
+def _no_right(api: ForgeApi, remark: Remark) -> str | None:
+    try:
+        if api.may_write(remark):
+            return None
+    except ApiError as error:
+        if error.code not in LASTING:
+            raise
+        return "the forge does not tell this server who may push: its token may not ask"
+    return "only who may push to the repository may ask for that"

@@ -149,13 +149,15 @@ class Reviewer:
         if change.head_ref is None:
             return self._left(found, "its commits lie in another repository, which nobody follows")
         source = self._origins.for_reviews(review.repository)
+        heard = self._clerk.hear(api, review)
         with source.repository.lock:
             head = self._fetched(source, change)
             planned, remarks = self._merged(source, change, head)
             reviews = [self._reviewed(source, each, planned, change) for each in environments]
-            commands = self._clerk.answer(Desk(api, source, change, review, head, planned, environments))
+            answered = self._clerk.answer(Desk(heard, source, change, review, head, planned, environments))
+        self._clerk.mark(api, answered)
         checks = [check_of(reviewed) for reviewed in reviews]
-        text = comment_of(reviews, head, remarks, api.most_comment, answers(commands, head))
+        text = comment_of(reviews, head, remarks, api.most_comment, answers(answered.commands, head))
         digest = hashlib.sha256(repr((head, checks, text)).encode()).hexdigest()
         if digest == review.digest:
             return found

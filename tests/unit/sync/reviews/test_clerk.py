@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.forge import STRANGER
 from tests.servers.review_world import World, flow
 
 pytestmark = pytest.mark.parametrize("forge", ["github"], indirect=True)
@@ -158,3 +159,32 @@ def test_what_a_dead_process_left_on_a_closed_or_lost_change_request_is_not_aske
 
     assert calls == 0
     assert [state for state, _ in queue.told()] == ["DONE"]
+
+
+class Calls(list[Any]):
+    """The calls that a forge gets, each with whether another thread could have had the lock meanwhile."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__()
+        self._lock = lock
+
+    def append(self, call: Any) -> None:
+        is_free = self._lock.acquire(blocking=False)
+        if is_free:
+            self._lock.release()
+        super().append((*call, is_free))
+
+
+def test_a_forge_is_asked_about_commands_while_nobody_waits_for_the_repository(world: World) -> None:
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye")})
+    world.forge.open(7, "topic")
+    assert world.look()
+    world.command("/mainstem approve")
+    world.command("/mainstem plan", author=STRANGER)
+    world.forge.calls = Calls(world.service._origins.for_reviews("r").repository.lock)
+
+    assert world.service.review("r")
+
+    paths = [path.rsplit("/", 1)[-1] for _, path, _ in world.forge.calls]
+    assert (paths.count("permission"), paths.count("reactions")) == (2, 2)
+    assert [path for _, path, is_free in world.forge.calls if not is_free] == []
