@@ -135,6 +135,14 @@ class PreviewSettings(_Part):
     """Whether previews read the secrets of the namespaces that they are of. Those of forks never do."""
 
 
+class ReviewSettings(_Part):
+    """Answers to change requests."""
+
+    tests: Literal["trusted", "approved", "never"] = "trusted"
+    """Whose tests of flows run: `trusted`, branches of the repository by themselves and forks once a commit is
+    approved; `approved`, those of approved commits on `/mainstem test`; `never`, none."""
+
+
 class RepositorySettings(_Part):
     """A repository declared in the settings file; credentials may name variables as `${NAME}`.
 
@@ -268,6 +276,8 @@ class Settings(_Part):
     """The branch of reports."""
     previews: PreviewSettings = PreviewSettings()
     """Previews of change requests."""
+    reviews: ReviewSettings = ReviewSettings()
+    """Answers to change requests."""
     retention: RetentionSettings = RetentionSettings()
     """What leaves by itself once it is old."""
     repositories: tuple[RepositorySettings, ...] = ()

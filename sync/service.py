@@ -94,7 +94,7 @@ class SyncService:
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         answers = Answers(catalogue, zone, partial(policy_problems, settings))
         self._previews = Previews(store, answers, self._activation, settings.previews, clock, catalogue.invalidate)
-        self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, page_of, clock)
+        self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)

@@ -105,7 +105,7 @@ def make_host(settings: Settings, store: Store, sync: SyncService, environment: 
         execution_of=lambda execution_id: store.read(lambda db: db.executions.get(execution_id)),
         runs_of=lambda execution_id: _runs(store, execution_id),
         error_logs_of=lambda execution_id: _error_logs(store, execution_id),
-        repositories=lambda: _repositories(store),
+        repositories=lambda: len(store.read(lambda db: db.environments.active_repositories())),
         store=store,
         uid_of=_Uids(store, settings) if os.geteuid() == 0 else lambda _namespace: None,
     )
@@ -131,10 +131,6 @@ def make_app(parts: Parts, process: Callable[[], Process], *, mounted: tuple[Mou
 
 def _runs(store: Store, execution_id: str) -> list[TaskRun]:
     return store.read(lambda db: db.executions.runs(execution_id))
-
-
-def _repositories(store: Store) -> int:
-    return len({each.repository for each in store.read(lambda db: db.environments.all()) if each.active})
 
 
 def _error_logs(store: Store, execution_id: str) -> list[LogEntry]:

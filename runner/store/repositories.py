@@ -73,6 +73,10 @@ class Environments(Shelf[Environment]):
         """Return the environments that follow a repository; previews follow nothing."""
         return self._some(_OF_REPOSITORY, repository_name=repository)
 
+    def active_repositories(self) -> set[str]:
+        """Return the repositories of which something is active."""
+        return {each.repository for each in self.all() if each.active}
+
     def previews(self, repository: str, number: int) -> list[Environment]:
         """Return the previews of a change request."""
         return self._some(_PREVIEWS, repository_name=repository, number=number)

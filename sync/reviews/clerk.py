@@ -15,12 +15,14 @@ from typing import Final
 
 from runner.errors import MainstemError
 from runner.reports.text import code, inline
+from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, Review, ReviewCommand
 from runner.store.session import Session
 from sync.forges.api import LASTING, ApiError, Change, ForgeApi, Remark
 from sync.forges.base import command_line
 from sync.reviews.commands import AUTOMATIC, RUNS, Asked, Verb, asked, is_approved, unbound
+from sync.reviews.confinement import confinement_of
 from sync.reviews.flow_tests import TestRun, has_tests, write_out
 from sync.reviews.previews import Previews
 from sync.sources import Source
@@ -86,9 +88,10 @@ class _Job:
 class Clerk:
     """Carries out commands. Tests run one after another in a thread of this process; what else there is, at once."""
 
-    def __init__(self, store: Store, previews: Previews, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, previews: Previews, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._previews = previews
+        self._settings = settings
         self._clock = clock
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="review-tests")
         self._lock = threading.Lock()
@@ -195,13 +198,20 @@ class Clerk:
         if wanted is None:
             return None
         reason = unbound(wanted, command, remark, desk.review, desk.head)
-        if reason is not None or wanted.verb not in RUNS or self._is_trusted(desk):
-            return reason
-        return f"code of a fork is run for nobody before {code(f'/mainstem {Verb.APPROVE}')}"
+        return reason if reason is not None or wanted.verb not in RUNS else self._closed(desk, wanted.verb)
 
-    def _is_trusted(self, desk: Desk) -> bool:
-        """Return whether the newest commit is of somebody who may push, or was approved by one."""
-        return not desk.change.is_fork or is_approved(self._of(desk.review), desk.head)
+    def _closed(self, desk: Desk, verb: Verb) -> str | None:
+        """Return why code of the newest commit is not run for anybody; None when it may be."""
+        if verb is Verb.TEST and self._settings.reviews.tests == "never":
+            return "no tests run on this server"
+        if not self._needs_approval(desk, verb) or is_approved(self._of(desk.review), desk.head):
+            return None
+        what = "code of a fork is" if desk.change.is_fork else "tests are"
+        return f"{what} run for nobody before {code(f'/mainstem {Verb.APPROVE}')}"
+
+    def _needs_approval(self, desk: Desk, verb: Verb) -> bool:
+        """Return whether a commit is to be approved before its code runs."""
+        return desk.change.is_fork or (verb is Verb.TEST and self._settings.reviews.tests == "approved")
 
     def _done(self, desk: Desk, wanted: Asked, name: str) -> str:
         if wanted.verb is Verb.PREVIEW:
@@ -209,7 +219,8 @@ class Clerk:
             return "\n".join(made)
         if wanted.verb is Verb.PLAN:
             return f"planned {code(desk.head[:12])}"
-        more = "its code may be run here" if desk.change.is_fork else "nothing needed it: the branch is not of a fork"
+        is_needed = self._needs_approval(desk, Verb.TEST)
+        more = "its code may be run here" if is_needed else "nothing needed it: the branch is not of a fork"
         return f"approved {code(desk.head[:12])}, and no other commit; {more}"
 
     def _end(self, command: ReviewCommand, commit: str | None, answer: str | None) -> None:
@@ -220,6 +231,8 @@ class Clerk:
 
     def _test_by_itself(self, desk: Desk) -> None:
         """Test a commit that has tests when its author may push, once."""
+        if self._settings.reviews.tests != "trusted":
+            return
         name = f"{AUTOMATIC}{desk.change.number}:{desk.planned}"
         known = {each.comment for each in self._of(desk.review)}
         if desk.change.is_fork or name in known or not self._paths(desk):
@@ -242,9 +255,14 @@ class Clerk:
         now = self._clock()
         if not self._store.write(lambda db: db.review_commands.begin(command.repository, command.comment, now)):
             return
-        if desk.change.is_fork and not is_approved(self._of(desk.review), head):
+        if self._settings.reviews.tests == "never":
+            self._end(command, None, "refused: no tests run on this server")
+            return
+        if self._needs_approval(desk, Verb.TEST) and not is_approved(self._of(desk.review), head):
             self._end(command, None, "refused: newer commits came, which nobody has approved")
             return
+        repository, is_fork = desk.review.repository, desk.change.is_fork
+        confinement = confinement_of(self._settings, self._store, repository, is_fork=is_fork)
         try:
             rooms = [write_out(desk.source, desk.planned, path) for path in self._paths(desk)]
         except MainstemError as error:
@@ -253,7 +271,7 @@ class Clerk:
         if not rooms:
             self._end(command, head, "there are no tests")
             return
-        job = _Job(command, head, [TestRun(room, is_fork=desk.change.is_fork) for room in rooms], now)
+        job = _Job(command, head, [TestRun(room, confinement) for room in rooms], now)
         with self._lock:
             self._jobs[job.key] = job
         self._pool.submit(self._run, job)

@@ -1,8 +1,9 @@
-"""The tests of flows of a change request: `mainstem test` in a process of its own, with nothing of the server's.
+"""The tests of flows of a change request: `mainstem test` in a process of its own, with no secret of the server's.
 
-The process has an empty home and an environment of three variables, so neither the server's secrets nor its variables
-are in it. What the tests run is the code of somebody who may push, or that such a person approved; the code of a fork
-never gets the process runner, under which it could read what the server reads.
+The process has an empty home and an environment of five variables, so neither the server's secrets nor its variables
+are in it; of its settings those that confine what runs. What the tests run is the code of somebody who may push, or
+that such a person approved; the code of a fork never gets the process runner, under which it could read what the server
+reads.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from runner.errors import MainstemError
 from runner.reports.text import code, inline
 from runner.working_copy import SUFFIXES, TESTS
 from sync.names import MAX_FILE_BYTES
+from sync.reviews.confinement import Confinement
 from sync.sources import Source
 from task_runners.files import write_file
 
@@ -32,10 +34,10 @@ _LONGEST_S: Final = 300.0
 _CASE_S: Final = 60
 _MOST_BYTES: Final = 64 << 20
 _MOST_FAILURES: Final = 10
-_ISOLATED: Final = ("docker", "kubernetes")
 _WORDS: Final = {"failed": "failed", "error": "could not run", "passed": "passed", "skipped": "skipped"}
 _PATH: Final = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-_START: Final = "from runner.cli import main; raise SystemExit(main())"
+_START: Final = "from sync.reviews.cli import main; raise SystemExit(main())"
+_SETTINGS: Final = "mainstem.yaml"
 
 
 class TestsError(MainstemError):
@@ -77,9 +79,9 @@ class TestRun:
 
     __test__ = False
 
-    def __init__(self, room: Path, *, is_fork: bool, longest_s: float = _LONGEST_S) -> None:
+    def __init__(self, room: Path, confinement: Confinement, *, longest_s: float = _LONGEST_S) -> None:
         self._room = room
-        self._is_fork = is_fork
+        self._confinement = confinement
         self._longest_s = longest_s
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
@@ -104,13 +106,13 @@ class TestRun:
     def _found(self) -> Mapping[str, Any]:
         home = self._room / "home"
         home.mkdir(mode=0o700)
-        command = [sys.executable, "-c", _START, "test", str(self._room / _FLOWS), "--json", "--timeout", str(_CASE_S)]
+        (self._room / _SETTINGS).write_text(json.dumps(self._confinement.settings), encoding="utf-8")
         out = self._room / "found.json"
         with out.open("wb") as written:
             if self._is_stopped:
                 raise TestsError("review.tests.stopped", "the server stopped")
             self._process = subprocess.Popen(
-                command,
+                self._command(),
                 cwd=home,
                 env=self._environment(home),
                 stdin=subprocess.DEVNULL,
@@ -128,12 +130,20 @@ class TestRun:
                 self._process.wait()
         return _document(out)
 
+    def _command(self) -> list[str]:
+        confinement = self._confinement
+        uid = -1 if confinement.uid is None else confinement.uid
+        given = (self._room / _FLOWS, _CASE_S, confinement.repositories, uid)
+        return [sys.executable, "-c", _START, *map(str, given)]
+
     def _environment(self, home: Path) -> dict[str, str]:
-        given = {"PATH": _PATH, "HOME": str(home), "MAINSTEM_HOME": str(home / ".mainstem"), "LANG": "C.UTF-8"}
-        if self._is_fork:
-            rule = {"namespaces": ["*"], "runners": list(_ISOLATED)}
-            given |= {"MAINSTEM_RUNNER_POLICIES": json.dumps([rule]), "MAINSTEM_DEFAULT_TASK_RUNNER": _ISOLATED[0]}
-        return given
+        return {
+            "PATH": _PATH,
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "MAINSTEM_HOME": str(home / ".mainstem"),
+            "MAINSTEM_SETTINGS": str(self._room / _SETTINGS),
+        }
 
 
 def _document(out: Path) -> Mapping[str, Any]:

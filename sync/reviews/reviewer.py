@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from runner.errors import MainstemError
+from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, Repository, Review
 from runner.store.session import Session
@@ -51,6 +52,7 @@ class Reviewer:
         origins: gives the mirror that change requests are read into, which is none of those that flows come from.
         planner: makes the plans.
         previews: makes the previews.
+        settings: whose tests run, and how they are confined.
         page_of: an environment and a commit -> the address of the plan's page, or None.
         clock: the time that old reviews are forgotten by.
         api: opens the API of a repository at its forge.
@@ -62,6 +64,7 @@ class Reviewer:
         origins: Origins,
         planner: Planner,
         previews: Previews,
+        settings: Settings,
         page_of: Callable[[str, str], str | None],
         clock: Callable[[], datetime],
         api: OpenApi = api_of,
@@ -70,7 +73,7 @@ class Reviewer:
         self._origins = origins
         self._planner = planner
         self._statuses = Statuses(store, page_of)
-        self._clerk = Clerk(store, previews, clock)
+        self._clerk = Clerk(store, previews, settings, clock)
         self._clock = clock
         self._api = api
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runner.errors import Problem
+from runner.settings import ReviewSettings
 from sync.plan import Change, ChangeKind, Plan
 from sync.reviews.commands import Asked, Verb, asked
 from sync.reviews.text import Reviewed, comment_of
@@ -114,6 +115,33 @@ def test_the_code_of_a_fork_waits_for_an_approval_of_that_very_commit(world: Wor
     assert "newer commits came since" in lines[1]
     assert "code of a fork is run for nobody before" in lines[3]
     assert world.row().head == later
+
+
+@github
+@pytest.mark.parametrize(
+    ("tests", "first", "second"),
+    [
+        ("approved", "tests are run for nobody before", "1 failed, 1 passed"),
+        ("never", "no tests run on this", "no tests run"),
+    ],
+)
+def test_the_settings_say_whether_tests_of_branches_wait_for_an_approval_or_never_run(
+    world: World, tests: str, first: str, second: str
+) -> None:
+    clerk = world.service._reviewer._clerk
+    clerk._settings = clerk._settings.model_copy(update={"reviews": ReviewSettings.model_validate({"tests": tests})})
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.forge.open(7, "topic")
+    assert world.look()
+    by_itself = world.commands()
+
+    for line in ("test", "approve", "test"):
+        world.command(f"/mainstem {line}")
+    refused, _, tested, *_ = world.answers()
+
+    assert by_itself == []
+    assert first in refused
+    assert second in tested
 
 
 @pytest.mark.parametrize("forge", ["gitea"], indirect=True)

@@ -1,0 +1,69 @@
+"""How the server confines the tests of a change request: what of its settings counts in their process.
+
+Those settings go there that say where and as whom code may run, and what it may reach; nothing that is secret does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runner.settings import RunnerPolicySettings, Settings
+from runner.store import Store
+from task_runners.registry import canonical_name
+
+_KEPT: Final = frozenset(
+    {"allow_private_addresses", "default_task_runner", "git_max_mib", "process_runner", "runner_policies"}
+)
+_ISOLATED: Final = ("docker", "kubernetes")
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What counts in the process of tests.
+
+    `settings` is the content of its settings file, `repositories` how many have flows on the server, `uid` the user
+    under which bodies run (None: that of the server).
+    """
+
+    settings: Mapping[str, Any]
+    repositories: int = 1
+    uid: int | None = None
+
+
+def confinement_of(settings: Settings, store: Store, repository: str, *, is_fork: bool) -> Confinement:
+    """Return how the tests of a change request of a repository are confined.
+
+    When the server is root their bodies run as a user of the repository's own, which is none of a namespace.
+    """
+    kept = settings.model_copy(update=_of_fork(settings)) if is_fork else settings
+    return Confinement(
+        settings=kept.model_dump(mode="json", by_alias=True, include=set(_KEPT)),
+        repositories=len(store.read(lambda db: db.environments.active_repositories())),
+        uid=_uid(settings, store, repository) if os.geteuid() == 0 else None,
+    )
+
+
+def _of_fork(settings: Settings) -> dict[str, Any]:
+    """Return what counts instead for the code of a fork: containers alone, and nothing of the host in them."""
+    rules = (*settings.runner_policies, RunnerPolicySettings())  # the first of equals counts
+    default = canonical_name(settings.default_task_runner)
+    isolated = {canonical_name(name) for name in _ISOLATED}
+    return {
+        "runner_policies": tuple(map(_narrowed, rules)),
+        "default_task_runner": settings.default_task_runner if default in isolated else _ISOLATED[0],
+    }
+
+
+def _narrowed(rule: RunnerPolicySettings) -> RunnerPolicySettings:
+    allowed = None if rule.runners is None else {canonical_name(name) for name in rule.runners}
+    runners = tuple(name for name in _ISOLATED if allowed is None or canonical_name(name) in allowed)
+    return rule.model_copy(update={"runners": runners, "volumes": False, "privileged": False, "capabilities": ()})
+
+
+def _uid(settings: Settings, store: Store, repository: str) -> int:
+    # No namespace has a slash in its name.
+    number = store.write(lambda db: db.uids.allocate(f"reviews/{repository}"))
+    return settings.process_runner.uid_base + number
