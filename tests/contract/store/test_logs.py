@@ -100,6 +100,22 @@ def test_entries_are_removed_by_execution_by_question_and_by_age(store: Store, r
     assert store.logs.search(LogQuery()).total == 2
 
 
+def test_what_was_written_up_to_a_moment_is_removed_alone(store: Store, rows: Any) -> None:
+    read, written_later = _entry(rows, "read"), _entry(rows, "later", timestamp=rows.now - timedelta(days=1))
+    before = store.logs.last_id(LogQuery(execution_id="e"))
+    store.logs.append([read])
+    store.logs.flush()
+    last = store.logs.last_id(LogQuery(execution_id="e"))
+    store.logs.append([written_later])
+    store.logs.flush()
+
+    found = store.logs.search(LogQuery(execution_id="e", until_id=last)).items
+    removed = store.logs.delete_matching(LogQuery(execution_id="e", until_id=last))
+
+    assert (before, found, removed) == (0, [read], 1)
+    assert store.logs.search(LogQuery()).items == [written_later]
+
+
 def test_closing_writes_what_is_pending(store_url: str, rows: Any) -> None:
     store = Store.open(store_url)
     store.logs.append([_entry(rows, "last words")])
