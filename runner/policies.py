@@ -7,22 +7,23 @@ from operator import attrgetter
 
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow
-from runner.settings import Settings
+from runner.previews import base_of
+from runner.settings import RunnerPolicySettings, Settings
 from task_runners.policy import refusals
 from task_runners.spec import Policy
 
 
 def policy_for(settings: Settings, namespace: str) -> Policy:
-    """Return the policy of a namespace: of all that cover it, the one that names it most closely."""
-    covering = [
-        (len(name), rule)
-        for rule in settings.runner_policies
-        for name in rule.namespaces
-        if name in {"*", namespace} or namespace.startswith(f"{name}.")
-    ]
+    """Return the policy of a namespace: of all that cover it, the one that names it most closely.
+
+    A preview has that of the namespace that it is of, unless one names previews.
+    """
+    covering, base = _covering(settings, namespace), base_of(namespace)
+    if base is not None and all(name == "*" for name, _ in covering):
+        covering = _covering(settings, base)
     if not covering:
         return Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged)
-    rule = max(covering, key=lambda each: each[0])[1]
+    rule = max(covering, key=lambda each: len(each[0]))[1]
     return Policy(
         allow_volumes=rule.volumes,
         allow_privileged=rule.privileged,
@@ -34,6 +35,16 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
         networks=rule.networks,
         service_accounts=rule.service_accounts,
     )
+
+
+def _covering(settings: Settings, namespace: str) -> list[tuple[str, RunnerPolicySettings]]:
+    """Return the rules that cover a namespace, each beside the name by which it does."""
+    return [
+        (name, rule)
+        for rule in settings.runner_policies
+        for name in rule.namespaces
+        if name in {"*", namespace} or namespace.startswith(f"{name}.")
+    ]
 
 
 def policy_problems(settings: Settings, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:

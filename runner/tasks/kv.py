@@ -14,6 +14,7 @@ from runner.expressions import is_truthy
 from runner.flows.models import Template
 from runner.key_values import checked_key, lookup, typed_value
 from runner.plugin import Context, Outputs, Task
+from runner.previews import root_of
 
 if TYPE_CHECKING:
     from runner.store import Store
@@ -44,7 +45,7 @@ class Set(Task):
         kind = ctx.render(self.kv_type) or None
         name, value = typed_value(ctx.render_typed(self.value), kind)
         ctx.kv.put(
-            ctx.render(self.namespace),
+            _writable(ctx, ctx.render(self.namespace)),
             checked_key(ctx.render(self.key)),
             value,
             kind=name,
@@ -94,7 +95,7 @@ class Delete(Task):
 
     def run(self, ctx: Context) -> Outputs:
         """Return `deleted`."""
-        key, namespace = ctx.render(self.key), ctx.render(self.namespace)
+        key, namespace = ctx.render(self.key), _writable(ctx, ctx.render(self.namespace))
         deleted = ctx.kv.delete(namespace, key)
         if not deleted and is_truthy(ctx.render(self.error_on_missing)):
             raise _missing(key, namespace)
@@ -125,6 +126,18 @@ class PurgeKV(Task):
         if place is None or place == namespace:
             return True
         return self.include_child_namespaces and namespace.startswith(f"{place}.")
+
+
+def _writable(ctx: Context, namespace: str) -> str:
+    """Return `namespace`. Raises `TaskError` `preview.boundary` when a flow of a preview would write outside of it."""
+    root = root_of(ctx.flow.namespace)
+    if root is None or root_of(namespace) == root:
+        return namespace
+    raise TaskError(
+        "preview.boundary",
+        f"a flow of the preview {root} may not change keys of {namespace!r}",
+        hint="name the namespace as it is written there, or by {{ flow.namespace }}",
+    )
 
 
 def _all_keys(store: Store) -> Iterator[KeyValue]:

@@ -48,6 +48,31 @@ def test_the_closest_rule_counts_alone(namespace: str, expected: tuple[tuple[str
     assert (policy.runners, policy.allow_volumes) == expected
 
 
+@pytest.mark.parametrize(
+    ("namespace", "expected"),
+    [
+        ("preview.pr-7.company.web", (("kubernetes",), True)),
+        ("preview.pr-7.company.data", (None, False)),
+        ("preview.pr-7.other", (("docker",), False)),
+    ],
+)
+def test_a_preview_has_the_policy_of_what_it_is_of(
+    namespace: str, expected: tuple[tuple[str, ...] | None, bool]
+) -> None:
+    policy = policy_for(Settings(runner_policies=RULES), namespace)
+
+    assert (policy.runners, policy.allow_volumes) == expected
+
+
+@pytest.mark.parametrize("name", ["preview", "preview.pr-7", "preview.pr-7.company"])
+def test_a_rule_that_names_previews_counts_there_alone(name: str) -> None:
+    rules = (*RULES, RunnerPolicySettings(namespaces=(name,), runners=("docker",)))
+
+    policy = policy_for(Settings(runner_policies=rules), "preview.pr-7.company.data")
+
+    assert (policy.runners, policy.networks) == (("docker",), None)
+
+
 def test_without_a_rule_nothing_reaches_beyond_a_task() -> None:
     policy = policy_for(Settings(), "any")
 

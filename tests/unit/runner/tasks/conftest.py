@@ -49,7 +49,8 @@ class Bench:
         return [(entry.level, entry.message) for entry in self.logs if entry.level != "DEBUG"]
 
     def context(self, task: Task, *, flow_variables: Mapping[str, Any] | None = None, **options: Any) -> TaskContext:
-        flow = Flow(id="flow", namespace="company.team", tasks=(task,), variables=dict(flow_variables or {}))
+        namespace = options.pop("namespace", "company.team")
+        flow = Flow(id="flow", namespace=namespace, tasks=(task,), variables=dict(flow_variables or {}))
         execution = Execution("exec1", flow.namespace, flow.id, 1, State.RUNNING, NOW)
         run = TaskRun("run1", execution.id, task.id, State.RUNNING, NOW, attempts=options.pop("attempts", 1))
         variables = {

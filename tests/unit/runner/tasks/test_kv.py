@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from runner.errors import MainstemError
+from runner.errors import MainstemError, TaskError
 from runner.key_values import MemoryKeyValues, typed_value
 from runner.tasks.kv import Delete, Get, GetKeys, Set
 
@@ -105,6 +105,20 @@ def test_an_existing_key_is_kept_without_overwrite(bench: Bench) -> None:
 def test_a_key_is_a_plain_name(bench: Bench, key: str) -> None:
     with pytest.raises(MainstemError, match="cannot be a key"):
         bench.run(build(Set, key=key, value="x"))
+
+
+@pytest.mark.parametrize("elsewhere", ["company.team", "preview.pr-8.company.team", "preview"])
+def test_a_flow_of_a_preview_changes_no_key_outside_of_it(bench: Bench, elsewhere: str) -> None:
+    bench.run(build(Set, key="k", value="kept", namespace=elsewhere))
+
+    for task in (build(Set, key="k", value="x", namespace=elsewhere), build(Delete, key="k", namespace=elsewhere)):
+        with pytest.raises(TaskError, match="may not change keys") as raised:
+            bench.run(task, namespace="preview.pr-7.company.team")
+        assert raised.value.code == "preview.boundary"
+
+    bench.run(build(Set, key="k", value="own"), namespace="preview.pr-7.company.team")
+    assert bench.run(build(Get, key="k", namespace=elsewhere)) == {"value": "kept"}
+    assert bench.run(build(Get, key="k", namespace="preview.pr-7.company.team")) == {"value": "own"}
 
 
 def test_a_key_is_gone_after_its_time() -> None:
