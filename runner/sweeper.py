@@ -133,8 +133,8 @@ class Sweeper:
 
         A run whose job goes on without its worker is not submitted again: whoever takes it over follows that job.
         """
-        now = self._engine.host.clock()
         runs = self._store.read(lambda db: db.claims.owned_by(worker_id))
+        now = self._engine.host.clock()  # not before the last of their claims
         for run in runs:
             if self._store.write(partial(_hand_on, run=run, now=now, reason=reason)):
                 log.warning("a task run is taken back", extra={"task_run": run.id, "worker": worker_id})

@@ -12,9 +12,10 @@ import pytest
 from runner.errors import ConflictError, StoreError
 from runner.executions import flowables, settling
 from runner.executions.creation import NewExecution
-from runner.executions.models import OUTBOX_FLOW_EVENT, OUTBOX_REPORT, Execution, OutboxRow
+from runner.executions.models import OUTBOX_FLOW_EVENT, OUTBOX_REPORT, Execution, OutboxRow, TaskRun
 from runner.states import State
 from runner.store import Session, Store
+from runner.store.claims import Claims
 from runner.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -289,3 +290,25 @@ def test_a_cancelled_write_does_not_end_the_writer(hand: Hand) -> None:
 
     hand.store.flush()
     assert all(future.done() for future in futures)
+
+
+def test_a_run_is_taken_back_after_it_was_claimed(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand.deploy("tasks: [{id: a, type: core.kv.Set, key: k, value: x}]")
+    execution = hand.create()
+    hand.turn()
+    run = hand.runs(execution)[0]
+    sweeper = Sweeper(hand.engine, hand.effects, own_worker=lambda: hand.worker.id)
+    owned_by = Claims.owned_by
+
+    def claimed_meanwhile(self: Claims, worker_id: str) -> list[TaskRun]:
+        hand.now += timedelta(seconds=1)
+        hand.store.write(lambda db: db.claims.claim(run.id, run.epoch, worker_id, hand.now))
+        return hand.store.read(lambda db: owned_by(db.claims, worker_id))
+
+    monkeypatch.setattr(Claims, "owned_by", claimed_meanwhile)
+    taken = sweeper.take_back("slow", "lost")
+
+    histories = hand.runs(execution)[0].histories
+    assert taken == 1
+    assert [state.value for state, _ in histories[-2:]] == ["RUNNING", "SUBMITTED"]
+    assert histories[-2][1] <= histories[-1][1]
