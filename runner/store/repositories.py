@@ -89,6 +89,18 @@ class Environments(Shelf[Environment]):
         """Write what an environment follows and owns; what is active in one that exists stays as it is."""
         self._db.insert(_DECLARE, _ENVIRONMENTS.rows.encode(environment))
 
+    def declare_preview(self, environment: Environment) -> bool:
+        """Declare a preview; False when one of another repository has the same number, and with it the namespaces."""
+        self._db.lock("previews")
+        is_taken = any(
+            each.change == environment.change and each.repository != environment.repository
+            for each in self.all()
+            if each.previews is not None
+        )
+        if not is_taken:
+            self.declare(environment)
+        return not is_taken
+
     def swap_active(
         self,
         environment: str,

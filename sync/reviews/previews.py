@@ -105,7 +105,10 @@ class Previews:
             change=change.number,
             expires_at=until,
         )
-        self._store.write(lambda db: db.environments.declare(environment))
+        if not self._store.write(lambda db: db.environments.declare_preview(environment)):
+            root = root_of_change(change.number)
+            message = f"change request {change.number} of another repository has {root}: close it, or wait for its end"
+            raise PreviewError("preview.taken", message)
         try:
             plan = self._plan(source, base, name, change.number, commit)
             if plan.errors:

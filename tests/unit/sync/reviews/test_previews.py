@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from runner.errors import ConflictError, FlowError
 from runner.flows.loader import load_value
+from runner.store.records import Environment
+from runner.store.session import Session
 from sync.reviews.previews import rewritten
 from tests.servers.review_world import World, flow
 
@@ -25,6 +28,10 @@ tasks:
   - {id: own, type: core.flow.Subflow, namespace: "{{ flow.namespace }}", flowId: a}
   - {id: say, type: core.log.Log, message: "on: {{ secret('KEY') }}\\n0o17"}
 """
+
+
+def _declare(environment: Environment, db: Session) -> None:
+    db.environments.declare(environment)
 
 
 def opened(world: World, files: dict[str, str | None], *, is_fork: bool = False) -> str:
@@ -94,6 +101,26 @@ def test_a_preview_of_a_fork_is_made_of_the_approved_commit_alone(world: World) 
     assert "code of a fork is run for nobody before" in refused
     assert before == []
     assert [(each.name, each.active) for each in previews(world)] == [("production.fork-7", head)]
+
+
+@github
+def test_change_requests_of_one_number_in_two_repositories_share_no_preview(world: World) -> None:
+    opened(world, {"flows/a.yaml": flow("a", "bye")})
+    theirs = Environment("theirs.pr-7", "s", namespaces=("preview.pr-7",), previews="theirs", change=7)
+    other = Environment("theirs.pr-8", "s", namespaces=("preview.pr-8",), previews="theirs", change=8)
+    for each in (theirs, other):
+        world.service._store.write(partial(_declare, each))
+
+    world.command("/mainstem preview")
+    [refused] = world.answers()
+    before = [each.name for each in previews(world)]
+    world.service._store.write(lambda db: db.environments.delete(theirs.name))
+    world.command("/mainstem preview")
+    made = world.answers()[1]
+
+    assert "no preview of `production`: change request 7 of another repository has preview.pr-7" in refused
+    assert before == ["theirs.pr-7", "theirs.pr-8"]
+    assert "preview `production.pr-7` of" in made
 
 
 @github
