@@ -49,16 +49,21 @@ def _covering(settings: Settings, namespace: str) -> list[tuple[str, RunnerPolic
 
 def policy_problems(settings: Settings, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:
     """Yield a warning for each task that will fail because the policy of its namespace refuses what it asks for."""
+    policies: dict[str, Policy] = {}
     for path, flow in located:
-        policy = policy_for(settings, flow.namespace)
         for task in flow.all_tasks():
+            # Asked of the class: most tasks have no runner, and to ask an instance for what it lacks is slow.
+            if "task_runner" not in type(task).model_fields:
+                continue
             given = getattr(task, "task_runner", None)
             spec = given if isinstance(given, Mapping) else {"type": settings.default_task_runner}
             image = getattr(task, "container_image", None)
             name = spec.get("type")
-            if not hasattr(task, "task_runner") or not isinstance(name, str) or "{{" in name:
+            if not isinstance(name, str) or "{{" in name:
                 continue
-            found = refusals(policy, name, spec, image if isinstance(image, str) else None)
+            if flow.namespace not in policies:
+                policies[flow.namespace] = policy_for(settings, flow.namespace)
+            found = refusals(policies[flow.namespace], name, spec, image if isinstance(image, str) else None)
             for refusal in filter(attrgetter("is_certain"), found):
                 message = f"task {task.id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
                 yield Problem(refusal.code, message, Severity.WARNING, file=path)
