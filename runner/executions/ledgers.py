@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from runner.executions.tree import Node
 
 
-def has_ledger(node: Node) -> bool:
-    """Return whether a node is a loop whose ended values need not be loaded."""
-    return isinstance(node.task, ForEach | EachSequential | EachParallel)
+def is_loop(task: Task | None) -> bool:
+    """Return whether a task is a loop over values: its ended ones need not be loaded, since it keeps a ledger."""
+    return isinstance(task, ForEach | EachSequential | EachParallel)
 
 
 def limit_of(task: Task | None) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from runner.executions.ledgers import is_loop
 from runner.executions.models import LEDGER, TaskRun
 from runner.executions.tree import Node, Tree
-from runner.tasks.flow import EachParallel, EachSequential, ForEach, Loop
+from runner.flows.models import Task
+from runner.tasks.flow import Loop
 
 Path = tuple[str, ...]
 
@@ -120,6 +122,6 @@ class RunFinder:
         return found
 
 
-def has_values(task: object) -> bool:
+def has_values(task: Task | None) -> bool:
     """Return whether the values of a loop are part of the place where its tasks' outputs are found."""
-    return isinstance(task, ForEach | EachSequential | EachParallel) and not isinstance(task, Loop)
+    return is_loop(task) and not isinstance(task, Loop)

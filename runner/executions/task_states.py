@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from runner.executions.ledgers import is_loop
 from runner.executions.models import TaskRun
 from runner.executions.run_finder import Path, RunFinder, has_values
 from runner.executions.tree import Tree
 from runner.expressions.values import MISSING, Deferred
-from runner.tasks.flow import EachParallel, EachSequential, ForEach
 
 
 class TaskStates(Deferred):
@@ -33,8 +33,7 @@ class TaskStates(Deferred):
 
     def _is_deep(self, place: Path) -> bool:
         """Return whether a place is inside containers of a loop: looking into each of them would take many reads."""
-        tasks = self._tree.index.tasks
-        return any(isinstance(tasks[each], ForEach | EachSequential | EachParallel) for each in place[:-1])
+        return any(is_loop(self._tree.index.tasks[each]) for each in place[:-1])
 
     def _in_all(self, task_id: str) -> dict[str, Any]:
         runs = (run for run in self._tree.rows() if run.task_id == task_id)

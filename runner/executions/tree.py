@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from runner.executions.flow_index import FlowIndex, is_main
-from runner.executions.ledgers import has_ledger, ledger_of
+from runner.executions.ledgers import is_loop, ledger_of
 from runner.executions.models import (
     LEDGER,
     Attempt,
@@ -446,7 +446,7 @@ class Tree:
     def keep_ledgers(self) -> None:
         """Write into each open loop what the next decision must know of the values that it will not load."""
         for node in list(self.nodes.values()):
-            if not has_ledger(node) or not self.sees(node):
+            if not is_loop(node.task) or not self.sees(node):
                 continue
             if not node.row.state.is_terminal or self._has_just_ended(node):
                 ledger, memory = ledger_of(node, self.index), node.row.memory

@@ -23,7 +23,7 @@ from tests.servers.deployment import Deployment
 from tests.servers.embedded import Server
 from tests.servers.locks import only_one
 from tests.servers.object_stores import moto_server  # noqa: F401 - a fixture
-from tests.servers.outcome import outcome_of
+from tests.servers.outcome import assert_all_succeeded
 from tests.servers.program import wait_until
 
 LINES = 25
@@ -168,9 +168,7 @@ def test_no_body_is_lost_when_the_server_is_killed(
     assert_each_ran_once(server.api, engine, accepted)
     assert follower.count() == LINES
     assert server.stop() == 0
-    with closing(server.open_store()) as store:
-        outcome = outcome_of(store)
-    assert (outcome.ids, outcome.states, outcome.faults) == (sorted(accepted), {"SUCCESS"}, [])
+    assert_all_succeeded(server.open_store(), accepted)
 
 
 @pytest.mark.long
@@ -198,6 +196,4 @@ def test_no_body_of_many_is_lost_when_all_workers_and_a_server_are_killed(
     assert_each_ran_once(api, engine, accepted)
     assert follower.count() == LINES
     assert set(deployment.stop().values()) == {0}
-    with closing(deployment.open_store()) as store:
-        outcome = outcome_of(store)
-    assert (outcome.ids, outcome.states, outcome.faults) == (sorted(accepted), {"SUCCESS"}, [])
+    assert_all_succeeded(deployment.open_store(), accepted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from itertools import repeat
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.servers.api import Api
 from tests.servers.deployment import Deployment
 from tests.servers.embedded import Server
 from tests.servers.kubernetes.server import KubernetesServer
-from tests.servers.outcome import outcome_of
+from tests.servers.outcome import assert_all_succeeded
 from tests.servers.program import wait_until
 
 LINES = 25
@@ -77,9 +76,7 @@ def test_no_pod_is_lost_when_the_server_is_killed(
     assert_each_ran_once(server.api, kubernetes, accepted, before)
     assert follower.count() == LINES
     assert server.stop() == 0
-    with closing(server.open_store()) as store:
-        outcome = outcome_of(store)
-    assert (outcome.ids, outcome.states, outcome.faults) == (sorted(accepted), {"SUCCESS"}, [])
+    assert_all_succeeded(server.open_store(), accepted)
 
 
 @pytest.mark.long
@@ -109,6 +106,4 @@ def test_no_pod_of_fifty_is_lost_when_all_workers_and_a_server_are_killed(
     assert_each_ran_once(api, kubernetes, accepted, before)
     assert follower.count() == LINES
     assert set(deployment.stop().values()) == {0}
-    with closing(deployment.open_store()) as store:
-        outcome = outcome_of(store)
-    assert (outcome.ids, outcome.states, outcome.faults) == (sorted(accepted), {"SUCCESS"}, [])
+    assert_all_succeeded(deployment.open_store(), accepted)

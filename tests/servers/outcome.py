@@ -45,6 +45,13 @@ def outcome_of(store: Store) -> Outcome:
     return Outcome(page.items, runs, faults)
 
 
+def assert_all_succeeded(store: Store, execution_ids: list[str]) -> None:
+    """See that exactly these executions are there, each a SUCCESS, and no promise is broken; close `store`."""
+    with closing(store):
+        outcome = outcome_of(store)
+    assert (outcome.ids, outcome.states, outcome.faults) == (sorted(execution_ids), {"SUCCESS"}, [])
+
+
 def _runs(execution_id: str) -> Callable[[Session], list[TaskRun]]:
     return lambda db: db.executions.runs(execution_id)
 

@@ -26,6 +26,18 @@ tasks:
     type: core.log.{task}
     message: {message}
 """
+# A suite of tests for the flow `a`, which passes.
+SUITE = """\
+id: greetings
+namespace: w
+flowId: a
+testCases:
+  - id: right
+    type: io.kestra.core.tests.flow.UnitTest
+    assertions:
+      - value: "{{ execution.state }}"
+        equalTo: SUCCESS
+"""
 
 
 def flow(name: str, message: str = "hello", task: str = "Log") -> str:

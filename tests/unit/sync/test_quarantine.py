@@ -9,7 +9,19 @@ import pytest
 from runner.errors import FlowError
 from runner.settings import EnvironmentSettings
 from sync.activation import Outcome
+from sync.service import SyncService
 from tests.unit.sync.test_service import Start, flow, flows_of, follow
+
+
+def with_one_apart(start: Start, work_tree: Any) -> tuple[SyncService, str, str]:
+    """Return a service, its first commit, and the active one, which broke one of two flows and changed the other."""
+    first = work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+    apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x")})
+    service.reconcile_repository("prod", actor="poll")
+    return service, first, apart
 
 
 def test_with_quarantine_the_good_files_of_a_commit_are_active_and_the_broken_ones_stay(
@@ -43,12 +55,7 @@ def test_with_quarantine_the_good_files_of_a_commit_are_active_and_the_broken_on
 
 
 def test_a_quarantine_outlives_pins_and_is_what_a_rollback_comes_back_to(start: Start, work_tree: Any) -> None:
-    first = work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
-    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
-    service = start(environment, repositories=(repository,))
-    service.reconcile_repository("prod", actor="poll")
-    apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x")})
-    service.reconcile_repository("prod", actor="poll")
+    service, first, apart = with_one_apart(start, work_tree)
     sources = {each.flow_id: each.blob for each in service._store.read(lambda db: db.flows.list())}
     suspended = service.stay("prod", None, action="suspend", actor="ann", reason="look")
     commits = {each.flow_id: each.commit for each in service._store.read(lambda db: db.flows.list())}
@@ -123,12 +130,7 @@ def test_a_broken_file_of_another_namespace_keeps_no_flow_of_the_same_id(
 
 
 def test_a_second_rollback_to_a_quarantine_brings_back_what_stood_there(start: Start, work_tree: Any) -> None:
-    first = work_tree.write({"flows/a.yaml": flow("w.a"), "flows/b.yaml": flow("w.b")})
-    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
-    service = start(environment, repositories=(repository,))
-    service.reconcile_repository("prod", actor="poll")
-    apart = work_tree.write({"flows/a.yaml": "id: a\ntasks: 1", "flows/b.yaml": flow("w.b", "x")})
-    service.reconcile_repository("prod", actor="poll")
+    service, first, apart = with_one_apart(start, work_tree)
     stood = {each.flow_id: (each.blob, each.commit) for each in service._store.read(lambda db: db.flows.list())}
     work_tree.write({"flows/a.yaml": flow("w.a", "mended")})
     service.reconcile_repository("prod", actor="poll")

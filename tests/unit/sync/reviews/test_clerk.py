@@ -13,20 +13,9 @@ from typing import Any
 import pytest
 
 from tests.servers.forge import STRANGER
-from tests.servers.review_world import World, flow
+from tests.servers.review_world import SUITE, World, flow
 
 pytestmark = pytest.mark.parametrize("forge", ["github"], indirect=True)
-SUITE = """\
-id: greetings
-namespace: w
-flowId: a
-testCases:
-  - id: right
-    type: io.kestra.core.tests.flow.UnitTest
-    assertions:
-      - value: "{{ execution.state }}"
-        equalTo: SUCCESS
-"""
 
 
 @dataclass

@@ -12,24 +12,16 @@ from sync.plan import Change, ChangeKind, Plan
 from sync.reviews.commands import Asked, Verb, asked
 from sync.reviews.text import Reviewed, comment_of
 from tests.servers.forge import MEMBER, ROBOT, STRANGER
-from tests.servers.review_world import World, flow
+from tests.servers.review_world import SUITE, World, flow
 
 github = pytest.mark.parametrize("forge", ["github"], indirect=True)
 every_forge = pytest.mark.parametrize("forge", ["github", "gitlab", "gitea", "bitbucket"], indirect=True)
-SUITE = """\
-id: greetings
-namespace: w
-flowId: a
-testCases:
-  - id: right
-    type: io.kestra.core.tests.flow.UnitTest
-    assertions:
-      - value: "{{ execution.state }}"
-        equalTo: SUCCESS
+WITH_FAILURE = f"""\
+{SUITE}\
   - id: wrong
     type: io.kestra.core.tests.flow.UnitTest
     assertions:
-      - value: "{{ 'hell' ~ 'o' }}"
+      - value: "{{{{ 'hell' ~ 'o' }}}}"
         equalTo: goodbye
 """
 
@@ -78,7 +70,7 @@ def test_a_command_is_answered_in_the_one_comment_for_who_may_push_alone(world: 
 
 @github
 def test_tests_run_by_themselves_for_who_may_push_and_tell_both_values(world: World) -> None:
-    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})
     world.forge.open(7, "topic")
     world.want()
 
@@ -92,7 +84,7 @@ def test_tests_run_by_themselves_for_who_may_push_and_tell_both_values(world: Wo
 
 @github
 def test_the_code_of_a_fork_waits_for_an_approval_of_that_very_commit(world: World) -> None:
-    world.commit("fork", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.commit("fork", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})
     world.forge.open(7, "fork", is_fork=True)
     assert world.look()
     untested = world.commands()
@@ -130,7 +122,7 @@ def test_the_settings_say_whether_tests_of_branches_wait_for_an_approval_or_neve
 ) -> None:
     clerk = world.service._reviewer._clerk
     clerk._settings = clerk._settings.model_copy(update={"reviews": ReviewSettings.model_validate({"tests": tests})})
-    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})
     world.forge.open(7, "topic")
     assert world.look()
     by_itself = world.commands()
@@ -146,7 +138,7 @@ def test_the_settings_say_whether_tests_of_branches_wait_for_an_approval_or_neve
 
 @pytest.mark.parametrize("forge", ["gitea"], indirect=True)
 def test_commits_that_were_pushed_without_a_branch_wait_for_an_approval_like_those_of_a_fork(world: World) -> None:
-    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": SUITE})
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})
     world.forge.open(7, "topic")
     world.forge.pulls[7].is_agit = True
     assert world.look()
