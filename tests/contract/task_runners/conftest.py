@@ -47,6 +47,7 @@ from tests.servers.clouds.server import serving
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.locks import only_one
 from tests.servers.object_stores import azurite_server, gcs_server, make_bucket, moto_server, options_for
+from tests.servers.program import wait_until
 
 IMAGE = "mainstem-test/busybox:1"
 KUBERNETES = {"pullPolicy": "IF_NOT_PRESENT", "fileSidecar": {"image": IMAGE}}
@@ -186,6 +187,8 @@ def kubernetes_bench(kubernetes: KubernetesServer, workdir: WorkDir, tmp_path: P
     runner = Kubernetes.model_validate(KUBERNETES)
     environment = {"KUBECONFIG": str(kubernetes.kubeconfig(tmp_path / "kubeconfig"))}
     bench = Bench(runner, workdir, environment, stage=FolderStage(tmp_path))
+    # A pod of the test before that is still within its grace would be met as this test's own.
+    wait_until(lambda: kubernetes.pods() == [], "the end of the pods of earlier tests", 30)
     yield bench
     for handle in runner.list_owned(bench.context()):
         runner.cleanup(handle, bench.context())
