@@ -1,7 +1,7 @@
-"""The API of a forge, as a review needs it: what a change request is now, a status on a commit, one comment.
+"""The API of a forge, as we need it: change requests read and opened, a status on a commit, one comment.
 
 Every forge has a file of its own beside this one. What they share is here: one HTTP client per look, requests that are
-tried again as the forge asks (`Retry-After`), pages, and errors without a token in them.
+tried again as the forge asks (`sync.forges.limits`), pages, and errors without a token in them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import quote
@@ -22,6 +21,7 @@ import httpx
 from runner import __version__
 from runner.errors import MainstemError
 from runner.store.records import Repository
+from sync.forges.limits import LIMITS, is_limited, wait_s
 from sync.remote import parse_address, without_credentials
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ _LONGEST_WAIT_S: Final = 30.0
 _TIMEOUT: Final = httpx.Timeout(20.0, connect=10.0)
 _MOST_PAGES: Final = 20
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
+_CONFLICTS: Final = frozenset({400, 409, 422})
 _SAFE: Final = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 PAGE: Final = 100
 # Codes of errors that will be no better in a moment.
@@ -97,13 +98,43 @@ class Check:
     annotations: tuple[Annotation, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A change request that is to be opened: from a branch of the repository to another, both without `refs/heads/`."""
+
+    branch: str
+    base: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A change request that is open: its number, and where people read it."""
+
+    number: int
+    url: str
+
+
 class ForgeApi(abc.ABC):
-    """The API of one repository at its forge. Use it as a context manager; not for several threads at once."""
+    """The API of one repository at its forge. Use it as a context manager; not for several threads at once.
+
+    Args:
+        repository: its kind is that of the class.
+        sleep: waits so many seconds before another try.
+        renew: gives another token when the forge believes the one it got no longer; without it, it is the only one.
+    """
 
     most_comment: ClassVar[int] = 60_000
     """Characters that a comment may have."""
 
-    def __init__(self, repository: Repository, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        renew: Callable[[], str] | None = None,
+    ) -> None:
         address = parse_address(repository.url)
         self.host = address.host or ""
         self.scheme = "http" if address.scheme == "http" else "https"
@@ -111,6 +142,9 @@ class ForgeApi(abc.ABC):
         self.path = address.path.strip("/").removesuffix(".git")
         self._token = repository.api_token or repository.password or ""
         self._sleep = sleep
+        self._renew = renew
+        self._name = repository.name
+        self._username = repository.username
         base = (repository.api_url or self.default_url()).rstrip("/")
         self._client = httpx.Client(
             base_url=base + "/",
@@ -170,6 +204,34 @@ class ForgeApi(abc.ABC):
     def may_write(self, remark: Remark) -> bool:
         """Return whether the forge lets the author of a comment push to the repository. Raises `ApiError`."""
 
+    @abc.abstractmethod
+    def find_open(self, branch: str, base: str) -> Opened | None:
+        """Return the open change request from one branch of the repository to another. Raises `ApiError`."""
+
+    @abc.abstractmethod
+    def open_change(self, draft: Draft) -> Opened:
+        """Open a change request. Raises `ApiError`, of status 409 or 422 where there is one already."""
+
+    @abc.abstractmethod
+    def edit_change(self, number: int, draft: Draft) -> None:
+        """Write title and text of a change request anew. Raises `ApiError`."""
+
+    def propose(self, draft: Draft, known: Opened | None = None) -> Opened:
+        """Open a change request, or write the `known` one anew, or the one that somebody opened at the same moment.
+
+        Raises:
+            ApiError: the forge does not take it.
+        """
+        if known is None:
+            try:
+                return self.open_change(draft)
+            except ApiError as error:
+                known = self.find_open(draft.branch, draft.base) if error.status in _CONFLICTS else None
+                if known is None:
+                    raise
+        self.edit_change(known.number, draft)
+        return known
+
     def react(self, number: int, comment: str, *, is_good: bool) -> None:  # noqa: B027 - not all have reactions
         """Mark a comment as carried out or refused, where the forge has such marks. Raises `ApiError`."""
 
@@ -202,34 +264,58 @@ class ForgeApi(abc.ABC):
         Raises:
             ApiError: `forge.unreachable`, `forge.access.denied`, `forge.missing`, `forge.limited`, `forge.refused`.
         """
+        return self._content(self._sent(method, path, again=again, **given), method, path)
+
+    def _sent(self, method: str, path: str, *, again: bool | None, **given: Any) -> httpx.Response:
+        """Return the answer to a request, which has been tried again where that is safe and the forge asks for it."""
         may_repeat = method in _SAFE if again is None else again
         for attempt in range(1, _ATTEMPTS + 1):
-            last = attempt == _ATTEMPTS
+            last, pause = attempt == _ATTEMPTS, 2.0 ** (attempt - 1)
             try:
-                answer = self._client.request(method, path.lstrip("/"), **given)
+                answer = self._asked(method, path, **given)
             except httpx.HTTPError as error:
                 if last or not may_repeat:
                     raise ApiError(
                         "forge.unreachable", self._clean(f"{self.site} cannot be reached: {error}")
                     ) from None
-                self._sleep(2.0 ** (attempt - 1))
+                self._sleep(pause)
                 continue
-            limited = answer.status_code == 429 or (answer.status_code == 403 and "retry-after" in answer.headers)
-            if (limited or (answer.status_code in _AGAIN and may_repeat)) and not last:
-                wait = _wait_s(answer, 2.0 ** (attempt - 1))
-                if wait <= _LONGEST_WAIT_S:
-                    self._sleep(wait)
-                    continue
-            return self._content(answer, method, path)
+            wait = wait_s(answer, pause)
+            is_busy = is_limited(answer) or (answer.status_code in _AGAIN and may_repeat)
+            if last or not is_busy or wait > _LONGEST_WAIT_S:
+                return answer
+            self._sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
+    def _asked(self, method: str, path: str, **given: Any) -> httpx.Response:
+        """Return the answer to one request; asked again with another token where ours has run out and there is one."""
+        answer = self._client.request(method, path.lstrip("/"), **given)
+        if answer.status_code == httpx.codes.UNAUTHORIZED and self._renew is not None:
+            self._token = self._renew()
+            self._client.headers.update(self.authorization(self._token, self._username))
+            answer = self._client.request(method, path.lstrip("/"), **given)
+        LIMITS.note(self._name, answer.headers)
+        return answer
+
     def pages(self, path: str, **params: Any) -> Iterator[Any]:
-        """Yield the rows of all pages of a list that counts them by `page`; at most 20 pages."""
+        """Yield the rows of all pages of a list; at most 20 pages.
+
+        The next one is the one that the answer links to (`Link`, or `next` in an object with `values`). Where that is
+        not below our address, as behind a proxy, and where none is linked to, pages are counted until one is not full.
+        """
+        place: str | None = None
+        size = int(params.get("per_page") or params.get("limit") or params.get("pagelen") or PAGE)
         for number in range(1, _MOST_PAGES + 1):
-            rows = self.call("GET", path, params={**params, "page": number})
+            asked = {} if place else {"params": {**params, "page": number}}
+            answer = self._sent("GET", place or path, again=True, **asked)
+            content = self._content(answer, "GET", path)
+            rows = content["values"] if isinstance(content, dict) else content or []
             yield from rows
-            if len(rows) < PAGE:
+            linked = content.get("next") if isinstance(content, dict) else answer.links.get("next", {}).get("url")
+            is_last = "link" in answer.headers or isinstance(content, dict) or len(rows) < size
+            if not linked and is_last:
                 return
+            place = linked if linked and linked.startswith(str(self._client.base_url)) else None
 
     def _content(self, answer: httpx.Response, method: str, path: str) -> Any:
         if answer.is_success:
@@ -239,11 +325,13 @@ class ForgeApi(abc.ABC):
                 raise ApiError("forge.refused", f"{self.site} answers no JSON to {method} {path}") from None
         code = {401: "forge.access.denied", 403: "forge.access.denied", 404: "forge.missing", 410: "forge.missing"}
         text = self._clean(f"{self.site} answers {answer.status_code} to {method} {path}: {answer.text[:300]}")
-        if answer.status_code in _AGAIN:
-            kind = "forge.limited" if answer.status_code == 429 else "forge.unreachable"
+        if is_limited(answer):
+            kind, text = "forge.limited", f"{text} (it takes more in {wait_s(answer, 0):.0f} s)"
+        elif answer.status_code in _AGAIN:
+            kind = "forge.unreachable"
         else:
             kind = code.get(answer.status_code, "forge.refused")
-        hint = "its token needs to write statuses and comments" if kind == "forge.access.denied" else None
+        hint = "its token must write statuses, comments, change requests" if kind == "forge.access.denied" else None
         raise ApiError(kind, text, status=answer.status_code, hint=hint)
 
     def _clean(self, text: str) -> str:
@@ -264,16 +352,3 @@ def moment_of(text: str) -> datetime:
 def escaped(text: str) -> str:
     """Return a text as one segment of a path."""
     return quote(text, safe="")
-
-
-def _wait_s(answer: httpx.Response, otherwise: float) -> float:
-    """Return how long the forge asks to wait: `Retry-After` in seconds or as a date."""
-    given = answer.headers.get("retry-after")
-    if given is None:
-        return otherwise
-    if given.strip().isdigit():
-        return float(given)
-    try:
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return otherwise

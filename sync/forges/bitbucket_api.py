@@ -11,13 +11,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sync.forges.api import ApiError, Change, Check, ForgeApi, Remark, moment_of
+from sync.forges.api import ApiError, Change, Check, Draft, ForgeApi, Opened, Remark, moment_of
 
 _MOST_KEY: Final = 40
 _MOST_ANNOTATIONS: Final = 100
 _PAGE: Final = 100
+_PULLS_A_PAGE: Final = 50
 _WRITERS: Final = frozenset({"write", "admin"})
-_MOST_PAGES: Final = 20
 
 
 class BitbucketApi(ForgeApi):
@@ -83,6 +83,31 @@ class BitbucketApi(ForgeApi):
         if rows:
             self.call("POST", f"{place}/annotations", json=rows, again=True)
 
+    def find_open(self, branch: str, base: str) -> Opened | None:
+        """Return the open pull request between two branches of the repository; forks have branches of that name too."""
+        source, target = (name.replace("\\", "\\\\").replace('"', '\\"') for name in (branch, base))
+        named = f'source.branch.name="{source}" AND destination.branch.name="{target}" AND state="OPEN"'
+        for row in self.pages(f"repositories/{self.path}/pullrequests", q=named, pagelen=_PULLS_A_PAGE):
+            if (row["source"].get("repository") or {}).get("uuid") == row["destination"]["repository"]["uuid"]:
+                return _opened(row)
+        return None
+
+    def open_change(self, draft: Draft) -> Opened:
+        """Open a pull request, whose branch goes with its merge. One that is open for the branches is written anew."""
+        body = {
+            "title": draft.title,
+            "description": draft.text,
+            "source": {"branch": {"name": draft.branch}},
+            "destination": {"branch": {"name": draft.base}},
+            "close_source_branch": True,
+        }
+        return _opened(self.call("POST", f"repositories/{self.path}/pullrequests", json=body))
+
+    def edit_change(self, number: int, draft: Draft) -> None:
+        """Write a pull request anew."""
+        body = {"title": draft.title, "description": draft.text}
+        self.call("PUT", f"repositories/{self.path}/pullrequests/{number}", json=body)
+
     def add_comment(self, number: int, text: str) -> str:
         """Comment on a pull request."""
         return str(self.call("POST", self._comments(number), json={"content": {"raw": text}})["id"])
@@ -99,14 +124,10 @@ class BitbucketApi(ForgeApi):
             if error.code == "forge.unreachable":
                 raise
             own = None
-        for page in range(1, _MOST_PAGES + 1):
-            found = self.call("GET", self._comments(number), params={"pagelen": _PAGE, "page": page})
-            for row in found["values"]:
-                is_ours = own is None or (row.get("user") or {}).get("uuid") == own
-                if is_ours and not row.get("deleted") and row["content"]["raw"].startswith(marker):
-                    return str(row["id"])
-            if not found.get("next"):
-                return None
+        for row in self.pages(self._comments(number), pagelen=_PAGE):
+            is_ours = own is None or (row.get("user") or {}).get("uuid") == own
+            if is_ours and not row.get("deleted") and row["content"]["raw"].startswith(marker):
+                return str(row["id"])
         return None
 
     def remark(self, number: int, comment: str) -> Remark:
@@ -146,3 +167,7 @@ def _annotation(number: int, annotation: Any) -> dict[str, Any]:
         "line": annotation.line,
         "summary": annotation.message[:450],
     }
+
+
+def _opened(found: Any) -> Opened:
+    return Opened(int(found["id"]), str(found["links"]["html"]["href"]))

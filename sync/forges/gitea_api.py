@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sync.forges.api import Change
-from sync.forges.pulls_api import PullsApi
+from sync.forges.api import Change, Opened
+from sync.forges.pulls_api import PullsApi, opened
 
 _AGIT: Final = 1
+_PULLS_A_PAGE: Final = 50
 
 
 class GiteaApi(PullsApi):
@@ -39,6 +40,13 @@ class GiteaApi(PullsApi):
             is_fork=not is_own_branch(found),
             head_ref=f"refs/pull/{number}/head",
         )
+
+    def find_open(self, branch: str, base: str) -> Opened | None:
+        """Return the open pull request between two branches; the list cannot be asked for a head."""
+        for row in self.pages(f"repos/{self.path}/pulls", state="open", limit=_PULLS_A_PAGE):
+            if row["head"].get("ref") == branch and row["base"]["ref"] == base and is_own_branch(row):
+                return opened(row)
+        return None
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment; the list comes whole."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from sync.forges.api import PAGE, ApiError, Change, Check
-from sync.forges.pulls_api import PullsApi
+from sync.forges.api import PAGE, ApiError, Change, Check, Opened
+from sync.forges.pulls_api import PullsApi, opened
 
 _ANNOTATIONS_A_CALL: Final = 50
 _MOST_ANNOTATIONS: Final = 500
@@ -72,6 +72,13 @@ class GitHubApi(PullsApi):
         for start in range(_ANNOTATIONS_A_CALL, len(rows), _ANNOTATIONS_A_CALL):
             more = {**output, "annotations": rows[start : start + _ANNOTATIONS_A_CALL]}
             self.call("PATCH", f"repos/{self.path}/check-runs/{made['id']}", json={"output": more})
+
+    def find_open(self, branch: str, base: str) -> Opened | None:
+        """Return the open pull request between two branches; a head is named with its owner."""
+        owner = self.path.split("/")[0]
+        params = {"state": "open", "head": f"{owner}:{branch}", "base": base}
+        found = self.call("GET", f"repos/{self.path}/pulls", params=params)
+        return opened(found[0]) if found else None
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment. The token of an app has no account to ask for; then an app's comment is taken as ours."""

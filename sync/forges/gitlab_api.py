@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sync.forges.api import PAGE, ApiError, Change, Check, ForgeApi, Remark, escaped, moment_of
+from sync.forges.api import PAGE, ApiError, Change, Check, Draft, ForgeApi, Opened, Remark, escaped, moment_of
 
 _MOST_DESCRIPTION: Final = 255
 _DEVELOPER: Final = 30
@@ -59,6 +59,30 @@ class GitLabApi(ForgeApi):
             if error.status != 400 or "cannot transition" not in error.message.lower():
                 raise
 
+    def find_open(self, branch: str, base: str) -> Opened | None:
+        """Return the open merge request between two branches of the project; forks have branches of that name too."""
+        params = {"state": "opened", "source_branch": branch, "target_branch": base}
+        for row in self.pages(f"{self._project}/merge_requests", **params, per_page=PAGE):
+            if row["source_project_id"] == row["target_project_id"]:
+                return _opened(row)
+        return None
+
+    def open_change(self, draft: Draft) -> Opened:
+        """Open a merge request, whose branch goes with its merge."""
+        body = {
+            "source_branch": draft.branch,
+            "target_branch": draft.base,
+            "title": draft.title,
+            "description": draft.text,
+            "remove_source_branch": True,
+        }
+        return _opened(self.call("POST", f"{self._project}/merge_requests", json=body))
+
+    def edit_change(self, number: int, draft: Draft) -> None:
+        """Write a merge request anew."""
+        body = {"title": draft.title, "description": draft.text}
+        self.call("PUT", f"{self._project}/merge_requests/{number}", json=body)
+
     def add_comment(self, number: int, text: str) -> str:
         """Write a note."""
         return str(self.call("POST", f"{self._project}/merge_requests/{number}/notes", json={"body": text})["id"])
@@ -106,3 +130,7 @@ class GitLabApi(ForgeApi):
         except ApiError as error:
             if error.code != "forge.missing":
                 raise
+
+
+def _opened(found: Any) -> Opened:
+    return Opened(int(found["iid"]), str(found["web_url"]))

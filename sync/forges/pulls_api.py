@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from sync.forges.api import ApiError, Check, ForgeApi, Remark, escaped, moment_of
+from sync.forges.api import ApiError, Check, Draft, ForgeApi, Opened, Remark, escaped, moment_of
 
 _WRITERS: Final = frozenset({"write", "maintain", "admin", "owner"})
 
@@ -24,6 +24,15 @@ class PullsApi(ForgeApi):
             **({"target_url": check.url} if check.url else {}),
         }
         self.call("POST", f"repos/{self.path}/statuses/{commit}", json=body, again=True)
+
+    def open_change(self, draft: Draft) -> Opened:
+        """Open a pull request."""
+        body = {"title": draft.title, "body": draft.text, "head": draft.branch, "base": draft.base}
+        return opened(self.call("POST", f"repos/{self.path}/pulls", json=body))
+
+    def edit_change(self, number: int, draft: Draft) -> None:
+        """Write a pull request anew."""
+        self.call("PATCH", f"repos/{self.path}/pulls/{number}", json={"title": draft.title, "body": draft.text})
 
     def add_comment(self, number: int, text: str) -> str:
         """Comment on the conversation of a pull request."""
@@ -67,3 +76,8 @@ class PullsApi(ForgeApi):
         """Put a thumb up, or a puzzled face."""
         body = {"content": "+1" if is_good else "confused"}
         self.call("POST", f"repos/{self.path}/issues/comments/{comment}/reactions", json=body, again=True)
+
+
+def opened(found: Any) -> Opened:
+    """Return what a pull request of the API is to us."""
+    return Opened(int(found["number"]), str(found["html_url"]))

@@ -15,7 +15,7 @@ from runner.store.records import Delivery
 from sync.deliveries import DeliveryLog
 from sync.forges.base import Comment
 from sync.service import SyncService
-from tests.servers.forge import MEMBER, NAMES, TOKEN
+from tests.servers.dialects import MEMBER, NAMES, TOKEN
 from tests.servers.git import git
 
 FLOW = """\

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers.forge import MEMBER, STRANGER, TOKEN
+from tests.servers.dialects import MEMBER, STRANGER, TOKEN
 from tests.servers.git import git
 
 _MAINSTEM = Path(sys.executable).with_name("mainstem")

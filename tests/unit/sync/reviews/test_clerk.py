@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.forge import STRANGER
+from tests.servers.dialects import STRANGER
 from tests.servers.review_world import SUITE, World, flow
 
 pytestmark = pytest.mark.parametrize("forge", ["github"], indirect=True)

@@ -11,7 +11,7 @@ from runner.settings import ReviewSettings
 from sync.plan import Change, ChangeKind, Plan
 from sync.reviews.commands import Asked, Verb, asked
 from sync.reviews.text import Reviewed, comment_of
-from tests.servers.forge import MEMBER, ROBOT, STRANGER
+from tests.servers.dialects import MEMBER, ROBOT, STRANGER
 from tests.servers.review_world import SUITE, World, flow
 
 github = pytest.mark.parametrize("forge", ["github"], indirect=True)

@@ -10,7 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sync.reviews.text import MARKER
-from tests.servers.forge import STRANGER, TOKEN
+from tests.servers.dialects import STRANGER, TOKEN
 from tests.servers.git import git
 from tests.servers.review_world import World, flow
 

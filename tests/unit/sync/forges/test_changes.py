@@ -1,0 +1,159 @@
+"""Change requests through the API of each forge, and how its limits and pages are kept, over sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from runner.store.records import Repository
+from sync.forges.api import ApiError, Draft, ForgeApi
+from sync.forges.apis import api_of
+from sync.forges.limits import LIMITS, Limit, is_limited, limit_of, wait_s
+from tests.servers.dialects import TOKEN
+from tests.servers.git import git
+
+KINDS = ("github", "gitlab", "gitea", "forgejo", "bitbucket")
+DRAFT = Draft("mainstem/a-1", "main", "Write w.a", "text")
+
+
+@pytest.fixture
+def api(forge: Any) -> Iterator[ForgeApi]:
+    empty = git(forge.bare, "hash-object", "-t", "tree", "-w", "/dev/null")
+    commit = git(forge.bare, "commit-tree", empty, "-m", "first")
+    for branch in ("main", DRAFT.branch, "mainstem/b-2"):
+        git(forge.bare, "update-ref", f"refs/heads/{branch}", commit)
+    repository = Repository(
+        f"changes-{forge.kind}",
+        "https://git.example.org/acme/flows.git",
+        forge.kind,
+        api_url=forge.url,
+        api_token=TOKEN,
+    )
+    found = api_of(repository)
+    assert found is not None
+    found._sleep = lambda _seconds: None
+    with found:
+        yield found
+
+
+@pytest.mark.parametrize("forge", KINDS, indirect=True)
+def test_a_change_request_is_opened_found_and_written_anew(forge: Any, api: ForgeApi) -> None:
+    before = api.find_open(DRAFT.branch, "main")
+
+    opened = api.propose(DRAFT)
+    found = api.find_open(DRAFT.branch, "main")
+    other = api.find_open("mainstem/b-2", "main")
+    again = api.propose(Draft(DRAFT.branch, "main", "Write w.a once more", "more"), found)
+    forge.pulls[opened.number].state = "merged"
+
+    assert (before, other) == (None, None)
+    assert opened == found == again
+    assert opened.url.startswith(f"{forge.url}/acme/flows/")
+    assert opened.url.endswith(f"/{opened.number}")
+    assert [(pull.title, pull.text) for pull in forge.opened] == [("Write w.a once more", "more")]
+    assert api.find_open(DRAFT.branch, "main") is None
+
+
+@pytest.mark.parametrize("forge", KINDS, indirect=True)
+def test_a_change_request_that_somebody_opened_at_the_same_moment_is_taken(forge: Any, api: ForgeApi) -> None:
+    theirs = api.open_change(Draft(DRAFT.branch, "main", "theirs", ""))
+
+    ours = api.propose(DRAFT, known=None)
+
+    assert ours == theirs
+    assert [pull.title for pull in forge.opened] == [DRAFT.title]
+
+
+@pytest.mark.parametrize("forge", ["gitea"], indirect=True)
+def test_an_open_change_request_is_found_behind_many_others(forge: Any, api: ForgeApi) -> None:
+    for number in range(1, 53):
+        forge.open(number, "main")
+
+    opened = api.propose(DRAFT)
+
+    assert api.find_open(DRAFT.branch, "main") == opened
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "7"},
+        {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "{soon}"},
+    ],
+)
+def test_a_forge_that_limits_us_is_asked_again_when_it_says(forge: Any, api: ForgeApi, headers: dict[str, str]) -> None:
+    waited: list[float] = []
+    api._sleep = waited.append
+    soon = str(int(time.time()) + 8)
+    forge.failures = [(403, {name: value.format(soon=soon) for name, value in headers.items()})]
+
+    opened = api.open_change(DRAFT)
+
+    assert opened.number
+    assert len(waited) == 1
+    assert 3 < waited[0] <= 8
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_a_limit_that_lasts_is_told_at_once_and_is_no_lack_of_rights(forge: Any, api: ForgeApi) -> None:
+    forge.failures = [(403, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 3000)})]
+
+    with pytest.raises(ApiError) as caught:
+        api.open_change(DRAFT)
+
+    assert caught.value.code == "forge.limited"
+    assert "it takes more in" in caught.value.message
+    assert len(forge.calls) == 1
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_what_is_left_of_a_limit_is_known_afterwards(forge: Any, api: ForgeApi) -> None:
+    forge.limits = {"x-ratelimit-remaining": "4321", "x-ratelimit-reset": "1900000000"}
+
+    api.find_open(DRAFT.branch, "main")
+
+    assert LIMITS.all()["changes-github"] == Limit(4321, datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"x-ratelimit-remaining": "many"}, None),
+        ({"x-ratelimit-remaining": "-1"}, None),
+        ({"x-ratelimit-remaining": "5", "x-ratelimit-reset": "9" * 40}, Limit(5)),
+        (
+            {"ratelimit-remaining": "5", "ratelimit-reset": "1900000000"},
+            Limit(5, datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC)),
+        ),
+    ],
+)
+def test_headers_that_say_nothing_of_use_are_no_limit(headers: dict[str, str], expected: Limit | None) -> None:
+    assert limit_of(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "text", "limited", "least"),
+    [
+        (429, {}, "", True, 2.0),
+        (403, {}, "You have exceeded a secondary rate limit.", True, 60.0),
+        (403, {}, "Resource not accessible", False, 2.0),
+        (403, {"x-ratelimit-remaining": "12"}, "Resource not accessible", False, 2.0),
+        (429, {"ratelimit-remaining": "0", "ratelimit-reset": "20"}, "", True, 15.0),
+        (429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, "", True, 0.0),
+        (503, {"retry-after": "nonsense"}, "", False, 2.0),
+    ],
+)
+def test_an_answer_says_whether_it_is_a_limit_and_how_long_to_wait(
+    status: int, headers: dict[str, str], text: str, *, limited: bool, least: float
+) -> None:
+    answer = httpx.Response(status, headers=headers, text=text)
+
+    assert is_limited(answer) is limited
+    assert least <= wait_s(answer, 2.0) <= least + 5
