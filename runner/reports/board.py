@@ -11,6 +11,7 @@ from runner.reports.record import LAST_RUNS, SQUARE_DAYS, Counts, FlowRecord
 from runner.reports.rows import RunRow
 from runner.reports.run_page import table
 from runner.reports.text import MARKS, code, day_and_time, inline, moment, seconds, unbroken
+from runner.reports.trend import trend
 from runner.states import State
 
 MOST_ROWS: Final = 400  # of a board: forges do not render files beyond half a megabyte
@@ -35,7 +36,10 @@ class BoardFlow:
 
 @dataclass(frozen=True, slots=True)
 class BoardEnvironment:
-    """An environment with its flows. `active` is the commit that runs now, `message` says why `state` is not OK."""
+    """An environment with its flows. `active` is the commit that runs now, `message` says why `state` is not OK.
+
+    One that has a list of deployments leads to it.
+    """
 
     name: str
     ref: str
@@ -43,6 +47,7 @@ class BoardEnvironment:
     state: str
     flows: Sequence[BoardFlow]
     message: str | None = None
+    has_deployments: bool = False
 
 
 def root_page(environments: Iterable[BoardEnvironment], now: datetime) -> str:
@@ -80,7 +85,9 @@ def board(environment: BoardEnvironment, now: datetime, pages: Collection[str]) 
     text += table(head, [_board_row(flow, now, pages) for flow in shown])
     if left_out > 0:
         text += f"\n\n{left_out} more flows have pages below `flows/`."
-    return f"{text}\n\nTimes are UTC. Written by Mainstem at {moment(now)} · [all environments](../README.md)\n"
+    links = ["[deployments](deployments/README.md)"] if environment.has_deployments else []
+    links.append("[all environments](../README.md)")
+    return f"{text}\n\nTimes are UTC. Written by Mainstem at {moment(now)} · {' · '.join(links)}\n"
 
 
 def _stand(environment: BoardEnvironment) -> str:
@@ -106,10 +113,15 @@ def flow_page(record: FlowRecord, now: datetime, pages: Collection[str], next_at
         facts.append(f"last failure {_linked(last_failure, moment(last_failure.end), up, pages)}")
     return (
         f"# {code(f'{record.namespace}.{record.flow}')}\n\n![state of the last run](badge.svg)\n\n"
-        f"{record.squares(now.date())}\n\n{' · '.join(facts)}\n\n## Last {LAST_RUNS} runs\n\n"
+        f"{record.squares(now.date())}\n\n{' · '.join(facts)}\n\n## Last {LAST_RUNS} runs\n\n{_trend(record)}"
         + table(("run", "state", "trigger", "revision", "commit", "duration", "error"), rows)
         + f"\n\nTimes are UTC. [All environments]({up}README.md)\n"
     )
+
+
+def _trend(record: FlowRecord) -> str:
+    text = trend(record.recent)
+    return f"The newest last: {text}\n\n" if text else ""
 
 
 def day_page(day: date, counts: Mapping[tuple[str, str], Counts]) -> str:

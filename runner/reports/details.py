@@ -47,10 +47,10 @@ class Origin:
 class RunDetails:
     """One ended run. `outputs` and `logs` are by task run id; `changes` are those since the last good run.
 
-    `median_s` is the median duration of the flow's last 20 good runs before this one; `secret_inputs` are the names of
-    inputs of type SECRET; `source` is the YAML of the flow as it ran, `defaults` the plugin defaults of its namespaces.
-    `compare_url` shows the commits since the last good run; `page_url` is the server's own page of the run; `origin`
-    is where the commit is from.
+    `median_s` is the median duration of the flow's last 20 good runs before this one; `recent` are the last 20 before
+    it, the newest first; `secret_inputs` are the names of inputs of type SECRET; `source` is the YAML of the flow as it
+    ran, `defaults` the plugin defaults of its namespaces. `compare_url` shows the commits since the last good run;
+    `page_url` is the server's own page of the run; `origin` is where the commit is from.
     """
 
     row: RunRow
@@ -71,6 +71,7 @@ class RunDetails:
     page_url: str | None = None
     origin: Origin | None = None
     is_first_of_revision: bool = False
+    recent: tuple[RunRow, ...] = ()
 
     @property
     def failed_runs(self) -> tuple[TaskRun, ...]:

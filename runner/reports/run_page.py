@@ -24,6 +24,7 @@ from runner.reports.text import (
     size,
     unbroken,
 )
+from runner.reports.trend import trend
 from runner.reports.values import Mask, clean, masked, shown, without_secrets
 
 _MOST_FAILURES: Final = 10
@@ -50,6 +51,7 @@ def run_page(details: RunDetails, mask: Mask) -> str:
         _links(details),
         *_failures(details, mask),
         _footnotes(details, mask),
+        _before(details),
         *_diagram(details, mask),
         *_tasks(details, mask),
         *_values("Inputs", without_secrets(details.execution.inputs, details.secret_inputs, mask)),
@@ -58,10 +60,10 @@ def run_page(details: RunDetails, mask: Mask) -> str:
         *_task_outputs(details, mask),
         *_artifacts(details, mask),
     ]
-    return "\n\n".join(_fitting(block for block in blocks if block)) + "\n"
+    return "\n\n".join(fitting(block for block in blocks if block)) + "\n"
 
 
-def _fitting(blocks: Iterable[str]) -> Iterator[str]:
+def fitting(blocks: Iterable[str]) -> Iterator[str]:
     """Yield blocks as long as there is room for them, then where the rest stands."""
     left = _MOST_BYTES
     for block in blocks:
@@ -188,6 +190,11 @@ def _footnotes(details: RunDetails, mask: Mask) -> str:
         notes.append("the first run of this revision")
         notes.append(_since(details, mask))
     return " · ".join(note for note in notes if note)
+
+
+def _before(details: RunDetails) -> str:
+    text = trend(details.recent)
+    return f"The {len(details.recent)} runs before it, the newest last: {text}" if text else ""
 
 
 def _since(details: RunDetails, mask: Mask) -> str:

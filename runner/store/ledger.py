@@ -34,6 +34,8 @@ _ADD: Final = Statement(
 _LAST: Final = Statement(
     sa.select(_r.digest).where(_r.environment == _NAME, _r.digest.is_not(None)).order_by(_r.id.desc()).limit(1)
 )
+_NEWEST: Final = Statement(sa.select(sa.func.max(_r.id)))
+_LAST_ID: Final = Statement(sa.select(_r.id).where(_r.environment == _NAME).order_by(_r.id.desc()).limit(1))
 _BY_ID: Final = Statement(_REVISIONS.select(_r.id == sa.bindparam("number")))
 _BY_COMMIT: Final = Statement(
     _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted")).order_by(_r.id.desc())
@@ -94,6 +96,16 @@ class Revisions:
         else:
             found = self._db.all(_LIST, environment_name=environment, count=limit)
         return [_REVISIONS.decode(row) for row in found]
+
+    def newest(self) -> int:
+        """Return the id of the newest row of all environments, 0 when there is none."""
+        found = self._db.one(_NEWEST)
+        return int(found[0] or 0) if found else 0
+
+    def last(self, environment: str) -> int:
+        """Return the id of an environment's newest row, 0 when there is none."""
+        found = self._db.one(_LAST_ID, environment_name=environment)
+        return int(found[0]) if found else 0
 
     def broken(self, environment: str) -> int | None:
         """Return the id of the first row that does not continue its chain, None when all do. Reads all rows."""

@@ -7,22 +7,26 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
 
 from runner.reports.badge import badge_json, badge_svg
 from runner.reports.board import BoardEnvironment, BoardFlow, board, day_page, flow_page, root_page
-from runner.reports.details import Origin, RunDetails
+from runner.reports.deployment_page import Deployment
+from runner.reports.details import CommitNote, Origin, RunDetails
 from runner.reports.document import run_document
 from runner.reports.record import FlowRecord
 from runner.reports.rows import RunRow
 from runner.reports.run_page import run_page
 from runner.reports.values import Mask
 from runner.store import Store
-from runner.store.records import Environment, Repository
+from runner.store.records import Environment, Repository, Revision
 from sync.reports.batch import Batch, FlowKey
-from sync.reports.gathering import Gathering, commit_note, compare_url
+from sync.reports.deployed import Deployed
+from sync.reports.forge_links import commit_note, compare_url, line_url
+from sync.reports.gathering import Gathering
 from sync.repository import GitRepository
 
 log = logging.getLogger(__name__)
@@ -74,10 +78,37 @@ class Bindery:
         environment = next(each for each in self.environments if each.name == name)
         return Origin(self.declared.name, self.declared.url, environment.ref, environment.path)
 
-    def boards(self, batch: Batch, pages: Collection[str], now: datetime, *, whole: bool = False) -> Files:
-        """Return the boards, and the pages and badges of the flows that ran; with `whole` those of all flows."""
+    def deployments(self, deployed: Sequence[Deployed]) -> Files:
+        """Return the pages of what was deployed since the last commit, and the lists of the environments of it."""
+        files: Files = {}
+        for each in deployed:
+            files.update(each.files(self._bound, self.mask))
+        return files
+
+    def _bound(self, row: Revision) -> Deployment:
+        note = commit_note(row.commit, self.git, self.declared) or CommitNote(row.commit)
+        return Deployment(
+            row,
+            note,
+            compare_url(row.previous, row.commit, self.declared),
+            partial(line_url, self.declared, row.commit),
+        )
+
+    def boards(
+        self,
+        batch: Batch,
+        pages: Collection[str],
+        now: datetime,
+        *,
+        deployed: Collection[str] = (),
+        whole: bool = False,
+    ) -> Files:
+        """Return the boards, and the pages and badges of the flows that ran; with `whole` those of all flows.
+
+        `deployed` names the environments with a list of deployments.
+        """
         next_at = self._next_fires()
-        boards = [self._board(environment, batch, next_at) for environment in self.environments]
+        boards = [self._board(environment, batch, next_at, deployed) for environment in self.environments]
         files: Files = {"README.md": _bytes(root_page(boards, now))}
         for each in boards:
             files[f"{each.name}/README.md"] = _bytes(board(each, now, pages))
@@ -85,13 +116,25 @@ class Bindery:
             files.update(_flow_files(record, now, pages, next_at.get((record.namespace, record.flow))))
         return files
 
-    def _board(self, environment: Environment, batch: Batch, next_at: Mapping[FlowKey, datetime]) -> BoardEnvironment:
+    def _board(
+        self,
+        environment: Environment,
+        batch: Batch,
+        next_at: Mapping[FlowKey, datetime],
+        deployed: Collection[str],
+    ) -> BoardEnvironment:
         records = batch.after[environment.name]
         keys = self.store.read(lambda db: db.flows.keys_of_environment(environment.name))
         flows = [BoardFlow(*key, records.get(key), next_at.get(key)) for key in keys]
         message = self.mask(environment.message) if environment.message else None
         return BoardEnvironment(
-            environment.name, environment.ref, environment.active, environment.state, flows, message
+            environment.name,
+            environment.ref,
+            environment.active,
+            environment.state,
+            flows,
+            message,
+            has_deployments=environment.name in deployed,
         )
 
     def _next_fires(self) -> dict[FlowKey, datetime]:

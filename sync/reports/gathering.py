@@ -15,13 +15,12 @@ from runner.flows.catalogue import Catalogue
 from runner.flows.diff import diff_flows
 from runner.links import execution_page
 from runner.plugin import Storage
-from runner.reports.details import LAST_LINES, Artifact, CommitNote, RunDetails
+from runner.reports.details import LAST_LINES, Artifact, RunDetails
 from runner.reports.record import FlowRecord
 from runner.reports.rows import RunRow, failed_leaves
 from runner.storage.uris import is_uri
 from runner.store import LogQuery, Store
-from runner.store.records import FlowVersion, Repository
-from sync.repository import GitRepository
+from runner.store.records import FlowVersion
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +28,6 @@ _MOST_FAILED: Final = 10
 _MOST_ARTIFACTS: Final = 20
 _MOST_READ: Final = 16 << 20  # of one run: reading competes with the engine for the processor
 _PIECE: Final = 1 << 20
-# How forges show one commit, and those after one up to another.
-_COMMIT_PATHS: Final = {"github": "/commit/", "gitea": "/commit/", "gitlab": "/-/commit/", "bitbucket": "/commits/"}
-_COMPARE_PATHS: Final = {
-    "github": "/compare/{old}...{new}",
-    "gitea": "/compare/{old}...{new}",
-    "gitlab": "/-/compare/{old}...{new}",
-    "bitbucket": "/branches/compare/{new}..{old}",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +74,7 @@ class Gathering:
             defaults=version.defaults if version else None,
             secret_inputs=self._secret_inputs(row),
             median_s=record.median_s if record else None,
+            recent=record.recent if record else (),
             good=good,
             changes=self._changes(row, good),
             is_first_of_revision=is_first_of_revision,
@@ -147,30 +139,6 @@ class Gathering:
         except MainstemError:
             return ()
         return tuple(str(change) for change in diff_flows(old, new))
-
-
-def commit_note(commit: str | None, repository: GitRepository, declared: Repository) -> CommitNote | None:
-    """Return what a page says of a commit: its subject and author when it is here, a link when its forge is known."""
-    if commit is None:
-        return None
-    path = _COMMIT_PATHS.get(declared.kind)
-    url = f"{web}{path}{commit}" if path and (web := _web_address(declared)) else None
-    try:
-        found = repository.commit(commit)
-    except MainstemError:
-        return CommitNote(commit, url=url)
-    return CommitNote(commit, found.subject, found.author, url)
-
-
-def compare_url(old: str | None, new: str | None, declared: Repository) -> str | None:
-    """Return where the forge shows what came after commit `old` up to `new`, None when it is not known."""
-    path, web = _COMPARE_PATHS.get(declared.kind), _web_address(declared)
-    return f"{web}{path.format(old=old, new=new)}" if path and web and old and new and old != new else None
-
-
-def _web_address(declared: Repository) -> str | None:
-    is_web = declared.url.startswith(("https://", "http://"))
-    return declared.url.removesuffix("/").removesuffix(".git") if is_web else None
 
 
 def _uris(value: Any) -> Iterator[str]:

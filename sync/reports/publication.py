@@ -16,6 +16,7 @@ from runner.store.records import Environment
 from runner.store.session import Session
 from sync.reports.batch import Batch, FlowKey, Records, lines
 from sync.reports.branch import ReportBranch
+from sync.reports.deployed import Deployed
 from sync.reports.files import Bindery, Files, day_files, row_file
 from sync.reports.ledger import Ledger, Pending, RecordShelf, write_pending
 from sync.reports.stands import changed, remember, told
@@ -32,6 +33,7 @@ class _Draft:
     path: str
     pages: Mapping[str, bool]
     forgotten: Sequence[tuple[str, FlowKey]] = ()
+    deployed: Sequence[Deployed] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +79,38 @@ class Publication:
         restart = ledger.month not in {"", month}
         self.branch.commit(draft.files, message=self._message(batch.rows), at=now, restart=restart)
         ledger.month = month
-        self._remember(ledger, batch, ids, draft.forgotten)
+        self._remember(ledger, batch, ids, draft)
         return 1
 
     def _refresh(self, ledger: Ledger, batch: Batch, now: datetime, *, is_there: bool) -> int:
-        """Write the boards when environments stand otherwise than they say; give how many commits were made.
+        """Write the boards when environments stand otherwise than they say, or something was deployed.
 
-        A branch that is not there is not made for that: its first run writes the boards too.
+        Give how many commits were made. A branch that is not there is not made for that: its first run writes it all.
         """
         environments = self.bindery.environments
         restless = changed(self.store.read(lambda db: told(db, self.repository)), environments)
-        if not restless:
+        deployed = self._deployed(now) if is_there else []
+        fresh = [each for each in deployed if each.rows]
+        if not restless and not fresh:
             return 0
         if is_there:
-            files = self.bindery.boards(batch, ledger.pages, now)
-            self.branch.commit(files, message=self._stand_message(restless), at=now)
-        self.store.write(lambda db: remember(db, self.repository, environments))
+            files = self.bindery.deployments(deployed)
+            files.update(self.bindery.boards(batch, ledger.pages, now, deployed=_listed(deployed)))
+            message = self._stand_message(restless) if restless else self._deployed_message(fresh)
+            self.branch.commit(files, message=message, at=now)
+
+        def write(db: Session) -> None:
+            remember(db, self.repository, environments)
+            for each in deployed:
+                each.remember(db)
+
+        self.store.write(write)
         return int(is_there)
+
+    def _deployed(self, now: datetime, *, is_new: bool = False) -> list[Deployed]:
+        first = now - timedelta(days=self.settings.retention_days)
+        names = [environment.name for environment in self.bindery.environments]
+        return self.store.read(lambda db: [Deployed.read(db, name, first, is_new=is_new) for name in names])
 
     def _settle(self, ledger: Ledger, pending: Pending, now: datetime) -> None:
         """Do what should have followed a commit that a crash cut off."""
@@ -127,14 +144,17 @@ class Publication:
         ledger: Ledger,
         batch: Batch,
         rows: Sequence[tuple[int, str]],
-        forgotten: Sequence[tuple[str, FlowKey]] = (),
+        draft: _Draft | None = None,
     ) -> None:
         def write(db: Session) -> None:
             db.outbox.delete([row_id for row_id, _ in rows])
             ledger.write(db, self.repository, self.writer)
             remember(db, self.repository, self.bindery.environments)
             self.shelf.write(db, [(environment, batch.after[environment][key]) for environment, key in batch.touched])
-            self.shelf.forget(db, forgotten)
+            if draft is not None:
+                self.shelf.forget(db, draft.forgotten)
+                for each in draft.deployed:
+                    each.remember(db)
 
         self.store.write(write)
 
@@ -161,11 +181,13 @@ class Publication:
         files.update(self.bindery.run_pages(batch, wanted))
         for stem in [stem for stem in wanted if f"{stem}.md" not in files]:  # it could not be made: nothing links to it
             del pages[stem], ledger.pages[stem]
-        files.update(self.bindery.boards(batch, ledger.pages, now, whole=is_new))
+        deployed = self._deployed(now, is_new=is_new)
+        files.update(self.bindery.deployments(deployed))
+        files.update(self.bindery.boards(batch, ledger.pages, now, deployed=_listed(deployed), whole=is_new))
         files.update(day_files(batch))
         # What belongs to a day that is too old already is not written into the folder that goes.
         kept = {name: content for name, content in files.items() if not name.startswith(gone)}
-        return _Draft(kept, path, pages, forgotten)
+        return _Draft(kept, path, pages, forgotten, deployed)
 
     def _long_gone(self, batch: Batch, now: datetime) -> list[tuple[str, FlowKey]]:
         """Return flows that no environment has any more and that have not run for as long as reports are kept."""
@@ -186,11 +208,20 @@ class Publication:
         stands = ", ".join(f"{each.name} is {each.state}" for each in environments)
         return f"reports: {stands} [skip ci]\n\nMainstem-Report: {self.writer}\n"
 
+    def _deployed_message(self, deployed: Sequence[Deployed]) -> str:
+        last = ", ".join(f"{each.environment} {each.rows[0].commit[:7]} {each.rows[0].result}" for each in deployed)
+        return f"reports: {last} [skip ci]\n\nMainstem-Report: {self.writer}\n"
+
     def _message(self, rows: Sequence[RunRow]) -> str:
         failed = sum(row.state in {State.FAILED, State.KILLED} for row in rows)
         runs = f"{len(rows)} run{'s' if len(rows) != 1 else ''}"
         # The word in brackets keeps CI systems of forges from building this branch.
         return f"reports: {runs}, {failed} failed [skip ci]\n\nMainstem-Report: {self.writer}\n"
+
+
+def _listed(deployed: Sequence[Deployed]) -> list[str]:
+    """Return the environments that have a list of deployments on the branch."""
+    return [each.environment for each in deployed if each.told.last]
 
 
 def _day(at: datetime) -> str:

@@ -21,7 +21,9 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment
+from runner.store.session import Session
 from sync.reports.branch import ReportBranch
+from sync.reports.deployed import is_behind
 from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
 from sync.reports.ledger import RecordShelf
@@ -85,6 +87,7 @@ class ReportWriter:
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, datetime] = {}  # of repositories that could not be written to
         self._commits = self._commits_failed = self._untidy = 0
+        self._ledger_told = -1  # the newest row of the ledger when all of it was told
         self._last_commit = float("-inf")  # on the monotonic clock
 
     def start(self) -> None:
@@ -142,16 +145,24 @@ class ReportWriter:
         return sum(self._publish(name, due, now) for name, due in found.items())
 
     def _restless(self, now: datetime) -> list[str]:
-        """Return the repositories with an environment of which the boards do not say how it stands."""
-        reporting = [each for each in self._sync.status() if each.reports]
-        names = dict.fromkeys(each.repository for each in reporting)
-        said = self._store.read(lambda db: {name: told(db, name) for name in names})
-        return [
-            name
-            for name in names
-            if self._not_before.get(name, now) <= now
-            and changed(said[name], [each for each in reporting if each.repository == name])
-        ]
+        """Return the repositories of which the branch does not say how all stands, or what was deployed."""
+        reporting: dict[str, list[Environment]] = {}
+        for each in self._sync.status():
+            if each.reports:
+                reporting.setdefault(each.repository, []).append(each)
+
+        def untold(db: Session) -> list[str]:
+            newest = db.revisions.newest()
+            behind = (
+                []
+                if newest == self._ledger_told
+                else [name for name, found in reporting.items() if is_behind(db, [each.name for each in found])]
+            )
+            if not behind:
+                self._ledger_told = newest
+            return [name for name, found in reporting.items() if name in behind or changed(told(db, name), found)]
+
+        return [name for name in self._store.read(untold) if self._not_before.get(name, now) <= now]
 
     def _knows_secrets(self) -> bool:
         """Have the masker hear of secrets that were set since the start: only the process of a task read them."""

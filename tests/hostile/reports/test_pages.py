@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,11 +13,14 @@ from markdown_it import MarkdownIt
 
 from runner.executions.models import Attempt, Execution, LogEntry, TaskRun, TriggerInfo
 from runner.reports.board import BoardEnvironment, BoardFlow, board, day_page, flow_page, root_page
+from runner.reports.deployment_page import Deployment, deployment_page, deployments_page
 from runner.reports.details import Artifact, CommitNote, RunDetails
 from runner.reports.record import FlowRecord, folded
 from runner.reports.rows import row_of
 from runner.reports.run_page import run_page
 from runner.states import State
+from runner.store.records import Repository, Revision
+from sync.reports.forge_links import line_url
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -120,7 +124,33 @@ def _pages(text: str) -> Iterator[str]:
     yield flow_page(record, NOW, (), None)
     yield board(environment, NOW, ())
     yield root_page([environment], NOW)
+    deployed = _deployment(text)
+    yield deployment_page(deployed, str)
+    yield deployments_page("prod", [deployed.row], (), str)
     yield day_page(NOW.date(), {("weather", text): {"FAILED": 1}})
+
+
+def _deployment(text: str) -> Deployment:
+    change = {"kind": "changed", "namespace": text, "flowId": text, "path": text, "diff": [text], "note": text}
+    problem = {"file": text, "line": 3, "column": 1, "code": "x", "severity": "error", "message": text, "hint": text}
+    row = Revision(
+        "prod",
+        "c" * 40,
+        "INVALID",
+        NOW,
+        author=text,
+        message=text,
+        actor=text,
+        previous="b" * 40,
+        changes=(change,),
+        problems=(problem,),
+        action="rollback",
+        reason=text,
+        digest="d" * 64,
+    )
+    declared = Repository("forge", "https://git.example.org/c.git", kind="github")
+    note = CommitNote("c" * 40, text, text, "https://git.example.org/c")
+    return Deployment(row, note, line_url=partial(line_url, declared, "c" * 40))
 
 
 def _fields(execution: Execution) -> dict[str, Any]:
@@ -152,7 +182,9 @@ def test_no_text_becomes_markup_or_a_link(payload: str) -> None:
             if token.type == "text":
                 assert not REFERENCES.search(token.content), token.content
             if token.type == "link_open":
-                assert token.attrs["href"].startswith(("../", "run1", "runs/", "prod/", "https://git.example.org/c"))
+                assert token.attrs["href"].startswith(
+                    ("../", "run1", "runs/", "prod/", "https://git.example.org/c", "README.md")
+                )
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

@@ -185,7 +185,7 @@ class Server:
         found: dict[str, dict[str, int]] = {}
         names = [environment.name for environment in self.service.status()]
         for texts in self.store.read(lambda db: [db.reports.texts(name) for name in names]):
-            for key, text in texts:
+            for key, text in [each for each in texts if each[0].startswith("flow:")]:
                 for counts in json.loads(text)["days"].values():
                     for state, count in counts.items():
                         here = found.setdefault(key.removeprefix("flow:"), {})

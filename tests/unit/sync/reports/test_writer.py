@@ -41,11 +41,14 @@ def test_a_commit_holds_the_boards_the_pages_the_badges_and_the_rows(server: Any
     files = server.branch.files()
     run = f"runs/2026/03/10/weather/report/{failed.id}"
     rows = next(name for name in files if name.endswith(".jsonl"))
+    deployment = next(name for name in files if name.startswith("default/deployments/2"))
     assert rows.startswith("runs/2026/03/10/120010-")
     assert set(files) == {
         ".mainstem-reports",
         "README.md",
         "default/README.md",
+        "default/deployments/README.md",
+        deployment,
         "flows/weather/report/README.md",
         "flows/weather/report/badge.json",
         "flows/weather/report/badge.svg",
