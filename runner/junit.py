@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
 # What XML 1.0 cannot carry, not even as a character reference.
@@ -33,10 +33,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Cases that belong together."""
+    """Cases that belong together. `at` is when they began, in ISO 8601; `properties` say where they are from."""
 
     name: str
     cases: Sequence[Case]
+    at: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 def document(name: str, suites: Sequence[Suite]) -> str:
@@ -46,10 +48,20 @@ def document(name: str, suites: Sequence[Suite]) -> str:
     )
     for suite in suites:
         element = ET.SubElement(root, "testsuite", {"name": _text(suite.name), **_counts(suite.cases)})
+        _describe(element, suite)
         for case in suite.cases:
             _add(element, case)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _describe(element: ET.Element, suite: Suite) -> None:
+    if suite.at is not None:
+        element.set("timestamp", suite.at)
+    if suite.properties:
+        properties = ET.SubElement(element, "properties")
+        for name, value in suite.properties.items():
+            ET.SubElement(properties, "property", {"name": _text(name), "value": _text(value)})
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:

@@ -86,6 +86,8 @@ class ReportSettings(_Part):
     """Runs an hour that get a row of their own; beyond, exact counts for each flow."""
     include: Literal["default", "all"] = "default"
     """Which runs get a page: `default` (failed, warning, changed and recent ones) or `all`."""
+    formats: tuple[Literal["junit"], ...] = ("junit",)
+    """What is written beside the page and the JSON of a run, for other programs: `junit`."""
 
     @property
     def ref(self) -> str:

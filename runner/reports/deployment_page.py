@@ -16,7 +16,7 @@ from runner.store.records import Revision
 _MOST_CHANGES: Final = 200
 _MOST_PROBLEMS: Final = 50
 _LONGEST_LINE: Final = 300
-_LONGEST_NAME: Final = 300
+_LONGEST_NAME: Final = 1_000
 _SIGNS: Final = {"added": "+", "removed": "-", "quarantined": "!"}
 _MARKS: Final = {"ACTIVE": "✓", "UNCHANGED": "✓", "QUARANTINED": "!", "INVALID": "✗", "HELD": "!", "PINNED": "!"}
 _STANDS: Final = {

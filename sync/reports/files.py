@@ -17,6 +17,7 @@ from runner.reports.board import BoardEnvironment, BoardFlow, board, day_page, f
 from runner.reports.deployment_page import Deployment
 from runner.reports.details import CommitNote, Origin, RunDetails
 from runner.reports.document import run_document
+from runner.reports.junit import run_junit
 from runner.reports.record import FlowRecord
 from runner.reports.rows import RunRow
 from runner.reports.run_page import run_page
@@ -45,6 +46,7 @@ class Bindery:
     store: Store
     gathering: Gathering
     mask: Mask
+    formats: Collection[str] = ()
 
     def run_pages(self, batch: Batch, stems: Collection[str]) -> Files:
         """Return the page and the JSON of each run of the batch that is to have them."""
@@ -60,7 +62,10 @@ class Bindery:
     def _run_files(self, batch: Batch, row: RunRow) -> Files:
         details = self._details(batch, row)
         page, document = run_page(details, self.mask), run_document(details, self.mask)
-        return {f"{row.stem}.md": _bytes(page), f"{row.stem}.json": _json(document, is_indented=True)}
+        files: Files = {f"{row.stem}.md": _bytes(page), f"{row.stem}.json": _json(document, is_indented=True)}
+        if "junit" in self.formats:
+            files[f"{row.stem}.junit.xml"] = _bytes(run_junit(details, self.mask))
+        return files
 
     def _details(self, batch: Batch, row: RunRow) -> RunDetails:
         good = batch.good_before(row)

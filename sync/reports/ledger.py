@@ -14,6 +14,8 @@ from runner.settings import ReportSettings
 from runner.store.session import Session
 from sync.reports.batch import FlowKey
 
+ENDINGS: Final = (".md", ".json", ".junit.xml")
+"""Of the files of a run, whether or not there are all of them."""
 _BRANCH: Final = "branch"
 _PAGES: Final = "pages"
 _PENDING: Final = "pending"
@@ -103,9 +105,7 @@ class Ledger:
         many = list(self.pages)[: max(len(self.pages) - settings.max_pages, 0)]
         for stem in many:
             del self.pages[stem]
-        return [f"runs/{day}" for day in gone] + [
-            f"{stem}{ending}" for stem in (*past, *many) for ending in (".md", ".json")
-        ]
+        return [f"runs/{day}" for day in gone] + [f"{stem}{ending}" for stem in (*past, *many) for ending in ENDINGS]
 
     def _past(self, ran: Collection[FlowRecord]) -> list[str]:
         recent = {row.stem for record in ran for row in record.recent}

@@ -213,6 +213,7 @@ class ReportWriter:
             store=self._store,
             gathering=self._gathering,
             mask=self._host.masker.mask,
+            formats=self._settings.formats,
         )
         return Publication(
             repository=repository,

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from junitparser import JUnitXml
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "flows"
 MAINSTEM = Path(sys.executable).with_name("mainstem")
@@ -77,6 +78,8 @@ def test_a_broken_test_is_told_to_machines(broken: Path) -> None:
     case = suite[2]
     assert (case.get("classname"), case.get("line")) == ("penguins.size_class.size_class", "26")
     assert "but it is 'large'" in (case.findtext("failure") or "")
+    read = JUnitXml.fromfile(str(broken / "report.xml"))
+    assert (read.tests, read.failures, read.errors) == (3, 1, 0)
 
 
 def test_the_coverage_shows_what_no_test_ran(broken: Path) -> None:

@@ -54,6 +54,7 @@ def test_a_commit_holds_the_boards_the_pages_the_badges_and_the_rows(server: Any
         "flows/weather/report/badge.svg",
         "runs/2026/03/10/README.md",
         f"{run}.json",
+        f"{run}.junit.xml",
         f"{run}.md",
         rows,
     }
