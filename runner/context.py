@@ -20,8 +20,8 @@ from runner.flows.models import Flow, Task
 from runner.flows.plugin_defaults import filled
 from runner.job import AttemptJob
 from runner.plugin import Context, KeyValues, Storage
-from runner.policies import policy_for
-from runner.previews import is_of_fork, root_of
+from runner.policies import policy_for, tightened
+from runner.previews import base_of, is_of_fork, root_of
 from runner.services import ExecutionServices, Host
 from runner.stage import StorageStage
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
@@ -249,7 +249,9 @@ class TaskContext:
 
     def policy(self) -> Policy:
         """Return what the flow may ask of an engine."""
-        return policy_for(self.host.settings, self.flow.namespace)
+        policy, base = policy_for(self.host.settings, self.flow.namespace), base_of(self.flow.namespace)
+        rules = self.host.rules_of(self.execution.environment)
+        return tightened(policy, rules.policies_for(base or self.flow.namespace))
 
     def stage(self) -> Stage:
         """Return the room for archives of this attempt."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
+from typing import Any, NamedTuple
 
 from runner.errors import Problem, Severity
-from runner.flows.models import Flow
+from runner.flows.models import Flow, Task
 from runner.previews import base_of
+from runner.rules import SETTINGS_FILE, PolicyRule
 from runner.settings import RunnerPolicySettings, Settings
-from task_runners.policy import refusals
+from task_runners.policy import Refusal, refusals
 from task_runners.spec import Policy
 
 
@@ -47,23 +50,90 @@ def _covering(settings: Settings, namespace: str) -> list[tuple[str, RunnerPolic
     ]
 
 
+def tightened(policy: Policy, rules: Sequence[PolicyRule]) -> Policy:
+    """Return a policy that allows what both the operator's and all `rules` of the repository allow."""
+    return replace(
+        policy,
+        allow_volumes=policy.allow_volumes and all(rule.volumes is None for rule in rules),
+        allow_privileged=policy.allow_privileged and all(rule.privileged is None for rule in rules),
+        also=tuple(_alone(rule, policy.capabilities) for rule in rules),
+    )
+
+
+def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
+    """Return the policy that refuses what a rule forbids and nothing else."""
+    return Policy(
+        allow_volumes=rule.volumes is None,
+        allow_privileged=rule.privileged is None,
+        allow_host_network=True,
+        capabilities=capabilities,
+        runners=rule.runners,
+        images=rule.images,
+        registries=rule.registries,
+        networks=rule.networks,
+        service_accounts=("*",) if rule.service_accounts is None else rule.service_accounts,
+    )
+
+
+class _Demand(NamedTuple):
+    """What a task asks of a task runner, as far as it stands in the file: its type, its properties, an image."""
+
+    runner: str
+    properties: Mapping[str, Any]
+    image: str | None
+
+    def refused(self, policy: Policy) -> Iterator[Refusal]:
+        """Yield what `policy` refuses whatever expressions give."""
+        return filter(attrgetter("is_certain"), refusals(policy, self.runner, self.properties, self.image))
+
+
+def _demand(task: Task, default_runner: str) -> _Demand | None:
+    """Return what a task asks for; None when it has no task runner, or an expression chooses it."""
+    # Asked of the class: most tasks have no runner, and to ask an instance for what it lacks is slow.
+    if "task_runner" not in type(task).model_fields:
+        return None
+    given = getattr(task, "task_runner", None)
+    spec = given if isinstance(given, Mapping) else {"type": default_runner}
+    image, name = getattr(task, "container_image", None), spec.get("type")
+    if not isinstance(name, str) or "{{" in name:
+        return None
+    return _Demand(name, spec, image if isinstance(image, str) else None)
+
+
+def rule_problems(
+    rules: Sequence[PolicyRule], located: Sequence[tuple[str, Flow]], default_runner: str
+) -> Iterator[Problem]:
+    """Yield an error for each task that uses what the repository forbids itself, by the file of its flow.
+
+    What an expression chooses is refused when the task runs.
+    """
+    for path, flow in located:
+        covering = [rule for rule in rules if rule.covers(base_of(flow.namespace) or flow.namespace)]
+        for task in flow.all_tasks() if covering else ():
+            for code, message in dict.fromkeys(_forbidden(covering, task, default_runner)):
+                text = f"task {task.id!r} of {flow.namespace}.{flow.id}: {message}"
+                yield Problem(code, text, file=path, hint=f"see `policies` in {SETTINGS_FILE}")
+
+
+def _forbidden(rules: Sequence[PolicyRule], task: Task, default_runner: str) -> Iterator[tuple[str, str]]:
+    demand = _demand(task, default_runner)
+    for rule in rules:
+        if not rule.allows_task(task.type):
+            yield "flow.task.forbidden", f"flows of this namespace may not use the task {task.type}"
+        if demand is not None:
+            yield from ((each.code, each.message) for each in demand.refused(_alone(rule)))
+
+
 def policy_problems(settings: Settings, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:
     """Yield a warning for each task that will fail because the policy of its namespace refuses what it asks for."""
     policies: dict[str, Policy] = {}
     for path, flow in located:
         for task in flow.all_tasks():
-            # Asked of the class: most tasks have no runner, and to ask an instance for what it lacks is slow.
-            if "task_runner" not in type(task).model_fields:
-                continue
-            given = getattr(task, "task_runner", None)
-            spec = given if isinstance(given, Mapping) else {"type": settings.default_task_runner}
-            image = getattr(task, "container_image", None)
-            name = spec.get("type")
-            if not isinstance(name, str) or "{{" in name:
+            demand = _demand(task, settings.default_task_runner)
+            if demand is None:
                 continue
             if flow.namespace not in policies:
                 policies[flow.namespace] = policy_for(settings, flow.namespace)
-            found = refusals(policies[flow.namespace], name, spec, image if isinstance(image, str) else None)
-            for refusal in filter(attrgetter("is_certain"), found):
+            for refusal in demand.refused(policies[flow.namespace]):
                 message = f"task {task.id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
                 yield Problem(refusal.code, message, Severity.WARNING, file=path)

@@ -23,6 +23,7 @@ from runner.key_values import lookup
 from runner.namespace_files import NamespaceFiles, NamespaceFileWriter, NoNamespaceFiles, ReadOnlyNamespaceFiles
 from runner.plugin import KeyValues, Storage
 from runner.previews import base_of, is_of_fork, root_of
+from runner.rules import RepositoryRules
 from runner.secrets.base import Secrets, plugin_backends
 from runner.secrets.encryption import Encryption
 from runner.secrets.environment import EnvironmentSecrets
@@ -83,6 +84,8 @@ class Host:
     uid_of: Callable[[str], int | None] = lambda _namespace: None
     repositories: Callable[[], int] = lambda: 1
     """How many repositories have flows here."""
+    rules_of: Callable[[str | None], RepositoryRules] = lambda _environment: RepositoryRules()
+    """An environment -> what its repository says of itself at the active commit."""
     store: Store | None = None
     engine: Engine | None = None
     runner_used: Callable[[TaskRunner], None] = lambda _runner: None

@@ -155,6 +155,7 @@ class Activation:
                 )
             if order is not None and order.pin is not None:
                 db.pins.put(order.pin)
+            _remember(db, plan)
             versions = _switch_flows(db, plan, now)
             if plan.files_changed or order is not None:
                 # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
@@ -214,6 +215,14 @@ def _state(plan: Plan) -> tuple[str, str | None]:
 def _pin_in_force(db: Session, environment: str, now: datetime) -> Pin | None:
     found = db.pins.get(environment)
     return found if found is not None and found.is_in_force(now) else None
+
+
+def _remember(db: Session, plan: Plan) -> None:
+    """Write down by which rules the next commit is judged, and which ref led here."""
+    if plan.rules is not None:
+        db.environments.set_rules(plan.environment, plan.rules.as_json())
+    if plan.followed is not None:
+        db.environments.set_followed(plan.environment, plan.followed, plan.commit)
 
 
 def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowVersion]:

@@ -19,14 +19,16 @@ from dulwich.repo import Repo
 from runner.errors import NotFoundError, Problem
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
+from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, parse_rules
 from runner.store.records import Environment, FlowVersion
-from sync.layout import SETTINGS_FILE, FlowPlace, Layout, flow_place, layout_of
+from sync.layout import FlowPlace, Layout, flow_place, layout_of
 from sync.names import MAX_FILES, MAX_FLOW_BYTES
 from sync.needs import unknown, with_needs
 from sync.parsed import check, compare, gathered_defaults, likeness, next_fires, parse_file
 from sync.plan import Plan
 from sync.plan_making import make_plan
 from sync.repository import GitRepository, blob_id
+from sync.ruling import Ruling
 from sync.sifting import Candidate, NewTree, Questions
 
 _FOLDER: Final = "the folder"
@@ -121,11 +123,13 @@ def plan_between(
     now: datetime,
     zone: ZoneInfo,
     warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
+    default_runner: str = "process",
 ) -> Plan:
     """Return what activating `head` would change where `base` is active.
 
     `path` is the folder of the flows; by default `flows` where there is one, else the whole snapshot. `warnings` gives
-    what is to be told of all flows together beside what the language says, as policies do.
+    what is to be told of all flows together beside what the language says, as policies do; `default_runner` is the task
+    runner of tasks that name none.
     """
     old, new = _flows(base, path), _flows(head, path)
     before, after = _defaults(base, path)[0], _defaults(head, path)
@@ -157,9 +161,24 @@ def plan_between(
         likeness=likeness,
     )
     environment = Environment("local", "", ref=head.label, path=_root(head, path), active=base.label)
-    problems = (*head.problems, *after[1])
+    ruling = _ruling(base, head)
+    problems = (*ruling.problems, *head.problems, *after[1])
     tree = NewTree(head.label, None, new, problems, defaults=lambda v: after[0].text(v.namespace, v.source))
-    return with_needs(make_plan(environment, active, tree, ask), unknown)
+    plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
+    return with_needs(replace(plan, rules_changed=ruling.changed), unknown)
+
+
+def _ruling(base: Snapshot, head: Snapshot) -> Ruling:
+    own, problems = _rules(head)
+    return Ruling(own, _rules(base)[0], problems)
+
+
+def _rules(snapshot: Snapshot) -> tuple[RepositoryRules, tuple[Problem, ...]]:
+    """Return what a snapshot says in `.mainstem.yaml`, and what is wrong with that."""
+    try:
+        return parse_rules(snapshot.content(SETTINGS_FILE) or b"{}"), ()
+    except RulesError as error:
+        return RepositoryRules(), error.problems
 
 
 def _flows(snapshot: Snapshot, path: str | None) -> dict[FlowPlace, str]:
@@ -172,12 +191,7 @@ def _defaults(snapshot: Snapshot, path: str | None) -> tuple[NamespaceDefaults, 
 
 
 def _layout(snapshot: Snapshot, path: str | None) -> Layout:
-    settings = snapshot.content(SETTINGS_FILE)
-    if settings is None or path is not None:
-        return layout_of(_root(snapshot, path), None)
-    from runner.flows.loader import load
-
-    return layout_of(_root(snapshot, path), load(settings, file=SETTINGS_FILE).value)
+    return layout_of(_root(snapshot, path), _rules(snapshot)[0] if path is None else None)
 
 
 def _root(snapshot: Snapshot, path: str | None) -> str:

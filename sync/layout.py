@@ -11,7 +11,9 @@ A file `_defaults.yaml` in a folder of flows holds plugin defaults for its names
 folder `_templates`, at any depth, are templates of tasks.
 
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
-to the root. A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
+to the root (see `runner.rules`).
+
+A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
 """
 
 from __future__ import annotations
@@ -19,15 +21,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
-from runner.errors import InvalidError
 from runner.flows.namespace_defaults import is_defaults
 from runner.flows.task_templates import FOLDER as TEMPLATES
 from runner.flows.task_templates import is_template
+from runner.rules import SETTINGS_FILE, RepositoryRules
 
-SETTINGS_FILE: Final = ".mainstem.yaml"
 _SUFFIXES: Final = (".yaml", ".yml")
 _TESTS: Final = "tests"
 _REMEMBERED: Final = 100_000
@@ -60,32 +60,12 @@ def is_below(path: str, folder: str) -> bool:
     return not folder or path == folder or path.startswith(folder + "/")
 
 
-def layout_of(root: str, settings: Any) -> Layout:
-    """Return the layout of an environment with path `root` from the parsed content of `.mainstem.yaml`.
-
-    Raises:
-        InvalidError: `repository.settings.invalid` when a folder is no relative path or a key is unknown.
-    """
+def layout_of(root: str, rules: RepositoryRules | None) -> Layout:
+    """Return the layout of an environment with path `root`, in a repository that says `rules` of itself."""
     root = root.strip("/")
-    if settings is None:
+    if rules is None:
         return Layout(root)
-    if not isinstance(settings, Mapping) or set(settings) - {"flows", "files"}:
-        raise InvalidError(
-            "repository.settings.invalid",
-            f"{SETTINGS_FILE} may hold the keys `flows` and `files`",
-            hint="flows: pipelines",
-        )
-    folders = {key: _folder(key, value) for key, value in settings.items()}
-    return Layout(folders.get("flows", root), folders.get("files"))
-
-
-def _folder(key: str, value: Any) -> str:
-    parts = PurePosixPath(value).parts if isinstance(value, str) else ("..",)
-    if ".." in parts or "/" in parts:
-        raise InvalidError(
-            "repository.settings.invalid", f"{SETTINGS_FILE}: {key}: {value!r} is no folder of this repository"
-        )
-    return "/".join(part for part in parts if part != ".")
+    return Layout(root if rules.flows is None else rules.flows, rules.files)
 
 
 def defaults_place(path: str, layout: Layout) -> FlowPlace | None:

@@ -163,7 +163,7 @@ class Orders:
         if row is not None and (apart or commit not in source.repository):
             return self.planner.recall(environment.name, row, apart)
         try:
-            return self.planner.plan(source, environment.name, commit)
+            return self.planner.plan(source, environment.name, commit, is_ordered=True)
         except MainstemError as error:
             if row is None:
                 raise

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow
+from runner.rules import RepositoryRules
 
 FlowKey = tuple[str, str]
 """A flow's namespace and id."""
@@ -79,6 +80,9 @@ class Plan:
     `held` says why the deletion guard stopped it, None when it did not. A plan with an error among its problems is
     never applied, unless the error is one of a file in quarantine. `unchanged` counts flows; `files_changed` counts the
     files beside them that came, went or changed; `unchecked` names what could not be looked up here.
+
+    `rules` are what the commit says in its settings file, None where that is not known, and `rules_changed` the lines
+    in which they differ from those in force. `followed` is the ref that names the commit, of those that fit a pattern.
     """
 
     environment: str
@@ -96,6 +100,9 @@ class Plan:
     rewritten: bool = False
     files_changed: int = 0
     unchecked: tuple[str, ...] = ()
+    rules: RepositoryRules | None = field(default=None, repr=False, compare=False)
+    rules_changed: tuple[str, ...] = ()
+    followed: str | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -176,6 +183,8 @@ class Plan:
             "changes": [change.as_json() for change in self.changes],
             "problems": [problem.as_json() for problem in self.problems],
             "unchecked": list(self.unchecked),
+            "settingsChanged": list(self.rules_changed),
+            "followed": self.followed,
         }
 
 
@@ -224,4 +233,6 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
         rewritten=found["rewritten"],
         files_changed=found["filesChanged"],
         unchecked=tuple(found.get("unchecked", ())),
+        rules_changed=tuple(found.get("settingsChanged", ())),
+        followed=found.get("followed"),
     )

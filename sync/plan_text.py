@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from runner.errors import Problem
+from runner.rules import SETTINGS_FILE
 from runner.store.records import Pin
 from sync.plan import Change, ChangeKind, Plan
 
@@ -47,6 +48,7 @@ def body_lines(plan: Plan) -> list[str]:
         lines.append(f"  = {plan.unchanged} unchanged")
     if plan.files_changed:
         lines.append(f"  ~ {plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
+    lines += [f"  ! {SETTINGS_FILE}  {line}" for line in plan.rules_changed]
     if plan.unchecked:
         lines.append(f"  ? not looked up: {', '.join(plan.unchecked)}")
     if plan.rewritten:

@@ -9,26 +9,25 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from runner.errors import FlowError, InvalidError, MainstemError, NotFoundError, Problem
+from runner.errors import MainstemError, NotFoundError, Problem
 from runner.flows.catalogue import Catalogue
 from runner.flows.inherited import from_text
-from runner.flows.loader import load
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Revision
 from runner.store.session import Session
-from sync.layout import SETTINGS_FILE, FlowPlace, Layout, defaults_place, flow_place, layout_of, template_place
+from sync.layout import FlowPlace, Layout, defaults_place, flow_place, layout_of, template_place
 from sync.names import MAX_FLOW_BYTES
 from sync.needs import Holds, unknown, with_needs, with_outsiders
 from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
 from sync.plan import Change, FlowKey, Plan
 from sync.plan_making import make_plan
 from sync.repository import Listing, blob_id
+from sync.ruling import Ruling, read_rules
 from sync.sifting import Candidate, NewTree
 from sync.sources import Source
 
-_SETTINGS_BYTES: Final = 64 << 10
 _REMEMBERED: Final = 64
 
 
@@ -50,17 +49,9 @@ def read_layout(source: Source, commit: str, path: str) -> Layout:
     """Return where flows and files stand in a commit: `.mainstem.yaml` at the root, or the environment's path.
 
     Raises:
-        InvalidError: `repository.settings.invalid`.
+        FlowError: `repository.settings.invalid`.
     """
-    blob = source.repository.find(commit, SETTINGS_FILE)
-    if blob is None:
-        return layout_of(path, None)
-    source.ensure([blob])
-    try:
-        settings = load(source.repository.blob(blob, limit=_SETTINGS_BYTES), file=SETTINGS_FILE).value
-    except FlowError as error:
-        raise InvalidError("repository.settings.invalid", f"{SETTINGS_FILE}: {error}") from error
-    return layout_of(path, settings)
+    return layout_of(path, read_rules(source, commit))
 
 
 def list_files(source: Source, commit: str, layout: Layout) -> Listing:
@@ -87,8 +78,10 @@ class Planner:
         clock: Callable[[], datetime],
         warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
         holds: Holds = unknown,
+        default_runner: str = "process",
     ) -> None:
         self._store = store
+        self._default_runner = default_runner
         self._holds = holds
         self._answers = Answers(catalogue, zone, warnings)
         self._clock = clock
@@ -104,10 +97,12 @@ class Planner:
         allowed_deletions: Collection[FlowKey] = (),
         is_drift: bool = False,
         is_trusted: bool = True,
+        is_ordered: bool = False,
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
 
         Without `is_trusted` nothing is said about which secrets and keys there are: a stranger could try out names.
+        With `is_ordered` somebody wants the very commit, so its own rules count and not those in force (`sync.ruling`).
 
         With `is_drift` an active flow counts as changed when its source is not what its blob id stands for.
 
@@ -117,14 +112,8 @@ class Planner:
         stand = self._store.read(lambda db: _stand(db, environment))
         active_flows = [_as_it_is(version) for version in stand.active] if is_drift else stand.active
         record = source.repository.commit(commit)
-        problems: list[Problem] = []
-        try:
-            layout = read_layout(source, commit, stand.environment.path)
-        except MainstemError as error:
-            if error.code != "repository.settings.invalid":
-                raise
-            layout = layout_of(stand.environment.path, None)
-            problems.append(Problem(error.code, error.message, file=SETTINGS_FILE, hint=error.hint))
+        ruling = Ruling.of(source, stand.environment, commit, is_ordered=is_ordered or is_drift)
+        layout = layout_of(stand.environment.path, ruling.own)
         listing = list_files(source, commit, layout)
         flows = {place: blob for path, blob in listing.files.items() if (place := flow_place(path, layout))}
         source.ensure(listing.files.values())
@@ -137,7 +126,7 @@ class Planner:
             commit=commit,
             tree=listing.tree,
             flows=flows,
-            problems=(*problems, *listing.problems, *wrong),
+            problems=(*ruling.problems, *listing.problems, *wrong),
             author=record.author,
             subject=record.subject,
             rewritten=is_known and not source.repository.is_ancestor(active or "", commit),
@@ -145,7 +134,9 @@ class Planner:
             defaults=lambda version: defaults.text(version.namespace, version.source),
         )
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
+        ask = ruling.asked(ask, self._default_runner)
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
+        plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
         plan = with_outsiders(plan, stand.others, self._answers.flow_of)
         return with_needs(plan, self._holds if is_trusted else unknown)
 

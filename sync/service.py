@@ -87,13 +87,16 @@ class SyncService:
         self._on_applied = on_applied
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
-        self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings), holds)
+        runner = settings.default_task_runner
+        self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings), holds, runner)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         answers = Answers(catalogue, zone, partial(policy_problems, settings))
-        self._previews = Previews(store, answers, self._activation, settings.previews, clock, catalogue.invalidate)
+        self._previews = Previews(
+            store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
+        )
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
         commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
         self._writes = FlowWrites(store, commits)

@@ -96,6 +96,8 @@ def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], imag
     for key, value in _entries(properties):
         yield from _entry(policy, key, value)
     yield from _identities(policy, _IDENTITIES.get(canonical_name(type_name)), properties)
+    for other in policy.also:
+        yield from refusals(other, type_name, properties, image)
 
 
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:

@@ -234,6 +234,8 @@ class Policy:
     registries: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
     service_accounts: tuple[str, ...] | None = None
+    also: tuple[Policy, ...] = ()
+    """Further policies; what one of them refuses is refused."""
 
 
 @dataclass(slots=True)

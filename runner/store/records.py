@@ -86,6 +86,10 @@ class Environment:
     `commit`, `propose` or `refuse`; `on_invalid` is `block` or `quarantine`. `told` is the id of the newest revision
     whose result its forge knows.
 
+    `ref` may be a pattern such as `refs/tags/v*`; `followed` is the ref among them that
+    was followed last, and `followed_commit` what it named then. `rules` are what the
+    active commit says in `.mainstem.yaml` (see `runner.rules`), None when nobody has looked.
+
     One with `previews`, the name of another environment, is the preview of the change request `change` there, until
     `expires_at`: it follows nothing.
     """
@@ -109,6 +113,14 @@ class Environment:
     change: int | None = None
     expires_at: datetime | None = None
     on_invalid: str = "block"
+    followed: str | None = None
+    followed_commit: str | None = None
+    rules: Mapping[str, Any] | None = None
+
+    @property
+    def following(self) -> str:
+        """Return the ref that it follows now: of a pattern the one that was followed last, if there was any."""
+        return self.followed or self.ref
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from runner.store import schema
-from runner.store.columns import to_micros
+from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
 from runner.store.records import Environment, Pin, Repository
 from runner.store.shelf import Drawer, Shelf
@@ -27,7 +28,8 @@ _PREVIEWS: Final = Statement(
     _ENVIRONMENTS.rows.select(_e.repository == sa.bindparam("repository_name"), _e.change == sa.bindparam("number"))
 )
 _EXPIRED: Final = Statement(_ENVIRONMENTS.rows.select(_e.expires_at < sa.bindparam("now")))
-_STATE: Final = ("active", "held", "state", "message", "checked_at", "changed_at", "told")
+_LOOKS: Final = ("state", "message", "checked_at", "changed_at", "told")
+_STATE: Final = ("active", "held", "followed", "followed_commit", "rules", *_LOOKS)
 _DECLARE: Final = Statement.upsert(schema.environments, _ENVIRONMENTS.rows.names, ("name",), kept=_STATE)
 _SWAP: Final = Statement(
     sa.update(schema.environments)
@@ -40,6 +42,14 @@ _SWAP: Final = Statement(
         changed_at=sa.bindparam("now"),
         checked_at=sa.bindparam("now"),
     )
+)
+_FOLLOW: Final = Statement(
+    sa.update(schema.environments)
+    .where(_e.name == _NAME)
+    .values(followed=sa.bindparam("new_followed"), followed_commit=sa.bindparam("new_commit"))
+)
+_RULE: Final = Statement(
+    sa.update(schema.environments).where(_e.name == _NAME).values(rules=sa.bindparam("new_rules", type_=sa.Text()))
 )
 _SET_STATE: Final = Statement(
     sa.update(schema.environments)
@@ -122,6 +132,14 @@ class Environments(Shelf[Environment]):
             now=to_micros(at),
         )
         return changed == 1
+
+    def set_followed(self, environment: str, ref: str, commit: str) -> None:
+        """Remember which ref of those that fit its pattern an environment follows, and what it named."""
+        self._db.run(_FOLLOW, environment_name=environment, new_followed=ref, new_commit=commit)
+
+    def set_rules(self, environment: str, rules: Mapping[str, Any]) -> None:
+        """Remember what the active commit says in its settings file."""
+        self._db.run(_RULE, environment_name=environment, new_rules=dump(rules))
 
     def set_state(
         self,

@@ -263,6 +263,9 @@ environments: Final = _table(
     number("change", null=True),
     moment("expires_at", null=True),
     text("on_invalid"),
+    text("followed", null=True),
+    text("followed_commit", null=True),
+    structure("rules", null=True),
     keys=("name",),
 )
 _index("environments_repository", environments.c.repository)

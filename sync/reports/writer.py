@@ -27,6 +27,7 @@ from sync.reports.deployed import is_behind
 from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
 from sync.reports.ledger import RecordShelf
+from sync.reports.options import options_of, reports
 from sync.reports.publication import Publication
 from sync.reports.stands import changed, told
 from sync.service import SyncService
@@ -148,7 +149,7 @@ class ReportWriter:
         """Return the repositories of which the branch does not say how all stands, or what was deployed."""
         reporting: dict[str, list[Environment]] = {}
         for each in self._sync.status():
-            if each.reports:
+            if reports(each):
                 reporting.setdefault(each.repository, []).append(each)
 
         def untold(db: Session) -> list[str]:
@@ -179,7 +180,7 @@ class ReportWriter:
         found: dict[str | None, list[OutboxRow]] = {}
         for row in rows:
             environment = environments.get(str(row.payload.get("environment")))
-            wanted = environment.repository if environment is not None and environment.reports else None
+            wanted = environment.repository if environment is not None and reports(environment) else None
             found.setdefault(wanted, []).append(row)
         return found
 
@@ -206,8 +207,9 @@ class ReportWriter:
         branch = self._branches.get(repository)
         if branch is None:
             branch = self._branches[repository] = ReportBranch(self._sync.report_source(repository), self._settings.ref)
+        environments = [each for each in self._sync.status() if _reports_to(each, repository)]
         bindery = Bindery(
-            environments=[each for each in self._sync.status() if _reports_to(each, repository)],
+            environments=environments,
             declared=self._sync.credentials(repository),
             git=self._sync.repository(repository).repository,
             store=self._store,
@@ -218,7 +220,7 @@ class ReportWriter:
         return Publication(
             repository=repository,
             writer=self._writer(),
-            settings=self._settings,
+            settings=options_of(self._settings, environments),
             store=self._store,
             branch=branch,
             bindery=bindery,
@@ -282,4 +284,4 @@ class ReportWriter:
 
 
 def _reports_to(environment: Environment, repository: str) -> bool:
-    return environment.repository == repository and environment.reports
+    return environment.repository == repository and reports(environment)

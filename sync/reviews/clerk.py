@@ -15,6 +15,7 @@ from typing import Final
 
 from runner.errors import MainstemError
 from runner.reports.text import code, inline
+from runner.rules import SETTINGS_FILE
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, Review, ReviewCommand
@@ -29,6 +30,7 @@ from sync.sources import Source
 
 log = logging.getLogger(__name__)
 
+_FORBIDDEN: Final = f"flows use tasks that {code(SETTINGS_FILE)} forbids"
 _LEFT: Final = "the tests could not be run: the server that ran them stopped"
 
 
@@ -53,6 +55,7 @@ class Desk:
     """What is on the table in one look at a change request; `planned` is the commit to test: the head, or its merge.
 
     `heard` is what the forge says about the commands that are open, by comment; None about one that is no command.
+    `is_forbidden` says that flows use tasks which the repository forbids itself, so that none of them is to run.
     """
 
     heard: Mapping[str, Heard | None]
@@ -62,6 +65,7 @@ class Desk:
     head: str
     planned: str
     environments: Sequence[Environment]
+    is_forbidden: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -204,6 +208,8 @@ class Clerk:
         """Return why code of the newest commit is not run for anybody; None when it may be."""
         if verb is Verb.TEST and self._settings.reviews.tests == "never":
             return "no tests run on this server"
+        if desk.is_forbidden:
+            return _FORBIDDEN
         if not self._needs_approval(desk, verb) or is_approved(self._of(desk.review), desk.head):
             return None
         what = "code of a fork is" if desk.change.is_fork else "tests are"
@@ -231,7 +237,7 @@ class Clerk:
 
     def _test_by_itself(self, desk: Desk) -> None:
         """Test a commit that has tests when its author may push, once."""
-        if self._settings.reviews.tests != "trusted":
+        if self._settings.reviews.tests != "trusted" or desk.is_forbidden:
             return
         name = f"{AUTOMATIC}{desk.change.number}:{desk.planned}"
         known = {each.comment for each in self._of(desk.review)}
@@ -255,11 +261,9 @@ class Clerk:
         now = self._clock()
         if not self._store.write(lambda db: db.review_commands.begin(command.repository, command.comment, now)):
             return
-        if self._settings.reviews.tests == "never":
-            self._end(command, None, "refused: no tests run on this server")
-            return
-        if self._needs_approval(desk, Verb.TEST) and not is_approved(self._of(desk.review), head):
-            self._end(command, None, "refused: newer commits came, which nobody has approved")
+        reason = self._closed(desk, Verb.TEST)
+        if reason is not None:
+            self._end(command, None, f"refused: {reason}")
             return
         repository, is_fork = desk.review.repository, desk.change.is_fork
         confinement = confinement_of(self._settings, self._store, repository, is_fork=is_fork)

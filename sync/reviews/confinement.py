@@ -6,12 +6,14 @@ Those settings go there that say where and as whom code may run, and what it may
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from runner.rules import RepositoryRules
 from runner.settings import RunnerPolicySettings, Settings
 from runner.store import Store
+from runner.store.records import Environment
 from task_runners.registry import canonical_name
 
 _KEPT: Final = frozenset(
@@ -25,12 +27,13 @@ class Confinement:
     """What counts in the process of tests.
 
     `settings` is the content of its settings file, `repositories` how many have flows on the server, `uid` the user
-    under which bodies run (None: that of the server).
+    under which bodies run (None: that of the server), `rules` what the repository forbids itself where it is active.
     """
 
     settings: Mapping[str, Any]
     repositories: int = 1
     uid: int | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
 
 def confinement_of(settings: Settings, store: Store, repository: str, *, is_fork: bool) -> Confinement:
@@ -43,7 +46,14 @@ def confinement_of(settings: Settings, store: Store, repository: str, *, is_fork
         settings=kept.model_dump(mode="json", by_alias=True, include=set(_KEPT)),
         repositories=len(store.read(lambda db: db.environments.active_repositories())),
         uid=_uid(settings, store, repository) if os.geteuid() == 0 else None,
+        rules=_rules(store.read(lambda db: db.environments.of_repository(repository))),
     )
+
+
+def _rules(environments: Iterable[Environment]) -> Mapping[str, Any]:
+    """Return what the active commits of environments forbid, together; what is proposed has no say in it."""
+    said = [RepositoryRules.of_json(each.rules) for each in environments]
+    return RepositoryRules(policies=tuple(rule for each in said for rule in each.policies)).as_json()
 
 
 def _of_fork(settings: Settings) -> dict[str, Any]:

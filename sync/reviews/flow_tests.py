@@ -133,7 +133,7 @@ class TestRun:
     def _command(self) -> list[str]:
         confinement = self._confinement
         uid = -1 if confinement.uid is None else confinement.uid
-        given = (self._room / _FLOWS, _CASE_S, confinement.repositories, uid)
+        given = (self._room / _FLOWS, _CASE_S, confinement.repositories, uid, json.dumps(confinement.rules))
         return [sys.executable, "-c", _START, *map(str, given)]
 
     def _environment(self, home: Path) -> dict[str, str]:

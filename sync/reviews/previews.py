@@ -28,12 +28,13 @@ from runner.store import Store
 from runner.store.records import Environment, FlowVersion
 from sync.activation import Activation
 from sync.forges.api import Change
-from sync.layout import FlowPlace, flow_place
+from sync.layout import FlowPlace, flow_place, layout_of
 from sync.names import MAX_FLOW_BYTES
 from sync.parsed import Answers
 from sync.plan import FlowKey, Plan
 from sync.plan_making import make_plan
-from sync.planning import list_files, read_defaults, read_layout
+from sync.planning import list_files, read_defaults
+from sync.ruling import Ruling
 from sync.sifting import Candidate, NewTree
 from sync.sources import Source
 
@@ -63,6 +64,7 @@ class Previews:
         settings: the bounds.
         clock: the time that previews end by.
         on_change: called when flows came or went.
+        default_runner: the task runner of tasks that name none.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Previews:
         settings: PreviewSettings,
         clock: Callable[[], datetime],
         on_change: Callable[[], None],
+        default_runner: str = "process",
     ) -> None:
         self._store = store
         self._answers = answers
@@ -80,6 +83,7 @@ class Previews:
         self._settings = settings
         self._clock = clock
         self._on_change = on_change
+        self._default_runner = default_runner
 
     def make(self, source: Source, base: Environment, change: Change, commit: str, actor: str) -> str:
         """Make, or make anew, the preview of a commit for an environment; return what the comment says, as Markdown."""
@@ -164,7 +168,8 @@ class Previews:
     # plans
 
     def _plan(self, source: Source, base: Environment, name: str, number: int, commit: str) -> Plan:
-        layout = read_layout(source, commit, base.path)
+        ruling = Ruling.of(source, base, commit)
+        layout = layout_of(base.path, ruling.own)
         listing = list_files(source, commit, layout)
         places = [place for path in listing.files if (place := flow_place(path, layout))]
         source.ensure(listing.files.values())
@@ -181,7 +186,7 @@ class Previews:
             commit=commit,
             tree=listing.tree,
             flows={place: candidate.blob for place, candidate in candidates.items()},
-            problems=(*listing.problems, *wrong),
+            problems=(*ruling.problems, *listing.problems, *wrong),
             author=record.author,
             subject=record.subject,
             files_changed=0 if environment.active == commit else 1,
@@ -194,9 +199,8 @@ class Previews:
                 if each.environment not in {name, None}
             }
         )
-        return make_plan(
-            environment, self._flows(name, root_of_change(number)), new, self._questions(candidates, owners)
-        )
+        ask = ruling.asked(self._questions(candidates, owners), self._default_runner)
+        return make_plan(environment, self._flows(name, root_of_change(number)), new, ask)
 
     def _chosen(self, originals: Iterable[_Original], base: Environment) -> list[_Original]:
         """Return the flows of all namespaces in which a flow is not what is active; of all when none is."""

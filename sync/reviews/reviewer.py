@@ -157,7 +157,8 @@ class Reviewer:
             head = self._fetched(source, change)
             planned, remarks = self._merged(source, change, head)
             reviews = [self._reviewed(source, each, planned, change) for each in environments]
-            answered = self._clerk.answer(Desk(heard, source, change, review, head, planned, environments))
+            desk = Desk(heard, source, change, review, head, planned, environments, _is_forbidden(reviews))
+            answered = self._clerk.answer(desk)
         self._clerk.mark(api, answered)
         checks = [check_of(reviewed) for reviewed in reviews]
         text = comment_of(reviews, head, remarks, api.most_comment, answers(answered.commands, head))
@@ -210,3 +211,7 @@ class Reviewer:
     def _reviewed(self, source: Source, environment: Environment, commit: str, change: Change) -> Reviewed:
         plan = self._planner.plan(source, environment.name, commit, is_trusted=not change.is_fork)
         return Reviewed(environment.name, plan)
+
+
+def _is_forbidden(reviews: Sequence[Reviewed]) -> bool:
+    return any(problem.code == "flow.task.forbidden" for each in reviews for problem in each.plan.faults)

@@ -14,6 +14,7 @@ from typing import Final
 from runner.errors import Problem
 from runner.reports.run_page import table
 from runner.reports.text import code, cut, inline
+from runner.rules import SETTINGS_FILE
 from sync.forges.api import Annotation, Check
 from sync.plan import Change, ChangeKind, Plan
 
@@ -33,6 +34,10 @@ _WORDS: Final = {
 }
 # What takes something away, or does not come, must not be overlooked.
 _OPEN: Final = frozenset({ChangeKind.REMOVED, ChangeKind.QUARANTINED})
+_LATER: Final = (
+    "What the repository says of itself changes: folders and what is forbidden count for this commit already, "
+    "what is allowed anew from the next commit on."
+)
 _FOLD: Final = "<details>"
 _CLOSED: Final = "\n\n</details>"
 _CUT: Final = "\n\n… the rest is cut: see `mainstem plan`."
@@ -125,7 +130,9 @@ def section(reviewed: Reviewed) -> list[str]:
         lines += [f"It would be held after the merge: {inline(plan.held)}. Somebody must allow the deletions then.", ""]
     told = [change for change in plan.changes if change.kind in _OPEN]
     lines += [f"- **{_WORDS[change.kind]}** {_flow(change)}{_note(change)}" for change in told[:_MOST_ROWS]]
-    lines += [""] if told else []
+    lines += [f"- **{SETTINGS_FILE}** {code(line)}" for line in plan.rules_changed[:_MOST_ROWS]]
+    lines += [""] if told or plan.rules_changed else []
+    lines += [f"{_LATER}\n"] if plan.rules_changed else []
     lines += _folded([change for change in plan.changes if change.kind not in _OPEN])
     lines += [f"Not looked up here: {', '.join(map(code, plan.unchecked[:_MOST_ROWS]))}.", ""] if plan.unchecked else []
     if reviewed.url:

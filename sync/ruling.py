@@ -1,0 +1,114 @@
+"""Which of a repository's own rules count for a commit: those in force, which reviewers have seen, and its own.
+
+What grants rights is never taken from the commit that asks for them: while it is planned, reviewed or activated, a flow
+must satisfy both, so what a commit forbids counts at once, and what it frees from the next commit on. Where things
+stand is what the commit itself says. An order to go to a commit takes that commit by its own rules alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from runner.errors import MainstemError, Problem
+from runner.flows.models import Flow
+from runner.policies import rule_problems
+from runner.previews import base_of
+from runner.rules import INVALID, SETTINGS_FILE, RepositoryRules, RulesError, changed_rules, parse_rules
+from runner.store.records import Environment
+from sync.sifting import Questions
+from sync.sources import Source
+
+_MOST_BYTES: Final = 64 << 10
+
+
+def read_rules(source: Source, commit: str) -> RepositoryRules:
+    """Return what `.mainstem.yaml` at the root of a commit says; nothing is said where there is none.
+
+    Raises:
+        RulesError: `repository.settings.invalid`.
+        InvalidError: the same, when the file is too large.
+    """
+    blob = source.repository.find(commit, SETTINGS_FILE)
+    if blob is None:
+        return RepositoryRules()
+    source.ensure([blob])
+    return parse_rules(source.repository.blob(blob, limit=_MOST_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The rules of a planned commit (`own`), those in force before it, and what is wrong with its file."""
+
+    own: RepositoryRules
+    in_force: RepositoryRules
+    problems: tuple[Problem, ...] = ()
+    is_ordered: bool = False
+
+    @classmethod
+    def of(cls, source: Source, environment: Environment, commit: str, *, is_ordered: bool = False) -> Self:
+        """Return the rules that count for a commit that is planned for an environment. Its files are readable."""
+        in_force = rules_in_force(source, environment)
+        try:
+            return cls(read_rules(source, commit), in_force, is_ordered=is_ordered)
+        except RulesError as error:
+            return cls(RepositoryRules(), in_force, error.problems, is_ordered)
+        except MainstemError as error:
+            if not error.code.startswith("repository.file"):
+                raise
+            problem = Problem(INVALID, error.message, file=SETTINGS_FILE, hint=error.hint)
+            return cls(RepositoryRules(), in_force, (problem,), is_ordered)
+
+    @property
+    def counting(self) -> tuple[RepositoryRules, ...]:
+        """Return those that flows must satisfy: all of them."""
+        return (self.own,) if self.is_ordered or self.own == self.in_force else (self.in_force, self.own)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return what the commit says otherwise than what is in force, a line for each key."""
+        return () if self.problems else changed_rules(self.in_force, self.own)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return the checks that must be green, by name."""
+        return tuple(sorted({name for rules in self.counting for name in rules.checks.required}))
+
+    def asked(self, ask: Questions, default_runner: str) -> Questions:
+        """Return the questions of a plan, with what the rules say about all flows together."""
+        if not any(rules.policies or rules.namespaces is not None for rules in self.counting):
+            return ask
+        return replace(ask, check=lambda located: (*ask.check(located), *self.refused(located, default_runner)))
+
+    def refused(self, located: Sequence[tuple[str, Flow]], default_runner: str) -> Iterator[Problem]:
+        """Yield an error for each flow and task that does what the rules forbid, by the file of the flow."""
+        for rules in self.counting:
+            yield from self._foreign(rules, located)
+        policies = [rule for rules in self.counting for rule in rules.policies]
+        if policies:
+            yield from rule_problems(policies, located, default_runner)
+
+    def _foreign(self, rules: RepositoryRules, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:
+        names = ", ".join(rules.namespaces or ()) or "none"
+        is_new = self.own.namespaces != rules.namespaces
+        later = "; what this commit says of them counts from the next one on" if is_new else ""
+        for path, flow in located:
+            if not rules.allows(base_of(flow.namespace) or flow.namespace):
+                text = f"{SETTINGS_FILE} does not let this repository have flows of namespace {flow.namespace!r}"
+                yield Problem("flow.namespace.forbidden", text, file=path, hint=f"it names: {names}{later}")
+
+
+def rules_in_force(source: Source, environment: Environment) -> RepositoryRules:
+    """Return the rules of the active commit of an environment, none where nothing is active.
+
+    An environment of before there were any is read at its active commit, where that is here.
+    """
+    if environment.rules is not None:
+        return RepositoryRules.of_json(environment.rules)
+    if environment.active is None or environment.active not in source.repository:
+        return RepositoryRules()
+    try:
+        return read_rules(source, environment.active)
+    except RulesError:  # it was written for a form of before, and forbade nothing
+        return RepositoryRules()

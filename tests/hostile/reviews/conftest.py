@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from tests.servers.forge import forge
+from tests.servers.git import git_server
+from tests.servers.review_world import world
+from tests.servers.sync_service import start
+from tests.servers.work_tree import work_tree

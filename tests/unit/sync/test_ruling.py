@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.settings import EnvironmentSettings, RepositorySettings
+from sync.activation import Outcome, RevisionResult
+from sync.plan_text import plan_lines
+from sync.reviews.text import Reviewed, comment_of
+from sync.service import SyncService
+
+FLOW = """\
+id: {id}
+namespace: {namespace}
+tasks:
+  - id: say
+    type: core.log.Log
+    message: hello
+"""
+SCRIPT = """\
+id: script
+namespace: w
+tasks:
+  - {id: body, type: scripts.shell.Script, script: echo}
+"""
+STRICT = "policies: [{tasks: [core.*]}]\n"
+
+
+def flow(key: str) -> str:
+    namespace, _, name = key.rpartition(".")
+    return FLOW.format(id=name, namespace=namespace)
+
+
+class Followed:
+    """A repository that an environment follows."""
+
+    def __init__(self, service: SyncService, served: Any, work_tree: Any) -> None:
+        self.service = service
+        self._served = served
+        self._work_tree = work_tree
+
+    def commit(self, **files: str | None) -> str:
+        """Push files: `settings` is `.mainstem.yaml`, others are flows by their names."""
+        named = {".mainstem.yaml" if name == "settings" else f"flows/{name}.yaml": text for name, text in files.items()}
+        sha = self._work_tree.write(named)
+        self._work_tree.push(self._served)
+        return str(sha)
+
+    def push(self, **files: str | None) -> RevisionResult:
+        """Push files and have the server look."""
+        self.commit(**files)
+        [result] = self.service.reconcile_repository("r", actor="test")
+        return result
+
+
+Follow = Callable[..., Followed]
+
+
+@pytest.fixture
+def follow(start: Callable[..., SyncService], git_server: Any, work_tree: Any) -> Follow:
+    def make(**options: Any) -> Followed:
+        served = git_server.repository("flows.git")
+        repository = RepositorySettings(name="r", url=f"{git_server.url}/flows.git")
+        service = start(EnvironmentSettings(name="prod", repository="r", **options), repositories=(repository,))
+        return Followed(service, served, work_tree)
+
+    return make
+
+
+def codes(result: RevisionResult) -> list[str]:
+    assert result.plan is not None
+    return [problem.code for problem in result.plan.errors]
+
+
+def test_the_first_commit_is_held_to_its_own_rules(follow: Follow) -> None:
+    found = follow().push(settings=STRICT, a=SCRIPT)
+
+    assert (found.outcome, codes(found)) == (Outcome.INVALID, ["flow.task.forbidden"])
+
+
+def test_a_commit_that_frees_itself_of_a_rule_is_held_to_it_all_the_same(follow: Follow) -> None:
+    followed = follow()
+
+    first = followed.push(settings=STRICT, a=flow("w.a"))
+    freed = followed.push(settings=None, script=SCRIPT)
+    mended = followed.push(script=None)
+    after = followed.push(script=SCRIPT)
+
+    assert [each.outcome for each in (first, freed, mended, after)] == [
+        Outcome.ACTIVE,
+        Outcome.INVALID,
+        Outcome.UNCHANGED,
+        Outcome.ACTIVE,
+    ]
+    assert codes(freed) == ["flow.task.forbidden"]
+    assert freed.plan is not None
+    assert freed.plan.rules_changed == ("policies[0].tasks [core.*] -> nothing",)
+
+
+def test_what_a_commit_forbids_counts_for_it_and_for_flows_that_it_does_not_touch(follow: Follow) -> None:
+    followed = follow()
+
+    followed.push(script=SCRIPT)
+    found = followed.push(settings=STRICT, a=flow("w.a"))
+
+    assert (found.outcome, codes(found)) == (Outcome.INVALID, ["flow.task.forbidden"])
+    assert found.plan is not None
+    assert found.plan.errors[0].file == "flows/script.yaml"
+
+
+def test_a_repository_owns_what_both_the_operator_and_it_name(follow: Follow) -> None:
+    followed = follow(namespaces=["company"])
+
+    foreign = followed.push(settings="namespaces: [company.team, other]", a=flow("other.a"))
+    outside = followed.push(a=flow("company.sales.a"))
+    inside = followed.push(a=flow("company.team.inner.a"))
+    widened = followed.push(settings="namespaces: [company]", b=flow("company.sales.b"))
+
+    assert codes(foreign) == ["flow.namespace.foreign"]
+    assert codes(outside) == codes(widened) == ["flow.namespace.forbidden"]
+    assert inside.outcome is Outcome.ACTIVE
+    assert widened.plan is not None
+    assert widened.plan.errors[0].hint == (
+        "it names: company.team, other; what this commit says of them counts from the next one on"
+    )
+
+
+def test_with_quarantine_a_forbidden_flow_stays_out_alone(follow: Follow) -> None:
+    found = follow(on_invalid="quarantine").push(settings=STRICT, a=flow("w.a"), script=SCRIPT)
+
+    assert found.outcome is Outcome.QUARANTINED
+    assert found.plan is not None
+    assert [change.flow_id for change in found.plan.quarantined] == ["script"]
+
+
+def test_an_order_takes_a_commit_by_its_own_rules(follow: Follow) -> None:
+    followed = follow()
+    before = followed.commit(script=SCRIPT)
+    followed.service.reconcile_repository("r", actor="test")
+    followed.push(settings=STRICT, script=None, a=flow("w.a"))
+
+    back = followed.service.stay("prod", before, actor="ann", reason="broken", action="rollback")
+
+    assert (back.outcome, back.active) == (Outcome.ACTIVE, before)
+    assert followed.service.environment("prod").rules == {}
+
+
+def test_an_environment_of_before_there_were_rules_is_judged_by_its_active_commit(follow: Follow) -> None:
+    followed = follow()
+    followed.push(settings=STRICT, a=flow("w.a"))
+    store = followed.service._store
+    store.write(lambda db: db.environments.put(_without_rules(followed.service.environment("prod"))))
+
+    found = followed.push(settings=None, script=SCRIPT)
+
+    assert codes(found) == ["flow.task.forbidden"]
+
+
+def _without_rules(environment: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(environment, rules=None)
+
+
+def test_every_form_of_a_plan_tells_what_changes_of_the_settings(follow: Follow) -> None:
+    followed = follow()
+    followed.push(settings="checks: {withinS: 60}", a=flow("w.a"))
+    commit = followed.commit(settings="checks: {withinS: 90}\nflows: flows")
+
+    plan = followed.service.plan("prod", commit)
+
+    assert "  ! .mainstem.yaml  checks.withinS 60 -> 90" in plan_lines(plan)
+    assert plan.as_json()["settingsChanged"] == ["checks.withinS 60 -> 90", "flows nothing -> flows"]
+    comment = comment_of([Reviewed("prod", plan)], commit, (), 60_000)
+    assert "- **.mainstem.yaml** `checks.withinS 60 -> 90`" in comment
+    assert "what is allowed anew from the next commit on" in comment
+
+
+def test_mistakes_in_the_file_are_told_with_their_places_and_change_nothing(follow: Follow) -> None:
+    followed = follow()
+    followed.push(a=flow("w.a"))
+
+    found = followed.push(settings="polices: []\nchecks: {requird: []}", a=flow("w.a"))
+
+    assert found.outcome is Outcome.INVALID
+    assert found.plan is not None
+    assert [(each.line, each.column, each.hint) for each in found.plan.errors] == [
+        (1, 1, "did you mean `policies`?"),
+        (2, 10, "did you mean `required`?"),
+    ]
