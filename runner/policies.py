@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -75,33 +76,63 @@ def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
     )
 
 
-class _Demand(NamedTuple):
-    """What a task asks of a task runner, as far as it stands in the file: its type, its properties, an image."""
+class Demand(NamedTuple):
+    """What a task asks of a task runner, as far as it stands in the file: its type, its properties, an image.
 
-    runner: str
+    Without a `runner` the task takes the default.
+    """
+
+    runner: str | None
     properties: Mapping[str, Any]
     image: str | None
 
-    def refused(self, policy: Policy) -> Iterator[Refusal]:
+    def refused(self, policy: Policy, default_runner: str) -> Iterator[Refusal]:
         """Yield what `policy` refuses whatever expressions give."""
-        return filter(attrgetter("is_certain"), refusals(policy, self.runner, self.properties, self.image))
+        runner = self.runner or default_runner
+        found = refusals(policy, runner, self.properties or {"type": runner}, self.image)
+        return filter(attrgetter("is_certain"), found)
 
 
-def _demand(task: Task, default_runner: str) -> _Demand | None:
-    """Return what a task asks for; None when it has no task runner, or an expression chooses it."""
+class TaskUse(NamedTuple):
+    """What policies ask of a task; no demand where it has no task runner, or an expression chooses it."""
+
+    task_id: str
+    type: str
+    demand: Demand | None
+
+    @classmethod
+    def of(cls, task: Task) -> TaskUse:
+        """Return what policies ask of a task."""
+        return cls(task.id, sys.intern(task.type), _demand(task))
+
+
+class FlowUse(NamedTuple):
+    """What policies ask of a flow, its tasks in the order of `Flow.all_tasks`."""
+
+    namespace: str
+    id: str
+    tasks: tuple[TaskUse, ...]
+
+    @classmethod
+    def of(cls, flow: Flow) -> FlowUse:
+        """Return what policies ask of a flow."""
+        return cls(flow.namespace, flow.id, tuple(map(TaskUse.of, flow.all_tasks())))
+
+
+def _demand(task: Task) -> Demand | None:
     # Asked of the class: most tasks have no runner, and to ask an instance for what it lacks is slow.
     if "task_runner" not in type(task).model_fields:
         return None
     given = getattr(task, "task_runner", None)
-    spec = given if isinstance(given, Mapping) else {"type": default_runner}
+    spec = given if isinstance(given, Mapping) else {}
     image, name = getattr(task, "container_image", None), spec.get("type")
-    if not isinstance(name, str) or "{{" in name:
+    if isinstance(given, Mapping) and (not isinstance(name, str) or "{{" in name):
         return None
-    return _Demand(name, spec, image if isinstance(image, str) else None)
+    return Demand(name, spec, image if isinstance(image, str) else None)
 
 
 def rule_problems(
-    rules: Sequence[PolicyRule], located: Sequence[tuple[str, Flow]], default_runner: str
+    rules: Sequence[PolicyRule], located: Iterable[tuple[str, FlowUse]], default_runner: str
 ) -> Iterator[Problem]:
     """Yield an error for each task that uses what the repository forbids itself, by the file of its flow.
 
@@ -109,31 +140,29 @@ def rule_problems(
     """
     for path, flow in located:
         covering = [rule for rule in rules if rule.covers(base_of(flow.namespace) or flow.namespace)]
-        for task in flow.all_tasks() if covering else ():
+        for task in flow.tasks if covering else ():
             for code, message in dict.fromkeys(_forbidden(covering, task, default_runner)):
-                text = f"task {task.id!r} of {flow.namespace}.{flow.id}: {message}"
+                text = f"task {task.task_id!r} of {flow.namespace}.{flow.id}: {message}"
                 yield Problem(code, text, file=path, hint=f"see `policies` in {SETTINGS_FILE}")
 
 
-def _forbidden(rules: Sequence[PolicyRule], task: Task, default_runner: str) -> Iterator[tuple[str, str]]:
-    demand = _demand(task, default_runner)
+def _forbidden(rules: Sequence[PolicyRule], task: TaskUse, default_runner: str) -> Iterator[tuple[str, str]]:
     for rule in rules:
         if not rule.allows_task(task.type):
             yield "flow.task.forbidden", f"flows of this namespace may not use the task {task.type}"
-        if demand is not None:
-            yield from ((each.code, each.message) for each in demand.refused(_alone(rule)))
+        if task.demand is not None:
+            yield from ((each.code, each.message) for each in task.demand.refused(_alone(rule), default_runner))
 
 
-def policy_problems(settings: Settings, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:
+def policy_problems(settings: Settings, located: Iterable[tuple[str, FlowUse]]) -> Iterator[Problem]:
     """Yield a warning for each task that will fail because the policy of its namespace refuses what it asks for."""
     policies: dict[str, Policy] = {}
     for path, flow in located:
-        for task in flow.all_tasks():
-            demand = _demand(task, settings.default_task_runner)
+        for task_id, _, demand in flow.tasks:
             if demand is None:
                 continue
             if flow.namespace not in policies:
                 policies[flow.namespace] = policy_for(settings, flow.namespace)
-            for refusal in demand.refused(policies[flow.namespace]):
-                message = f"task {task.id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
+            for refusal in demand.refused(policies[flow.namespace], settings.default_task_runner):
+                message = f"task {task_id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
                 yield Problem(refusal.code, message, Severity.WARNING, file=path)

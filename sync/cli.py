@@ -22,7 +22,7 @@ from runner.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from runner.errors import Problem
-    from runner.flows.models import Flow
+    from runner.policies import FlowUse
     from sync.comparison import Snapshot
     from sync.plan import Plan
 
@@ -105,7 +105,7 @@ def _local(path: Path, given: Mapping[str, Any]) -> tuple[Plan, Frame, str]:
     return found, frame, f"plan from {base.label} to {head.label} ({found.path or '.'}/)"
 
 
-def _policies() -> Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]]:
+def _policies() -> Callable[[Sequence[tuple[str, FlowUse]]], Iterable[Problem]]:
     """Return what the settings of this folder refuse of flows; nothing where they name no policy or cannot be read."""
     from runner.policies import policy_problems
     from runner.settings import Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +20,8 @@ from runner.errors import NotFoundError, Problem
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, parse_rules
-from runner.store.records import Environment, FlowVersion
+from runner.store.records import ActiveFlow, Environment
+from sync.facts import no_warnings
 from sync.layout import FlowPlace, Layout, flow_place, layout_of
 from sync.names import MAX_FILES, MAX_FLOW_BYTES
 from sync.needs import unknown, with_needs
@@ -29,7 +30,7 @@ from sync.plan import Plan
 from sync.plan_making import make_plan
 from sync.repository import GitRepository, blob_id
 from sync.ruling import Ruling
-from sync.sifting import Candidate, NewTree, Questions
+from sync.sifting import Candidate, Facts, NewTree, Questions, Warnings
 
 _FOLDER: Final = "the folder"
 
@@ -122,7 +123,7 @@ def plan_between(
     *,
     now: datetime,
     zone: ZoneInfo,
-    warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
+    warnings: Warnings = no_warnings,
     default_runner: str = "process",
 ) -> Plan:
     """Return what activating `head` would change where `base` is active.
@@ -143,27 +144,41 @@ def plan_between(
         return parsed[key]
 
     flows: dict[tuple[str, str], Flow] = {}
+    sources: dict[tuple[str, str], str] = {}
     active = []
     for place, blob in old.items():
         found = parse(base, place, blob)
         flow = found.flow
         if flow is not None:
             flows[(flow.namespace, flow.id)] = flow
-            version = FlowVersion(flow.namespace, flow.id, 0, blob, found.source or "", now, path=place.path)
-            active.append(replace(version, defaults=found.defaults))
+            sources[(flow.namespace, flow.id)] = found.source or ""
+            active.append(ActiveFlow(flow.namespace, flow.id, 0, blob, path=place.path, defaults=found.defaults))
+
+    def flow_of(row: ActiveFlow) -> Flow | None:
+        return flows.get((row.namespace, row.flow_id))
+
+    def facts(flow: Flow | None) -> Facts | None:
+        return Facts.of(flow, warnings) if flow is not None else None
+
     ask = Questions(
         parse=lambda place, blob: parse(head, place, blob),
-        flow_of=lambda version: flows.get((version.namespace, version.flow_id)),
+        flow_of=flow_of,
+        facts_of=lambda row: facts(flow_of(row)),
+        facts=lambda candidate: facts(candidate.flow),
         compare=compare,
-        check=lambda located: (*check(located), *warnings(located)),
+        check=check,
         next_fires=lambda flow: next_fires(flow, now, zone),
         owner=lambda _key: None,
         likeness=likeness,
     )
+
+    def inherits(row: ActiveFlow) -> str | None:
+        return after[0].text(row.namespace, sources[(row.namespace, row.flow_id)])
+
     environment = Environment("local", "", ref=head.label, path=_root(head, path), active=base.label)
     ruling = _ruling(base, head)
     problems = (*ruling.problems, *head.problems, *after[1])
-    tree = NewTree(head.label, None, new, problems, defaults=lambda v: after[0].text(v.namespace, v.source))
+    tree = NewTree(head.label, None, new, problems, defaults=inherits)
     plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
     return with_needs(replace(plan, rules_changed=ruling.changed), unknown)
 

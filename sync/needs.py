@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import Final
 
 from runner.errors import MainstemError, Problem, Severity
-from runner.flows.models import Flow
+from runner.flows.dependents import wrong_inputs
+from runner.flows.outline import FlowKey, Outline
 from runner.key_values import lookup
 from runner.plugin import KeyValues
 from runner.secrets.base import Secrets
-from runner.store.records import FlowVersion
-from sync.plan import Change, FlowKey, Plan
+from runner.store.records import ActiveFlow
+from sync.plan import Change, Plan
+from sync.sifting import Facts
 
 log = logging.getLogger(__name__)
 
@@ -82,36 +84,38 @@ def _line(source: str, kind: str, key: str) -> int | None:
     return next((number for number, text in lines if kind in text and key in text), None)
 
 
-def with_outsiders(plan: Plan, others: Sequence[FlowVersion], flow_of: Callable[[FlowVersion], Flow | None]) -> Plan:
+def with_outsiders(plan: Plan, others: Sequence[ActiveFlow], facts_of: Callable[[ActiveFlow], Facts | None]) -> Plan:
     """Return the plan with a warning for each flow of another environment that loses what it calls or waits for.
 
-    `others` are the active versions of the other environments; they are read only when something is taken away.
+    `others` are the active flows of the other environments; the facts of them are asked for only when something is
+    taken away.
     """
     arriving = {change.key for change in plan.activated}
     gone = {change.key for change in plan.removed} - arriving
-    changed = {change.key: change.flow for change in plan.activated if any("inputs." in line for line in change.diff)}
+    changed = {
+        change.key: Outline.of(change.flow)
+        for change in plan.activated
+        if change.flow is not None and any("inputs." in line for line in change.diff)
+    }
     if not gone and not changed:
         return plan
     found = [
-        replace(problem, code="flow.dependent.broken", message=f"{_name(version)}: {problem.message}")
-        for version in others
-        if (flow := flow_of(version)) is not None
-        for problem in _broken(flow, gone, changed.get)
+        replace(problem, code="flow.dependent.broken", message=f"{_name(row)}: {problem.message}")
+        for row in others
+        if (facts := facts_of(row)) is not None
+        for problem in _broken(facts.outline, gone, changed.get)
     ]
     return plan.with_problems(found)
 
 
-def _broken(flow: Flow, gone: set[FlowKey], changed: Callable[[FlowKey], Flow | None]) -> Iterator[Problem]:
-    from runner.flows.dependents import calls, listens, wrong_inputs
-
-    called = calls(flow)
-    lost = [(f"task {task.id!r} calls", key) for task, key in called if key in gone]
-    lost += [(f"trigger {trigger!r} waits for", key) for trigger, key in listens(flow) if key in gone]
+def _broken(flow: Outline, gone: set[FlowKey], changed: Callable[[FlowKey], Outline | None]) -> Iterator[Problem]:
+    lost = [(f"task {task!r} calls", key) for task, key, _ in flow.calls if key in gone]
+    lost += [(f"trigger {trigger!r} waits for", key) for trigger, key in flow.awaits if key in gone]
     for what, key in lost:
         message = f"{what} the flow {'.'.join(key)}, which is removed"
         yield Problem("flow.dependent.broken", message, Severity.WARNING)
-    yield from wrong_inputs(called, changed, None)
+    yield from wrong_inputs(flow.calls, changed, None)
 
 
-def _name(version: FlowVersion) -> str:
-    return f"{version.namespace}.{version.flow_id} of environment {version.environment}"
+def _name(row: ActiveFlow) -> str:
+    return f"{row.namespace}.{row.flow_id} of environment {row.environment}"

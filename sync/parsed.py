@@ -11,8 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from runner.errors import InvalidError, MainstemError, Problem
-from runner.flows.catalogue import Catalogue
+from runner.errors import InvalidError, Problem
 from runner.flows.inherited import Inherited, as_text
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import (
@@ -24,17 +23,17 @@ from runner.flows.namespace_defaults import (
 )
 from runner.flows.parse import Parsed, parse_flow
 from runner.flows.task_templates import TemplateFile, parse_template
-from runner.store.records import FlowVersion
+from sync.facts import FlowFacts, located_warnings
 from sync.layout import FlowPlace, Layout, defaults_place, template_place
 from sync.names import MAX_FLOW_BYTES
 from sync.plan import FlowKey
 from sync.repository import GitRepository
-from sync.sifting import Candidate, Questions
+from sync.sifting import Candidate, Facts, Questions
 
 if TYPE_CHECKING:
     from runner.triggers.models import Schedule, ScheduleOnDates
 
-_MOST_PARSED: Final = 5_000
+_MOST_PARSED: Final = 1_000  # with its source some ten kilobytes each
 _SHOWN_FIRES: Final = 3
 
 
@@ -107,17 +106,11 @@ def _template_file(path: str, place: FlowPlace, read: Callable[[str], bytes]) ->
 
 
 class Answers:
-    """What a plan asks, answered from the catalogue and the language."""
+    """What a plan asks, answered from facts and the language."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        zone: ZoneInfo,
-        warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
-    ) -> None:
-        self._catalogue = catalogue
+    def __init__(self, facts: FlowFacts, zone: ZoneInfo) -> None:
+        self.facts = facts
         self._zone = zone
-        self._warnings = warnings
 
     def questions(
         self,
@@ -128,20 +121,15 @@ class Answers:
         """Return the questions of one plan."""
         return Questions(
             parse=parse,
-            flow_of=self.flow_of,
+            flow_of=self.facts.flow_of,
+            facts_of=self.facts.of_active,
+            facts=self.facts.of_file,
             compare=compare,
-            check=lambda located: (*check(located, owners.keys()), *self._warnings(located)),
+            check=lambda located: check(located, owners.keys()),
             next_fires=lambda flow: next_fires(flow, now, self._zone),
             owner=owners.get,
             likeness=likeness,
         )
-
-    def flow_of(self, version: FlowVersion) -> Flow | None:
-        """Return the flow of a stored version, or None when it no longer parses."""
-        try:
-            return self._catalogue.index_of(version).flow
-        except MainstemError:
-            return None
 
 
 def compare(old: Flow, new: Flow) -> Sequence[str]:
@@ -151,11 +139,15 @@ def compare(old: Flow, new: Flow) -> Sequence[str]:
     return [str(difference) for difference in diff_flows(old, new)]
 
 
-def check(located: Sequence[tuple[str, Flow]], known: Collection[FlowKey] = ()) -> Sequence[Problem]:
-    """Return the problems that only show when all flows are seen together; `known` flows live elsewhere."""
+def check(located: Sequence[tuple[str, Facts]], known: Collection[FlowKey] = ()) -> Sequence[Problem]:
+    """Return the problems that only show when all flows are seen together, then what is to be told of each of them.
+
+    `known` flows live elsewhere.
+    """
     from runner.flows.between import LocatedFlow, check_flows
 
-    return check_flows([LocatedFlow(flow=flow, file=path) for path, flow in located], known)
+    between = check_flows([LocatedFlow(facts.outline, path) for path, facts in located], known)
+    return (*between, *located_warnings(located))
 
 
 def next_fires(flow: Flow, now: datetime, zone: ZoneInfo) -> Sequence[datetime]:

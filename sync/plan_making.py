@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from runner.flows.models import Flow
-from runner.store.records import Environment, FlowVersion
+from runner.store.records import ActiveFlow, Environment
 from sync.plan import Change, ChangeKind, FlowKey, Plan, ordered, sorted_changes
 from sync.sifting import Candidate, NewTree, Questions, Sifted
 
@@ -24,7 +24,7 @@ _OF_SCHEDULES: Final = ("trigger", "disabled", "draft")
 
 def make_plan(
     environment: Environment,
-    active: Sequence[FlowVersion],
+    active: Sequence[ActiveFlow],
     new: NewTree,
     ask: Questions,
     *,
@@ -60,8 +60,8 @@ def make_plan(
 
 
 def _renames(
-    gone: Sequence[FlowVersion], accepted: Sequence[Candidate], active: Sequence[FlowVersion], ask: Questions
-) -> list[tuple[Candidate, FlowVersion]]:
+    gone: Sequence[ActiveFlow], accepted: Sequence[Candidate], active: Sequence[ActiveFlow], ask: Questions
+) -> list[tuple[Candidate, ActiveFlow]]:
     """Return the flows that come back under another name: the same in all else, or the same tasks in the same file."""
     before = {(version.namespace, version.flow_id) for version in active}
     arrived = [candidate for candidate in accepted if candidate.key not in before]
@@ -70,7 +70,7 @@ def _renames(
     left = [(version, flow) for version in gone if (flow := ask.flow_of(version)) is not None]
     by_likeness = {ask.likeness(flow): version for version, flow in left}
     by_path = {version.path: (version, flow) for version, flow in left}
-    found: dict[int, tuple[Candidate, FlowVersion]] = {}
+    found: dict[int, tuple[Candidate, ActiveFlow]] = {}
     for candidate in arrived:
         assert candidate.flow is not None
         version = by_likeness.get(ask.likeness(candidate.flow))
@@ -89,9 +89,9 @@ def _is_kin(old: Flow, new: Flow) -> bool:
 
 
 def _activated(
-    active: Sequence[FlowVersion],
+    active: Sequence[ActiveFlow],
     accepted: Sequence[Candidate],
-    renames: Sequence[tuple[Candidate, FlowVersion]],
+    renames: Sequence[tuple[Candidate, ActiveFlow]],
     ask: Questions,
 ) -> Iterable[Change]:
     known = {(version.namespace, version.flow_id): version for version in active}
@@ -120,7 +120,7 @@ def _activated(
 
 
 def _difference(
-    candidate: Candidate, flow: Flow, before: FlowVersion | None, old: Flow | None, ask: Questions
+    candidate: Candidate, flow: Flow, before: ActiveFlow | None, old: Flow | None, ask: Questions
 ) -> tuple[ChangeKind, tuple[str, ...]]:
     if before is None:
         return ChangeKind.ADDED, ()
@@ -165,7 +165,7 @@ def _texts(times: Sequence[datetime]) -> Times:
     return tuple(each.isoformat(timespec="seconds") for each in times)
 
 
-def _removed(version: FlowVersion, new_name: FlowKey | None, ask: Questions) -> Change:
+def _removed(version: ActiveFlow, new_name: FlowKey | None, ask: Questions) -> Change:
     flow = ask.flow_of(version)
     schedules = sum(1 for trigger in flow.triggers if trigger.type.endswith("Schedule")) if flow else 0
     parts = [f"renamed to {'.'.join(new_name)}"] if new_name else []
@@ -182,7 +182,7 @@ def _removed(version: FlowVersion, new_name: FlowKey | None, ask: Questions) -> 
 
 
 def _guard(
-    sifted: Sifted, active: Sequence[FlowVersion], renamed: Collection[int], allowed: Collection[FlowKey]
+    sifted: Sifted, active: Sequence[ActiveFlow], renamed: Collection[int], allowed: Collection[FlowKey]
 ) -> str | None:
     before = {(version.namespace, version.flow_id) for version in active}
     arrived = [c for c in sifted.accepted if c.flow and c.key not in before]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from runner.errors import MainstemError, NotFoundError, Problem
-from runner.flows.catalogue import Catalogue
 from runner.flows.inherited import from_text
-from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
-from runner.store.records import Environment, FlowVersion, Revision
+from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
 from runner.store.session import Session
 from sync.layout import FlowPlace, Layout, defaults_place, flow_place, layout_of, template_place
 from sync.names import MAX_FLOW_BYTES
@@ -36,8 +33,8 @@ class Stand:
     """An environment, its active flows, and those of all other environments."""
 
     environment: Environment
-    active: tuple[FlowVersion, ...]
-    others: tuple[FlowVersion, ...]
+    active: tuple[ActiveFlow, ...]
+    others: tuple[ActiveFlow, ...]
 
     @property
     def owners(self) -> dict[FlowKey, str]:
@@ -73,17 +70,15 @@ class Planner:
     def __init__(
         self,
         store: Store,
-        catalogue: Catalogue,
-        zone: ZoneInfo,
+        answers: Answers,
         clock: Callable[[], datetime],
-        warnings: Callable[[Sequence[tuple[str, Flow]]], Iterable[Problem]] = lambda _located: (),
         holds: Holds = unknown,
         default_runner: str = "process",
     ) -> None:
         self._store = store
         self._default_runner = default_runner
         self._holds = holds
-        self._answers = Answers(catalogue, zone, warnings)
+        self._answers = answers
         self._clock = clock
         self._files: dict[str, FlowFiles] = {}
         self._defaults: OrderedDict[tuple[str, str], NamespaceDefaults] = OrderedDict()  # by environment and commit
@@ -110,7 +105,7 @@ class Planner:
             FetchError: blobs that are needed cannot be fetched.
         """
         stand = self._store.read(lambda db: _stand(db, environment))
-        active_flows = [_as_it_is(version) for version in stand.active] if is_drift else stand.active
+        active_flows = self._as_they_are(environment) if is_drift else stand.active
         record = source.repository.commit(commit)
         ruling = Ruling.of(source, stand.environment, commit, is_ordered=is_ordered or is_drift)
         layout = layout_of(stand.environment.path, ruling.own)
@@ -131,14 +126,27 @@ class Planner:
             subject=record.subject,
             rewritten=is_known and not source.repository.is_ancestor(active or "", commit),
             files_changed=_changed(before, _beside(listing.files, layout)),
-            defaults=lambda version: defaults.text(version.namespace, version.source),
+            defaults=self._inherits(environment, defaults),
         )
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
         ask = ruling.asked(ask, self._default_runner)
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
-        plan = with_outsiders(plan, stand.others, self._answers.flow_of)
+        plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         return with_needs(plan, self._holds if is_trusted else unknown)
+
+    def _as_they_are(self, environment: str) -> list[ActiveFlow]:
+        """Return the active flows, without an id of their content where that is not what the id stands for."""
+        versions = self._store.read(lambda db: db.flows.of_environment(environment))
+        return [ActiveFlow.of(each, blob="" if _is_other(each) else None) for each in versions]
+
+    def _inherits(self, environment: str, defaults: NamespaceDefaults) -> Callable[[ActiveFlow], str | None]:
+        """Return what tells the text of what an active flow inherits; only templates ask for the sources of flows."""
+        if not defaults.templates:
+            return lambda row: defaults.text(row.namespace, "")
+        versions = self._store.read(lambda db: db.flows.of_environment(environment))
+        sources = {(each.namespace, each.flow_id): each.source for each in versions}
+        return lambda row: defaults.text(row.namespace, sources.get((row.namespace, row.flow_id), ""))
 
     def known_defaults(self, environment: Environment) -> NamespaceDefaults | None:
         """Return the plugin defaults of the active commit of an environment if they were read before."""
@@ -211,18 +219,18 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> int:
     return len({path for path, _ in before.items() ^ after.items()})
 
 
-def _as_it_is(version: FlowVersion) -> FlowVersion:
-    """Return a version without an id of its blob when its source is not what the id stands for."""
-    return version if blob_id(version.source.encode()) == version.blob else replace(version, blob="")
+def _is_other(version: FlowVersion) -> bool:
+    """Whether the source of a version is not what its blob id stands for."""
+    return blob_id(version.source.encode()) != version.blob
 
 
 def _stand(db: Session, name: str) -> Stand:
     environment = db.environments.get(name)
     if environment is None:
         raise NotFoundError("environment.missing", f"there is no environment {name!r}")
-    versions = db.flows.list()
+    rows = db.flows.all_active()
     return Stand(
         environment,
-        tuple(version for version in versions if version.environment == name),
-        tuple(version for version in versions if version.environment not in {name, None}),
+        tuple(row for row in rows if row.environment == name),
+        tuple(row for row in rows if row.environment not in {name, None}),
     )

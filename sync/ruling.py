@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from runner.errors import MainstemError, Problem
-from runner.flows.models import Flow
 from runner.policies import rule_problems
 from runner.previews import base_of
 from runner.rules import INVALID, SETTINGS_FILE, RepositoryRules, RulesError, changed_rules, parse_rules
 from runner.store.records import Environment
-from sync.sifting import Questions
+from sync.sifting import Facts, Questions
 from sync.sources import Source
 
 _MOST_BYTES: Final = 64 << 10
@@ -81,21 +80,22 @@ class Ruling:
             return ask
         return replace(ask, check=lambda located: (*ask.check(located), *self.refused(located, default_runner)))
 
-    def refused(self, located: Sequence[tuple[str, Flow]], default_runner: str) -> Iterator[Problem]:
+    def refused(self, located: Sequence[tuple[str, Facts]], default_runner: str) -> Iterator[Problem]:
         """Yield an error for each flow and task that does what the rules forbid, by the file of the flow."""
         for rules in self.counting:
             yield from self._foreign(rules, located)
         policies = [rule for rules in self.counting for rule in rules.policies]
         if policies:
-            yield from rule_problems(policies, located, default_runner)
+            yield from rule_problems(policies, ((path, facts.use) for path, facts in located), default_runner)
 
-    def _foreign(self, rules: RepositoryRules, located: Sequence[tuple[str, Flow]]) -> Iterator[Problem]:
+    def _foreign(self, rules: RepositoryRules, located: Sequence[tuple[str, Facts]]) -> Iterator[Problem]:
         names = ", ".join(rules.namespaces or ()) or "none"
         is_new = self.own.namespaces != rules.namespaces
         later = "; what this commit says of them counts from the next one on" if is_new else ""
-        for path, flow in located:
-            if not rules.allows(base_of(flow.namespace) or flow.namespace):
-                text = f"{SETTINGS_FILE} does not let this repository have flows of namespace {flow.namespace!r}"
+        for path, facts in located:
+            namespace = facts.outline.key[0]
+            if not rules.allows(base_of(namespace) or namespace):
+                text = f"{SETTINGS_FILE} does not let this repository have flows of namespace {namespace!r}"
                 yield Problem("flow.namespace.forbidden", text, file=path, hint=f"it names: {names}{later}")
 
 

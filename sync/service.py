@@ -25,6 +25,7 @@ from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.commits import Commits
 from sync.deployments import Deployments
 from sync.drift import DRIFTED, Drift
+from sync.facts import FlowFacts
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.namespaces import Namespaces
@@ -88,12 +89,12 @@ class SyncService:
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
         runner = settings.default_task_runner
-        self._planner = Planner(store, catalogue, zone, clock, partial(policy_problems, settings), holds, runner)
+        answers = Answers(FlowFacts(store, partial(policy_problems, settings)), zone)
+        self._planner = Planner(store, answers, clock, holds, runner)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
-        answers = Answers(catalogue, zone, partial(policy_problems, settings))
         self._previews = Previews(
             store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
         )

@@ -17,9 +17,14 @@ from typing import Final, Self
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import stated_namespace
-from runner.store.records import Environment, FlowVersion
+from runner.flows.outline import Outline
+from runner.policies import FlowUse, TaskUse
+from runner.store.records import ActiveFlow, Environment
 from sync.layout import FlowPlace
 from sync.plan import Change, ChangeKind, FlowKey
+
+Warnings = Callable[[Sequence[tuple[str, FlowUse]]], Iterable[Problem]]
+"""Flows with their files -> what is to be told of them, of each for itself, beside what the language says."""
 
 _ID: Final = re.compile(r"""^id:\s*["']?([A-Za-z0-9][\w.-]*)""", re.MULTILINE)
 
@@ -62,23 +67,50 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan needs to know of every flow: what others need of it, what it uses, what is to be told of it alone.
+
+    The `warnings` name no file.
+    """
+
+    outline: Outline
+    tasks: tuple[TaskUse, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, flow: Flow, warnings: Warnings) -> Self:
+        """Return the facts of a flow; `warnings` gives what is to be told of it beside what the language says."""
+        use = FlowUse.of(flow)
+        return cls(Outline.of(flow), use.tasks, tuple(warnings([("", use)])))
+
+    @property
+    def use(self) -> FlowUse:
+        """Return what policies ask of it."""
+        return FlowUse(*self.outline.key, self.tasks)
+
+
+@dataclass(frozen=True, slots=True)
 class Questions:
     """What a plan asks the rest of the program; each is a pure function of its arguments.
 
     Attributes:
         parse: a flow file of the new tree -> the parsed candidate.
         flow_of: an active version -> its flow, or None when it no longer parses.
+        facts_of: an active version -> the facts about it, or None when it no longer parses.
+        facts: a file -> the facts about its flow, or None when it has errors.
         compare: two flows -> lines that say what differs.
-        check: all flows with their files -> problems that only show across flows.
+        check: the facts of all flows with their files -> problems that only show across flows.
         next_fires: a flow -> when its schedules start it next, the earliest first, three times at most.
         owner: a flow's key -> the other environment that owns it, or None.
         likeness: a flow -> a text that is the same for a flow that differs in nothing but its name.
     """
 
     parse: Callable[[FlowPlace, str], Candidate]
-    flow_of: Callable[[FlowVersion], Flow | None]
+    flow_of: Callable[[ActiveFlow], Flow | None]
+    facts_of: Callable[[ActiveFlow], Facts | None]
+    facts: Callable[[Candidate], Facts | None]
     compare: Callable[[Flow, Flow], Sequence[str]]
-    check: Callable[[Sequence[tuple[str, Flow]]], Sequence[Problem]]
+    check: Callable[[Sequence[tuple[str, Facts]]], Sequence[Problem]]
     next_fires: Callable[[Flow], Sequence[datetime]]
     owner: Callable[[FlowKey], str | None]
     likeness: Callable[[Flow], str]
@@ -99,7 +131,7 @@ class NewTree:
     subject: str | None = None
     rewritten: bool = False
     files_changed: int = 0
-    defaults: Callable[[FlowVersion], str | None] = lambda _version: None
+    defaults: Callable[[ActiveFlow], str | None] = lambda _version: None
 
 
 def owns(environment: Environment, namespace: str) -> bool:
@@ -113,17 +145,17 @@ def owns(environment: Environment, namespace: str) -> bool:
 class Sifted:
     """The files of the new tree: the same as before, accepted, or refused with a reason."""
 
-    def __init__(self, environment: Environment, active: Sequence[FlowVersion]) -> None:
+    def __init__(self, environment: Environment, active: Sequence[ActiveFlow]) -> None:
         self.active = active
         self.accepted: list[Candidate] = []
         self.refused: list[Candidate] = []
-        self.same: dict[FlowPlace, FlowVersion] = {}
+        self.same: dict[FlowPlace, ActiveFlow] = {}
         self.taken: dict[FlowKey, str] = {}
         self.problems: list[Problem] = []
         self._quarantines = environment.on_invalid == "quarantine"
 
     @classmethod
-    def of(cls, environment: Environment, active: Sequence[FlowVersion], new: NewTree, ask: Questions) -> Self:
+    def of(cls, environment: Environment, active: Sequence[ActiveFlow], new: NewTree, ask: Questions) -> Self:
         """Return the files of `new`, sifted one by one."""
         by_path = {version.path: version for version in active if version.path}
         found = cls(environment, active)
@@ -151,18 +183,18 @@ class Sifted:
         return {candidate.place.path for candidate in self.refused}
 
     @property
-    def left(self) -> list[FlowVersion]:
+    def left(self) -> list[ActiveFlow]:
         """Return the active versions that no file of the new tree gives."""
         return [version for version in self.active if (version.namespace, version.flow_id) not in self.taken]
 
     @property
-    def kept(self) -> list[FlowVersion]:
+    def kept(self) -> list[ActiveFlow]:
         """Return those of them that stay, since the file that would give them is refused, here or where it went."""
         broken, likely = self.broken, {candidate.likely_key for candidate in self.refused}
         return [v for v in self.left if v.path in broken or (self._quarantines and not likely.isdisjoint(_keys(v)))]
 
     @property
-    def gone(self) -> list[FlowVersion]:
+    def gone(self) -> list[ActiveFlow]:
         """Return the versions that end."""
         kept = {id(version) for version in self.kept}
         return [version for version in self.left if id(version) not in kept]
@@ -189,12 +221,12 @@ class Sifted:
         self.refused += candidates
         self.taken = {key: path for key, path in self.taken.items() if path not in paths}
 
-    def _located(self, ask: Questions) -> list[tuple[str, Flow]]:
-        located = [(place.path, ask.flow_of(version)) for place, version in self.same.items()]
-        located += [(candidate.place.path, candidate.flow) for candidate in self.accepted]
+    def _located(self, ask: Questions) -> list[tuple[str, Facts]]:
+        located = [(place.path, ask.facts_of(version)) for place, version in self.same.items()]
+        located += [(candidate.place.path, ask.facts(candidate)) for candidate in self.accepted]
         if self._quarantines:
-            located += [(version.path or "", ask.flow_of(version)) for version in self.kept]
-        return [(path, flow) for path, flow in located if flow is not None]
+            located += [(version.path or "", ask.facts_of(version)) for version in self.kept]
+        return [(path, facts) for path, facts in located if facts is not None]
 
     def quarantined(self) -> Iterator[Change]:
         """Yield a row for each refused file, where the environment lets the others pass."""
@@ -215,12 +247,12 @@ class Sifted:
                 yield Change(ChangeKind.QUARANTINED, stays.namespace, stays.flow_id, path, candidate.blob, note=note)
 
 
-def _keys(version: FlowVersion) -> tuple[tuple[str | None, str], ...]:
+def _keys(version: ActiveFlow) -> tuple[tuple[str | None, str], ...]:
     """Return how a file that seems to be this flow names it: a file that says no namespace may be of any."""
     return (version.namespace, version.flow_id), (None, version.flow_id)
 
 
-def _is_same(version: FlowVersion, blob: str, new: NewTree) -> bool:
+def _is_same(version: ActiveFlow, blob: str, new: NewTree) -> bool:
     return version.blob == blob and version.defaults == new.defaults(version)
 
 

@@ -16,6 +16,7 @@ from runner.working_copy import DEFAULTS, defaults_around, defaults_files, flow_
 
 if TYPE_CHECKING:
     from runner.flows.between import LocatedFlow
+    from runner.flows.models import Flow
 
 _MOST_BYTES = 4 << 20  # more than the loader takes, so that it reports the size, and no more than fits into memory
 
@@ -50,6 +51,7 @@ class _Checking:
         self._named = paths
         self._tests = list(suite_files(path for path in paths if path.is_dir()))
         self._flows: dict[str, str] = {}
+        self._parsed: list[Flow] = []
         self._located: list[LocatedFlow] = []
         self._problems: list[Problem] = []
         self._defaults: dict[str, str] = {}
@@ -77,6 +79,7 @@ class _Checking:
         """Read a file: a flow, with its tests below it perhaps; one that was named may hold tests alone."""
         from runner.flows.between import LocatedFlow
         from runner.flows.namespace_defaults import stated_namespace
+        from runner.flows.outline import Outline
         from runner.flows.parse import parse_flow
 
         name = str(path)
@@ -102,7 +105,8 @@ class _Checking:
         parsed = parse_flow(content, file=name, namespace=namespace, inherited=defaults.around(space, content))
         self._problems += parsed.problems
         if parsed.flow is not None:
-            self._located.append(LocatedFlow(parsed.flow, name))
+            self._parsed.append(parsed.flow)
+            self._located.append(LocatedFlow(Outline.of(parsed.flow), name))
 
     def result(self) -> Checked:
         """Look at everything together; return the problems in the order of the files."""
@@ -123,7 +127,7 @@ class _Checking:
             return
         from runner.flowtests.suites import problems_with, read_suites
 
-        flows = {(each.flow.namespace, each.flow.id): each.flow for each in self._located}
+        flows = {(each.namespace, each.id): each for each in self._parsed}
         for path in dict.fromkeys(self._tests):
             suites, problems = read_suites(path, named=False)
             yield from problems

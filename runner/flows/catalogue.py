@@ -23,6 +23,18 @@ _MOST_PARSED = 20_000
 _MOST_VERSIONS = 50_000
 
 
+def stored_flow(version: FlowVersion) -> Flow:
+    """Return the flow of a version, parsed anew. Raises `FlowError` `flow.invalid`."""
+    inherited = from_text(version.defaults)
+    parsed = parse_flow(
+        version.source, file=version.path, namespace=version.namespace, strict=False, inherited=inherited
+    )
+    if parsed.flow is None:
+        name = f"{version.namespace}.{version.flow_id}"
+        raise FlowError("flow.invalid", f"the flow {name} is not valid any more", problems=parsed.problems)
+    return parsed.flow.model_copy(update={"revision": version.revision})
+
+
 class Catalogue:
     """Flows by namespace, id and revision. Safe for any thread; what it returns is frozen and may be kept."""
 
@@ -107,14 +119,7 @@ class Catalogue:
             if found is not None:
                 self._parsed.move_to_end(key)
                 return found
-        inherited = from_text(version.defaults)
-        parsed = parse_flow(
-            version.source, file=version.path, namespace=version.namespace, strict=False, inherited=inherited
-        )
-        if parsed.flow is None:
-            name = f"{version.namespace}.{version.flow_id}"
-            raise FlowError("flow.invalid", f"the flow {name} is not valid any more", problems=parsed.problems)
-        index = FlowIndex(parsed.flow.model_copy(update={"revision": version.revision}))
+        index = FlowIndex(stored_flow(version))
         with self._lock:
             self._parsed[key] = index
             while len(self._parsed) > _MOST_PARSED:

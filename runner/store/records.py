@@ -194,6 +194,37 @@ class FlowVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveFlow:
+    """The version of a flow that is active, without its source: all of them are read for each plan.
+
+    `blob` is empty where the source of the version is known not to be what the id stands for.
+    """
+
+    namespace: str
+    flow_id: str
+    revision: int
+    blob: str
+    environment: str | None = None
+    commit: str | None = None
+    path: str | None = None
+    defaults: str | None = None
+
+    @classmethod
+    def of(cls, version: FlowVersion, blob: str | None = None) -> ActiveFlow:
+        """Return a version without its source, with another id of its content if one is given."""
+        return cls(
+            namespace=version.namespace,
+            flow_id=version.flow_id,
+            revision=version.revision,
+            blob=version.blob if blob is None else blob,
+            environment=version.environment,
+            commit=version.commit,
+            path=version.path,
+            defaults=version.defaults,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class FlowDraft:
     """A flow of a commit that is about to become active; the store gives it its revision."""
 

@@ -25,7 +25,7 @@ from runner.previews import environment_of, preview_of, root_of_change
 from runner.reports.text import code, inline
 from runner.settings import PreviewSettings
 from runner.store import Store
-from runner.store.records import Environment, FlowVersion
+from runner.store.records import ActiveFlow, Environment, FlowVersion
 from sync.activation import Activation
 from sync.forges.api import Change
 from sync.layout import FlowPlace, flow_place, layout_of
@@ -154,7 +154,7 @@ class Previews:
         flows = self._flows(environment.name, root_of_change(environment.change or 0))
         if flows and environment.active is not None:
             empty = NewTree(commit=environment.active, tree=None, flows={})
-            plan = make_plan(environment, flows, empty, self._questions({}, {}))
+            plan = make_plan(environment, [ActiveFlow.of(each) for each in flows], empty, self._questions({}, {}))
             self._activation.apply(plan, actor=actor, seconds=lambda: 0.0, allow_deletes=True)
         self._store.write(lambda db: db.environments.delete(environment.name))
         self._on_change()
@@ -200,7 +200,8 @@ class Previews:
             }
         )
         ask = ruling.asked(self._questions(candidates, owners), self._default_runner)
-        return make_plan(environment, self._flows(name, root_of_change(number)), new, ask)
+        active = [ActiveFlow.of(each) for each in self._flows(name, root_of_change(number))]
+        return make_plan(environment, active, new, ask)
 
     def _chosen(self, originals: Iterable[_Original], base: Environment) -> list[_Original]:
         """Return the flows of all namespaces in which a flow is not what is active; of all when none is."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from runner.access import Permission
-from runner.flows.dependents import FlowKey, calls
 from runner.flows.models import Flow
+from runner.flows.outline import FlowKey, Outline
 from webhooks.answers.executions import AVERAGE
 from webhooks.answers.flows import CONCURRENCY, DEPENDENCIES
 from webhooks.api.flows import BASE, active_flow, missing_flow
@@ -51,10 +51,9 @@ def _seen(call: Call) -> list[Flow]:
 
 
 def _edges(call: Call) -> list[tuple[FlowKey, FlowKey]]:
-    flows = _seen(call)
-    known = {(flow.namespace, flow.id) for flow in flows}
-    found = {((flow.namespace, flow.id), target) for flow in flows for _, target in calls(flow) if target in known}
-    return sorted(found)
+    flows = [Outline.of(flow) for flow in _seen(call)]
+    known = {flow.key for flow in flows}
+    return sorted({(flow.key, target) for flow in flows for _, target, _ in flow.calls if target in known})
 
 
 def _connected(start: FlowKey, edges: list[tuple[FlowKey, FlowKey]]) -> list[tuple[FlowKey, FlowKey]]:

@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import Severity
 from runner.flows.parse import parse_flow
-from runner.policies import policy_for, policy_problems
+from runner.policies import FlowUse, policy_for, policy_problems
 from runner.settings import RunnerPolicySettings, Settings
 
 FLOW = """\
@@ -93,7 +93,7 @@ def test_a_plan_warns_of_tasks_that_will_fail_with_defaults_merged_in(
 ) -> None:
     flow = parse_flow(FLOW.format(namespace=namespace, defaults=defaults)).require()
 
-    problems = list(policy_problems(Settings(runner_policies=RULES), [("flows/work.yaml", flow)]))
+    problems = list(policy_problems(Settings(runner_policies=RULES), [("flows/work.yaml", FlowUse.of(flow))]))
 
     assert [problem.code for problem in problems] == codes
     assert {problem.severity for problem in problems} <= {Severity.WARNING}
@@ -127,6 +127,6 @@ def test_a_plan_judges_values_of_any_shape_and_leaves_expressions_to_the_run(pod
     rules = (RunnerPolicySettings(namespaces=("*",), images=("company/*",)),)
     flow = parse_flow(POD.format(pod=pod)).require()
 
-    problems = list(policy_problems(Settings(runner_policies=rules), [("flows/work.yaml", flow)]))
+    problems = list(policy_problems(Settings(runner_policies=rules), [("flows/work.yaml", FlowUse.of(flow))]))
 
     assert [problem.code for problem in problems] == codes

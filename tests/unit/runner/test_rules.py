@@ -6,7 +6,7 @@ import pytest
 
 from runner.errors import Severity
 from runner.flows.parse import parse_flow
-from runner.policies import rule_problems, tightened
+from runner.policies import FlowUse, rule_problems, tightened
 from runner.rules import PolicyRule, RepositoryRules, RulesError, changed_rules, parse_rules
 from task_runners.policy import refusals
 from task_runners.spec import Policy
@@ -175,7 +175,7 @@ def test_what_a_repository_forbids_itself_is_an_error_of_the_flow(
     flow = parse_flow(FLOW.format(namespace=namespace, image=image)).flow
     assert flow is not None
 
-    found = list(rule_problems(rules.policies, [("flows/load.yaml", flow)], "process"))
+    found = list(rule_problems(rules.policies, [("flows/load.yaml", FlowUse.of(flow))], "process"))
 
     assert [each.code for each in found] == codes
     assert all(each.severity is Severity.ERROR and each.file == "flows/load.yaml" for each in found)

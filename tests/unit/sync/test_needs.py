@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from runner.flows.needs import Need, needs_of
+from runner.flows.outline import Outline
 from runner.flows.parse import parse_flow
 from runner.key_values import MemoryKeyValues
 from runner.secrets.base import Secrets
 from runner.secrets.environment import EnvironmentSecrets
-from runner.store.records import FlowVersion
+from runner.store.records import ActiveFlow
 from sync.needs import is_known, unknown, with_needs, with_outsiders
 from sync.plan import Change, ChangeKind, Plan
+from sync.sifting import Facts
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 SOURCE = """\
@@ -118,9 +120,9 @@ triggers:
     ],
 )
 def test_flows_of_other_environments_that_a_change_breaks_are_named(planned: Any, said: list[str]) -> None:
-    other = FlowVersion("sales", "caller", 1, "b", CALLER, AT, environment="sales", path="flows/caller.yaml")
+    other = ActiveFlow("sales", "caller", 1, "b", environment="sales", path="flows/caller.yaml")
 
-    found = with_outsiders(plan(planned), [other], lambda version: parse_flow(version.source).require())
+    found = with_outsiders(plan(planned), [other], lambda _row: Facts(Outline.of(parse_flow(CALLER).require())))
 
     prefix = "sales.caller of environment sales: "
     assert [each.message for each in found.problems] == [prefix + text for text in said]

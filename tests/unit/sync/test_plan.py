@@ -8,12 +8,13 @@ import pytest
 
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow, Task, Trigger
-from runner.store.records import Environment, FlowVersion
+from runner.flows.outline import Outline, Taken
+from runner.store.records import ActiveFlow, Environment
 from sync.layout import FlowPlace
 from sync.plan import ChangeKind, Plan, plan_of
 from sync.plan_making import make_plan
 from sync.plan_text import active_line, held_lines, invalid_line, plan_lines, problem_lines
-from sync.sifting import Candidate, NewTree, Questions, owns
+from sync.sifting import Candidate, Facts, NewTree, Questions, owns
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 PROD = Environment(name="prod", repository="hosted", active="a" * 40)
@@ -26,13 +27,13 @@ def flow(key: str, *, triggers: int = 0) -> Flow:
     return Flow(id=name, namespace=namespace, tasks=(Task(id="x", type="core.log.Log"),), triggers=schedules)
 
 
-def version(key: str, blob: str = "b1", path: str | None = None) -> FlowVersion:
+def version(key: str, blob: str = "b1", path: str | None = None) -> ActiveFlow:
     namespace, _, name = key.rpartition(".")
-    return FlowVersion(namespace, name, 1, blob, "", AT, environment="prod", path=path or f"flows/{key}.yaml")
+    return ActiveFlow(namespace, name, 1, blob, environment="prod", path=path or f"flows/{key}.yaml")
 
 
 def plan(
-    active: Sequence[FlowVersion],
+    active: Sequence[ActiveFlow],
     files: dict[str, tuple[str, str]],
     *,
     broken: Sequence[str] = (),
@@ -41,7 +42,7 @@ def plan(
     allowed: Sequence[tuple[str, str]] = (),
     fires: Callable[[Flow], Sequence[datetime]] | None = None,
     differences: Sequence[str] = ("tasks.x.message a -> b",),
-    check: Callable[[Sequence[tuple[str, Flow]]], Sequence[Problem]] = lambda _flows: (),
+    check: Callable[[Sequence[tuple[str, Facts]]], Sequence[Problem]] = lambda _flows: (),
 ) -> Plan:
     """Plan a tree given as path -> (flow key, blob)."""
 
@@ -54,6 +55,8 @@ def plan(
     ask = Questions(
         parse=parse,
         flow_of=lambda v: flow(f"{v.namespace}.{v.flow_id}", triggers=2),
+        facts_of=lambda v: Facts(Outline((v.namespace, v.flow_id), inputs=(Taken("old", is_demanded=False),))),
+        facts=lambda candidate: Facts(Outline.of(candidate.flow)) if candidate.flow else None,
         compare=lambda _old, _new: differences,
         check=check,
         next_fires=fires or (lambda _flow: [AT]),
@@ -268,8 +271,8 @@ def test_a_broken_file_that_moved_keeps_its_flow_in_quarantine() -> None:
 def test_what_only_shows_between_flows_puts_the_changed_file_in_quarantine() -> None:
     files = {"flows/a.one.yaml": ("a.one", "b1"), "flows/a.two.yaml": ("a.two", "b2")}
 
-    def circle(located: Sequence[tuple[str, Flow]]) -> Sequence[Problem]:
-        is_new = any(path == "flows/a.two.yaml" and flow.triggers == () for path, flow in located)
+    def circle(located: Sequence[tuple[str, Facts]]) -> Sequence[Problem]:
+        is_new = any(path == "flows/a.two.yaml" and facts.outline.inputs == () for path, facts in located)
         return [Problem("flow.subflow.cycle", "a circle", file="flows/a.two.yaml")] if is_new else []
 
     found = plan([version("a.one"), version("a.two")], files, environment=LENIENT, check=circle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner.errors import Severity
 from runner.flows.check import LocatedFlow, check_flows
+from runner.flows.outline import Outline
 from runner.flows.parse import parse_flow
 
 
@@ -13,7 +14,7 @@ def _flow(name: str, *calls: str, file: str | None = None) -> LocatedFlow:
         for index, call in enumerate(calls)
     )
     source = f"id: {name}\nnamespace: company\ntasks:\n  - {{id: hi, type: core.log.Log, message: hi}}\n{tasks}"
-    return LocatedFlow(parse_flow(source).require(), file or f"{name}.yaml")
+    return LocatedFlow(Outline.of(parse_flow(source).require()), file or f"{name}.yaml")
 
 
 def test_the_same_flow_in_two_files_is_an_error_that_names_both() -> None:
@@ -65,7 +66,7 @@ def test_inputs_that_a_caller_gives_wrongly_or_not_at_all_are_warnings() -> None
         "  - {id: call, type: core.flow.Subflow, namespace: company, flowId: b, inputs: {dya: x, n: 2}}\n"
     ).require()
 
-    problems = check_flows([LocatedFlow(called, "b.yaml"), LocatedFlow(caller, "a.yaml")])
+    problems = check_flows([LocatedFlow(Outline.of(called), "b.yaml"), LocatedFlow(Outline.of(caller), "a.yaml")])
 
     assert [(problem.code, problem.severity, problem.file) for problem in problems] == [
         ("flow.subflow.input.unknown", Severity.WARNING, "a.yaml"),
@@ -80,7 +81,9 @@ def test_a_trigger_that_waits_for_a_flow_that_is_not_there_is_a_warning() -> Non
         "      - {type: io.kestra.plugin.core.condition.ExecutionFlow, namespace: company, flowId: gone}\n"
     ).require()
 
-    alone, together = (check_flows([LocatedFlow(listener, "a.yaml")], known) for known in ((), {("company", "gone")}))
+    alone, together = (
+        check_flows([LocatedFlow(Outline.of(listener), "a.yaml")], known) for known in ((), {("company", "gone")})
+    )
 
     assert [(problem.code, problem.message) for problem in alone] == [
         ("flow.trigger.flow.missing", "trigger 'after' waits for the flow company.gone, which does not exist here")
