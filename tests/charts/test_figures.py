@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from tests.charts.rendering import golden
-from tests.servers.deployment import Broker, free_port
+from tests.servers.deployment import Broker
 from tests.servers.git import GitServer, git_server  # noqa: F401 - fixture
+from tests.servers.ports import free_port
 from tests.servers.postgres import postgres_empty_url, postgres_server  # noqa: F401 - fixtures
 from tests.servers.program import Program, clean_environment, wait_until
 

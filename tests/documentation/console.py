@@ -7,12 +7,10 @@ line is a comment with a path is written to that file.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.documentation.pages import Page
+from tests.servers.ports import free_port
 
 PORT: Final = "8420"
 _COMMAND_S: Final = 60.0
@@ -115,7 +114,7 @@ class Session:
     _server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._port = _free_port()
+        self._port = str(free_port())
         self._folder = self.room / "work"
         self._folder.mkdir(parents=True)
         self._code = 0
@@ -195,9 +194,3 @@ class Session:
                 break
             time.sleep(0.05)
         return log.read_text(encoding="utf-8")
-
-
-def _free_port() -> str:
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])

@@ -6,7 +6,6 @@ import base64
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -16,15 +15,10 @@ from runner.store import Store
 from task_runners.valkey import valkey_binary
 from tests.servers.api import Api
 from tests.servers.outcome import wait_for_end
+from tests.servers.ports import free_port
 from tests.servers.program import Program, clean_environment, wait_until
 
 ROLES = ("serve", "worker", "scheduler", "sync-agent")
-
-
-def free_port() -> int:
-    """Return a port that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Broker:

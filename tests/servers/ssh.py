@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from tests.servers.git import git
+from tests.servers.ports import free_port
 
 _SECONDS = 20
 _CONFIG = """\
@@ -77,9 +78,7 @@ def ssh_server(
     folder = tmp_path_factory.mktemp("ssh")
     make_key(folder / "host")
     (folder / "authorized").write_text(make_key(folder / "user"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "config").write_text(_CONFIG.format(port=port, folder=folder))
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stderr=log)

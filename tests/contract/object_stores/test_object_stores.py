@@ -13,7 +13,7 @@ import pytest
 
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.staging.object_store import ObjectStore, open_object_store
-from tests.servers.object_stores import free_port
+from tests.servers.ports import free_port
 
 HOUR = timedelta(hours=1)
 
