@@ -148,13 +148,13 @@ def assert_each_ran_once(api: Api, engine: Engine, accepted: list[str]) -> None:
     wait_until(lambda: engine.left() == [], "the removal of all jobs", 30)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_no_body_is_lost_when_the_server_is_killed(
     make_server: Callable[..., Server], engine: Engine, flow_id: str
 ) -> None:
     count = 3
     server = make_server().start()
-    server.api.deploy(flow_at(engine, flow_id, "0.2"))
+    server.api.deploy(flow_at(engine, flow_id, "0.4"))
     accepted = server.api.execute(repeat(flow_id, count))
     wait_until(lambda: engine.running() == count, "a body that runs of each", 60)
 
@@ -162,7 +162,7 @@ def test_no_body_is_lost_when_the_server_is_killed(
     running = engine.running()
     server.start()
     follower = Follower(server.api, accepted[0])
-    server.wait_for_end(count, 60)
+    server.wait_for_end(count, 120)
 
     assert running == count  # the kill has to bite
     assert_each_ran_once(server.api, engine, accepted)

@@ -33,7 +33,7 @@ tasks:
       in.txt: travelled
     outputFiles: [out.txt]
     commands:
-      - for i in $(seq 1 {LINES}); do echo "line $i"; sleep 0.2; done
+      - for i in $(seq 1 {LINES}); do echo "line $i"; sleep 0.4; done
       - cat in.txt > out.txt
 """
 
@@ -90,7 +90,7 @@ def test_no_pod_of_fifty_is_lost_when_all_workers_and_a_server_are_killed(
 ) -> None:
     config = str(kubernetes.kubeconfig(tmp_path / "kubeconfig"))
     killed = ("serve-1", "worker-1", "worker-2")
-    activate(FLOW.replace("sleep 0.2", "sleep 4"))
+    activate(FLOW.replace("sleep 0.4", "sleep 4"))
     deployment.start(*killed, "serve-2", KUBECONFIG=config)
     before = len(kubernetes.gate.requests)
     api = deployment.api_of("serve-2")

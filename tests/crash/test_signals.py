@@ -32,7 +32,7 @@ def test_a_server_that_is_asked_to_end_under_load_drains_and_leaves_nothing(
     wait_until(lambda: ledger.open_attempts() > 2, "bodies under way")
     before = descendants(server.pid)
 
-    code = server.stop(signal.SIGTERM, seconds=30)
+    code = server.stop(signal.SIGTERM, seconds=60)
 
     assert code == 0, server.log
     assert ledger.open_attempts() == 0  # what ran came to its end
@@ -57,7 +57,7 @@ def test_a_body_that_ignores_sigterm_does_not_keep_the_server_from_ending(
     code = server.stop(signal.SIGTERM, seconds=60)
 
     assert code == 0, server.log
-    assert time.monotonic() - asked < 30
+    assert time.monotonic() - asked < 60
     assert left_over(server, before) == []
     with closing(server.open_store()) as store:
         (run,) = store.read(lambda db: db.executions.runs(execution_id))
@@ -88,7 +88,7 @@ def test_a_second_interrupt_ends_a_drain(make_server: Callable[..., Server], led
     server.process.send_signal(signal.SIGINT)
     wait_until(lambda: "draining" in server.log, "the drain")
     is_waiting = server.process.poll() is None
-    code = server.stop(signal.SIGINT, seconds=30)
+    code = server.stop(signal.SIGINT, seconds=60)
 
     assert is_waiting
     assert code == 0, server.log
@@ -108,5 +108,5 @@ def test_a_killed_server_takes_its_bodies_and_its_broker_with_it(
     server.kill()
 
     assert len(before) > 3  # supervisor, broker, keeper, body
-    wait_until(lambda: not [pid for pid in before if is_running(pid)], "the end of all its processes", 10)
-    wait_until(lambda: not processes_with(str(server.folder)), "the end of what they started", 10)
+    wait_until(lambda: not [pid for pid in before if is_running(pid)], "the end of all its processes")
+    wait_until(lambda: not processes_with(str(server.folder)), "the end of what they started")

@@ -67,7 +67,7 @@ class Api:
         self.services.catalogue.invalidate()
 
     def wait_for(self, execution_id: str, *states: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             body: dict[str, Any] = self.get(f"/api/v1/main/executions/{execution_id}").json()
             if body["state"]["current"] in states:

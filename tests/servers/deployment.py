@@ -41,7 +41,7 @@ class Broker:
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
         )
-        wait_until(self._answers, "an answer of the broker", 20)
+        wait_until(self._answers, "an answer of the broker")
         return self
 
     def _answers(self) -> bool:

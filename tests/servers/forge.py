@@ -134,7 +134,7 @@ def serve(forge: Forge) -> Iterator[Forge]:
     server = _Server(uvicorn.Config(ForgeApp(forge).app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     forge.url = f"http://127.0.0.1:{listener.getsockname()[1]}"

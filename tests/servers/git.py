@@ -25,6 +25,8 @@ class GitServer:
     url: str
     authorization: str | None = None
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+    is_open: threading.Event = field(default_factory=threading.Event)
+    """Requests wait while this is cleared."""
 
     def repository(self, name: str, *, allow_filter: bool = True) -> Path:
         path = self.root / name
@@ -69,6 +71,7 @@ class _Bridge(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         state: GitServer = self.server.state
         state.requests.append((self.command, self.path, body))
+        state.is_open.wait(60)
         if state.authorization and self.headers.get("Authorization") != state.authorization:
             self._send(401, {"WWW-Authenticate": 'Basic realm="git"'}, b"")
             return
@@ -113,6 +116,7 @@ def serving(root: Path) -> Iterator[GitServer]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Bridge)
     server.daemon_threads = True
     server.state = GitServer(root, f"http://127.0.0.1:{server.server_port}")
+    server.state.is_open.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     yield server.state

@@ -149,7 +149,7 @@ def start_hosted(tmp_path: Path) -> Iterator[Callable[..., Hosted]]:
         server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.01)
 

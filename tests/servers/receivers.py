@@ -49,14 +49,14 @@ def serving() -> Iterator[Serving]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert ready.wait(5)
+        assert ready.wait(30)
         stops.append((loop, stop, thread))
         return address_of(listener)[1]
 
     yield start
     for loop, stop, thread in stops:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(15)
+        thread.join(30)
         assert not thread.is_alive()
 
 

@@ -78,7 +78,7 @@ class World:
         account = f"{{{author}}}" if self.forge.kind == "bitbucket" else str(author)
         told = Comment(number, str(comment), line, account, NAMES[author])
         delivery = Delivery("r", f"d-{comment}-{line}", "comment", now, "ACCEPTED", ref=told.ref)
-        return self.log.add(delivery, told).result(10).result
+        return self.log.add(delivery, told).result(60).result
 
     def answers(self, number: int = 7) -> list[str]:
         """Look until no tests run; return the lines of our comment about commands."""

@@ -18,7 +18,7 @@ import pytest
 from tests.servers.git import git
 from tests.servers.ports import free_port
 
-_SECONDS = 20
+_SECONDS = 60
 _CONFIG = """\
 ListenAddress 127.0.0.1
 Port {port}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 MAINSTEM = Path(sys.executable).with_name("mainstem")
-START_S = 30
+START_S = 60
 
 
 @dataclass(frozen=True)

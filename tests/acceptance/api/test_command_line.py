@@ -61,7 +61,7 @@ def started(server: Any, flow: str) -> str:
 
 
 def wait_for(server: Any, execution_id: str, state: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         body: dict[str, Any] = json.loads(server.mainstem("exec", "get", execution_id, "--json").stdout)
         if body["state"]["current"] == state:

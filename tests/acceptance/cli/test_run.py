@@ -75,7 +75,7 @@ def repeat_of(output: str) -> tuple[str, str]:
 
 
 def wait_for_file(path: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not path.exists() or not path.read_text().strip():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -213,11 +213,14 @@ def test_a_run_that_takes_too_long_is_stopped_with_its_body(shell: Any, tmp_path
     pid = tmp_path / "pid"
     shell.write("sleeping.yaml", SLEEPING % pid)
 
-    done = shell.mainstem("run", "sleeping.yaml", "--timeout", "4")
+    for seconds in ("2", "8", "30"):  # on a busy machine the body may not have begun in so short a time
+        done = shell.mainstem("run", "sleeping.yaml", "--timeout", seconds)
+        if pid.exists():
+            break
 
     assert done.returncode == 124, done.stderr
     assert "KILLED in " in done.stdout
-    assert "had not ended after 4 s" in done.stderr
+    assert f"had not ended after {seconds} s" in done.stderr
     assert not is_alive(pid.read_text().strip())
     assert list(shell.temporary.iterdir()) == []
 
@@ -234,7 +237,7 @@ def test_a_signal_ends_the_run_and_leaves_nothing(
     body = wait_for_file(pid)
 
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
 
     assert process.returncode == code
     assert "KILLED in " in output

@@ -72,9 +72,12 @@ def test_waiting_ends_with_124_though_nothing_happens(user: Any) -> None:
     started = time.monotonic()
 
     waited = user.mainstem("exec", "run", "company.team.waits", "--wait", "--timeout", "1")
-    followed = user.mainstem("exec", "run", "company.team.waits", "--follow", "--timeout", "1")
+    for seconds in ("1", "5", "20"):  # on a busy machine the task may not have spoken after a second
+        followed = user.mainstem("exec", "run", "company.team.waits", "--follow", "--timeout", seconds)
+        if "waiting now" in followed.stdout:
+            break
 
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90
     assert (waited.returncode, followed.returncode) == (124, 124)
     assert "has not ended within 1 s; it goes on" in waited.stderr
     assert "waiting now" in followed.stdout
@@ -86,7 +89,7 @@ def test_ctrl_c_leaves_the_log_and_says_how_to_come_back(user: Any) -> None:
     assert "waiting now" in process.stdout.readline()
 
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     state = json.loads(user.mainstem("exec", "get", execution_id, "--json").stdout)["state"]["current"]
 
     assert process.returncode == 130

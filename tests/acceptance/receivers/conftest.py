@@ -20,7 +20,7 @@ from tests.servers.git import git_server
 from tests.servers.work_tree import work_tree
 
 _MAINSTEM = Path(sys.executable).with_name("mainstem")
-_START_S = 40.0
+_START_S = 60.0
 _SETTINGS = """\
 repositories:
   - name: team
@@ -74,7 +74,7 @@ class Followed:
         commit: str | None = self.get("/api/v1/main/environments/production")["active"]
         return commit
 
-    def wait_until_active(self, commit: str, seconds: float = 20.0) -> float:
+    def wait_until_active(self, commit: str, seconds: float = 60.0) -> float:
         """Return how many seconds it took."""
         begun = time.monotonic()
         while self.active != commit:
@@ -83,8 +83,9 @@ class Followed:
         return time.monotonic() - begun
 
     def looks(self) -> int:
-        """Return how often the repository was asked what its refs name."""
-        return sum(b"command=ls-refs" in body for _, _, body in self.git.requests)
+        """Return how often the repository was asked what its refs name, but for fetches, which ask again first."""
+        asked = sum(b"command=ls-refs" in body for _, _, body in self.git.requests)
+        return asked - sum(b"command=fetch" in body for _, _, body in self.git.requests)
 
     def mainstem(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -68,7 +68,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def _address(server: subprocess.Popen[bytes]) -> str:
     assert server.stdout is not None
-    deadline, seen = time.monotonic() + 40, b""
+    deadline, seen = time.monotonic() + 60, b""
     while b"Ctrl-C" not in seen:
         assert select.select([server.stdout], [], [], max(0.0, deadline - time.monotonic()))[0], seen
         piece = os.read(server.stdout.fileno(), 4096)

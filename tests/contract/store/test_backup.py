@@ -33,11 +33,11 @@ def test_a_backup_under_load_restores_to_a_sound_store_that_goes_on(sqlite_url: 
 
     thread = threading.Thread(target=load)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     archive = tmp_path / "backup.tar"
     backup(sqlite_url, archive)
     stop.set()
-    thread.join(10)
+    thread.join(60)
     store.close()
 
     home = tmp_path / "home"

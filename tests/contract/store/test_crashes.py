@@ -41,7 +41,7 @@ def test_every_acknowledged_write_outlives_a_killed_process(sqlite_url: str) -> 
     process.kill()
     acknowledged += process.stdout.read().split()
     process.stdout.close()
-    process.wait(10)
+    process.wait(60)
 
     store = Store.open(sqlite_url)
 
@@ -97,8 +97,8 @@ def test_a_full_disk_refuses_writes_and_heals(sqlite_url: str) -> None:
     ]
 
     with pytest.raises(StoreError) as caught:
-        futures[1].result(10)
-    refused = [future.exception(10) is not None for future in futures]
+        futures[1].result(60)
+    refused = [future.exception(60) is not None for future in futures]
     limit(1_000_000)
     store.write(lambda session: session.reports.put("e", "large", "x" * 100_000))
 

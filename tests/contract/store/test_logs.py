@@ -133,19 +133,19 @@ def test_a_flush_waits_for_what_is_announced_by_others_and_not_by_itself(store: 
     def append_late() -> None:
         with store.logs.announced():
             announced.set()
-            assert may_append.wait(10)
+            assert may_append.wait(60)
             store.logs.flush()
             store.logs.append([_entry(rows, "late")])
 
     thread = threading.Thread(target=append_late)
     thread.start()
-    assert announced.wait(10)
+    assert announced.wait(60)
     threading.Timer(0.1, may_append.set).start()
 
     store.logs.flush()
 
     assert [entry.message for entry in store.logs.search(LogQuery()).items] == ["late"]
-    thread.join(10)
+    thread.join(60)
 
 
 def test_a_follower_misses_nothing_that_several_processes_write(store_url: str, rows: Any) -> None:

@@ -303,7 +303,7 @@ def test_a_run_ends_after_the_batch_at_hand_when_it_is_told_to(world: World) -> 
 
     thread = threading.Thread(target=retention.run_once)
     thread.start()
-    thread.join(10)
+    thread.join(60)
 
     assert not thread.is_alive()
     assert world.left(*executions) == [ALL] * 3

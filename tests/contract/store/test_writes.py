@@ -54,10 +54,10 @@ def test_a_failing_unit_takes_back_only_its_own_rows(store: Store) -> None:
     failed = store.submit(failing)
     after = store.submit(_add("after"))
 
-    assert before.result(10)
-    assert after.result(10)
+    assert before.result(60)
+    assert after.result(60)
     with pytest.raises(ConflictError, match="no"):
-        failed.result(10)
+        failed.result(60)
     assert sorted(_rows(store)) == ["after", "before"]
 
 
@@ -69,7 +69,7 @@ def test_a_statement_that_contradicts_a_row_harms_no_other_unit(store: Store, ro
         store.submit(_add("two")),
     ]
 
-    errors = [future.exception(10) for future in futures]
+    errors = [future.exception(60) for future in futures]
 
     assert isinstance(errors[1], StoreError)
     assert (errors[0], errors[1].code, errors[2]) == (None, "store.row.conflict", None)
@@ -79,12 +79,12 @@ def test_a_statement_that_contradicts_a_row_harms_no_other_unit(store: Store, ro
 def test_units_of_one_writer_run_in_order_and_share_commits(sqlite_url: str) -> None:
     store = Store.open(sqlite_url)
     gate = threading.Event()
-    store.submit(lambda _: gate.wait(10))
+    store.submit(lambda _: gate.wait(60))
     futures = [store.submit(_add(str(number))) for number in range(200)]
     before = store.metrics_snapshot()["commits"]
 
     gate.set()
-    ids = [future.result(10)[0] for future in futures]
+    ids = [future.result(60)[0] for future in futures]
 
     commits = store.metrics_snapshot()["commits"] - before
     assert ids == sorted(ids)
@@ -100,7 +100,7 @@ def test_a_read_sees_one_moment(store: Store) -> None:
         first = session.reports.get("e", "k")
         thread = threading.Thread(target=lambda: store.write(lambda other: other.reports.put("e", "k", 2)))
         thread.start()
-        thread.join(10)
+        thread.join(60)
         return first, session.reports.get("e", "k")
 
     assert store.read(unit) == (1, 1)
@@ -206,7 +206,7 @@ def test_a_writer_that_stands_still_lets_the_others_go_on_and_runs_again(
         session.connection.lock("the one")
         tries.append("")
         has_lock.set()
-        thaw.wait(20)
+        thaw.wait(60)
         session.outbox.add([OutboxRow("k", "frozen")])
 
     def lock(session: Session) -> None:
@@ -214,10 +214,10 @@ def test_a_writer_that_stands_still_lets_the_others_go_on_and_runs_again(
         session.outbox.add([OutboxRow("k", "other")])
 
     waiting = frozen.submit(stand_still)
-    assert has_lock.wait(20)
+    assert has_lock.wait(60)
     other.write(lock)
     thaw.set()
-    waiting.result(20)
+    waiting.result(60)
 
     rows = _rows(other)
     frozen.close()

@@ -84,6 +84,13 @@ class Bench:
         return [line.text for line in self.lines if stream in {None, line.stream}]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests wait for the engine of containers, which one that uses all task runners may have for minutes."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(400))
+
+
 @pytest.fixture(scope="session")
 def supervisor() -> Iterator[Supervisor]:
     with Supervisor() as running:

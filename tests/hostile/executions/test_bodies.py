@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Shell = Callable[..., str]
 
 
-def until(holds: Callable[[], object], within_s: float = 20) -> None:
+def until(holds: Callable[[], object], within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline

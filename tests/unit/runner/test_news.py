@@ -47,7 +47,7 @@ def process(valkey: EmbeddedValkey) -> Iterator[Callable[..., News]]:
         news.stop()
 
 
-def told_until_heard(news: News, heard: queue.Queue[list[str]], text: str, seconds: float = 20.0) -> list[str]:
+def told_until_heard(news: News, heard: queue.Queue[list[str]], text: str, seconds: float = 60.0) -> list[str]:
     """Tell something again and again: a listener needs a moment until it listens."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -108,14 +108,14 @@ def test_a_stopping_worker_leaves_what_it_has_not_begun_to_others(valkey: Embedd
 
     def work(name: str) -> None:
         begun.put(name)
-        go_on.get(timeout=20)
+        go_on.get(timeout=60)
 
     actor: Any = dramatiq.actor(actor_name="work", queue_name="tasks", broker=broker)(work)
     worker = make_worker(broker, threads=1, prefetch=3)
     worker.start()
     for name in ("a", "b", "c"):
         actor.send(name)
-    first = begun.get(timeout=20)
+    first = begun.get(timeout=60)
     while broker.depth("tasks"):
         time.sleep(0.01)
 

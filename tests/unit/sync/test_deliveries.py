@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def add(written: DeliveryLog, delivery: Delivery) -> Delivery:
-    return written.add(delivery).result(10)
+    return written.add(delivery).result(60)
 
 
 def rows(store: Store) -> list[Delivery]:

@@ -30,7 +30,7 @@ class Recorder:
     def reconcile_repository(self, name: str, *, actor: str, reason: str) -> list[RevisionResult]:
         assert reason == "poll"
         self.looks.append((name, actor))
-        self.gate.wait(10)
+        self.gate.wait(60)
         if self.error:
             raise self.error
         return [RevisionResult("default", Outcome.UNCHANGED)]
@@ -54,7 +54,7 @@ class Recorder:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)

@@ -132,7 +132,7 @@ def test_a_leftover_of_the_same_home_is_ended_and_no_other(
             ended = EmbeddedValkey(Path(other), supervisor).end_leftover()
 
             assert ended == leftover.pid
-            assert leftover.wait(5) == -9
+            assert leftover.wait(30) == -9
             assert valkey.answers()
         finally:
             leftover.kill()

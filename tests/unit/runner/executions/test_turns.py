@@ -61,7 +61,7 @@ def test_a_result_that_comes_while_another_is_decided_on_is_not_left_lying(
         if threading.current_thread() is not other:
             monkeypatch.setattr(ExecutionRows, "load_many", load_many)
             other.start()
-            other.join(10)
+            other.join(60)
         return found
 
     other = threading.Thread(target=lambda: hand.worker.work(second.id, second.epoch))

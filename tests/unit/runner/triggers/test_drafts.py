@@ -36,7 +36,7 @@ def test_a_draft_is_skipped_by_who_names_no_revision(server: Server) -> None:
     unnamed, named = (engine.create(NewExecution("a.b", "f", revision)) for revision in (None, 2))
 
     assert (unnamed.flow_revision, named.flow_revision) == (1, 2)
-    ended = engine.wait(named.id, 10)
+    ended = engine.wait(named.id, 60)
     assert ended is not None
     assert ended.state is State.SUCCESS
 

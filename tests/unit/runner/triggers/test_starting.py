@@ -46,7 +46,7 @@ class Server:
 
     def run(self, flow_id: str, **labels: str) -> Execution:
         execution = self.local.engine.create(NewExecution("a.b", flow_id, labels=labels))
-        ended = self.local.engine.wait(execution.id, 10)
+        ended = self.local.engine.wait(execution.id, 60)
         assert ended is not None
         return ended
 
@@ -242,8 +242,8 @@ def test_a_webhook_is_switched_off_by_an_end_it_names_until_somebody_switches_it
     assert found is not None
     new = webhook.request_for(flow, found[0], {}, found[1])
     assert new is not None
-    server.local.engine.wait(server.local.engine.create(new).id, 10)
-    deadline = time.monotonic() + 10
+    server.local.engine.wait(server.local.engine.create(new).id, 60)
+    deadline = time.monotonic() + 60
     while not off() and time.monotonic() < deadline:
         time.sleep(0.01)
 
@@ -286,7 +286,7 @@ def test_what_preconditions_have_seen_survives_a_restart(server: Server) -> None
     server.deploy(RETURN % "x", "two")
     server.deploy(RETURN % "x" + f"triggers:\n  - {{id: on, type: core.trigger.Flow, {both}}}\n", "down")
     server.run("one")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not server.store.read(lambda db: db.triggers.get("a.b", "down", "on").memory.get("windows")):  # type: ignore[union-attr]  # the row is there since it was deployed
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -361,7 +361,7 @@ def test_the_thread_writes_what_ends_and_the_rest_at_the_stop(start: Start) -> N
     server.deploy("weather.report")
     server.writer.start()
     first = server.ended()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while server.writer.backlog():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
@@ -391,7 +391,7 @@ def test_only_repositories_of_our_own_are_tidied_also_while_runs_go_on_ending(
     for key in ("weather.report", "far.flow"):
         server.ended(key)
     server.writer.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "count: 0" not in run_git(server.branch.path, "count-objects", "-v"):
         assert time.monotonic() < deadline
         threading.Event().wait(0.02)

