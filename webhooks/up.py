@@ -114,7 +114,7 @@ class EmbeddedServer(ServerProcess):
 
     def banner(self) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""
-        has_flows = bool(self.parts.catalogue.active())
+        has_flows = bool(self.parts.store.read(lambda db: db.flows.namespaces()))
         return "\n".join(_banner_lines(self.settings, _short(self.home), self.seconds, has_flows=has_flows))
 
 

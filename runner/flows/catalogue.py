@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import FlowError, MainstemError, NotFoundError
 from runner.executions.flow_index import FlowIndex
+from runner.flows import registry
 from runner.flows.inherited import from_text
 from runner.flows.models import Flow, Trigger
 from runner.flows.parse import parse_flow
+from runner.flows.registry import TypeKind
 from runner.store.records import FlowVersion
 
 if TYPE_CHECKING:
@@ -45,8 +47,7 @@ class Catalogue:
         self._versions: OrderedDict[tuple[str, str, int | None], FlowVersion] = OrderedDict()
         self._generation = -1
         self._active: list[Flow] | None = None
-        # By class: the list of active flows that the triggers were taken from, and the triggers.
-        self._triggers: dict[type[Trigger], tuple[list[Flow], list[tuple[Flow, Any]]]] = {}
+        self._triggers: dict[type[Trigger], list[tuple[Flow, Any]]] = {}
 
     def version(self, namespace: str, flow_id: str, revision: int | None = None) -> FlowVersion:
         """Return a stored version; without `revision` the newest that is no draft, of drafts alone the newest.
@@ -54,10 +55,13 @@ class Catalogue:
         Raises:
             NotFoundError: `flow.missing` when there is no such flow, or none of that revision.
         """
+        self._refresh()
+        return self._version(namespace, flow_id, revision)
+
+    def _version(self, namespace: str, flow_id: str, revision: int | None) -> FlowVersion:
         key = (namespace, flow_id, revision)
-        if revision is None:
-            self._refresh()
         with self._lock:
+            generation = self._generation
             found = self._versions.get(key)
         if found is None:
             found = self._store.read(lambda db: db.flows.get(namespace, flow_id, revision))
@@ -71,7 +75,8 @@ class Catalogue:
                     hint="`mainstem flows list` shows what is active",
                 )
             with self._lock:
-                self._versions[key] = found
+                if generation == self._generation:
+                    self._versions[key] = found
                 while len(self._versions) > _MOST_VERSIONS:
                     self._versions.popitem(last=False)
         return found
@@ -105,7 +110,10 @@ class Catalogue:
             NotFoundError: `flow.missing`.
             FlowError: `flow.invalid` when the stored source is no flow (any more); carries the problems.
         """
-        return self.index_of(self.version(namespace, flow_id, revision))
+        if revision is None:
+            self._refresh()
+        # The content of a revision is what it ever was, so nothing needs to be looked up for one that is known.
+        return self.index_of(self._version(namespace, flow_id, revision))
 
     def get(self, namespace: str, flow_id: str, revision: int | None = None) -> Flow:
         """Return a flow. Raises as `index`."""
@@ -128,48 +136,72 @@ class Catalogue:
 
     def active(self) -> list[Flow]:
         """Return all active flows that parse, disabled ones too; in the place of a draft what it is to follow."""
-        self._refresh()
+        generation = self._refresh()
         with self._lock:
             if self._active is not None:
                 return self._active
-        found = []
-        for version in self._store.read(lambda db: db.flows.list()):
-            try:
-                found.append(self.index_of(self._released(version)).flow)
-            except MainstemError:
-                continue  # listed as invalid elsewhere; one bad object must not stop the rest
+        found = list(self._parsed_of(lambda _version: True))
         with self._lock:
-            self._active = found
+            if generation == self._generation:
+                self._active = found
         return found
 
+    def _parsed_of(self, is_wanted: Callable[[FlowVersion], bool]) -> Iterator[Flow]:
+        """Yield the active flows that parse, of the versions that are wanted and of all that may be drafts."""
+        for version in self._store.read(lambda db: db.flows.list()):
+            if not is_wanted(version) and "draft" not in version.source:
+                continue
+            try:
+                yield self.index_of(self._released(version)).flow
+            except MainstemError:
+                continue  # listed as invalid elsewhere; one bad object must not stop the rest
+
     def triggers(self, kind: type[T]) -> list[tuple[Flow, T]]:
-        """Return the enabled triggers of a class in all active flows that are neither disabled nor drafts."""
-        flows = self.active()
+        """Return the enabled triggers of a class in all active flows that are neither disabled nor drafts.
+
+        Only flows whose text can hold one are parsed: every end of an execution asks, and few flows wait for others.
+        """
+        generation = self._refresh()
         with self._lock:
             known = self._triggers.get(kind)
-        if known is None or known[0] is not flows:
-            found: list[tuple[Flow, Any]] = [
+        if known is None:
+            words = _words(kind)
+            known = [
                 (flow, trigger)
-                for flow in flows
+                for flow in self._parsed_of(lambda version: _may_hold(version.source, words))
                 if not flow.disabled and not flow.draft
                 for trigger in flow.triggers
                 if isinstance(trigger, kind) and not trigger.disabled
             ]
-            known = (flows, found)
             with self._lock:
-                self._triggers[kind] = known
-        return known[1]
+                if generation == self._generation:
+                    self._triggers[kind] = known
+        return known
 
     def invalidate(self) -> None:
         """Look at the store again before the next answer about active flows."""
         with self._lock:
             self._generation = -1
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> int:
+        """Forget what is not true any more, and return the generation of flows that the rest is of."""
         generation = self._store.read(lambda db: db.flows.generation())
         with self._lock:
             if generation != self._generation:
                 self._generation = generation
                 self._active = None
-                for key in [key for key in self._versions if key[2] is None]:
-                    del self._versions[key]
+                self._triggers.clear()
+                # Named revisions too: which commit's files a version runs with may change.
+                self._versions.clear()
+        return generation
+
+
+def _words(kind: type[Trigger]) -> tuple[str, ...]:
+    """Return the words that stand in the text of every flow with a trigger of a class."""
+    name = registry.full_name(TypeKind.TRIGGER, kind)
+    return ("triggers", name.rpartition(".")[2]) if name else ("triggers",)
+
+
+def _may_hold(source: str, words: Sequence[str]) -> bool:
+    """Whether all words stand in a text; a backslash may hide any."""
+    return "\\" in source or all(word in source for word in words)
