@@ -194,7 +194,7 @@ class EnvironmentSettings(_Part):
     repository: str
     """The name of a repository; `hosted` is the one that `mainstem up` serves."""
     ref: str = "refs/heads/main"
-    """The branch or tag that it follows."""
+    """The branch or tag that it follows, or a pattern: of `tags/v*` or `release/*` it is the highest version."""
     path: str = "flows"
     """The folder of the flows."""
     namespaces: tuple[str, ...] = ("*",)
@@ -209,6 +209,8 @@ class EnvironmentSettings(_Part):
     """Whether its runs are reported."""
     drift: Literal["report", "heal", "allow"] = "report"
     """What becomes of active flows that are not what git says: state `DRIFTED`, brought back, or nothing."""
+    moved_tags: Literal["refuse", "follow"] = "refuse"
+    """What becomes of a tag of a pattern that names another commit than it did: it stays, or is `follow`ed."""
     rollback_on_failures: FailureBound | None = None
     """When a deployment is taken back by itself (`rate`, `runs`, `withinS`); without it never."""
 

@@ -233,7 +233,7 @@ def status(client: Client, *, as_json: bool) -> int:
                 (row["active"] or "-")[:7],
                 (row["held"] or "-")[:7],
                 row["repository"],
-                row["ref"].removeprefix("refs/heads/"),
+                _followed(row),
                 moment(row["checkedAt"]),
             )
             for row in rows
@@ -243,6 +243,14 @@ def status(client: Client, *, as_json: bool) -> int:
             if row["message"]:
                 click.echo(f"{row['name']}: {row['message']}", err=True)
     return _FINDING if any(row["state"] != "OK" for row in rows) else 0
+
+
+def _followed(row: Mapping[str, Any]) -> str:
+    """Return the ref of an environment and, where that is a pattern, which of those that fit it is followed now."""
+    from sync.plan_text import branch
+
+    ref, now = branch(row["ref"]), branch(row.get("following", row["ref"]))
+    return ref if ref == now else f"{now} ({ref})"
 
 
 @command.command("history")

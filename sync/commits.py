@@ -18,6 +18,7 @@ from sync.origins import Origins
 from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line
 from sync.planning import Planner, read_layout
+from sync.refs import is_pattern
 from sync.repository import Author, blob_id
 from sync.sources import Source
 
@@ -99,7 +100,7 @@ class Commits:
         with source.repository.lock:
             if environment.active not in source.repository:
                 with suppress(MainstemError):  # away: who asks gets what is known here, which is nothing
-                    source.fetch(environment.ref, environment.active)
+                    source.fetch(environment.following, environment.active)
             return self.planner.defaults(source, environment)
 
     def root(self, environment: Environment) -> str:
@@ -118,6 +119,12 @@ def check_writes(environment: Environment) -> None:
         AccessError: `environment.writes.refused`.
         ConflictError: `environment.writes.elsewhere`.
     """
+    if is_pattern(environment.ref) or environment.ref.startswith("refs/tags/"):
+        raise AccessError(
+            "environment.writes.refused",
+            f"environment {environment.name} follows {environment.ref}, and the server makes no releases",
+            hint="push the change to a branch, and tag it",
+        )
     if environment.writes == "refuse":
         raise AccessError(
             "environment.writes.refused",

@@ -53,7 +53,7 @@ class Drift:
             if environment.active is None:
                 return None
             if environment.active not in source.repository:
-                source.fetch(environment.ref, environment.active)
+                source.fetch(environment.following, environment.active)
             return self.planner.plan(source, name, environment.active, is_drift=True)
 
     def heal(self, name: str, *, actor: str, reason: str) -> RevisionResult:

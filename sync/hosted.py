@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, BinaryIO, Final
 
@@ -31,10 +31,12 @@ from runner.errors import InvalidError, MainstemError, Problem
 from runner.flows.diagnostics import block
 from runner.store.records import Environment
 from sync.activation import Outcome
+from sync.following import MOVED
 from sync.names import is_ref
 from sync.packs import check_pack
 from sync.plan import Plan
 from sync.plan_text import branch, plan_lines, problem_lines, short
+from sync.refs import fits, is_followed, is_pattern, would_follow
 from sync.repository import GitRepository
 from sync.service import SyncService
 
@@ -127,7 +129,7 @@ class HostedRepository:
         yield b"unpack", b"ok"
         with self.repository.lock:
             followed = {environment.ref for environment in self._environments()}
-            if not any(command.ref in followed for command in commands):
+            if not any(is_followed(command.ref, followed) for command in commands):
                 say(f"no environment follows {branch(commands[0].ref)}; followed: {_names(followed)}")
             for command in commands:
                 reason = self._carried_out(command, actor, say)
@@ -147,15 +149,18 @@ class HostedRepository:
         """Change one ref; return why not, or None. The repository's lock is held."""
         started = perf_counter()
         repository = self.repository
-        environments = [each for each in self._environments() if each.ref == command.ref]
-        reason = self._refusal(command, is_followed=bool(environments))
+        environments = self._affected(command)
+        # Of the tags that fit a pattern each is a release of its own; `_moved` says which of them may move.
+        keeps_history = any(each.ref == command.ref or command.ref.startswith("refs/heads/") for each in environments)
+        reason = self._refusal(command, is_followed=bool(environments), keeps_history=keeps_history)
+        reason = reason or self._moved(command, environments)
         if reason is not None:
             return reason
         if command.new is None:
             gone = command.old is not None and repository.remove_head(command.ref, command.old)
             return None if gone else "fetch first"
         commit = repository.peeled(command.new)
-        plans = [self.service.plan(each.name, commit) for each in environments]
+        plans = [self._plan(each, command.ref, commit) for each in environments]
         for environment, plan in zip(environments, plans, strict=True):
             self._say_plan(plan, say)
             if environment.reject_invalid and not plan.is_whole:
@@ -165,7 +170,38 @@ class HostedRepository:
             return "fetch first"
         for plan in plans:
             self._apply(plan, actor, started, say)
+        self._say_passed_over(command.ref, environments, say)
         return None
+
+    def _affected(self, command: _Command) -> list[Environment]:
+        """Return the environments that follow a ref, or will when it is there."""
+        known, ref = self.repository.heads(), command.ref
+        return [
+            each
+            for each in self._environments()
+            if ref in {each.ref, each.following} or (command.new and would_follow(each, ref, known))
+        ]
+
+    def _moved(self, command: _Command, environments: Sequence[Environment]) -> str | None:
+        """Return why a tag that environments follow by a pattern stays where it is, or None."""
+        if command.new is None:
+            return None
+        heads = {command.ref: self.repository.peeled(command.new)}
+        found = [self.service.following(each, heads) for each in environments if each.followed == command.ref]
+        return (
+            "a tag that an environment follows cannot be moved" if any(each.code == MOVED for each in found) else None
+        )
+
+    def _plan(self, environment: Environment, ref: str, commit: str) -> Plan:
+        plan = self.service.plan(environment.name, commit)
+        return replace(plan, followed=ref) if is_pattern(environment.ref) else plan
+
+    def _say_passed_over(self, ref: str, moved: Sequence[Environment], say: Say) -> None:
+        """Tell of the environments whose pattern a ref fits, and which do not follow it."""
+        for each in self._environments():
+            if is_pattern(each.ref) and fits(each.ref, ref) and each.name not in {one.name for one in moved}:
+                now = f"stays at {branch(each.followed)}" if each.followed else "takes no pre-releases"
+                say(f"environment {each.name} {now}: {branch(ref)} is not the highest version of {branch(each.ref)}")
 
     def _apply(self, plan: Plan, actor: str, started: float, say: Say) -> None:
         try:
@@ -188,7 +224,7 @@ class HostedRepository:
         for line in problem_lines(plan.problems, sources.frame):
             say(line)
 
-    def _refusal(self, command: _Command, *, is_followed: bool) -> str | None:
+    def _refusal(self, command: _Command, *, is_followed: bool, keeps_history: bool) -> str | None:
         """Return why a ref must stay as it is, or None."""
         if not command.ref.startswith(_PUSHABLE) or not is_ref(command.ref):
             return "funny refname"
@@ -197,10 +233,11 @@ class HostedRepository:
         if self.repository.raw_head(command.ref) != command.old:
             return "fetch first"
         if command.new is None:
-            return "a branch that an environment follows cannot be deleted" if is_followed else None
-        return self._unfit(command.ref, command.old, command.new, is_followed=is_followed)
+            kind = "tag" if command.ref.startswith("refs/tags/") else "branch"
+            return f"a {kind} that an environment follows cannot be deleted" if is_followed else None
+        return self._unfit(command.ref, command.old, command.new, is_followed=is_followed, keeps_history=keeps_history)
 
-    def _unfit(self, ref: str, old: str | None, new: str, *, is_followed: bool) -> str | None:
+    def _unfit(self, ref: str, old: str | None, new: str, *, is_followed: bool, keeps_history: bool) -> str | None:
         """Return why a ref must not name `new`, or None."""
         repository = self.repository
         if new not in repository:
@@ -210,7 +247,7 @@ class HostedRepository:
             reason = repository.check_tree(tip) or repository.check_history(tip)
             if reason is not None:
                 return reason
-        if is_followed and old and not self.allow_forced and not repository.is_ancestor(old, new):
+        if keeps_history and old and not self.allow_forced and not repository.is_ancestor(old, new):
             return "the history of a branch that an environment follows cannot be rewritten"
         return None
 

@@ -25,8 +25,9 @@ from urllib3.exceptions import HTTPError
 
 from runner.errors import InvalidError
 from sync.checked import Reach
-from sync.names import check_sha
+from sync.names import check_sha, is_ref
 from sync.packs import check_pack
+from sync.refs import beginning, is_followed, is_pattern
 from sync.remote import Credentials, connect, without_credentials
 from sync.repository import GitRepository
 from sync.sources import FetchError
@@ -103,9 +104,11 @@ class MirrorSource:
 
     def heads(self, refs: Collection[str]) -> dict[str, str]:
         """Return the commits that `refs` name there now; tags are peeled. Raises `FetchError`."""
-        found = self._refs(refs)
+        found = self._refs([beginning(ref) for ref in refs])
+        patterns = [ref for ref in refs if is_pattern(ref)]
+        shown = [name.decode("utf-8", "replace") for name in found if not name.endswith(b"^{}")] if patterns else []
         heads = {}
-        for ref in refs:
+        for ref in (*refs, *(name for name in shown if is_followed(name, patterns) and is_ref(name))):
             sha = found.get(Ref(f"{ref}^{{}}".encode())) or found.get(Ref(ref.encode()))
             if sha:
                 heads[ref] = check_sha(sha.decode())

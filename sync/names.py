@@ -40,6 +40,16 @@ def check_ref(ref: str) -> str:
     return ref
 
 
+def check_followed(ref: str) -> str:
+    """Return `ref` when it is a full name, or a pattern of full names, that an environment can follow.
+
+    Raises:
+        InvalidError: `repository.ref.invalid`.
+    """
+    check_ref(re.sub(r"\[[^\]/]+\]|[*?]", "x", ref))
+    return ref
+
+
 def is_ref(ref: str) -> bool:
     """Whether git would accept `ref` as the name of a ref, and a terminal would show it as it is."""
     return ref.startswith("refs/") and ref.isprintable() and check_ref_format(Ref(ref.encode()))

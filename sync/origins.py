@@ -16,7 +16,8 @@ from runner.store import Store
 from runner.store.records import Environment, Repository
 from runner.store.session import Session
 from sync.forges.registry import kinds
-from sync.names import MAIN, check_ref
+from sync.names import MAIN, check_followed, check_ref
+from sync.refs import is_followed
 from sync.remote import Credentials, parse_address
 from sync.repository import GitRepository
 from sync.sources import LocalSource, Source
@@ -265,7 +266,8 @@ def _check(environment: EnvironmentSettings, repositories: set[str], reports_ref
             "environment.repository.unknown",
             f"environment {environment.name} names repository {environment.repository!r}, which is not declared",
         )
-    if check_ref(_full_ref(environment.ref)) == check_ref(reports_ref):
+    ref = check_followed(_full_ref(environment.ref))
+    if is_followed(check_ref(reports_ref), [ref]):
         raise InvalidError(
             "repository.ref.invalid",
             f"environment {environment.name} may not follow {reports_ref}: reports are written there",
@@ -273,11 +275,14 @@ def _check(environment: EnvironmentSettings, repositories: set[str], reports_ref
 
 
 def _full_ref(ref: str) -> str:
+    """Return the whole name of a ref: of `tags/v*` that of tags, of any other word that of a branch."""
+    if ref.startswith(("tags/", "heads/")):
+        return f"refs/{ref}"
     return ref if ref.startswith("refs/") else f"refs/heads/{ref or MAIN}"
 
 
 def _declared(declared: EnvironmentSettings) -> Environment:
-    fields = declared.model_dump(exclude={"drift", "rollback_on_failures"}) | {
+    fields = declared.model_dump(exclude={"drift", "rollback_on_failures", "moved_tags"}) | {
         "ref": _full_ref(declared.ref),
         "path": declared.path.strip("/"),
     }

@@ -37,7 +37,7 @@ def branch(ref: str) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """Return the plan as `+ ~ - =` lines under a heading."""
-    where = f"{branch(plan.ref)}, {plan.path.strip('/') or '.'}/"
+    where = f"{branch(plan.followed or plan.ref)}, {plan.path.strip('/') or '.'}/"
     return [f"Mainstem plan for environment {plan.environment} ({where})", *body_lines(plan)]
 
 

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from runner.errors import MainstemError
 from runner.store import Store
 from sync.activation import Outcome, RevisionResult
+from sync.following import MOVED
 from sync.origins import HOSTED
 from sync.service import SyncService
 
@@ -161,7 +162,8 @@ class Poller:
         except Exception:  # one repository must not end polling of the others
             log.exception("reconciling failed", extra={"repository": name})
             return False
-        is_whole = not any(result.outcome is Outcome.FAILED for result in results)
+        # A tag that was moved stays so: to look again soon would not mend it.
+        is_whole = not any(result.outcome is Outcome.FAILED and result.code != MOVED for result in results)
         return self._reviewed(name, results) and is_whole
 
     def _check_drift(self, name: str) -> None:

@@ -7,7 +7,8 @@ pushes, polling, receivers, writes of the API and the report writer come one aft
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from runner.policies import policy_problems
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
+from runner.store.session import Session
 from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.commits import Commits
 from sync.deployments import Deployments
@@ -28,6 +30,7 @@ from sync.drift import DRIFTED, Drift
 from sync.facts import FlowFacts
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
+from sync.following import Following
 from sync.namespaces import Namespaces
 from sync.needs import Holds, unknown
 from sync.orders import Orders
@@ -49,6 +52,10 @@ _FORCING: Final = frozenset({"manual", "api"})
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _follow(environment: str, ref: str, commit: str, db: Session) -> None:
+    db.environments.set_followed(environment, ref, commit)
 
 
 def _no_page(_environment: str, _commit: str) -> None:
@@ -166,7 +173,7 @@ class SyncService:
             if environment is None:
                 return None
             place = self._origins.for_reviews if environment.previews else self._origins.get
-            return place(environment.repository), environment.ref, environment.path
+            return place(environment.repository), environment.following, environment.path
 
         return GitNamespaceFiles(place_of)
 
@@ -295,8 +302,7 @@ class SyncService:
             with source.repository.lock:
                 heads = source.heads(sorted({environment.ref for environment in environments}))
                 return [
-                    self._reconcile(source, each, heads.get(each.ref), actor, is_forced=reason in _FORCING)
-                    for each in environments
+                    self._reconcile(source, each, heads, actor, is_forced=reason in _FORCING) for each in environments
                 ]
         except MainstemError as error:
             if not environments:
@@ -305,17 +311,21 @@ class SyncService:
             return [self._failed(environment, error) for environment in environments]
 
     def _reconcile(
-        self, source: Source, known: Environment, head: str | None, actor: str, *, is_forced: bool
+        self, source: Source, known: Environment, heads: Mapping[str, str], actor: str, *, is_forced: bool
     ) -> RevisionResult:
         started = perf_counter()
         environment = self.environment(known.name)  # read again under the lock: a push may have moved it
+        following = self.following(environment, heads)
+        head = following.commit
         if head is None:
-            return self._detached(environment)
+            return self._detached(environment, following)
+        if following.ref is not None and head == environment.active:
+            self._store.write(partial(_follow, environment.name, following.ref, head))
         if self._is_settled(environment, head, is_forced=is_forced):
             return RevisionResult(environment.name, Outcome.UNCHANGED, head, environment.active)
         try:
-            source.fetch(environment.ref, head)
-            plan = self._planner.plan(source, environment.name, head)
+            source.fetch(following.ref or environment.ref, head)
+            plan = replace(self._planner.plan(source, environment.name, head), followed=following.ref)
             return self.apply(plan, actor=actor, started=started)
         except MainstemError as error:
             if error.code == RACED:  # another process was faster with the same repository: nothing is wrong
@@ -353,21 +363,22 @@ class SyncService:
         names = quarantined_in(row.changes) if row is not None else []
         return ("QUARANTINED", quarantine_line(names)) if names else ("OK", None)
 
-    def _detached(self, environment: Environment) -> RevisionResult:
-        now = self._clock()
+    def following(self, environment: Environment, heads: Mapping[str, str]) -> Following:
+        """Return what an environment is to be at, when these are the heads of its repository."""
+        moved = {each.name for each in self._settings.environments if each.moved_tags == "follow"}
+        return Following.of(environment, heads, follows_moved_tags=environment.name in moved)
+
+    def _detached(self, environment: Environment, following: Following) -> RevisionResult:
+        now, message, code = self._clock(), following.reason, following.code
         if environment.active is None:
-            message = f"{environment.ref} has no commit yet"
             self._store.write(lambda db: db.environments.set_state(environment.name, "OK", message, checked_at=now))
             return RevisionResult(environment.name, Outcome.UNCHANGED, message=message)
-        message = f"{environment.ref} is gone; {environment.active[:7]} stays active"
         self._store.write(
             lambda db: db.environments.set_state(
                 environment.name, "DETACHED", message, held=environment.held, checked_at=now
             )
         )
-        return RevisionResult(
-            environment.name, Outcome.FAILED, None, environment.active, code="repository.ref.missing", message=message
-        )
+        return RevisionResult(environment.name, Outcome.FAILED, None, environment.active, code=code, message=message)
 
     def _failed(self, environment: Environment, error: MainstemError, head: str | None = None) -> RevisionResult:
         self._store.write(
@@ -428,12 +439,13 @@ class SyncService:
             return self.apply(plan, actor=actor, allow_deletes=True, started=started)
 
     def _fetched(self, source: Source, environment: Environment, commit: str | None) -> str:
-        head = source.heads([environment.ref]).get(environment.ref)
+        following = self.following(environment, source.heads([environment.ref]))
+        head = following.commit
         if head is None:
-            raise NotFoundError("repository.ref.missing", f"{environment.ref} is not there")
+            raise NotFoundError("repository.ref.missing", following.reason or f"{environment.ref} is not there")
         if commit is not None and not (len(commit) >= _SHORTEST_SHA and head.startswith(commit.lower())):
             raise NotFoundError("repository.commit.missing", f"there is no commit {commit!r} here")
-        source.fetch(environment.ref, head)
+        source.fetch(following.ref or environment.ref, head)
         return head
 
     # writes

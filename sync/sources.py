@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runner.errors import MainstemError
+from sync.refs import is_followed, is_pattern
 from sync.repository import GitRepository
 
 
@@ -29,7 +30,10 @@ class Source(Protocol):
     repository: GitRepository
 
     def heads(self, refs: Collection[str]) -> dict[str, str]:
-        """Return the commits that `refs` name now, by ref, those that exist. Raises `FetchError`."""
+        """Return the commits that `refs` name now, by ref, those that exist; a pattern names all that fit it.
+
+        Raises `FetchError`.
+        """
 
     def fetch(self, ref: str, commit: str) -> None:
         """Make `commit`, which `heads` said `ref` names, and its trees readable. Raises `FetchError`."""
@@ -61,7 +65,9 @@ class LocalSource:
 
     def heads(self, refs: Collection[str]) -> dict[str, str]:
         """Return the commits that `refs` name now."""
-        found = {ref: self.repository.head(ref) for ref in refs}
+        patterns = [ref for ref in refs if is_pattern(ref)]
+        fitting = [ref for ref in (self.repository.heads() if patterns else ()) if is_followed(ref, patterns)]
+        found = {ref: self.repository.head(ref) for ref in [*refs, *fitting] if ref not in patterns}
         return {ref: sha for ref, sha in found.items() if sha is not None}
 
     def fetch(self, ref: str, commit: str) -> None:

@@ -299,6 +299,7 @@ def environment_json(environment: Environment) -> dict[str, Any]:
         "name": environment.name,
         "repository": environment.repository,
         "ref": environment.ref,
+        "following": environment.following,
         "path": environment.path,
         "namespaces": list(environment.namespaces),
         "writes": environment.writes,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from sync.forges.base import ChangeRequest, Comment, Ignored, Notice, PayloadError, Ping, RefDeleted, RefMoved, shown
+from sync.refs import is_followed
 from sync.remote import parse_address
 
 _PING: Final = "ping"
@@ -28,7 +29,7 @@ class Verdict:
 
 
 def judge(notice: Notice, url: str, follows: Collection[str], *, names_repository: bool) -> Verdict:
-    """Return what a notice means for the repository at `url`, of which the full refs in `follows` are followed.
+    """Return what a notice means for the repository at `url`, of which `follows` are the refs and patterns followed.
 
     Raises:
         PayloadError: the forge always names the repository of a push, and this push has no name.
@@ -44,11 +45,11 @@ def judge(notice: Notice, url: str, follows: Collection[str], *, names_repositor
         return Verdict("IGNORED", _why(notice))
     if notice.repository is None and names_repository:
         raise PayloadError("the push names no repository")
-    first = next((change for change in changes if change.ref in follows), changes[0])
+    first = next((change for change in changes if is_followed(change.ref, follows)), changes[0])
     after = first.after if isinstance(first, RefMoved) else None
     if notice.repository is not None and not is_named(url, notice.repository):
         reason = f"it is about the repository {shown(notice.repository)}"
-    elif first.ref not in follows:
+    elif not is_followed(first.ref, follows):
         reason = f"no environment follows {shown(first.ref)}"
     else:
         return Verdict("ACCEPTED", None, first.ref, first.before, after)
@@ -60,7 +61,7 @@ def _judged(request: ChangeRequest, notice: Notice, url: str, follows: Collectio
         raise PayloadError("the change request names no repository")
     if not is_named(url, notice.repository):
         reason = f"it is about the repository {shown(notice.repository)}"
-    elif request.base not in follows:
+    elif not is_followed(request.base, follows):
         reason = f"no environment follows {shown(request.base)}"
     else:
         return Verdict("ACCEPTED", None, request.ref, None, request.head)

@@ -81,7 +81,7 @@ class Bindery:
 
     def _origin(self, name: str) -> Origin:
         environment = next(each for each in self.environments if each.name == name)
-        return Origin(self.declared.name, self.declared.url, environment.ref, environment.path)
+        return Origin(self.declared.name, self.declared.url, environment.following, environment.path)
 
     def deployments(self, deployed: Sequence[Deployed]) -> Files:
         """Return the pages of what was deployed since the last commit, and the lists of the environments of it."""
@@ -134,7 +134,7 @@ class Bindery:
         message = self.mask(environment.message) if environment.message else None
         return BoardEnvironment(
             environment.name,
-            environment.ref,
+            environment.following,
             environment.active,
             environment.state,
             flows,

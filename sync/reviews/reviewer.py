@@ -80,7 +80,7 @@ class Reviewer:
     def want_open(self, environment: Environment) -> None:
         """Ask for a look at the open change requests of an environment's ref, since what they would change is new."""
         now = self._clock()
-        self._store.write(lambda db: db.reviews.want_open(environment.repository, environment.ref, now))
+        self._store.write(lambda db: db.reviews.want_open(environment.repository, environment.following, now))
 
     def look(self, name: str) -> bool:
         """Tell the forge of a repository what it does not know; False when something must be tried again.
@@ -146,7 +146,7 @@ class Reviewer:
         """Tell the forge what a change request would change; return what was found."""
         change = api.change(review.number)
         found = replace(review, base=change.base, is_open=change.is_open, message=None)
-        environments = [each for each in self._environments(review.repository) if each.ref == change.base]
+        environments = [each for each in self._environments(review.repository) if each.following == change.base]
         if not change.is_open or not environments:
             return self._left(found, "it is closed" if environments else f"no environment follows {change.base}")
         if change.head_ref is None:

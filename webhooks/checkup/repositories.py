@@ -12,7 +12,8 @@ from webhooks.checkup.finding import Finding, Patient, error, warning
 if TYPE_CHECKING:
     from runner.store import Store
     from runner.store.records import Environment
-    from sync.origins import Origins
+from sync.following import MOVED, Following
+from sync.origins import Origins
 
 
 def check_repositories(patient: Patient) -> Iterator[Finding]:
@@ -49,14 +50,17 @@ def _ledger(environment: Environment, store: Store) -> Iterator[Finding]:
 
 def _environment(environment: Environment, origins: Origins) -> Finding:
     name = environment.repository if environment.name == "default" else f"{environment.repository}/{environment.name}"
-    ref = environment.ref.removeprefix("refs/heads/")
+    ref = environment.following.removeprefix("refs/heads/")
     try:
-        head = origins.get(environment.repository).heads([environment.ref]).get(environment.ref)
+        following = Following.of(environment, origins.get(environment.repository).heads([environment.ref]))
     except MainstemError as problem:
         advice = problem.hint or "check its address and credentials; what is active stays active meanwhile"
         return error("repository", f"{name}: {problem.message}", advice)
     if environment.state == "HELD" and environment.held:
         return _held(environment, name, ref, environment.held)
+    head = following.commit
+    if following.code == MOVED:
+        return warning("repository", f"{name}: {following.reason}", "tag anew, or set movedTags: follow")
     if head is None:
         advice = "push the flows to it, or name another ref in mainstem.yaml"
         return _empty(environment, name, ref) or error("repository", f"{name}: there is no {ref}", advice)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 from sync.forges.base import (
     ChangeRequest,
     Event,
+    Headers,
     Ignored,
     Notice,
     PayloadError,
@@ -13,12 +18,14 @@ from sync.forges.base import (
     RefMoved,
     change_number,
 )
+from sync.forges.registry import forge_of
 from sync.forges.verdict import Verdict, is_named, judge
 
 URL = "https://git.example.org/acme/flows.git"
 MAIN, OLD = "refs/heads/main", "refs/heads/old"
 FOLLOWS = frozenset({MAIN})
 AFTER = "a" * 40
+NOW = datetime(2026, 11, 2, 9, 15, 30, tzinfo=UTC)
 
 
 def verdict(*events: Event, repository: str | None = "acme/flows", names_repository: bool = True) -> Verdict:
@@ -109,3 +116,43 @@ def test_a_push_without_a_name_is_malformed_where_the_forge_always_gives_one() -
 )
 def test_a_repository_is_known_by_the_last_segments_of_its_address(url: str, name: str, *, is_same: bool) -> None:
     assert is_named(url, name) is is_same
+
+
+@pytest.mark.parametrize(
+    ("follows", "ref", "result"),
+    [
+        ("refs/tags/v*", "refs/tags/v1.0.0", "ACCEPTED"),
+        ("refs/tags/v*", "refs/tags/w1.0.0", "IGNORED"),
+        ("refs/heads/release/*", "refs/heads/release/2", "ACCEPTED"),
+    ],
+)
+def test_a_ref_that_fits_a_pattern_is_followed(follows: str, ref: str, result: str) -> None:
+    moved, gone = (
+        judge(Notice((event,), "acme/flows"), URL, {follows}, names_repository=True)
+        for event in (RefMoved(ref, None, AFTER), RefDeleted(ref))
+    )
+
+    assert (moved.result, gone.result, moved.ref) == (result, result, ref)
+
+
+@pytest.mark.parametrize("shape", ["tag", "created", "deletion"])
+def test_every_forge_tells_of_tags_that_come_and_go(forges: Any, shape: str) -> None:
+    found = {}
+    for name, sender in forges.SENDERS.items():
+        if shape not in sender.events:
+            continue
+        # A tag that goes is told of as a branch that goes, but for its name.
+        body = json.dumps(sender.payload(shape)).replace("refs/heads/old", "refs/tags/v1.0.0")
+        body = body.replace('"old", "ref_type": "branch"', '"v1.0.0", "ref_type": "tag"')
+        body = body.replace('"name": "old", "type": "branch"', '"name": "v1.0.0", "type": "tag"')
+        body = body.replace('"object_kind": "push"', '"object_kind": "tag_push"')
+        sent = sender.send(shape, body=body.encode(), at=NOW)
+        forge, headers = forge_of(sender.kind), Headers(sent.headers.items())
+        assert forge is not None
+        proof = forge.verify(headers, sent.body, [sender.secret], NOW)
+        notice = forge.parse(proof, headers, sent.body)
+        found[name] = judge(notice, URL, {"refs/tags/v*"}, names_repository=forge.names_repository)
+
+    assert {name: (each.result, each.ref) for name, each in found.items()} == dict.fromkeys(
+        found, ("ACCEPTED", "refs/tags/v1.0.0")
+    )
