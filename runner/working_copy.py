@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from runner.errors import Problem
     from runner.flows.models import Flow
     from runner.flows.namespace_defaults import NamespaceDefaults
+    from runner.flows.seeds import SeedFile
     from runner.flows.task_templates import TemplateFile
 
 SUFFIXES = (".yaml", ".yml")
 TESTS = "tests"
 DEFAULTS = ("_defaults.yaml", "_defaults.yml")
+SEEDS = ("_kv.yaml", "_kv.yml")
 TEMPLATES = "_templates"
 _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", TESTS})
@@ -27,7 +29,7 @@ def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
     """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
 
     Hidden folders, those of namespace files (`_files`, `files`), flow tests (`tests`) and templates are left out, and
-    so are files of plugin defaults (see `defaults_around`).
+    so are files of plugin defaults (see `defaults_around`) and of keys (see `seeds_of`).
     """
     for path in paths:
         if not path.is_dir():
@@ -36,7 +38,7 @@ def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
         for folder, files in _walk(path, skip=_NO_FLOWS):
             parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
             for found in files:
-                if found.name not in DEFAULTS:
+                if found.name not in (*DEFAULTS, *SEEDS):
                     yield found, ".".join(parts) or None
 
 
@@ -48,6 +50,24 @@ def defaults_files(paths: Iterable[Path]) -> Iterator[Path]:
                 yield from (found for found in files if found.name in DEFAULTS)
         elif path.name in DEFAULTS:
             yield path
+
+
+def seeds_of(paths: Iterable[Path]) -> Iterator[SeedFile]:
+    """Yield the files of keys at or below `paths`, parsed; the folders below a named folder give the namespace.
+
+    The one in a named folder itself is of the namespace that the folder is called.
+    """
+    from runner.flows.seeds import parse_seeds
+
+    for path in paths:
+        root = path if path.is_dir() else path.parent
+        found = _walk(path, skip=_NO_FLOWS) if path.is_dir() else [(root, [path])]
+        for folder, files in found:
+            parts = folder.relative_to(root).parts or (root.absolute().name,)
+            space = ".".join(part for part in parts if part not in _MARKERS) or None
+            for file in files:
+                if file.name in SEEDS:
+                    yield parse_seeds(file.read_bytes()[: _MOST_BYTES + 1], file=str(file), namespace=space)
 
 
 def templates_of(path: Path, beside: Path | None = None) -> Iterator[TemplateFile]:

@@ -15,8 +15,10 @@ from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revisi
 from runner.store.session import Session
 from sync.plan import FlowKey, Plan
 from sync.plan_text import active_line, held_lines, invalid_line, pinned_line, pinned_lines, quarantine_line
+from sync.sowing import sow
 
 RACED: Final = "environment.revision.raced"
+_MOST_NAMED_KEYS: Final = 100
 
 
 class Outcome(enum.StrEnum):
@@ -162,6 +164,8 @@ class Activation:
                 # One in quarantine is as it was, files and all.
                 apart = [change.key for change in plan.quarantined]
                 db.flows.pin(plan.environment, plan.commit, but=apart, in_force=self.in_force)
+            if plan.seeds is not None:
+                sow(db, plan.seeds, plan.environment, now)
             _switch_triggers(db, plan, now, self.zone)
             db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
             db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=allow_deletes))
@@ -201,7 +205,7 @@ def refusal(plan: Plan) -> InvalidError:
 
 
 def _outcome(plan: Plan) -> Outcome:
-    is_changed = bool(plan.differences or plan.files_changed)
+    is_changed = bool(plan.differences or plan.files_changed or plan.sown)
     if plan.quarantined and (is_changed or plan.commit != plan.base):
         return Outcome.QUARANTINED
     return Outcome.ACTIVE if is_changed else Outcome.UNCHANGED
@@ -286,5 +290,7 @@ def _audit(
         detail["allowed"] = plan.held
     if order is not None:
         detail["reason"] = order.reason
+    if plan.sown:
+        detail["keys"] = [f"{each.kind} {each.name}" for each in plan.sown[:_MOST_NAMED_KEYS]]
     action = f"sync.{order.action}" if order else "sync.apply"
     return AuditEntry(now, actor, action, f"environment/{plan.environment}", outcome.value, detail)

@@ -157,12 +157,16 @@ def _snapshot(stack: ExitStack, path: Path, name: str | None) -> Snapshot:
 
 
 def _plan_rows(found: Mapping[str, Any]) -> list[str]:
+    from sync.plan_text import seeding_lines
+    from sync.seeds import seeding_of
+
     rows = []
     for change in found["changes"]:
         remark = "; ".join([*change["diff"], *([change["note"]] if change["note"] else [])])
         name = f"{change['namespace']}.{change['flowId']}"
         rows.append(f"  {_SIGNS[change['kind']]} {name}  {change['kind']}  {remark}".rstrip())
     rows.append(f"  = {found['unchanged']} unchanged")
+    rows += seeding_lines([seeding_of(row) for row in found.get("keys", ())])
     if found.get("filesChanged"):
         rows.append(f"  ~ {found['filesChanged']} namespace files changed")
     for problem in found["problems"]:

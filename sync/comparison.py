@@ -30,7 +30,9 @@ from sync.plan import Plan
 from sync.plan_making import make_plan
 from sync.repository import GitRepository, blob_id
 from sync.ruling import Ruling
+from sync.seeds import Seeds, gathered_seeds
 from sync.sifting import Candidate, Facts, NewTree, Questions, Warnings
+from sync.sowing import Ground, with_seeds
 
 _FOLDER: Final = "the folder"
 
@@ -180,7 +182,14 @@ def plan_between(
     problems = (*ruling.problems, *head.problems, *after[1])
     tree = NewTree(head.label, None, new, problems, defaults=inherits)
     plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
-    return with_needs(replace(plan, rules_changed=ruling.changed), unknown)
+    seeds, wrong = _seeds(head, path)
+    ground = Ground.without_store(_seeds(base, path)[0], environment.name, now)
+    plan = replace(plan.with_problems(wrong), rules_changed=ruling.changed)
+    return with_needs(with_seeds(plan, environment, seeds, ground), unknown)
+
+
+def _seeds(snapshot: Snapshot, path: str | None) -> tuple[Seeds, list[Problem]]:
+    return gathered_seeds(snapshot.files, _layout(snapshot, path), snapshot.read)
 
 
 def _ruling(base: Snapshot, head: Snapshot) -> Ruling:

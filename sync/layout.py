@@ -7,8 +7,8 @@ Three ways to lay a repository out are understood, together:
 - Kestra's `_flows/` and `_files/` folders (the defaults of its git tasks), at any depth below the path.
 - Kestra's `<namespace>/flows/` and `<namespace>/files/` (its namespace synchronisation).
 
-A file `_defaults.yaml` in a folder of flows holds plugin defaults for its namespace and those below. The files of a
-folder `_templates`, at any depth, are templates of tasks.
+A file `_defaults.yaml` in a folder of flows holds plugin defaults for its namespace and those below, a file `_kv.yaml`
+keys of its namespace. The files of a folder `_templates`, at any depth, are templates of tasks.
 
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
 to the root (see `runner.rules`).
@@ -24,6 +24,7 @@ from functools import lru_cache
 from typing import Final
 
 from runner.flows.namespace_defaults import is_defaults
+from runner.flows.seeds import is_seeds
 from runner.flows.task_templates import FOLDER as TEMPLATES
 from runner.flows.task_templates import is_template
 from runner.rules import SETTINGS_FILE, RepositoryRules
@@ -78,9 +79,19 @@ def template_place(path: str, layout: Layout) -> FlowPlace | None:
     return _yaml_place(path, layout) if is_template(path) and not is_defaults(path) else None
 
 
+def seed_place(path: str, layout: Layout) -> FlowPlace | None:
+    """Return where the file of keys `path` stands, or None when it is none."""
+    return _yaml_place(path, layout) if is_seeds(path) and not is_template(path) else None
+
+
+def is_about_flows(path: str) -> bool:
+    """Whether a file says something about flows or their namespaces, and is no flow: defaults, keys, templates."""
+    return is_defaults(path) or is_seeds(path) or is_template(path)
+
+
 def flow_place(path: str, layout: Layout) -> FlowPlace | None:
     """Return where the flow file `path` stands, or None when it is no flow file."""
-    return None if is_defaults(path) or is_template(path) else _yaml_place(path, layout)
+    return None if is_about_flows(path) else _yaml_place(path, layout)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -134,7 +145,7 @@ def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) 
             homes.setdefault(_home(folder, layout.root), set()).add(namespace)
     index: dict[str, dict[str, str]] = {}
     for path in paths:
-        if path in flows or path == SETTINGS_FILE or defaults_place(path, layout) or template_place(path, layout):
+        if path in flows or path == SETTINGS_FILE or (is_about_flows(path) and _yaml_place(path, layout)):
             continue
         for namespace, name in _file_places(path, layout, homes):
             index.setdefault(namespace, {}).setdefault(name, path)

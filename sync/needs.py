@@ -13,8 +13,10 @@ from runner.flows.outline import FlowKey, Outline
 from runner.key_values import lookup
 from runner.plugin import KeyValues
 from runner.secrets.base import Secrets
+from runner.secrets.file import around
 from runner.store.records import ActiveFlow
 from sync.plan import Change, Plan
+from sync.seeds import SeedingKind
 from sync.sifting import Facts
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,22 @@ def is_known(secrets: Secrets, key_values: KeyValues, kind: str, namespace: str,
         return None
 
 
+def beside_seeds(plan: Plan, holds: Holds) -> Holds:
+    """Return `holds` as it will answer once the keys of a plan are there."""
+    gone = {(each.namespace, each.key) for each in plan.seedings if each.kind is SeedingKind.REMOVED}
+
+    def answer(kind: str, namespace: str, key: str) -> bool | None:
+        if kind != "kv" or plan.seeds is None:
+            return holds(kind, namespace, key)
+        if plan.seeds.has(namespace, key):
+            return True
+        removed = [place for place in around(namespace) if (place, key) in gone]
+        outside = removed[-1].rpartition(".")[0] if removed else namespace
+        return holds(kind, outside, key) if outside else False
+
+    return answer
+
+
 def with_needs(plan: Plan, holds: Holds) -> Plan:
     """Return the plan with a warning for each secret and key that a changed flow names and that is not there.
 
@@ -52,6 +70,7 @@ def with_needs(plan: Plan, holds: Holds) -> Plan:
     """
     problems: list[Problem] = []
     unchecked: list[str] = []
+    holds = beside_seeds(plan, holds)
     for change in plan.activated:
         for kind, namespace, key in _needs(change):
             is_there = holds(kind, namespace, key)

@@ -161,14 +161,14 @@ class Orders:
         changes = (change_of(each) for each in stood.changes) if stood is not None else ()
         apart = [change for change in changes if change.kind is ChangeKind.QUARANTINED]
         if row is not None and (apart or commit not in source.repository):
-            return self.planner.recall(environment.name, row, apart)
+            return self.planner.recall(source, environment.name, row, apart)
         try:
             return self.planner.plan(source, environment.name, commit, is_ordered=True)
         except MainstemError as error:
             if row is None:
                 raise
             log.warning("a commit is planned from the store", extra={"commit": commit, "code": error.code})
-            return self.planner.recall(environment.name, row)
+            return self.planner.recall(source, environment.name, row)
 
 
 def before(stood: list[Revision], active: str | None) -> str | None:

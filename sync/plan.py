@@ -10,6 +10,7 @@ from typing import Any, Self
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow
 from runner.rules import RepositoryRules
+from sync.seeds import Seeding, SeedingKind, Seeds, seeding_of
 
 FlowKey = tuple[str, str]
 """A flow's namespace and id."""
@@ -79,7 +80,8 @@ class Plan:
 
     `held` says why the deletion guard stopped it, None when it did not. A plan with an error among its problems is
     never applied, unless the error is one of a file in quarantine. `unchanged` counts flows; `files_changed` counts the
-    files beside them that came, went or changed; `unchecked` names what could not be looked up here.
+    files beside them that came, went or changed; `unchecked` names what could not be looked up here. `seeds` are the
+    keys that the commit wants, None where that is not known and all keys stay; `seedings` what becomes of them.
 
     `rules` are what the commit says in its settings file, None where that is not known, and `rules_changed` the lines
     in which they differ from those in force. `followed` is the ref that names the commit, of those that fit a pattern.
@@ -103,6 +105,8 @@ class Plan:
     rules: RepositoryRules | None = field(default=None, repr=False, compare=False)
     rules_changed: tuple[str, ...] = ()
     followed: str | None = None
+    seedings: tuple[Seeding, ...] = ()
+    seeds: Seeds | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_valid(self) -> bool:
@@ -153,6 +157,11 @@ class Plan:
         return tuple(change for change in self.changes if change.kind is not ChangeKind.QUARANTINED)
 
     @property
+    def sown(self) -> tuple[Seeding, ...]:
+        """Return the keys that are written or removed."""
+        return tuple(each for each in self.seedings if each.kind is not SeedingKind.KEPT)
+
+    @property
     def removed(self) -> tuple[Change, ...]:
         """Return the flows that end."""
         return tuple(change for change in self.changes if change.kind is ChangeKind.REMOVED)
@@ -185,6 +194,7 @@ class Plan:
             "unchecked": list(self.unchecked),
             "settingsChanged": list(self.rules_changed),
             "followed": self.followed,
+            "keys": [seeding.as_json() for seeding in self.seedings],
         }
 
 
@@ -235,4 +245,5 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
         unchecked=tuple(found.get("unchecked", ())),
         rules_changed=tuple(found.get("settingsChanged", ())),
         followed=found.get("followed"),
+        seedings=tuple(seeding_of(row) for row in found.get("keys", ())),
     )

@@ -9,6 +9,7 @@ from runner.errors import Problem
 from runner.rules import SETTINGS_FILE
 from runner.store.records import Pin
 from sync.plan import Change, ChangeKind, Plan
+from sync.seeds import Seeding, SeedingKind
 
 MAX_CHANGES: Final = 50
 MAX_PROBLEMS: Final = 20
@@ -23,6 +24,12 @@ _SIGNS: Final = {
     ChangeKind.QUARANTINED: ("!", "quarantined"),
 }
 _WORD_WIDTH: Final = 7
+_SEED_SIGNS: Final = {
+    SeedingKind.ADDED: ("+", "new"),
+    SeedingKind.CHANGED: ("~", "changed"),
+    SeedingKind.REMOVED: ("-", "removed"),
+    SeedingKind.KEPT: (".", "kept"),
+}
 
 
 def short(commit: str | None) -> str:
@@ -46,6 +53,7 @@ def body_lines(plan: Plan) -> list[str]:
     lines = change_lines(plan.changes)
     if plan.unchanged or not plan.changes:
         lines.append(f"  = {plan.unchanged} unchanged")
+    lines += seeding_lines(plan.seedings)
     if plan.files_changed:
         lines.append(f"  ~ {plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
     lines += [f"  ! {SETTINGS_FILE}  {line}" for line in plan.rules_changed]
@@ -67,6 +75,19 @@ def change_lines(changes: Sequence[Change]) -> list[str]:
         lines.append(f"  {sign} {name:<{width}}  {word:<{_WORD_WIDTH}}  {_remark(change)}".rstrip())
     if len(changes) > len(shown):
         lines.append(f"    and {len(changes) - len(shown)} more")
+    return lines
+
+
+def seeding_lines(seedings: Sequence[Seeding]) -> list[str]:
+    """Return one line per key, in columns; what exceeds the limit is counted."""
+    shown = seedings[:MAX_CHANGES]
+    width = max((len(each.name) for each in shown), default=0)
+    lines = []
+    for each in shown:
+        sign, word = _SEED_SIGNS[each.kind]
+        lines.append(f"  {sign} {each.name:<{width}}  {word:<{_WORD_WIDTH}}  {each.note or ''}".rstrip())
+    if len(seedings) > len(shown):
+        lines.append(f"    and {len(seedings) - len(shown)} more keys")
     return lines
 
 

@@ -22,8 +22,10 @@ from sync.plan import Change, FlowKey, Plan
 from sync.plan_making import make_plan
 from sync.repository import Listing, blob_id
 from sync.ruling import Ruling, read_rules
+from sync.seeds import Seeds, gathered_seeds
 from sync.sifting import Candidate, NewTree
 from sync.sources import Source
+from sync.sowing import Ground, with_seeds, without_seeds
 
 _REMEMBERED: Final = 64
 
@@ -62,6 +64,11 @@ def read_defaults(source: Source, files: Mapping[str, str], layout: Layout) -> t
     """Return the defaults and templates among the files of a commit (path to blob id), and what is wrong with them."""
     source.ensure(blob for path, blob in files.items() if defaults_place(path, layout) or template_place(path, layout))
     return gathered_defaults(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
+
+
+def read_seeds(source: Source, files: Mapping[str, str], layout: Layout) -> tuple[Seeds, list[Problem]]:
+    """Return the keys that the files of a commit (path to blob id, all of them here) want, and what is wrong there."""
+    return gathered_seeds(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
 
 
 class Planner:
@@ -132,6 +139,7 @@ class Planner:
         ask = ruling.asked(ask, self._default_runner)
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
+        plan = self._seeded(plan, stand.environment, *read_seeds(source, listing.files, layout))
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         return with_needs(plan, self._holds if is_trusted else unknown)
 
@@ -167,11 +175,16 @@ class Planner:
         if len(self._defaults) > _REMEMBERED:
             self._defaults.popitem(last=False)
 
-    def recall(self, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:
+    def _seeded(self, plan: Plan, environment: Environment, seeds: Seeds, wrong: Sequence[Problem]) -> Plan:
+        now = self._clock()
+        ground = self._store.read(lambda db: Ground.of(db, seeds, environment.name, now))
+        return with_seeds(plan.with_problems(wrong), environment, seeds, ground)
+
+    def recall(self, source: Source, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.
 
         For when the repository is away and the mirror has lost the commit, or when files of it were `quarantined`.
-        Files beside the flows cannot be compared.
+        Files beside the flows cannot be compared, and keys stay as they are where the commit is lost.
         """
         stand = self._store.read(lambda db: _stand(db, environment))
         versions = self._store.read(lambda db: db.flows.as_of(environment, row.at))
@@ -192,7 +205,14 @@ class Planner:
 
         ask = self._answers.questions(parse, stand.owners, self._clock())
         plan = make_plan(stand.environment, stand.active, new, ask)
-        return plan.with_quarantine(quarantined, {(v.namespace, v.flow_id): v.commit for v in versions})
+        plan = plan.with_quarantine(quarantined, {(v.namespace, v.flow_id): v.commit for v in versions})
+        try:
+            layout = read_layout(source, row.commit, stand.environment.path)
+            files = list_files(source, row.commit, layout).files
+            source.ensure(files.values())
+            return self._seeded(plan, stand.environment, *read_seeds(source, files, layout))
+        except (MainstemError, KeyError):
+            return without_seeds(plan)
 
     @staticmethod
     def _files_of(source: Source, commit: str, path: str) -> dict[str, str]:

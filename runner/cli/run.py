@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runner.cli.waiting import Waiting
     from runner.flows.models import Flow
     from runner.local import LocalEngine
+    from runner.services import Host
     from runner.store import Store
 
 
@@ -55,7 +56,7 @@ def command(file: Path | None, **options: Any) -> int:
 
     --from-execution takes the file of a report (its JSON on the reports branch), the id of a run that failed on this
     machine, or the id of an execution of a server. In a clone that has the commit of the run, its flows and namespace
-    files are those of that commit.
+    files are those of that commit. The key-value store begins with the keys of files `_kv.yaml` in the folders around.
 
     Exit code 0 when it ended SUCCESS or WARNING, 1 when it failed, 124 when the time is over, 130 after Ctrl-C.
     """
@@ -172,6 +173,7 @@ class _Run:
         try:
             runner = self.options["task_runner"]
             host = open_host(self.room, os.environ, files=self.root, store=store, task_runner=runner)
+            self._sow(host)
             with LocalEngine(store, host, hands_over=False) as local:
                 trigger = self.repeated.trigger if self.repeated else None
                 # By its revision, the first in a store of its own: who runs the file of a draft means the draft.
@@ -202,6 +204,15 @@ class _Run:
             count = f"{len(errors)} problem{'' if len(errors) == 1 else 's'}"
             raise InvalidError("flow.invalid", f"{self.file} is no valid flow: {count}")
         return _until(parsed.flow, self.options["until"])
+
+    def _sow(self, host: Host) -> None:
+        """Put the keys that the folders of namespaces have for the store; those of a file with errors are missing."""
+        from runner.working_copy import seeds_of
+
+        for file in seeds_of([self.root]):
+            for seed in file.seeds:
+                value = json.dumps(seed.value) if seed.kind == "JSON" else seed.value
+                host.kv.put(seed.namespace, seed.key, value, kind=seed.kind, ttl=seed.ttl)
 
     def _store(self, flow: Flow) -> Store:
         from runner.flows.inherited import Inherited, as_text

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from runner.errors import Problem, Severity
-from runner.working_copy import DEFAULTS, defaults_around, defaults_files, flow_files, suite_files, templates_of
+from runner.working_copy import (
+    DEFAULTS,
+    SEEDS,
+    defaults_around,
+    defaults_files,
+    flow_files,
+    seeds_of,
+    suite_files,
+    templates_of,
+)
 
 if TYPE_CHECKING:
     from runner.flows.between import LocatedFlow
@@ -58,6 +67,9 @@ class _Checking:
         for path in defaults_files(paths):
             self._add_defaults(path)
         self._add_templates(paths)
+        for each in seeds_of(paths):
+            self._defaults[each.file] = _text(Path(each.file))
+            self._problems += each.problems
 
     def _add_defaults(self, path: Path) -> None:
         from runner.flows.namespace_defaults import parse_defaults
@@ -83,7 +95,7 @@ class _Checking:
         from runner.flows.parse import parse_flow
 
         name = str(path)
-        if path.name in DEFAULTS or name in self._defaults:
+        if path.name in (*DEFAULTS, *SEEDS) or name in self._defaults:
             return
         try:
             content = _content(path)

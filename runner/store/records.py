@@ -280,7 +280,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A value of the key-value store. `kind` is STRING, NUMBER, BOOLEAN, DATETIME, DATE, DURATION or JSON."""
+    """A value of the key-value store. `kind` is STRING, NUMBER, BOOLEAN, DATETIME, DATE, DURATION or JSON.
+
+    `origin` is the environment whose commit wrote it last, None for one that was written at run time.
+    """
 
     namespace: str
     key: str
@@ -291,6 +294,7 @@ class KeyValue:
     expires_at: datetime | None = None
     description: str | None = None
     revision: int = 1
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

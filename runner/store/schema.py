@@ -397,9 +397,11 @@ key_values: Final = _table(
     moment("expires_at", null=True),
     prose("description"),
     number("revision"),
+    text("origin", null=True),
     keys=("namespace", "key"),
 )
 _index("key_values_expires", key_values.c.expires_at, where="expires_at IS NOT NULL")
+_index("key_values_origin", key_values.c.origin, where="origin IS NOT NULL")
 
 secrets: Final = _table(
     "secrets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ _SORTABLE: Final = {
 
 _GET: Final = Statement(_ROWS.select(*_KEY))
 _PUT: Final = _ROWS.upsert("namespace", "key")
+_OF_ORIGIN: Final = Statement(_ROWS.select(_k.origin == sa.bindparam("wanted")).order_by(_k.namespace, _k.key))
 _DELETE: Final = Statement(sa.delete(schema.key_values).where(*_KEY))
 _PURGE: Final = Statement(
     sa.delete(schema.key_values).where(_k.expires_at.is_not(None), _k.expires_at <= sa.bindparam("now"))
@@ -47,8 +49,7 @@ class KeyValues:
         self._db.lock("key value", value.namespace, value.key)
         before = self._find(value.namespace, value.key)
         if before is not None:
-            kept = (before.created_at, value.updated_at, value.expires_at, value.description, before.revision + 1)
-            value = KeyValue(value.namespace, value.key, value.kind, value.value, *kept)
+            value = replace(value, created_at=before.created_at, revision=before.revision + 1)
         self._db.insert(_PUT, _ROWS.encode(value))
         return value
 
@@ -61,6 +62,11 @@ class KeyValues:
         """Return whether the key has a value that is over at `now` and not purged yet."""
         found = self._find(namespace, key)
         return found is not None and _is_over(found, now)
+
+    def of_origin(self, environment: str, now: datetime) -> tuple[KeyValue, ...]:
+        """Return the values that a commit of an environment wrote last and that have not expired at `now`."""
+        found = (_ROWS.decode(row) for row in self._db.all(_OF_ORIGIN, wanted=environment))
+        return tuple(value for value in found if not _is_over(value, now))
 
     def delete(self, namespace: str, key: str) -> bool:
         """Remove a value; False when there was none."""

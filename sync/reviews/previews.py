@@ -33,10 +33,12 @@ from sync.names import MAX_FLOW_BYTES
 from sync.parsed import Answers
 from sync.plan import FlowKey, Plan
 from sync.plan_making import make_plan
-from sync.planning import list_files, read_defaults
+from sync.planning import list_files, read_defaults, read_seeds
 from sync.ruling import Ruling
+from sync.seeds import Seeds
 from sync.sifting import Candidate, NewTree
 from sync.sources import Source
+from sync.sowing import Ground, with_seeds
 
 _SHOWN_FLOWS: Final = 3
 
@@ -155,6 +157,7 @@ class Previews:
         if flows and environment.active is not None:
             empty = NewTree(commit=environment.active, tree=None, flows={})
             plan = make_plan(environment, [ActiveFlow.of(each) for each in flows], empty, self._questions({}, {}))
+            plan = self._seeded(plan, environment, Seeds())
             self._activation.apply(plan, actor=actor, seconds=lambda: 0.0, allow_deletes=True)
         self._store.write(lambda db: db.environments.delete(environment.name))
         self._on_change()
@@ -201,7 +204,14 @@ class Previews:
         )
         ask = ruling.asked(self._questions(candidates, owners), self._default_runner)
         active = [ActiveFlow.of(each) for each in self._flows(name, root_of_change(number))]
-        return make_plan(environment, active, new, ask)
+        plan = make_plan(environment, active, new, ask)
+        seeds, wrong = read_seeds(source, listing.files, layout)
+        return self._seeded(plan.with_problems(wrong), environment, seeds.in_preview(number, spaces))
+
+    def _seeded(self, plan: Plan, environment: Environment, seeds: Seeds) -> Plan:
+        now = self._clock()
+        ground = self._store.read(lambda db: Ground.of(db, seeds, environment.name, now))
+        return with_seeds(plan, environment, seeds, ground)
 
     def _chosen(self, originals: Iterable[_Original], base: Environment) -> list[_Original]:
         """Return the flows of all namespaces in which a flow is not what is active; of all when none is."""

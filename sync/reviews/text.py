@@ -17,6 +17,7 @@ from runner.reports.text import code, cut, inline
 from runner.rules import SETTINGS_FILE
 from sync.forges.api import Annotation, Check
 from sync.plan import Change, ChangeKind, Plan
+from sync.seeds import Seeding
 
 MARKER: Final = "[mainstem-review]: #"
 """The first line of our comment. A definition that nobody refers to: no forge shows it."""
@@ -74,6 +75,8 @@ def counts(plan: Plan) -> str:
     """Return how many flows are added, changed, moved, removed."""
     found = Counter(change.kind for change in plan.changes)
     parts = [f"{found[kind]} {word}" for kind, word in _WORDS.items() if found[kind]]
+    if plan.sown:
+        parts.append(f"{len(plan.sown)} key{'s' if len(plan.sown) > 1 else ''} written or removed")
     if plan.files_changed:
         parts.append(f"{plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
     return ", ".join(parts) or "nothing changes"
@@ -134,6 +137,7 @@ def section(reviewed: Reviewed) -> list[str]:
     lines += [""] if told or plan.rules_changed else []
     lines += [f"{_LATER}\n"] if plan.rules_changed else []
     lines += _folded([change for change in plan.changes if change.kind not in _OPEN])
+    lines += _keys(plan.seedings)
     lines += [f"Not looked up here: {', '.join(map(code, plan.unchecked[:_MOST_ROWS]))}.", ""] if plan.unchecked else []
     if reviewed.url:
         lines += [f"[The whole plan]({reviewed.url})", ""]
@@ -175,6 +179,16 @@ def _folded(changes: Sequence[Change]) -> Iterator[str]:
     if len(changes) > _MOST_ROWS:
         rows.append((f"and {len(changes) - _MOST_ROWS} more", "", ""))
     yield from (f"{_FOLD}<summary>{what}</summary>", "", table(("flow", "", "what"), rows) + _CLOSED, "")
+
+
+def _keys(seedings: Sequence[Seeding]) -> Iterator[str]:
+    if not seedings:
+        return
+    rows = [(code(each.name), each.kind.value, code(each.note) if each.note else "") for each in seedings[:_MOST_ROWS]]
+    if len(seedings) > _MOST_ROWS:
+        rows.append((f"and {len(seedings) - _MOST_ROWS} more", "", ""))
+    what = f"{len(seedings)} key{'s' if len(seedings) > 1 else ''}"
+    yield from (f"{_FOLD}<summary>{what}</summary>", "", table(("key", "", "what"), rows) + _CLOSED, "")
 
 
 def _remarks(change: Change) -> Iterator[str]:

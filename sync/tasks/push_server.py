@@ -10,12 +10,11 @@ from runner.context import own_namespace, store_of
 from runner.errors import TaskError
 from runner.flows.edits import with_namespace
 from runner.flows.models import Template
-from runner.flows.namespace_defaults import is_defaults
-from runner.flows.task_templates import is_template
 from runner.plugin import Context, Outputs
 from runner.store.records import FlowVersion
 from runner.tasks.chosen_files import content_of, found_files, limited, map_of, matcher, texts
 from runner.tasks.script_files import open_output
+from sync.layout import is_about_flows
 from sync.tasks.connection import is_on
 from sync.tasks.differences import stored_rows
 from sync.tasks.ignoring import ignored_below
@@ -64,7 +63,7 @@ class PushFlows(PushTask):
         self, ctx: Context, sources: Mapping[str, str], stand: Mapping[str, str], is_ignored: Callable[[str], bool]
     ) -> dict[str, bytes | None]:
         # A flow that has a file there keeps it, whichever of the two endings it has.
-        flows = [path for path in stand if path.endswith(_FLOW_FILES) and not (is_defaults(path) or is_template(path))]
+        flows = [path for path in stand if path.endswith(_FLOW_FILES) and not is_about_flows(path)]
         standing = {path.rpartition(".")[0]: path for path in flows}
         edits: dict[str, bytes | None] = {
             standing.get(place, f"{place}.yml"): source.encode() for place, source in sources.items()

@@ -12,12 +12,11 @@ from runner.errors import ConflictError, MainstemError, Severity, TaskError
 from runner.flows.edits import with_namespace
 from runner.flows.inherited import Inherited
 from runner.flows.models import Template
-from runner.flows.namespace_defaults import is_defaults
 from runner.flows.parse import parse_flow
-from runner.flows.task_templates import is_template
 from runner.plugin import Context, Outputs
 from runner.store.records import FlowVersion
 from sync.commits import MOVED
+from sync.layout import is_about_flows
 from sync.names import MAX_FLOW_BYTES
 from sync.plan import FlowKey
 from sync.tasks.connection import GitTask, Remote, folder_of, is_on
@@ -125,8 +124,8 @@ class SyncFlow(GitTask):
 
 
 def is_flow_file(path: str) -> bool:
-    """Whether a path is that of a flow: YAML, and no file of plugin defaults."""
-    return path.endswith(FLOW_FILES) and not is_defaults(path) and not is_template(path)
+    """Whether a path is that of a flow: YAML, and no file of plugin defaults, keys or templates."""
+    return path.endswith(FLOW_FILES) and not is_about_flows(path)
 
 
 def files_of(ctx: Context, remote: Remote, branch: str, folder: str, *, fail_on_missing: Any) -> dict[str, str]:

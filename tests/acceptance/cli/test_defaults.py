@@ -56,6 +56,24 @@ def test_all_commands_see_the_variables_of_the_namespaces_around(shell: Any) -> 
     assert (asked.returncode, "expression.undefined" in asked.stderr, "`region`" in asked.stderr) == (1, True, True)
 
 
+def test_a_run_finds_the_keys_of_the_folders_and_a_check_their_mistakes(shell: Any) -> None:
+    shell.write("flows/company/_kv.yaml", "rate: {value: '{\"eur\": 2}', type: JSON}\n")
+    shell.write(
+        "flows/company/team/greet.yaml", FLOW.replace("core.log.Log", "core.log.Log, message: \"{{ kv('rate') }}\"")
+    )
+
+    ran = shell.mainstem("run", "flows/company/team/greet.yaml")
+    sound = shell.mainstem("validate", "flows")
+    shell.write("flows/company/_kv.yaml", "rate: null\n")
+    faulty = shell.mainstem("validate", "flows")
+    alone = shell.mainstem("validate", "flows/company/_kv.yaml")
+
+    assert 'INFO  say: {"eur":2}' in ran.stdout, ran.stdout + ran.stderr
+    assert sound.stdout.startswith("1 flow, no problems"), sound.stdout
+    for found in (faulty, alone):
+        assert (found.returncode, found.stdout.startswith("flows/company/_kv.yaml:1:1  kv.value.invalid")) == (1, True)
+
+
 def test_an_evaluation_names_what_is_wrong_with_the_files_around(shell: Any) -> None:
     shell.write("flows/company/_defaults.yaml", "description: x\nvariables: [region]\n")
 

@@ -259,6 +259,22 @@ def test_a_value_counts_its_revisions_and_expires(store: Store, rows: Any) -> No
     assert not store.write(lambda session: session.kv.delete("team", "k"))
 
 
+def test_a_key_knows_which_commits_wrote_it_last(store: Store, rows: Any) -> None:
+    now = rows.now
+    seeded = KeyValue("team", "k", "NUMBER", 1, now, now, origin="prod")
+    ended = KeyValue("team", "e", "NUMBER", 1, now, now, now + timedelta(seconds=1), origin="prod")
+    other = KeyValue("team", "o", "NUMBER", 1, now, now, origin="lab")
+    for value in (seeded, ended, other):
+        _write(store, lambda session, value=value: session.kv.put(value))
+
+    before = store.read(lambda session: session.kv.of_origin("prod", now + timedelta(seconds=5)))
+    store.write(lambda session: session.kv.put(replace(seeded, value=2, origin=None)))
+    after = store.read(lambda session: session.kv.of_origin("prod", now))
+
+    assert before == (seeded,)
+    assert after == (ended,)
+
+
 def test_each_change_of_a_secret_raises_the_generation(store: Store, rows: Any) -> None:
     secret = StoredSecret("team", "KEY", "c2VhbGVk", rows.now, "of the forge", {"owner": "data"})
     before = store.read(lambda session: session.secrets.generation())

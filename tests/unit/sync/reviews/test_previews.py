@@ -168,6 +168,20 @@ def test_a_preview_ends_by_itself_and_takes_no_orders(world: World) -> None:
 
 
 @github
+def test_a_preview_has_the_keys_of_its_commit_in_its_own_namespaces_alone(world: World) -> None:
+    opened(world, {"flows/busy.yaml": BUSY, "flows/w/_kv.yaml": "rate: 2\n", "flows/else/_kv.yaml": "far: 1\n"})
+
+    world.command("/mainstem preview")
+    world.answers()
+    held = world.service._store.read(lambda db: db.kv.list()).items
+    world.forge.pulls[7].state = "closed"
+    assert world.look()
+
+    assert [(each.namespace, each.key, each.value) for each in held] == [("preview.pr-7.w", "rate", 2)]
+    assert world.service._store.read(lambda db: db.kv.list()).items == []
+
+
+@github
 def test_namespace_files_of_a_preview_are_those_of_its_commit(world: World) -> None:
     head = opened(world, {"flows/w/d.yaml": flow("d"), "flows/w/query.sql": "select 2"})
     world.command("/mainstem preview")
