@@ -200,7 +200,7 @@ class EnvironmentSettings(_Part):
     namespaces: tuple[str, ...] = ("*",)
     """Namespaces that its flows may have, each with all below it; `*` is all."""
     writes: Literal["commit", "propose", "refuse"] = "commit"
-    """What the API does with a write: `commit`, or `refuse`."""
+    """What the API does with a write: `commit` and activate it, `propose` it in a change request, or `refuse`."""
     reject_invalid: bool = False
     """Whether the hosted repository refuses a push that is not valid, instead of keeping it inactive."""
     on_invalid: Literal["block", "quarantine"] = "block"

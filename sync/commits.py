@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
 
-from runner.errors import AccessError, ConflictError, FlowError, MainstemError
+from runner.errors import AccessError, ConflictError, MainstemError
 from runner.flows.namespace_defaults import NamespaceDefaults
+from runner.reports.text import unlinked
 from runner.store import Store
 from runner.store.records import Environment
 from sync.activation import Activation, RevisionResult
+from sync.edits import Edit, check_faults, differs
 from sync.layout import layout_of
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line
 from sync.planning import Planner, read_layout
+from sync.proposals import Proposal, Proposals, Wish
 from sync.refs import is_pattern
-from sync.repository import Author, blob_id
-from sync.sources import Source
+from sync.repository import Author
 
-Edits = Mapping[str, bytes | None]
-Edit = Callable[[Source, str | None], Edits]
-"""What to change, decided on the head commit (None: there is none yet) under the lock of the repository."""
+Proposed = Callable[[Proposal], None]
+"""Hears of the proposal that was made in place of a commit."""
 
 MOVED = "repository.head.moved"
 
@@ -39,6 +40,7 @@ class Commits:
     activation: Activation
     clock: Callable[[], datetime]
     applied: Callable[[RevisionResult, str], None]
+    proposals: Proposals
 
     def commit(
         self,
@@ -48,15 +50,26 @@ class Commits:
         actor: str,
         message: str,
         deletions: Collection[FlowKey] = (),
+        proposed: Proposed | None = None,
     ) -> RevisionResult | None:
         """Commit what `edit` says to the ref of `environment` and activate it; None when nothing changes by it.
+
+        In an environment that takes only proposals one is made instead, and `proposed` is told of it. Nothing is active
+        then, so whoever does not listen is refused.
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
             ConflictError: `environment.held`, `environment.pinned`; `repository.head.moved` when somebody was faster.
             AccessError: `environment.writes.refused`.
+            ProposalError: as `Proposals.make`.
         """
-        check_writes(environment)
+        check_writes(environment, may_propose=proposed is not None)
+        if environment.writes == "propose":
+            wish = Wish(environment, edit, message, actor, deletions)
+            made = self.proposals.make(wish)
+            if made is not None and proposed is not None:
+                proposed(made)
+            return None
         self._check_pin(environment)
         source = self.origins.get(environment.repository)
         repository = source.repository
@@ -67,12 +80,14 @@ class Commits:
                 source.fetch(environment.ref, head)
             edits = edit(source, head)
             files = repository.listing(head, "").files if head is not None else {}
-            if not _differs(files, edits) and not deletions:
+            if not differs(files, edits) and not deletions:
                 return None
             author = Author(actor, f"{actor}@users.mainstem.local")
-            commit = repository.commit_changes(head, edits, author=author, message=message, at=self.clock())
+            text = "\n".join(map(unlinked, message.splitlines()))  # names of files may be those of issues at a forge
+            commit = repository.commit_changes(head, edits, author=author, message=text, at=self.clock())
             plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
-            _check_plan(plan, edits)
+            check_faults(plan, edits)
+            _check_held(plan)
             if not source.push(environment.ref, head, commit):
                 raise ConflictError(MOVED, f"{environment.ref} was moved meanwhile", hint="try again")
             result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
@@ -112,8 +127,8 @@ class Commits:
         return f"{layout.root}/" if layout.root else ""
 
 
-def check_writes(environment: Environment) -> None:
-    """Demand that an environment takes commits from here.
+def check_writes(environment: Environment, *, may_propose: bool = False) -> None:
+    """Demand that an environment takes commits from here, or proposals from who can make do with them.
 
     Raises:
         AccessError: `environment.writes.refused`.
@@ -131,28 +146,18 @@ def check_writes(environment: Environment) -> None:
             f"environment {environment.name} takes no writes but those of git",
             hint="push to its repository",
         )
-    if environment.writes == "propose":
+    if environment.writes == "propose" and not may_propose:
         raise ConflictError(
             "environment.writes.elsewhere",
-            f"environment {environment.name} takes changes only as proposals, which this server cannot make",
-            hint="push a branch and open a pull request",
+            f"environment {environment.name} takes changes only as proposals, and no task makes those",
+            hint="push a branch and open a pull request, or use the API",
         )
 
 
-def _check_plan(plan: Plan, edits: Edits) -> None:
-    # Whoever writes a file is told of its errors; a quarantine is for what others pushed.
-    faults = plan.errors or tuple(each for each in plan.faults if each.file in edits)
-    if faults:
-        first = faults[0]
-        where = f"{first.file}: " if first.file else ""
-        raise FlowError("flow.invalid", f"{where}{first.message}", hint=first.hint, problems=plan.problems)
+def _check_held(plan: Plan) -> None:
     if plan.held:
         raise ConflictError(
             "environment.held",
             f"environment {plan.environment} is held since {plan.held}",
             hint="mainstem sync run --allow-deletes, or push the flows again",
         )
-
-
-def _differs(files: Mapping[str, str], edits: Edits) -> bool:
-    return any(files.get(path) != (None if content is None else blob_id(content)) for path, content in edits.items())

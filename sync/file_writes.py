@@ -12,7 +12,8 @@ from runner.errors import AccessError, ConflictError, InvalidError
 from runner.namespace_files import Conflict, readonly
 from runner.store import Store
 from runner.store.records import Environment
-from sync.commits import MOVED, Commits, Edit, Edits
+from sync.commits import MOVED, Commits, Proposed
+from sync.edits import Edit, Edits
 from sync.files import stated_namespaces
 from sync.layout import Layout, file_index
 from sync.planning import list_files, read_layout
@@ -38,8 +39,11 @@ class GitFileWrites:
         conflict: Conflict = "OVERWRITE",
         removing: Callable[[str], bool] | None = None,
         actor: str,
+        proposed: Proposed | None = None,
     ) -> list[str]:
         """Write files of a namespace in one commit; return the paths that were written or are so already, sorted.
+
+        Where `proposed` is told of a proposal, nothing is written yet; so too in `delete` and `move`.
 
         A file that has the content already is no conflict, so that the same write may be made twice. Files of the
         namespace that are not among `files` and whose path `removing` names leave with the same commit.
@@ -66,11 +70,18 @@ class GitFileWrites:
                 edits |= {stand[path]: None for path in stand if path not in files and removing(path)}
             return edits
 
-        self._commit(found, edit, actor=actor, message=_message("Write", namespace, sorted(files)))
+        message = _message("Write", namespace, sorted(files))
+        self._commit(found, edit, actor=actor, message=message, proposed=proposed)
         return written
 
     def delete(
-        self, environment: str | None, namespace: str, matches: Callable[[str], bool], *, actor: str
+        self,
+        environment: str | None,
+        namespace: str,
+        matches: Callable[[str], bool],
+        *,
+        actor: str,
+        proposed: Proposed | None = None,
     ) -> list[str]:
         """Remove the files of a namespace whose path `matches`, in one commit; return their paths, sorted.
 
@@ -84,10 +95,19 @@ class GitFileWrites:
             removed[:] = sorted(path for path in stand if matches(path))
             return dict.fromkeys((stand[path] for path in removed), None)
 
-        self._commit(found, edit, actor=actor, message=f"Delete files of {namespace}")
+        self._commit(found, edit, actor=actor, message=f"Delete files of {namespace}", proposed=proposed)
         return removed
 
-    def move(self, environment: str | None, namespace: str, old: str, new: str, *, actor: str) -> list[str]:
+    def move(
+        self,
+        environment: str | None,
+        namespace: str,
+        old: str,
+        new: str,
+        *,
+        actor: str,
+        proposed: Proposed | None = None,
+    ) -> list[str]:
         """Move a file, or all that lies below a folder, in one commit; return the new paths, sorted.
 
         Raises as `write`; ConflictError `namespace.file.exists` when something stands at a new path.
@@ -109,13 +129,15 @@ class GitFileWrites:
             written = {place: files[path] for path, place in shelf.places(namespace, files).items()}
             return dict.fromkeys((stand[path] for path in moved), None) | written
 
-        self._commit(found, edit, actor=actor, message=f"Move {old} to {new} in {namespace}")
+        self._commit(found, edit, actor=actor, message=f"Move {old} to {new} in {namespace}", proposed=proposed)
         return sorted(moved.values())
 
-    def _commit(self, environment: Environment, edit: Edit, *, actor: str, message: str) -> None:
+    def _commit(
+        self, environment: Environment, edit: Edit, *, actor: str, message: str, proposed: Proposed | None
+    ) -> None:
         for left in range(_MOST_TRIES - 1, -1, -1):
             try:
-                self.commits.commit(environment, edit, actor=actor, message=message)
+                self.commits.commit(environment, edit, actor=actor, message=message, proposed=proposed)
             except ConflictError as error:
                 if error.code != MOVED or not left:
                     raise

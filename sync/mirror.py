@@ -178,7 +178,7 @@ class MirrorSource:
     def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:
         """Move `ref` there from `expected` to `new`; False when somebody was faster. Raises `FetchError`.
 
-        `known` is a commit that is there already, for a branch that is new and begins at it.
+        `known` is a commit that is there already and that `new` begins at, where that is not `expected`.
         """
         client, path = self._connect()
         name, wanted = Ref(ref.encode()), ObjectID(new.encode())
@@ -190,7 +190,7 @@ class MirrorSource:
 
         def objects(*_have: Any, **_options: Any) -> tuple[int, Iterator[UnpackedObject]]:
             # Named by us and not found by the library, which would look for blobs that a partial mirror has not.
-            new_ones = self.repository.new_objects(expected or known, new)
+            new_ones = self.repository.new_objects(known or expected, new)
             return pack_objects_to_data([(each, None) for each in new_ones], deltify=False)
 
         try:

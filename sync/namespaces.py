@@ -12,7 +12,8 @@ from runner.flows.namespace_defaults import EVERY, NAMES, DefaultsFile, Namespac
 from runner.flows.sections import with_values
 from runner.store import Store
 from runner.store.records import Environment
-from sync.commits import Commits, Edits
+from sync.commits import Commits, Proposed
+from sync.edits import Edits
 from sync.layout import Layout, defaults_place, layout_of
 from sync.names import MAX_FLOW_BYTES
 from sync.planning import list_files, read_defaults, read_layout
@@ -87,8 +88,18 @@ class Namespaces:
         except MainstemError:
             return NamespaceDefaults()
 
-    def write(self, namespace: str, said: Mapping[str, Any], *, actor: str, mode: ObjectMode = "any") -> None:
+    def write(
+        self,
+        namespace: str,
+        said: Mapping[str, Any],
+        *,
+        actor: str,
+        mode: ObjectMode = "any",
+        proposed: Proposed | None = None,
+    ) -> None:
         """Write the properties `KEPT` of a namespace to its file, in a commit; those that `said` lacks go.
+
+        Where `proposed` is told of a proposal, nothing is written yet; so too in `delete`.
 
         Raises:
             FlowError: `flow.invalid` with the problems, also of flows below; nothing is committed.
@@ -108,9 +119,10 @@ class Namespaces:
             content = with_values(old, {"taskDefaults": None, **values})  # an old name of `pluginDefaults`
             return {head.place(namespace) if file is None else file.file: content.encode()}
 
-        self.commits.commit(environment, edit, actor=actor, message=f"Describe the namespace {namespace}")
+        message = f"Describe the namespace {namespace}"
+        self.commits.commit(environment, edit, actor=actor, message=message, proposed=proposed)
 
-    def delete(self, namespace: str, *, actor: str) -> None:
+    def delete(self, namespace: str, *, actor: str, proposed: Proposed | None = None) -> None:
         """Remove the file of a namespace by a commit; its flows stay, without what it gave them.
 
         Raises:
@@ -125,7 +137,7 @@ class Namespaces:
             return {file.file: None}
 
         message = f"Say nothing about the namespace {namespace}"
-        self.commits.commit(environment, edit, actor=actor, message=message)
+        self.commits.commit(environment, edit, actor=actor, message=message, proposed=proposed)
 
     def _owner(self, namespace: str) -> Environment:
         return owner_of(self.store.read(lambda db: db.environments.all()), namespace)

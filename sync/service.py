@@ -31,6 +31,7 @@ from sync.facts import FlowFacts
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.following import Following
+from sync.forges.apis import api_of
 from sync.namespaces import Namespaces
 from sync.needs import Holds, unknown
 from sync.orders import Orders
@@ -39,10 +40,11 @@ from sync.parsed import Answers
 from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line, quarantine_line, quarantined_in
 from sync.planning import Planner
+from sync.proposals import Proposals
 from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
 from sync.sources import Source
-from sync.writes import FlowWrites, WriteMode
+from sync.writes import FlowWrites
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,10 @@ class SyncService:
             store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
         )
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
-        commits = Commits(store, self._origins, self._planner, self._activation, clock, self._after_write)
+        self._proposals = Proposals(self._origins, self._planner, clock, api_of)
+        commits = Commits(
+            store, self._origins, self._planner, self._activation, clock, self._after_write, self._proposals
+        )
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)
         self.namespaces = Namespaces(store, commits)
@@ -450,23 +455,21 @@ class SyncService:
 
     # writes
 
-    def write_flow(self, source: str, *, actor: str, mode: WriteMode = "any") -> FlowVersion:
+    def write_flow(self, source: str, **options: Any) -> FlowVersion:
         """Commit one flow and return its active version; see `FlowWrites.write`."""
-        return self._writes.write([source], actor=actor, mode=mode)[0]
+        return self._writes.write([source], **options)[0]
 
-    def write_flows(
-        self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any", removing: Sequence[FlowKey] = ()
-    ) -> list[FlowVersion]:
-        """Commit several flows of one environment together and return their active versions."""
-        return self._writes.write(sources, actor=actor, mode=mode, removing=removing)
+    def write_flows(self, sources: Sequence[str], **options: Any) -> list[FlowVersion]:
+        """Commit several flows of one environment together; see `FlowWrites.write`."""
+        return self._writes.write(sources, **options)
 
-    def delete_flow(self, namespace: str, flow_id: str, *, actor: str) -> None:
+    def delete_flow(self, namespace: str, flow_id: str, **options: Any) -> None:
         """Delete a flow by a commit; see `FlowWrites.delete`."""
-        self._writes.delete([(namespace, flow_id)], actor=actor)
+        self._writes.delete([(namespace, flow_id)], **options)
 
-    def delete_flows(self, keys: Sequence[FlowKey], *, actor: str) -> None:
-        """Delete flows of one environment by one commit."""
-        self._writes.delete(keys, actor=actor)
+    def delete_flows(self, keys: Sequence[FlowKey], **options: Any) -> None:
+        """Delete flows of one environment by one commit; see `FlowWrites.delete`."""
+        self._writes.delete(keys, **options)
 
     def _after_write(self, result: RevisionResult, repository: str) -> None:
         self._announce(result)

@@ -41,8 +41,10 @@ class Source(Protocol):
     def ensure(self, blobs: Iterable[str]) -> None:
         """Make the blobs readable. Raises `FetchError`."""
 
-    def push(self, ref: str, expected: str | None, new: str) -> bool:
+    def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:
         """Move `ref` from `expected` to `new`, a commit that is here; False when somebody was faster.
+
+        `known` is a commit that is there already and that `new` begins at, where that is not `expected`.
 
         Raises:
             FetchError: the repository cannot be reached, or refuses (`repository.push.refused`).
@@ -76,7 +78,7 @@ class LocalSource:
     def ensure(self, blobs: Iterable[str]) -> None:
         """Do nothing: the objects are here."""
 
-    def push(self, ref: str, expected: str | None, new: str) -> bool:
+    def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:  # noqa: ARG002 - all is here
         """Move `ref`. Raises `FetchError` when it is checked out: the files of the work tree would not follow."""
         if self.repository.is_checked_out(ref):
             raise FetchError(

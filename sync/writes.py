@@ -13,8 +13,11 @@ from runner.flows.namespace_defaults import stated_namespace
 from runner.flows.parse import parse_flow
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion
-from sync.commits import Commits, Edits, check_writes
+from sync.commits import Commits, Proposed, check_writes
+from sync.edits import Edits
 from sync.plan import FlowKey
+from sync.proposals import Proposal
+from sync.repository import blob_id
 from sync.sifting import owns
 from sync.sources import Source
 
@@ -29,11 +32,18 @@ class FlowWrites:
     commits: Commits
 
     def write(
-        self, sources: Sequence[str], *, actor: str, mode: WriteMode = "any", removing: Sequence[FlowKey] = ()
+        self,
+        sources: Sequence[str],
+        *,
+        actor: str,
+        mode: WriteMode = "any",
+        removing: Sequence[FlowKey] = (),
+        proposed: Proposed | None = None,
     ) -> list[FlowVersion]:
         """Write flows, all in one commit of the one environment that owns them, and return their active versions.
 
         The flows of `removing` leave with the same commit. Nobody named them one by one, so the deletion guard applies.
+        Where `proposed` is told of a proposal, the versions are what they would be, and not active.
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
@@ -42,7 +52,8 @@ class FlowWrites:
             AccessError: `environment.writes.refused`.
         """
         flows = [_parsed(source, self.inherited(stated_namespace(source.encode()) or "", source)) for source in sources]
-        environment = self._one_owner([*((flow.namespace, flow.id) for flow in flows), *removing])
+        keys = [*((flow.namespace, flow.id) for flow in flows), *removing]
+        environment = self._one_owner(keys, may_propose=proposed is not None)
         edits, new = self._placed(flows, sources, mode, self.commits.root(environment))
         edits |= dict.fromkeys(self._paths(removing))
 
@@ -51,7 +62,16 @@ class FlowWrites:
             return edits
 
         message = _message("Write", [f"{flow.namespace}.{flow.id}" for flow in flows], removing)
-        result = self.commits.commit(environment, edit, actor=actor, message=message)
+        made: list[Proposal] = []
+        hears = made.append if proposed is not None else None
+        result = self.commits.commit(environment, edit, actor=actor, message=message, proposed=hears)
+        if made and proposed is not None:
+            proposed(made[0])
+            places = {content: path for path, content in edits.items()}
+            return [
+                self._would_be(flow, source, places[source.encode()], made[0])
+                for flow, source in zip(flows, sources, strict=True)
+            ]
         found = [result.versions.get((flow.namespace, flow.id)) if result else None for flow in flows]
         return [version or self._required(flow) for version, flow in zip(found, flows, strict=True)]
 
@@ -73,7 +93,28 @@ class FlowWrites:
             edits[path] = source.encode()
         return edits, new
 
-    def delete(self, keys: Sequence[FlowKey], *, actor: str) -> None:
+    def _would_be(self, flow: Flow, source: str, path: str, proposal: Proposal) -> FlowVersion:
+        """Return a flow as a proposal would make it: with the number that its revision would get."""
+        last = self.store.read(lambda db: db.flows.get(flow.namespace, flow.id, allow_deleted=True))
+        content = source.encode()
+        blob = blob_id(content)
+        is_same = last is not None and last.active and last.blob == blob
+        number = 0 if last is None else last.revision
+        return FlowVersion(
+            namespace=flow.namespace,
+            flow_id=flow.id,
+            revision=number if is_same else number + 1,
+            blob=blob,
+            source=source,
+            created_at=self.commits.clock(),
+            environment=proposal.environment,
+            commit=proposal.commit,
+            path=path,
+            disabled=flow.disabled,
+            active=False,
+        )
+
+    def delete(self, keys: Sequence[FlowKey], *, actor: str, proposed: Proposed | None = None) -> None:
         """Delete flows by name, all in one commit.
 
         Raises:
@@ -82,8 +123,10 @@ class FlowWrites:
         """
         edits: dict[str, bytes | None] = dict.fromkeys(self._paths(keys))
         message = _message("Delete", [f"{namespace}.{flow_id}" for namespace, flow_id in keys])
-        environment = self._one_owner(keys)
-        self.commits.commit(environment, lambda *_: edits, actor=actor, message=message, deletions=keys)
+        environment = self._one_owner(keys, may_propose=proposed is not None)
+        self.commits.commit(
+            environment, lambda *_: edits, actor=actor, message=message, deletions=keys, proposed=proposed
+        )
 
     def inherited(self, namespace: str, source: str) -> Inherited:
         """Return what a flow gets from the files around it now; nothing where no one environment owns its namespace."""
@@ -101,13 +144,13 @@ class FlowWrites:
             paths.append(stored.path)
         return paths
 
-    def _one_owner(self, keys: Collection[FlowKey]) -> Environment:
+    def _one_owner(self, keys: Collection[FlowKey], *, may_propose: bool) -> Environment:
         owners = {environment.name: environment for key in keys for environment in [self._owner(*key)]}
         if len(owners) != 1:
             names = ", ".join(sorted(owners))
             raise ConflictError("flow.owner.many", f"these flows belong to several environments: {names or 'none'}")
         environment = next(iter(owners.values()))
-        check_writes(environment)
+        check_writes(environment, may_propose=may_propose)
         return environment
 
     def _owner(self, namespace: str, flow_id: str) -> Environment:

@@ -16,6 +16,7 @@ from webhooks.parameters import Parameter, UndeclaredParameterError
 from webhooks.problems import RequestError
 
 if TYPE_CHECKING:
+    from sync.proposals import Proposal
     from webhooks.services import Services
 
 _LONGEST_NUMBER: Final = 12
@@ -39,6 +40,8 @@ class Paging:
 class Call:
     """A request whose caller is known. `identity` is None on routes that prove their caller themselves.
 
+    `proposals` are those that were made in place of commits: the answer is about them then (`webhooks.proposing`).
+
     Only parameters of the query that the route declares can be read: what is not documented is not there.
     """
 
@@ -48,6 +51,7 @@ class Call:
     identity: Identity | None
     declared: Mapping[str, Parameter] = field(default_factory=dict)
     body: bytes = b""
+    proposals: list[Proposal] = field(default_factory=list)
 
     @property
     def actor(self) -> str:
@@ -189,7 +193,9 @@ class Call:
         return None if ALL_NAMESPACES in self.identity.namespaces else self.identity.namespaces
 
     def note(self, target: str, *, result: str = "OK", **detail: Any) -> None:
-        """Write what was done to the audit log."""
+        """Write what was done, or proposed, to the audit log."""
+        if self.proposals:
+            detail["proposal"] = self.proposals[0].url or self.proposals[0].branch
         self.services.access.note(self.actor, str(self.permission), target, result=result, **detail)
 
 

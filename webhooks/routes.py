@@ -24,6 +24,7 @@ from runner.errors import AccessError, NotFoundError
 from webhooks.call import Call
 from webhooks.parameters import Parameter
 from webhooks.problems import Json
+from webhooks.proposing import accepted
 from webhooks.schemas import Schema
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Endpoint:
     `takes` is the media type of the body, None without one, and `body` its schema. `reads_body` is off for handlers
     that read the body themselves (multipart, raw webhooks). `query` are the parameters that the handler may read, and
     `answer` is the schema of what it returns, in the media type `gives` or as it pleases in one of `or_gives`, with
-    `status` or one of `also`.
+    `status` or one of `also`. What `proposes` answers 202 where an environment takes only proposals, see
+    `webhooks.proposing`.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Endpoint:
     query: tuple[Parameter, ...] = ()
     body: Schema = None
     answer: Schema = None
+    proposes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,8 @@ def _serve(endpoint: Endpoint, services: Services) -> Callable[[Request], Awaita
             result = await endpoint.handler(call) if is_async else await run_in_threadpool(endpoint.handler, call)
         finally:
             await request.close()  # uploaded files lie in temporary files
+        if call.proposals:
+            return accepted(call, result)
         if isinstance(result, Response):
             return result
         return Json(result, status_code=endpoint.status)

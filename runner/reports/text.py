@@ -60,10 +60,15 @@ def plain(text: str) -> str:
 
 def inline(text: str, limit: int = _MOST_INLINE) -> str:
     """Return `text` as it is to be read, on one line, with nothing in it that Markdown or a forge acts on."""
-    line = cut(" ".join(plain(text).split()), limit)
-    line = _REFERENCES.sub(lambda found: f"{found[0]}{_GAP}", line)
+    line = unlinked(text, limit)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(r"\\\1", line)
+
+
+def unlinked(text: str, limit: int = _MOST_INLINE) -> str:
+    """Return `text` on one line that is no Markdown, such as a title, with nothing in it that a forge acts on."""
+    line = cut(" ".join(plain(text).split()), limit)
+    return _REFERENCES.sub(lambda found: f"{found[0]}{_GAP}", line)
 
 
 def code(text: str, limit: int = _MOST_INLINE) -> str:

@@ -20,9 +20,10 @@ from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.metrics import Process
 from runner.services import Host
-from runner.settings import Settings
+from runner.settings import EnvironmentSettings, Settings
 from runner.store import Store
 from runner.store.records import FlowDraft
+from sync.repository import Author
 from sync.service import SyncService
 from tests.openapi import check_answer
 from tests.servers.store import fresh_store
@@ -85,8 +86,12 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
     opened: list[tuple[Store, LocalEngine]] = []
     closing: list[SyncService] = []
 
-    def make(*, is_syncing: bool = False, **options: Any) -> Services:
-        settings = Settings(home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:8420")
+    def make(
+        *, is_syncing: bool = False, environments: tuple[EnvironmentSettings, ...] = (), **options: Any
+    ) -> Services:
+        settings = Settings(
+            home=tmp_path / "home", work=tmp_path / "work", url="http://127.0.0.1:8420", environments=environments
+        )
         settings.home.mkdir()
         store = fresh_store(settings.database_url, durability="off")
         ports: dict[str, Any] = {"log": lambda entry: store.logs.append([entry]), "store": store}
@@ -123,6 +128,33 @@ def git_api(make_services: Callable[..., Services]) -> Iterator[Api]:
     """The API with a hosted repository behind it: what is written becomes commits."""
     with _serving(make_services(is_syncing=True)) as api:
         yield api
+
+
+@pytest.fixture
+def proposing_api(make_services: Callable[..., Services]) -> Iterator[Api]:
+    """The API with a hosted repository behind it whose environment takes only proposals; it has the flow `w.a`."""
+    environment = EnvironmentSettings(name="default", repository="hosted", writes="propose")
+    services = make_services(is_syncing=True, environments=(environment,))
+    assert services.sync is not None
+    repository = services.sync.repository("hosted").repository
+    files = {"flows/w/a.yaml": FLOW_A.encode()}
+    first = repository.commit_changes(
+        None, files, author=Author("ann", "ann@example.org"), message="first", at=datetime.now(UTC)
+    )
+    repository.set_head("refs/heads/main", None, first)
+    services.sync.reconcile_repository("hosted", actor="ann")
+    with _serving(services) as api:
+        yield api
+
+
+FLOW_A = """\
+id: a
+namespace: w
+tasks:
+  - id: say
+    type: core.log.Log
+    message: hello
+"""
 
 
 @contextmanager

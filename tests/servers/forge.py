@@ -27,6 +27,8 @@ from starlette.routing import Route
 from tests.servers.dialects import DIALECTS, MEMBER, OWN, STRANGER, TOKEN, Pull, comment_on
 from tests.servers.git import git
 
+_CHANGES = ("/pulls", "/merge_requests", "/pullrequests")
+
 
 @dataclass
 class Forge:
@@ -42,6 +44,7 @@ class Forge:
     members: dict[int, str] = field(default_factory=lambda: {MEMBER: "write", STRANGER: "read"})
     reactions: dict[int, list[str]] = field(default_factory=dict)
     refuses: str | None = None
+    refuses_to_open: bool = False
     failures: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     limits: dict[str, str] = field(default_factory=dict)
@@ -108,6 +111,8 @@ class ForgeApp:
             if forge.failures:
                 status, headers = forge.failures.pop(0)
                 return JSONResponse({"message": "not now"}, status_code=status, headers=headers)
+            if forge.refuses_to_open and request.method == "POST" and request.url.path.endswith(_CHANGES):
+                return JSONResponse({"message": "Resource not accessible by integration"}, status_code=403)
             if forge.refuses and request.url.path.endswith(forge.refuses):
                 return JSONResponse({"message": "Must have push access to view permission."}, status_code=403)
             if not any(token in request.headers.get("authorization", "") for token in forge.tokens):

@@ -71,6 +71,9 @@ FLOW: Final = Shape(
 )
 """A flow as it was written, with every other property it has beside these; `source` only where it is asked for."""
 FLOWS: Final = page(FLOW)
+PULL_REQUEST: Final = Shape("PullRequest", record(url=nullable(TEXT), number=nullable(WHOLE), branch=TEXT))
+PROPOSED: Final = Shape("Proposed", opened(record(draft=FLAG, pullRequest=PULL_REQUEST)))
+"""What would be there, with the change request that proposes it; no number and url where only a branch is pushed."""
 FLOW_TO_RUN: Final = Shape(
     "FlowForExecution",
     record(

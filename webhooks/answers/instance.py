@@ -204,7 +204,7 @@ TOKEN: Final = Shape(
 NEW_TOKEN: Final = Shape("NewToken", extended(TOKEN, fullToken=TEXT))
 AUDIT_ENTRY: Final = Shape(
     "AuditEntry",
-    record(id=WHOLE, at=TIME, actor=TEXT, action=TEXT, target=TEXT, result=word("OK", "REFUSED"), detail=MAP),
+    record(id=WHOLE, at=TIME, actor=TEXT, action=TEXT, target=TEXT, result=TEXT, detail=MAP),
 )
 PLUGIN: Final = Shape(
     "Plugin",

@@ -81,7 +81,7 @@ def _take_in(call: Call, name: str, content: bytes) -> list[str]:
     if failed and call.flag("failOnError"):
         raise next(iter(failed.values()))
     if sources:
-        sync_of(call).write_flows(list(sources.values()), actor=call.actor)
+        sync_of(call).write_flows(list(sources.values()), actor=call.actor, proposed=call.proposals.append)
         call.services.catalogue.invalidate()
         call.note(f"{len(sources)} flows", verb="import", flows=[".".join(key) for key in sources])
     return list(failed)
@@ -159,6 +159,7 @@ def endpoints() -> list[Endpoint]:
             import_flows,
             "Take in flows from a file or zip (one commit)",
             tag,
+            proposes=True,
             takes=_MULTIPART,
             reads_body=False,
             query=(flag("failOnError", "One flow that fails keeps all out."),),

@@ -77,7 +77,7 @@ def _replace(call: Call, sources: Sequence[str], namespace: str | None, *, below
         removing = [key for key in keys if key not in given and call.sees(key[0])]
     if not sources and not removing:
         return []
-    versions = sync_of(call).write_flows(sources, actor=call.actor, removing=removing)
+    versions = sync_of(call).write_flows(sources, actor=call.actor, removing=removing, proposed=call.proposals.append)
     _done(call, "write", [(each.namespace, each.flow_id) for each in versions], removed=len(removing))
     return [shape(call, version) for version in versions]
 
@@ -142,7 +142,7 @@ def _carry_out(act: Action, call: Call, versions: Sequence[FlowVersion]) -> dict
 
 def _delete(call: Call, versions: Sequence[FlowVersion]) -> list[FlowKey]:
     keys = [(version.namespace, version.flow_id) for version in versions]
-    sync_of(call).delete_flows(keys, actor=call.actor)
+    sync_of(call).delete_flows(keys, actor=call.actor, proposed=call.proposals.append)
     _done(call, "delete", keys)
     return keys
 
@@ -153,7 +153,7 @@ def _switch(call: Call, versions: Sequence[FlowVersion], *, disabled: bool) -> l
     if not others:
         return []
     sources = [with_disabled(version.source, disabled=disabled) for version in others]
-    changed = sync_of(call).write_flows(sources, actor=call.actor, mode="update")
+    changed = sync_of(call).write_flows(sources, actor=call.actor, mode="update", proposed=call.proposals.append)
     keys = [(version.namespace, version.flow_id) for version in changed]
     _done(call, "disable" if disabled else "enable", keys)
     return keys
@@ -199,7 +199,7 @@ def endpoints() -> list[Endpoint]:
         flag("allowNamespaceChild", "Those of the namespaces below it too."),
     )
     override = flag("override", "The namespace of the path replaces that of each flow.")
-    shapes = {"takes": YAML, "body": TEXT, "answer": listed(FLOW)}
+    shapes = {"takes": YAML, "body": TEXT, "answer": listed(FLOW), "proposes": True}
     return [
         Endpoint("POST", BASE + "/bulk", write, replace_all, for_all, tag, query=(deletes, *below), **shapes),
         Endpoint(
@@ -217,6 +217,7 @@ def endpoints() -> list[Endpoint]:
                 query=query,
                 body=body,
                 answer=COUNT,
+                proposes=True,
             )
             for method, verb, summary, act in _ACTIONS
             for place, handler, query, body in (

@@ -228,7 +228,9 @@ def _fault(call: Call, source: str, version: FlowVersion) -> str | None:
 def _commit(call: Call, sources: Mapping[FlowKey, str]) -> list[FlowVersion]:
     if not sources:
         return []
-    updated = sync_of(call).write_flows(list(sources.values()), actor=call.actor, mode="update")
+    updated = sync_of(call).write_flows(
+        list(sources.values()), actor=call.actor, mode="update", proposed=call.proposals.append
+    )
     call.services.catalogue.invalidate()
     call.note(f"{len(sources)} flows", verb="replace", flows=[".".join(key) for key in sources])
     return updated
@@ -303,6 +305,7 @@ def endpoints() -> list[Endpoint]:
             apply,
             "Replace a text in flows (one commit)",
             tag,
+            proposes=True,
             takes=json,
             body=record(asked, flows=listed(NAME)),
             answer=record(updated=listed(FLOW), skipped=listed(skipped)),
@@ -314,6 +317,7 @@ def endpoints() -> list[Endpoint]:
             replace_line,
             "Replace a text in one line of a flow (a commit)",
             tag,
+            proposes=True,
             takes=json,
             body=record(asked, namespace=TEXT, id=TEXT, line=WHOLE, column=optional(WHOLE)),
             answer=FLOW,

@@ -43,7 +43,7 @@ _NOTHING: Final = Inherited()
 _RESERVED = frozenset({"graph", "expressions"})
 
 
-def create(call: Call) -> Response:
+def create(call: Call) -> Response | dict[str, Any]:
     """Commit a new flow and answer with it."""
     source = _source(call)
     flow = parsed_flow(call, source)
@@ -52,10 +52,12 @@ def create(call: Call) -> Response:
         raise ConflictError(
             "flow.exists", f"the flow {flow.namespace}.{flow.id} exists already", hint="PUT changes a flow"
         )
-    return _written(call, sync_of(call).write_flow(source, actor=call.actor, mode="create"))
+    return _written(
+        call, sync_of(call).write_flow(source, actor=call.actor, mode="create", proposed=call.proposals.append)
+    )
 
 
-def update(call: Call) -> Response:
+def update(call: Call) -> Response | dict[str, Any]:
     """Commit a changed flow and answer with its new revision."""
     namespace, flow_id = call.path("namespace"), call.path("id")
     if active_flow(call, namespace, flow_id) is None:
@@ -68,7 +70,9 @@ def update(call: Call) -> Response:
             f"the body is the flow {flow.namespace}.{flow.id}, the address names {namespace}.{flow_id}",
             hint="create the flow under its new name, then delete the old one",
         )
-    return _written(call, sync_of(call).write_flow(source, actor=call.actor, mode="update"))
+    return _written(
+        call, sync_of(call).write_flow(source, actor=call.actor, mode="update", proposed=call.proposals.append)
+    )
 
 
 def _source(call: Call) -> str:
@@ -85,7 +89,7 @@ def delete(call: Call) -> Response:
     namespace, flow_id = call.path("namespace"), call.path("id")
     if active_flow(call, namespace, flow_id) is None:
         raise missing_flow(namespace, flow_id)
-    sync_of(call).delete_flow(namespace, flow_id, actor=call.actor)
+    sync_of(call).delete_flow(namespace, flow_id, actor=call.actor, proposed=call.proposals.append)
     call.services.catalogue.invalidate()
     call.note(f"{namespace}.{flow_id}", verb="delete")
     return Response(status_code=204)
@@ -193,7 +197,9 @@ def documents(text: str) -> list[str]:
 
 
 def shape(call: Call, version: FlowVersion, *, source: bool = False) -> dict[str, Any]:
-    """Return the JSON of a version, also of one that no longer parses."""
+    """Return the JSON of a version, also of one that no longer parses, or is proposed only."""
+    if call.proposals:  # the catalogue would take it for the revision that may have this number one day
+        return flow_json(parsed_flow(call, version.source), version, source=source)
     try:
         return flow_json(call.services.catalogue.index_of(version).flow, version, source=source)
     except MainstemError as error:
@@ -270,9 +276,11 @@ def sync_of(call: Call) -> SyncService:
     return call.services.sync
 
 
-def _written(call: Call, version: FlowVersion) -> Response:
+def _written(call: Call, version: FlowVersion) -> Response | dict[str, Any]:
     call.services.catalogue.invalidate()
     call.note(f"{version.namespace}.{version.flow_id}", verb="write", revision=version.revision, commit=version.commit)
+    if call.proposals:
+        return shape(call, version, source=True)
     headers = {"etag": f'"{version.blob}"'}
     if version.commit:
         headers["x-mainstem-commit"] = version.commit
@@ -316,9 +324,11 @@ def endpoints() -> Iterable[Endpoint]:
     shown = (REVISION, flag("source", "With the source."), flag("allowDeleted", "Also when it is deleted."))
     deleted = (flag("allowDelete", "With the revision that deleted it."),)
     return [
-        Endpoint("POST", BASE, write, create, "Create a flow (a commit)", tag, query=(_DRAFT,), **_SOURCE),
-        Endpoint("PUT", one, write, update, "Change a flow (a commit)", tag, query=(_DRAFT,), **_SOURCE),
-        Endpoint("DELETE", one, write, delete, "Delete a flow (a commit)", tag, status=204),
+        Endpoint(
+            "POST", BASE, write, create, "Create a flow (a commit)", tag, query=(_DRAFT,), proposes=True, **_SOURCE
+        ),
+        Endpoint("PUT", one, write, update, "Change a flow (a commit)", tag, query=(_DRAFT,), proposes=True, **_SOURCE),
+        Endpoint("DELETE", one, write, delete, "Delete a flow (a commit)", tag, status=204, proposes=True),
         Endpoint("GET", one, read, get, "One flow", tag, query=shown, answer=FLOW),
         Endpoint(
             "GET",

@@ -139,14 +139,16 @@ def make_directory(call: Call) -> Response:
 
 def _put(call: Call, path: str, data: bytes) -> Response:
     namespace = call.path("namespace")
-    sync_of(call).file_writer().write(_writing_environment(call), namespace, {path: data}, actor=call.actor)
+    environment, hears = _writing_environment(call), call.proposals.append
+    sync_of(call).file_writer().write(environment, namespace, {path: data}, actor=call.actor, proposed=hears)
     return _done(call, "write file", path=path)
 
 
 def move(call: Call) -> Response:
     """Commit the move of a file, or of a folder with all that lies in it."""
     old, new, namespace = _written_path(call, "from"), _written_path(call, "to"), call.path("namespace")
-    moved = sync_of(call).file_writer().move(_writing_environment(call), namespace, old, new, actor=call.actor)
+    environment, hears = _writing_environment(call), call.proposals.append
+    moved = sync_of(call).file_writer().move(environment, namespace, old, new, actor=call.actor, proposed=hears)
     if not moved:
         raise missing(namespace, old)
     return _done(call, "move file", path=old, to=new)
@@ -155,9 +157,8 @@ def move(call: Call) -> Response:
 def delete(call: Call) -> Response:
     """Commit the removal of a file, or of a folder with all that lies in it."""
     path, namespace = _written_path(call), call.path("namespace")
-    removed = (
-        sync_of(call).file_writer().delete(_writing_environment(call), namespace, _at_or_below(path), actor=call.actor)
-    )
+    environment, hears, wanted = _writing_environment(call), call.proposals.append, _at_or_below(path)
+    removed = sync_of(call).file_writer().delete(environment, namespace, wanted, actor=call.actor, proposed=hears)
     if not removed:
         raise missing(namespace, path)
     return _done(call, "delete file", path=path)
@@ -262,16 +263,19 @@ def endpoints() -> list[Endpoint]:
             put,
             "Write a file of a namespace (a commit)",
             tag,
+            proposes=True,
             takes=_MULTIPART,
             reads_body=False,
             query=(path,),
             body=record(fileContent=optional(BYTES)),
         ),
-        Endpoint("PUT", _BASE, write, move, "Move a file or folder (a commit)", tag, query=moves),
-        Endpoint("DELETE", _BASE, write, delete, "Delete a file or folder (a commit)", tag, query=(path,)),
+        Endpoint("PUT", _BASE, write, move, "Move a file or folder (a commit)", tag, query=moves, proposes=True),
+        Endpoint(
+            "DELETE", _BASE, write, delete, "Delete a file or folder (a commit)", tag, query=(path,), proposes=True
+        ),
         Endpoint("GET", _BASE + "/stats", read, stats, "What a file is", tag, query=(root,), answer=FILE),
         Endpoint("GET", _BASE + "/directory", read, directory, folder, tag, query=(root,), answer=listed(FILE)),
-        Endpoint("POST", _BASE + "/directory", write, make_directory, make, tag, query=(root,)),
+        Endpoint("POST", _BASE + "/directory", write, make_directory, make, tag, query=(root,), proposes=True),
         Endpoint(
             "GET", _BASE + "/revisions", read, revisions, "Revisions of a file", tag, query=(path,), answer=commits
         ),

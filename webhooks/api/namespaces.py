@@ -86,7 +86,7 @@ def delete(call: Call) -> Response:
     if name not in _known(call) and _is_there(call, name, {}):
         message = f"the namespace {name!r} is there because of its flows, and no file says anything about it"
         raise ConflictError("namespace.implied", message, hint="delete its flows")
-    sync_of(call).namespaces.delete(name, actor=call.actor)
+    sync_of(call).namespaces.delete(name, actor=call.actor, proposed=call.proposals.append)
     call.services.catalogue.invalidate()
     call.note(name, verb="delete")
     return Response(status_code=204)
@@ -111,10 +111,12 @@ def inherited_defaults(call: Call) -> dict[str, list[dict[str, Any]]]:
 
 
 def _written(call: Call, name: str, body: Mapping[str, Any], mode: ObjectMode) -> dict[str, Any]:
-    sync_of(call).namespaces.write(name, _said(body), actor=call.actor, mode=mode)
+    said = _said(body)
+    sync_of(call).namespaces.write(name, said, actor=call.actor, mode=mode, proposed=call.proposals.append)
     call.services.catalogue.invalidate()
     call.note(name, verb="write")
-    return _shown(name, _known(call).get(name))
+    shown = _shown(name, _known(call).get(name))
+    return shown | said if call.proposals else shown
 
 
 def _said(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,6 +212,7 @@ def endpoints() -> list[Endpoint]:
             create,
             "Describe a new namespace",
             tag,
+            proposes=True,
             takes=json,
             body=record(**body),
             answer=NAMESPACE,
@@ -222,11 +225,12 @@ def endpoints() -> list[Endpoint]:
             update,
             "Describe a namespace",
             tag,
+            proposes=True,
             takes=json,
             body=record(**body | {"id": optional(TEXT)}),
             answer=NAMESPACE,
         ),
-        Endpoint("DELETE", one, write, delete, "Say nothing about a namespace", tag, status=204),
+        Endpoint("DELETE", one, write, delete, "Say nothing about a namespace", tag, status=204, proposes=True),
         Endpoint("GET", one + "/inherited-variables", read, inherited_variables, around_it, tag, answer=mapped(MAP)),
         Endpoint("GET", one + "/inherited-plugindefaults", read, inherited_defaults, given, tag, answer=defaults),
     ]

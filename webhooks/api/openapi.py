@@ -10,6 +10,7 @@ from typing import Any, Final
 import runner
 from runner.access import INSTANCE_WIDE, WEAKEST_ROLE, Permission
 from webhooks import api
+from webhooks.answers.flows import PROPOSED
 from webhooks.call import Call
 from webhooks.routes import Endpoint, Operation
 from webhooks.schemas import ANYTHING, MAP, TEXT, WHOLE, Shape, listed, optional, record
@@ -96,6 +97,8 @@ def _operation(operation: Endpoint | Operation, shapes: dict[str, Any]) -> dict[
             "default": {"$ref": "#/components/responses/Problem"},
         },
     }
+    if isinstance(operation, Endpoint) and operation.proposes:
+        found["responses"]["202"] = _proposed(operation.answer)
     if operation.takes is not None:
         schema = ANYTHING if operation.body is None else operation.body
         found["requestBody"] = {"content": {operation.takes: {"schema": schema}}}
@@ -108,6 +111,15 @@ def _success(operation: Endpoint | Operation, status: int) -> dict[str, Any]:
         return {"description": "Done."}
     bare = {kind: {"schema": ANYTHING} for kind in operation.or_gives}
     return {"description": "Done.", "content": {operation.gives: {"schema": operation.answer}, **bare}}
+
+
+def _proposed(answer: Any) -> dict[str, Any]:
+    """Return the response of a write that became a proposal: as `webhooks.proposing` makes it of the `answer`."""
+    schema: Any = PROPOSED
+    if isinstance(answer, Mapping) and answer.get("type") == "array":
+        schema = listed(PROPOSED) if isinstance(answer["items"], Shape) else answer
+    words = "Proposed, where the environment takes only proposals: nothing is active yet."
+    return {"description": words, "content": {"application/json": {"schema": schema}}}
 
 
 def _of_path(name: str) -> dict[str, Any]:

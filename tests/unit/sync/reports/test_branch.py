@@ -28,12 +28,12 @@ class Interrupted(LocalSource):
         self.left = times
         self.pushes = 0
 
-    def push(self, ref: str, expected: str | None, new: str) -> bool:
+    def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:
         self.pushes += 1
         if self.left:
             self.left -= 1
             self.other(self.pushes)
-        return super().push(ref, expected, new)
+        return super().push(ref, expected, new, known=known)
 
 
 def _commit(branch: ReportBranch, files: dict[str, str | None], **options: Any) -> str:

@@ -1,3 +1,3 @@
 from __future__ import annotations
 
-from tests.servers.application import api, git_api, make_services
+from tests.servers.application import api, git_api, make_services, proposing_api

@@ -1,0 +1,73 @@
+"""Writes to an environment that takes only proposals: 202, the branch, and nothing active."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.servers.application import FLOW_A
+
+_MAIN = "/api/v1/main"
+_YAML = {"content-type": "application/x-yaml"}
+_B = FLOW_A.replace("id: a", "id: b")
+_SLOWER = FLOW_A.replace("hello", "slower")
+
+
+def test_a_changed_flow_is_answered_as_it_would_be_and_the_active_one_stays(proposing_api: Any) -> None:
+    answer = proposing_api.put(f"{_MAIN}/flows/w/a", content=_SLOWER, headers=_YAML)
+
+    body = answer.json()
+    found = proposing_api.get(f"{_MAIN}/flows/w/a?source=true").json()
+    assert answer.status_code == 202
+    assert (body["revision"], body["draft"], body["source"]) == (2, True, _SLOWER)
+    assert body["tasks"][0]["message"] == "slower"
+    branch = body["pullRequest"]["branch"]
+    assert body["pullRequest"] == {"url": None, "number": None, "branch": branch}
+    assert branch.startswith("mainstem/w.a-")
+    assert answer.headers["x-mainstem-commit"] == body["commit"]
+    assert (found["revision"], found["source"], found["draft"]) == (1, FLOW_A, False)
+
+
+def test_each_kind_of_write_is_proposed(proposing_api: Any) -> None:
+    api, files = proposing_api, f"{_MAIN}/namespaces/w/files"
+    answers = [
+        api.post(f"{_MAIN}/flows", content=_B, headers=_YAML),
+        api.post(f"{_MAIN}/flows/bulk?delete=false", content=f"{_SLOWER}---\n{_B}", headers=_YAML),
+        api.post(f"{_MAIN}/flows/disable/by-ids", json=[{"namespace": "w", "id": "a"}]),
+        api.delete(f"{_MAIN}/flows/w/a"),
+        api.post(f"{_MAIN}/flows/import", files={"fileUpload": ("b.yaml", _B.encode())}),
+        api.post(f"{files}?path=q.sql", files={"fileContent": ("q.sql", b"select 1")}),
+        api.put(f"{_MAIN}/namespaces/w", json={"description": "Ours"}),
+    ]
+
+    bodies = [answer.json() for answer in answers]
+    rows = [row for body in bodies for row in (body if isinstance(body, list) else [body])]
+    branches = {row["pullRequest"]["branch"] for row in rows}
+
+    assert [answer.status_code for answer in answers] == [202] * len(answers)
+    assert [row["draft"] for row in bodies[1]] == [True, True]
+    assert bodies[2]["count"] == 1
+    assert bodies[3]["pullRequest"]["branch"].startswith("mainstem/w.a-")
+    assert bodies[4] == []
+    assert bodies[6]["description"] == "Ours"
+    assert len(branches) == 5
+    assert [row["id"] for row in api.get(f"{_MAIN}/flows/search").json()["results"]] == ["a"]
+    assert api.get(f"{files}/directory").json() == []
+
+
+def test_the_audit_log_says_what_was_proposed(proposing_api: Any) -> None:
+    branch = proposing_api.delete(f"{_MAIN}/flows/w/a").json()["pullRequest"]["branch"]
+
+    rows = proposing_api.get(f"{_MAIN}/audit").json()["results"]
+
+    assert [row["detail"]["proposal"] for row in rows if row["target"] == "w.a"] == [branch]
+
+
+@pytest.mark.parametrize("source", [FLOW_A.replace("Log", "Lgo"), "id: a\nnamespace: w\ntasks: 1\n"])
+def test_a_flow_with_errors_is_422_and_leaves_no_branch(proposing_api: Any, source: str) -> None:
+    answer = proposing_api.put(f"{_MAIN}/flows/w/a", content=source, headers=_YAML)
+
+    repository = proposing_api.services.sync.repository("hosted").repository
+    assert answer.status_code == 422
+    assert [ref for ref in repository.heads() if "mainstem/" in ref] == []
