@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,8 @@ class GitServer:
 
     root: Path
     url: str
+    stop: Callable[[], None]
+    """Connections are refused from then on."""
     authorization: str | None = None
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     is_open: threading.Event = field(default_factory=threading.Event)
@@ -115,14 +117,18 @@ def serving(root: Path) -> Iterator[GitServer]:
     root.mkdir()
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Bridge)
     server.daemon_threads = True
-    server.state = GitServer(root, f"http://127.0.0.1:{server.server_port}")
-    server.state.is_open.set()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    server.state = GitServer(root, f"http://127.0.0.1:{server.server_port}", stop)
+    server.state.is_open.set()
     thread.start()
     yield server.state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    stop()
 
 
 @pytest.fixture

@@ -87,11 +87,11 @@ class Followed:
         asked = sum(b"command=ls-refs" in body for _, _, body in self.git.requests)
         return asked - sum(b"command=fetch" in body for _, _, body in self.git.requests)
 
-    def mainstem(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def mainstem(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [_MAINSTEM, *arguments],
             cwd=self.folder,
-            env=_environ(self.folder),
+            env=_environ(self.folder) | environ,
             capture_output=True,
             text=True,
             timeout=60,

@@ -247,7 +247,7 @@ def _reports(team: Team) -> str:
     return git(team.forge.bare, "ls-tree", "-r", "--name-only", branch) if branch else ""
 
 
-@pytest.mark.parametrize("forge", ["github"], indirect=True)
+@pytest.mark.parametrize("forge", ["github", "gitlab", "forgejo"], indirect=True)
 def test_a_fork_gets_a_plan_and_nothing_of_ours(team: Team) -> None:
     first = team.commit("main", {"flows/kept.yaml": flow("kept")})
     team.hear("push", first)
@@ -280,7 +280,31 @@ def test_a_fork_gets_a_plan_and_nothing_of_ours(team: Team) -> None:
     assert team.get("executions/search")["total"] == 0
     assert json.dumps(team.get("environments")).count(proposed) == 0
     assert all(refused)
-    assert CANARY not in json.dumps(team.forge.comments)
+    told = repr((team.forge.calls, team.forge.comments, team.forge.statuses))
+    known = json.dumps([team.get(path) for path in ("deliveries", "environments", "logs/search")])
+    said = (team.folder / "log").read_text()
+    assert [text for text in (CANARY, _SEALED_CANARY) if text in told + known + said] == []
+    assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]
+
+
+@pytest.mark.parametrize("forge", ["bitbucket"], indirect=True)
+def test_a_fork_whose_commits_lie_in_another_repository_gets_nothing_at_all(team: Team) -> None:
+    first = team.commit("main", {"flows/kept.yaml": flow("kept")})
+    team.hear("push", first)
+    team.wait_until_active(first)
+    team.commit("fork", {"flows/curious.yaml": flow("curious")})
+    team.forge.open(7, "fork", is_fork=True)
+
+    team.hear("change_opened", team.forge.head(7))
+    until(lambda: any(path.endswith("/pullrequests/7") for _, path in team.forge.calls), lambda: team.forge.calls)
+    second = team.commit("main", {"flows/kept.yaml": flow("kept", "bye"), "flows/curious.yaml": None})
+    team.hear("push", second)
+    team.wait_until_active(second)
+    team.wait_for_status(second)
+
+    assert team.forge.ours(7) == []
+    assert {commit for commit, _ in team.forge.statuses} == {first, second}
+    assert team.get("executions/search")["total"] == 0
     assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]
 
 
