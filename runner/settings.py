@@ -175,6 +175,25 @@ class RepositorySettings(_Part):
     """The token for that API, which needs to write statuses and comments; without it the password."""
 
 
+class SignatureSettings(_Part):
+    """Signatures of commits: whose count, and which commits need one."""
+
+    required: bool = False
+    """Whether a commit without a signature that counts is refused; without it that is a warning."""
+    scope: Literal["tip", "all"] = "tip"
+    """Which commits need one: the `tip`, which is what becomes active, or `all` that are new since the active one."""
+    keys: tuple[str, ...] = ()
+    """Keys that count: lines as in OpenSSH's `allowed_signers`, or armored OpenPGP public keys."""
+    key_files: tuple[Path, ...] = ()
+    """Files with such keys, read anew for every plan."""
+    in_repository: bool = True
+    """Whether keys count that the active commit lists in the file `.mainstem.signers` at its root."""
+    revoked: tuple[str, ...] = ()
+    """Fingerprints of keys that count no more, whoever lists them: `SHA256:…`, or 40 hex digits of OpenPGP."""
+    signing_key: Path | None = None
+    """A private SSH key, without a passphrase, that signs the commits which the API makes; list its public key."""
+
+
 class FailureBound(_Part):
     """How often runs of what was deployed last may fail."""
 
@@ -213,6 +232,8 @@ class EnvironmentSettings(_Part):
     """What becomes of a tag of a pattern that names another commit than it did: it stays, or is `follow`ed."""
     rollback_on_failures: FailureBound | None = None
     """When a deployment is taken back by itself (`rate`, `runs`, `withinS`); without it never."""
+    signatures: SignatureSettings | None = None
+    """Whose signatures of commits count (`docs/gitops.md`); without it none is looked at."""
 
 
 class Settings(_Part):

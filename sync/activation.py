@@ -278,6 +278,7 @@ def _row(
         changes=tuple(change.as_json() for change in plan.changes),
         problems=tuple(problem.as_json() for problem in plan.problems),
         action=order.action if order else "sync",
+        signature=plan.signature.as_json() if plan.signature else None,
         reason=order.reason if order else None,
     )
 
@@ -292,5 +293,7 @@ def _audit(
         detail["reason"] = order.reason
     if plan.sown:
         detail["keys"] = [f"{each.kind} {each.name}" for each in plan.sown[:_MOST_NAMED_KEYS]]
+    if plan.signature is not None:
+        detail["signature"] = plan.signature.as_json()
     action = f"sync.{order.action}" if order else "sync.apply"
     return AuditEntry(now, actor, action, f"environment/{plan.environment}", outcome.value, detail)

@@ -19,6 +19,7 @@ from runner.cli.client import Client, options, resolve
 from runner.cli.groups import SuggestingGroup
 from runner.cli.table import moment, show_rows
 from runner.errors import InvalidError, NotFoundError
+from sync.signatures.verdict import CommitSignature, described
 
 if TYPE_CHECKING:
     from runner.errors import Problem
@@ -169,6 +170,9 @@ def _plan_rows(found: Mapping[str, Any]) -> list[str]:
     rows += seeding_lines([seeding_of(row) for row in found.get("keys", ())])
     if found.get("filesChanged"):
         rows.append(f"  ~ {found['filesChanged']} namespace files changed")
+    signature = CommitSignature.from_json(found.get("signature"))
+    if signature is not None and signature.is_good:
+        rows.append(f"  * {signature.line}")
     for problem in found["problems"]:
         place = ":".join(str(part) for part in (problem["file"], problem["line"], problem["column"]) if part)
         rows.append(f"{place}  {problem['code']}  {problem['message']}")
@@ -229,12 +233,13 @@ def status(client: Client, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(rows))
     else:
-        heads = ("ENVIRONMENT", "STATE", "ACTIVE", "HELD", "REPOSITORY", "REF", "CHECKED")
+        heads = ("ENVIRONMENT", "STATE", "ACTIVE", "SIGNED", "HELD", "REPOSITORY", "REF", "CHECKED")
         cells = [
             (
                 row["name"],
                 row["state"],
                 (row["active"] or "-")[:7],
+                described(row.get("signature")) or "-",
                 (row["held"] or "-")[:7],
                 row["repository"],
                 _followed(row),
@@ -268,7 +273,7 @@ def history(client: Client, environment: str, count: int, *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(rows))
         return
-    heads = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON")
+    heads = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "SIGNED", "ACTOR", "REASON")
     cells = [
         (
             moment(row["at"]),
@@ -276,6 +281,7 @@ def history(client: Client, environment: str, count: int, *, as_json: bool) -> N
             row["action"],
             row["result"],
             str(len(row["changes"])),
+            described(row.get("signature")) or "-",
             row["actor"] or "-",
             row["reason"] or row["message"] or "",
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from time import perf_counter
 
 from runner.errors import AccessError, ConflictError, MainstemError
@@ -14,6 +15,7 @@ from runner.reports.text import unlinked
 from runner.store import Store
 from runner.store.records import Environment
 from sync.activation import Activation, RevisionResult
+from sync.commit_record import Author
 from sync.edits import Edit, check_faults, differs
 from sync.layout import layout_of
 from sync.origins import Origins
@@ -22,7 +24,7 @@ from sync.plan_text import pinned_line
 from sync.planning import Planner, read_layout
 from sync.proposals import Proposal, Proposals, Wish
 from sync.refs import is_pattern
-from sync.repository import Author
+from sync.signatures.policy import SignaturePolicies
 
 Proposed = Callable[[Proposal], None]
 """Hears of the proposal that was made in place of a commit."""
@@ -38,6 +40,7 @@ class Commits:
     origins: Origins
     planner: Planner
     activation: Activation
+    signatures: SignaturePolicies
     clock: Callable[[], datetime]
     applied: Callable[[RevisionResult, str], None]
     proposals: Proposals
@@ -60,7 +63,8 @@ class Commits:
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
             ConflictError: `environment.held`, `environment.pinned`; `repository.head.moved` when somebody was faster.
-            AccessError: `environment.writes.refused`.
+            AccessError: `environment.writes.refused`; `signature.writes.refused` when commits must be signed, and the
+                server cannot.
             ProposalError: as `Proposals.make`.
         """
         check_writes(environment, may_propose=proposed is not None)
@@ -84,7 +88,14 @@ class Commits:
                 return None
             author = Author(actor, f"{actor}@users.mainstem.local")
             text = "\n".join(map(unlinked, message.splitlines()))  # names of files may be those of issues at a forge
-            commit = repository.commit_changes(head, edits, author=author, message=text, at=self.clock())
+            commit = repository.commit_changes(
+                head,
+                edits,
+                author=author,
+                message=text,
+                at=self.clock(),
+                sign=partial(self.signatures.sign, environment.name),
+            )
             plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
             check_faults(plan, edits)
             _check_held(plan)

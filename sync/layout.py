@@ -28,7 +28,9 @@ from runner.flows.seeds import is_seeds
 from runner.flows.task_templates import FOLDER as TEMPLATES
 from runner.flows.task_templates import is_template
 from runner.rules import SETTINGS_FILE, RepositoryRules
+from sync.signatures.key_list import KEY_FILE
 
+_OURS: Final = frozenset({SETTINGS_FILE, KEY_FILE})
 _SUFFIXES: Final = (".yaml", ".yml")
 _TESTS: Final = "tests"
 _REMEMBERED: Final = 100_000
@@ -145,7 +147,7 @@ def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) 
             homes.setdefault(_home(folder, layout.root), set()).add(namespace)
     index: dict[str, dict[str, str]] = {}
     for path in paths:
-        if path in flows or path == SETTINGS_FILE or (is_about_flows(path) and _yaml_place(path, layout)):
+        if path in flows or path in _OURS or (is_about_flows(path) and _yaml_place(path, layout)):
             continue
         for namespace, name in _file_places(path, layout, homes):
             index.setdefault(namespace, {}).setdefault(name, path)

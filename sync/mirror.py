@@ -164,6 +164,13 @@ class MirrorSource:
         if lost is not None:
             raise FetchError("repository.commit.missing", f"{self._shown} did not send commit {lost}")
 
+    def fetch_history(self, commit: str) -> None:
+        """Bring all commits before `commit`, without trees and files where the server can leave them out.
+
+        Raises `FetchError`.
+        """
+        self._download([commit], _NothingKnown(), self._budget.max_bytes, leaving_out=b"tree:0")
+
     def ensure(self, blobs: Iterable[str]) -> None:
         """Bring the blobs that are not here yet. Raises `FetchError`."""
         missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._here and blob not in self.repository]
@@ -217,7 +224,7 @@ class MirrorSource:
         walker = self.repository.raw.get_graph_walker
         for number, (depth, most) in enumerate(attempts, start=1):
             try:
-                self._download([commit], walker(), most, depth=depth)
+                self._download([commit], walker(), most, depth=depth, leaving_out=b"blob:none")
             except FetchError as error:
                 is_increment = number == 1 and len(attempts) > 2
                 spent = error.code == "repository.budget.exceeded" and is_increment
@@ -228,7 +235,15 @@ class MirrorSource:
             else:
                 return
 
-    def _download(self, wanted: Sequence[str], walker: Any, max_bytes: int, *, depth: int | None = None) -> None:
+    def _download(
+        self,
+        wanted: Sequence[str],
+        walker: Any,
+        max_bytes: int,
+        *,
+        depth: int | None = None,
+        leaving_out: bytes | None = None,
+    ) -> None:
         client, path = self._connect()
         raw = self.repository.raw
         meter = _Meter(max_bytes, time.monotonic() + self._budget.max_seconds, self._budget.is_stopped)
@@ -245,7 +260,7 @@ class MirrorSource:
                     walker,
                     take,
                     depth=depth,
-                    filter_spec=b"blob:none" if not isinstance(walker, _NothingKnown) else None,
+                    filter_spec=leaving_out,
                 )
             )
             if spool.tell():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import perf_counter
 from typing import Final
@@ -22,6 +22,7 @@ from sync.names import is_sha
 from sync.origins import Origins
 from sync.plan import ChangeKind, Plan, change_of
 from sync.planning import Planner
+from sync.signatures.verdict import CommitSignature
 from sync.sources import Source
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,12 @@ class Orders:
 
     def _plan(self, source: Source, environment: Environment, commit: str, row: Revision | None) -> Plan:
         """Return the plan from the repository here, or from the store where that has lost the commit."""
+        plan = self._planned(source, environment, commit, row)
+        # Once active, it need not be signed by keys that count today: who goes back is in a hurry.
+        found = self.store.read(lambda db: db.revisions.signature_of(environment.name, commit)) if row else None
+        return replace(plan, signature=CommitSignature.from_json(found)) if found else plan
+
+    def _planned(self, source: Source, environment: Environment, commit: str, row: Revision | None) -> Plan:
         # What stood beside a quarantine was put together then; the commit alone does not say it.
         stood = self.store.read(lambda db: db.revisions.activation(environment.name, commit))
         changes = (change_of(each) for each in stood.changes) if stood is not None else ()
@@ -163,7 +170,7 @@ class Orders:
         if row is not None and (apart or commit not in source.repository):
             return self.planner.recall(source, environment.name, row, apart)
         try:
-            return self.planner.plan(source, environment.name, commit, is_ordered=True)
+            return self.planner.plan(source, environment.name, commit, is_ordered=True, is_admitted=row is not None)
         except MainstemError as error:
             if row is None:
                 raise

@@ -282,7 +282,7 @@ def _full_ref(ref: str) -> str:
 
 
 def _declared(declared: EnvironmentSettings) -> Environment:
-    fields = declared.model_dump(exclude={"drift", "rollback_on_failures", "moved_tags"}) | {
+    fields = declared.model_dump(exclude={"drift", "rollback_on_failures", "moved_tags", "signatures"}) | {
         "ref": _full_ref(declared.ref),
         "path": declared.path.strip("/"),
     }

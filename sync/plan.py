@@ -11,6 +11,7 @@ from runner.errors import Problem, Severity
 from runner.flows.models import Flow
 from runner.rules import RepositoryRules
 from sync.seeds import Seeding, SeedingKind, Seeds, seeding_of
+from sync.signatures.verdict import CommitSignature
 
 FlowKey = tuple[str, str]
 """A flow's namespace and id."""
@@ -82,6 +83,7 @@ class Plan:
     never applied, unless the error is one of a file in quarantine. `unchanged` counts flows; `files_changed` counts the
     files beside them that came, went or changed; `unchecked` names what could not be looked up here. `seeds` are the
     keys that the commit wants, None where that is not known and all keys stay; `seedings` what becomes of them.
+    `signature` is None where no policy asks for one.
 
     `rules` are what the commit says in its settings file, None where that is not known, and `rules_changed` the lines
     in which they differ from those in force. `followed` is the ref that names the commit, of those that fit a pattern.
@@ -107,6 +109,7 @@ class Plan:
     followed: str | None = None
     seedings: tuple[Seeding, ...] = ()
     seeds: Seeds | None = field(default=None, repr=False, compare=False)
+    signature: CommitSignature | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -121,7 +124,7 @@ class Plan:
     @property
     def errors(self) -> tuple[Problem, ...]:
         """Return the problems that keep it from being activated."""
-        apart = {change.path for change in self.quarantined}
+        apart = {change.path for change in self.quarantined if change.path is not None}
         return tuple(each for each in self.problems if each.severity is Severity.ERROR and each.file not in apart)
 
     @property
@@ -195,6 +198,7 @@ class Plan:
             "settingsChanged": list(self.rules_changed),
             "followed": self.followed,
             "keys": [seeding.as_json() for seeding in self.seedings],
+            "signature": self.signature.as_json() if self.signature else None,
         }
 
 
@@ -246,4 +250,5 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
         rules_changed=tuple(found.get("settingsChanged", ())),
         followed=found.get("followed"),
         seedings=tuple(seeding_of(row) for row in found.get("keys", ())),
+        signature=CommitSignature.from_json(found.get("signature")),
     )

@@ -49,7 +49,7 @@ def plan_lines(plan: Plan) -> list[str]:
 
 
 def body_lines(plan: Plan) -> list[str]:
-    """Return the plan as `+ ~ - =` lines."""
+    """Return the plan as `+ ~ - =` lines, with who signed it after a `*`."""
     lines = change_lines(plan.changes)
     if plan.unchanged or not plan.changes:
         lines.append(f"  = {plan.unchanged} unchanged")
@@ -57,6 +57,8 @@ def body_lines(plan: Plan) -> list[str]:
     if plan.files_changed:
         lines.append(f"  ~ {plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
     lines += [f"  ! {SETTINGS_FILE}  {line}" for line in plan.rules_changed]
+    if plan.signature is not None and plan.signature.is_good:
+        lines.append(f"  * {plan.signature.line}")
     if plan.unchecked:
         lines.append(f"  ? not looked up: {', '.join(plan.unchecked)}")
     if plan.rewritten:

@@ -24,6 +24,7 @@ from sync.repository import Listing, blob_id
 from sync.ruling import Ruling, read_rules
 from sync.seeds import Seeds, gathered_seeds
 from sync.sifting import Candidate, NewTree
+from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
 from sync.sowing import Ground, with_seeds, without_seeds
 
@@ -81,9 +82,11 @@ class Planner:
         clock: Callable[[], datetime],
         holds: Holds = unknown,
         default_runner: str = "process",
+        signatures: SignaturePolicies | None = None,
     ) -> None:
         self._store = store
         self._default_runner = default_runner
+        self._signatures = signatures or SignaturePolicies()
         self._holds = holds
         self._answers = answers
         self._clock = clock
@@ -100,13 +103,15 @@ class Planner:
         is_drift: bool = False,
         is_trusted: bool = True,
         is_ordered: bool = False,
+        is_admitted: bool = False,
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
 
         Without `is_trusted` nothing is said about which secrets and keys there are: a stranger could try out names.
         With `is_ordered` somebody wants the very commit, so its own rules count and not those in force (`sync.ruling`).
 
-        With `is_drift` an active flow counts as changed when its source is not what its blob id stands for.
+        With `is_drift` an active flow counts as changed when its source is not what its blob id stands for. The
+        signature of what `is_admitted` is not asked for: it was active once, or another commit stands for it.
 
         Raises:
             FetchError: blobs that are needed cannot be fetched.
@@ -141,7 +146,17 @@ class Planner:
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
         plan = self._seeded(plan, stand.environment, *read_seeds(source, listing.files, layout))
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
-        return with_needs(plan, self._holds if is_trusted else unknown)
+        plan = with_needs(plan, self._holds if is_trusted else unknown)
+        return plan if is_admitted or is_drift else self.judged(plan, source, stand.environment, commit)
+
+    def judged(self, plan: Plan, source: Source, environment: Environment, commit: str) -> Plan:
+        """Return a plan with what is to be said of the signature of `commit`, or of that and those before it.
+
+        Raises:
+            FetchError: commits or keys that are needed cannot be fetched.
+        """
+        found = self._signatures.judge(source, environment, commit)
+        return replace(plan.with_problems(found.problems), signature=found.signature)
 
     def _as_they_are(self, environment: str) -> list[ActiveFlow]:
         """Return the active flows, without an id of their content where that is not what the id stands for."""

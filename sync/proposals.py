@@ -13,20 +13,22 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from runner.errors import ConflictError, MainstemError
 from runner.reports.text import code, cut, unlinked
 from runner.store.records import Environment, Repository
+from sync.commit_record import Author
 from sync.edits import Edit, Edits, check_faults, differs
 from sync.forges.api import ApiError, Draft, ForgeApi, Opened
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
 from sync.planning import Planner
 from sync.refs import is_pattern
-from sync.repository import Author
 from sync.reviews.text import Reviewed, section
+from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
 
 BRANCHES: Final = "refs/heads/"
@@ -107,6 +109,7 @@ class Proposals:
 
     origins: Origins
     planner: Planner
+    signatures: SignaturePolicies
     clock: Callable[[], datetime]
     open_api: Callable[[Repository], ForgeApi | None]
 
@@ -115,6 +118,7 @@ class Proposals:
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is pushed.
+            AccessError: `signature.writes.refused` when commits must be signed, and the server cannot.
             ConflictError: `proposal.base.none`; `repository.head.moved` when others were faster, again and again.
             FetchError: the repository cannot be reached, or takes no such branch.
             ProposalError: `proposal.forge.away`, nothing is pushed; `proposal.unopened`, the branch is.
@@ -172,7 +176,8 @@ class Proposals:
         lines = [unlinked(line) for line in wish.message.splitlines()]
         message = "\n".join([*lines, "", f"Requested-by: {unlinked(wish.actor)}", ""])
         author = Author(wish.actor, f"{wish.actor}@users.mainstem.local")
-        return source.repository.commit_changes(on, edits, author=author, message=message, at=self.clock())
+        sign = partial(self.signatures.sign, wish.environment.name)
+        return source.repository.commit_changes(on, edits, author=author, message=message, at=self.clock(), sign=sign)
 
     def _planned(self, source: Source, wish: Wish, commit: str, edits: Edits) -> _Pushed:
         plan = self.planner.plan(source, wish.environment.name, commit, allowed_deletions=wish.deletions)

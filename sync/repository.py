@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,6 +28,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from runner.errors import ConflictError, InvalidError, NotFoundError, Problem
+from sync.commit_record import Author, CommitRecord
 from sync.names import MAX_DEPTH, MAX_FILE_BYTES, SUBMODULE, check_sha, is_safe_name, is_sha, refusal
 from sync.objects import collect_garbage, open_repository
 
@@ -40,36 +40,6 @@ _MOST_PACKS: Final = 50
 _MOST_LOOSE: Final = 5_000
 _PACKED_FROM: Final = 16
 _STALE_S: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRecord:
-    """What a commit says of itself; `author` is a name without an address."""
-
-    id: str
-    tree: str
-    parents: tuple[str, ...]
-    author: str
-    at: datetime
-    message: str
-
-    @property
-    def subject(self) -> str:
-        """Return the first line of the message."""
-        return self.message.strip().partition("\n")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who a commit is made by."""
-
-    name: str
-    email: str
-
-    def as_bytes(self) -> bytes:
-        """Return `Name <email>`, without the characters that would end a header."""
-        clean = [re.sub(r"[<>\x00-\x1f]", "", part).strip() or "unknown" for part in (self.name, self.email)]
-        return f"{clean[0]} <{clean[1]}>".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +171,21 @@ class GitRepository:
         found = self._object(check_sha(sha))
         if not isinstance(found, Commit):
             raise NotFoundError("repository.commit.missing", f"there is no commit {sha} in {self.path.name}")
-        return CommitRecord(
-            id=sha,
-            tree=found.tree.decode(),
-            parents=tuple(parent.decode() for parent in found.parents),
-            author=found.author.decode("utf-8", "replace").partition(" <")[0],
-            at=datetime.fromtimestamp(found.commit_time, UTC),
-            message=found.message.decode("utf-8", "replace"),
-        )
+        return CommitRecord.of(found)
+
+    def raw_commit(self, sha: str) -> bytes:
+        """Return the bytes of the commit `sha`, exactly those that its id is the hash of.
+
+        Raises:
+            NotFoundError: `repository.commit.missing` when it is not here, or is not what its id says.
+        """
+        try:
+            kind, raw = self._repo.object_store.get_raw(ObjectID(check_sha(sha).encode()))
+        except KeyError:
+            kind, raw = 0, b""
+        if kind != Commit.type_num or ShaFile.from_raw_string(kind, raw).id.decode() != sha:
+            raise NotFoundError("repository.commit.missing", f"there is no commit {sha} in {self.path.name}")
+        return raw
 
     def blob(self, sha: str, *, limit: int = MAX_FILE_BYTES) -> bytes:
         """Return the content of a blob.
@@ -338,11 +315,19 @@ class GitRepository:
         return sha is not None and isinstance(self._object(sha), Tree)
 
     def commit_changes(
-        self, parent: str | None, changes: Mapping[str, bytes | None], *, author: Author, message: str, at: datetime
+        self,
+        parent: str | None,
+        changes: Mapping[str, bytes | None],
+        *,
+        author: Author,
+        message: str,
+        at: datetime,
+        sign: Callable[[bytes], bytes | None] = lambda _payload: None,
     ) -> str:
         """Write a commit on `parent` that sets (or, for None, removes) whole paths, and return its id.
 
-        No ref is moved. Bytes are stored exactly as they are given. Folders that become empty vanish.
+        No ref is moved. Bytes are stored exactly as they are given. Folders that become empty vanish. `sign` returns
+        the signature of the bytes of the commit, or None; what it raises leaves nothing behind.
         """
         tree = self.commit(parent).tree if parent else None
         written: list[ShaFile] = []
@@ -356,6 +341,9 @@ class GitRepository:
         commit.author_timezone = commit.commit_timezone = 0
         commit.encoding = b"UTF-8"
         commit.message = message.encode()
+        signature = sign(commit.as_raw_string())
+        if signature is not None:
+            commit.gpgsig = signature.rstrip(b"\n")
         self.add({obj.id: obj for obj in (*written, commit)}.values())
         return commit.id.decode()
 

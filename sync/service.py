@@ -43,6 +43,7 @@ from sync.planning import Planner
 from sync.proposals import Proposals
 from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
+from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
 from sync.writes import FlowWrites
 
@@ -99,7 +100,8 @@ class SyncService:
         self._origins = Origins(store, settings, (home or settings.home).absolute())
         runner = settings.default_task_runner
         answers = Answers(FlowFacts(store, partial(policy_problems, settings)), zone)
-        self._planner = Planner(store, answers, clock, holds, runner)
+        signatures = SignaturePolicies(settings.environments)
+        self._planner = Planner(store, answers, clock, holds, runner, signatures)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
@@ -108,9 +110,9 @@ class SyncService:
             store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
         )
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
-        self._proposals = Proposals(self._origins, self._planner, clock, api_of)
+        self._proposals = Proposals(self._origins, self._planner, signatures, clock, api_of)
         commits = Commits(
-            store, self._origins, self._planner, self._activation, clock, self._after_write, self._proposals
+            store, self._origins, self._planner, self._activation, signatures, clock, self._after_write, self._proposals
         )
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)

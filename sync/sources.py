@@ -38,6 +38,9 @@ class Source(Protocol):
     def fetch(self, ref: str, commit: str) -> None:
         """Make `commit`, which `heads` said `ref` names, and its trees readable. Raises `FetchError`."""
 
+    def fetch_history(self, commit: str) -> None:
+        """Make all commits before `commit` readable, without their files. Raises `FetchError`."""
+
     def ensure(self, blobs: Iterable[str]) -> None:
         """Make the blobs readable. Raises `FetchError`."""
 
@@ -73,6 +76,9 @@ class LocalSource:
         return {ref: sha for ref, sha in found.items() if sha is not None}
 
     def fetch(self, ref: str, commit: str) -> None:
+        """Do nothing: the objects are here."""
+
+    def fetch_history(self, commit: str) -> None:
         """Do nothing: the objects are here."""
 
     def ensure(self, blobs: Iterable[str]) -> None:

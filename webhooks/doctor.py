@@ -75,7 +75,7 @@ def _running(home: Path) -> dict[str, Any] | None:
 
 def examine(patient: Patient) -> Iterator[Finding]:
     """Yield all findings, in the order in which a reader wants them."""
-    from webhooks.checkup import databases, machine, repositories, runners
+    from webhooks.checkup import databases, machine, repositories, runners, signatures
 
     try:
         yield from databases.check_store(patient)
@@ -85,6 +85,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
         yield databases.check_storage(patient)
         yield databases.check_broker(patient)
         yield from repositories.check_repositories(patient)
+        yield from signatures.check_signatures(patient)
         needs = runners.needs_of(patient)
         yield from runners.check_process(patient, needs)
         yield from runners.check_docker(patient, needs)

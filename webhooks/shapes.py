@@ -347,6 +347,7 @@ def revision_json(revision: Revision) -> dict[str, Any]:
         "seconds": revision.seconds,
         "changes": list(revision.changes),
         "problems": list(revision.problems),
+        "signature": revision.signature,
         "prior": revision.prior,
         "digest": revision.digest,
     }

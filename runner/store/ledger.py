@@ -24,7 +24,10 @@ _r: Final = schema.revisions.c
 _NAME: Final[Any] = sa.bindparam("environment_name")
 _COUNT: Final = sa.bindparam("count", type_=sa.Integer())
 _PAGE: Final = 500
-_DIGESTED: Final = [name for name in _REVISIONS.names if name not in {"digest", "id"}]
+# What came later is digested at the end and where it is there, so that older rows keep their digests.
+_LATER: Final = ("signature",)
+_FIRST: Final = [name for name in _REVISIONS.names if name not in {"digest", "id", *_LATER}]
+_DIGESTED: Final = [*_FIRST, *_LATER]
 
 _ADD: Final = Statement(
     sa.insert(schema.revisions)
@@ -46,6 +49,11 @@ _ACTIVATION: Final = Statement(
         _r.commit == sa.bindparam("wanted"),
         sa.or_(_r.result == sa.literal_column("'ACTIVE'"), _r.result == sa.literal_column("'QUARANTINED'")),
     ).order_by(_r.id.desc())
+)
+_SIGNATURE: Final = Statement(
+    _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted"), _r.signature.is_not(None)).order_by(
+        _r.id.desc()
+    )
 )
 _LIST: Final = Statement(_REVISIONS.select(_r.environment == _NAME).order_by(_r.id.desc()).limit(_COUNT))
 _LIST_ALL: Final = Statement(_REVISIONS.select().order_by(_r.id.desc()).limit(_COUNT))
@@ -89,6 +97,11 @@ class Revisions:
         found = self._db.one(_ACTIVATION, environment_name=environment, wanted=commit)
         return _REVISIONS.decode(found) if found else None
 
+    def signature_of(self, environment: str, commit: str) -> dict[str, Any] | None:
+        """Return what was found last of the signature of a commit, None when none was asked for."""
+        found = self._db.one(_SIGNATURE, environment_name=environment, wanted=commit)
+        return _REVISIONS.decode(found).signature if found else None
+
     def list(self, environment: str | None = None, limit: int = 50) -> list[Revision]:
         """Return the latest revisions of an environment, or of all, the newest first."""
         if environment is None:
@@ -120,5 +133,6 @@ class Revisions:
 
 
 def _digest(values: list[Any]) -> str:
-    """Return the SHA-256, in hex, of a row's values as the database holds them."""
-    return hashlib.sha256(orjson.dumps(values)).hexdigest()
+    """Return the SHA-256, in hex, of a row's values, those of `_DIGESTED`, as the database holds them."""
+    later = [[name, value] for name, value in zip(_LATER, values[len(_FIRST) :], strict=True) if value is not None]
+    return hashlib.sha256(orjson.dumps([*values[: len(_FIRST)], *later])).hexdigest()

@@ -331,6 +331,7 @@ revisions: Final = _table(
     series("problems"),
     text("action"),
     prose("reason"),
+    structure("signature", null=True),
     text("prior", null=True),
     text("digest", null=True),
     identity(),

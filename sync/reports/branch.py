@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from runner.errors import ConflictError
-from sync.repository import Author, GitRepository
+from sync.commit_record import Author
+from sync.repository import GitRepository
 from sync.sources import FetchError, Source
 
 log = logging.getLogger(__name__)

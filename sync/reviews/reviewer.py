@@ -156,7 +156,7 @@ class Reviewer:
         with source.repository.lock:
             head = self._fetched(source, change)
             planned, remarks = self._merged(source, change, head)
-            reviews = [self._reviewed(source, each, planned, change) for each in environments]
+            reviews = [self._reviewed(source, each, planned, head, change) for each in environments]
             desk = Desk(heard, source, change, review, head, planned, environments, _is_forbidden(reviews))
             answered = self._clerk.answer(desk)
         self._clerk.mark(api, answered)
@@ -208,9 +208,10 @@ class Reviewer:
             f"The newest commits of {branch} are not in this branch: the plan would undo them. Merge or rebase.",
         )
 
-    def _reviewed(self, source: Source, environment: Environment, commit: str, change: Change) -> Reviewed:
-        plan = self._planner.plan(source, environment.name, commit, is_trusted=not change.is_fork)
-        return Reviewed(environment.name, plan)
+    def _reviewed(self, source: Source, environment: Environment, commit: str, head: str, change: Change) -> Reviewed:
+        plan = self._planner.plan(source, environment.name, commit, is_trusted=not change.is_fork, is_admitted=True)
+        # A merge that the forge tried is nobody's work: what somebody signed, or not, is the head.
+        return Reviewed(environment.name, self._planner.judged(plan, source, environment, head))
 
 
 def _is_forbidden(reviews: Sequence[Reviewed]) -> bool:

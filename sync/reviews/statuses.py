@@ -70,6 +70,7 @@ class Statuses:
                 "held": environment.message if is_held else None,
                 "rewritten": False,
                 "filesChanged": 0,
+                "signature": revision.signature,
             }
         )
         check = check_of(Reviewed(environment.name, plan, self._page_of(environment.name, revision.commit)))

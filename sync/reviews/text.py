@@ -128,6 +128,8 @@ def section(reviewed: Reviewed) -> list[str]:
     plan = reviewed.plan
     mark = "✓" if reviewed.is_good else "✗"
     lines = [f"### {mark} {code(reviewed.environment)}: {inline(_headline(plan))}", ""]
+    if plan.signature is not None and plan.signature.is_good:
+        lines += [f"{inline(plan.signature.line.capitalize())}.", ""]
     lines += _problems(plan.problems)
     if plan.held:
         lines += [f"It would be held after the merge: {inline(plan.held)}. Somebody must allow the deletions then.", ""]

@@ -18,8 +18,9 @@ from runner.flows.models import Model, Template
 from runner.plugin import Context, Outputs
 from runner.tasks.chosen_files import limited, texts
 from runner.tasks.script_files import is_own, stage_inputs
+from sync.commit_record import Author
 from sync.names import is_sha
-from sync.repository import Author, blob_id
+from sync.repository import blob_id
 from sync.tasks.connection import Remote, folder_of, is_on
 from sync.tasks.git_folder import CLONED
 from sync.tasks.ignoring import ignored

@@ -12,9 +12,10 @@ from runner.context import host_of
 from runner.errors import TaskError
 from runner.flows.models import Template
 from runner.plugin import Context
+from sync.commit_record import Author
 from sync.names import MAX_FILE_BYTES
 from sync.remote import parse_address
-from sync.repository import Author, blob_id
+from sync.repository import blob_id
 from sync.tasks.connection import GitTask, Remote, folder_of, is_on
 from sync.tasks.differences import line_counts
 

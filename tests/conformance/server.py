@@ -27,7 +27,7 @@ from runner.triggers.activation import activated
 from runner.triggers.conditions import RenderText
 from runner.triggers.control import switched
 from runner.triggers.starting import renderer
-from sync.repository import Author
+from sync.commit_record import Author
 from tests.conformance.views import View
 from webhooks.assembly import make_app
 from webhooks.server import address_of, bind, serve

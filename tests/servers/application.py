@@ -23,7 +23,7 @@ from runner.services import Host
 from runner.settings import EnvironmentSettings, Settings
 from runner.store import Store
 from runner.store.records import FlowDraft
-from sync.repository import Author
+from sync.commit_record import Author
 from sync.service import SyncService
 from tests.openapi import check_answer
 from tests.servers.store import fresh_store

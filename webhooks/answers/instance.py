@@ -121,6 +121,17 @@ REPOSITORY: Final = Shape(
         hasWebhookSecret=FLAG,
     ),
 )
+_SIGNATURE: Final = nullable(
+    record(
+        state=TEXT,
+        kind=nullable(TEXT),
+        signer=nullable(TEXT),
+        fingerprint=nullable(TEXT),
+        commit=TEXT,
+        commits=WHOLE,
+        detail=nullable(TEXT),
+    )
+)
 ENVIRONMENT: Final = Shape(
     "Environment",
     record(
@@ -143,6 +154,7 @@ ENVIRONMENT: Final = Shape(
         changeRequest=nullable(WHOLE),
         expiresAt=nullable(TIME),
         pin=nullable(record(commit=TEXT, actor=TEXT, reason=TEXT, at=TIME, until=nullable(TIME))),
+        signature=_SIGNATURE,
     ),
 )
 REVISION: Final = Shape(
@@ -161,6 +173,7 @@ REVISION: Final = Shape(
         seconds=nullable(NUMBER),
         changes=listed(ANYTHING),
         problems=listed(ANYTHING),
+        signature=_SIGNATURE,
     ),
 )
 PLAN: Final = Shape("Plan", MAP)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from runner.access import Permission
 from runner.durations import parse_duration
 from runner.errors import ConflictError, InvalidError, NotFoundError
-from runner.store.records import Environment
+from runner.store import Session
+from runner.store.records import Environment, Pin
 from webhooks.answers.instance import ENVIRONMENT, PLAN, RECONCILED, REPOSITORY, REVISION
 from webhooks.call import Call, page_of
 from webhooks.parameters import paging, text
@@ -143,8 +144,15 @@ def resume(call: Call) -> dict[str, Any]:
 
 
 def _described(call: Call, found: Environment) -> dict[str, Any]:
-    held_by = call.services.store.read(lambda db: db.pins.get(found.name))
-    return {**environment_json(found), "pin": pin_json(held_by) if held_by else None}
+    def read(db: Session) -> tuple[Pin | None, dict[str, Any] | None]:
+        return db.pins.get(found.name), db.revisions.signature_of(found.name, found.active or "")
+
+    held_by, signature = call.services.store.read(read)
+    return {
+        **environment_json(found),
+        "pin": pin_json(held_by) if held_by else None,
+        "signature": signature,
+    }
 
 
 def _environment(call: Call) -> Environment:

@@ -9,6 +9,7 @@ from typing import Any
 from runner.access import Permission
 from runner.store import Session
 from runner.store.records import Environment, Pin, Repository, Revision
+from sync.signatures.verdict import CommitSignature
 from webhooks.call import Call
 from webhooks.pages.page import Page, render
 
@@ -17,12 +18,16 @@ _SHOWN_SYNCS = 8
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """An environment as the page shows it, with its newest revisions, the newest first."""
+    """An environment as the page shows it, with its newest revisions, the newest first.
+
+    `signature` says who signed what is active, None where no policy asks.
+    """
 
     environment: Environment
     repository: Repository | None
     pin: Pin | None
     revisions: tuple[Revision, ...]
+    signature: str | None
 
     @property
     def newest(self) -> Revision | None:
@@ -50,12 +55,18 @@ def show(call: Call) -> Any:
                 db.repositories.get(each.repository),
                 db.pins.get(each.name),
                 tuple(db.revisions.list(each.name, _SHOWN_SYNCS)),
+                _signed(db.revisions.signature_of(each.name, each.active or "")),
             )
             for each in db.environments.all()
         ]
 
     found = call.services.store.read(read)
     return render(call, "environments.html", environments=found, now=datetime.now(UTC))
+
+
+def _signed(found: dict[str, Any] | None) -> str | None:
+    signature = CommitSignature.from_json(found)
+    return signature.line if signature is not None else None
 
 
 def pages() -> list[Page]:

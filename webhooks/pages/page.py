@@ -26,6 +26,7 @@ from runner.executions.models import ACTOR, Execution
 from runner.links import PAGES, execution_page
 from runner.reports.text import MARKS, moment, plain, seconds
 from runner.states import State
+from sync.signatures.verdict import described
 from webhooks.call import Call
 from webhooks.parameters import Parameter
 from webhooks.problems import answer as answer_problem
@@ -137,6 +138,7 @@ def _templates() -> jinja2.Environment:
         "moment": moment,
         "iso": _iso,
         "short": _short,
+        "signed": described,
         "sign": _sign,
         "part": _part,
         "cause": _cause,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from sync.commit_record import Author
 from sync.mirror import Budget, MirrorSource
 from sync.remote import Credentials
-from sync.repository import Author
 from sync.sources import FetchError
 
 MAIN = "refs/heads/main"

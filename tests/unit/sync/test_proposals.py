@@ -255,7 +255,7 @@ def test_the_hosted_repository_gets_a_branch(start: Start) -> None:
     repository = service.repository("hosted").repository
     from datetime import UTC, datetime
 
-    from sync.repository import Author
+    from sync.commit_record import Author
 
     first = repository.commit_changes(
         None, {"flows/w/a.yaml": flow("a").encode()}, author=Author("a", "a"), message="m", at=datetime.now(UTC)

@@ -15,8 +15,9 @@ import pytest
 from dulwich.objects import Blob
 
 from runner.errors import InvalidError, NotFoundError
+from sync.commit_record import Author
 from sync.names import check_ref, check_sha, is_safe_name
-from sync.repository import Author, GitRepository
+from sync.repository import GitRepository
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ANN = Author("Ann", "ann@example.org")

@@ -256,7 +256,7 @@ def test_a_write_goes_to_the_file_where_the_flow_stands(start: Start) -> None:
 
 
 def _author() -> Any:
-    from sync.repository import Author
+    from sync.commit_record import Author
 
     return Author("Ann", "ann@example.org")
 

@@ -166,7 +166,7 @@ def test_a_branch_of_somebody_else_is_not_touched(path: Path, repository: GitRep
 
 
 def _author() -> Any:
-    from sync.repository import Author
+    from sync.commit_record import Author
 
     return Author("Ann", "ann@example.org")
 

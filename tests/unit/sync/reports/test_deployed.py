@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runner.settings import EnvironmentSettings, RepositorySettings
+from sync.commit_record import Author
 from sync.reports import deployed
-from sync.repository import Author
 
 BROKEN = "id: report\nnamespace: weather\ntasks: nothing\n"
 PLACE = "flows/weather/report.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sync.repository import Author
+from sync.commit_record import Author
 
 FLOW = "id: report\nnamespace: weather\ntasks: [{id: say, type: core.log.Log, message: hello}]\n"
 BROKEN = "id: report\nnamespace: weather\ntasks: nothing\n"

@@ -23,7 +23,8 @@ from runner.services import Host
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.states import State
 from runner.store import Store
-from sync.repository import Author, GitRepository
+from sync.commit_record import Author
+from sync.repository import GitRepository
 from sync.service import SyncService
 from tests.servers.git import git, git_server
 from tests.servers.ssh import ssh_server

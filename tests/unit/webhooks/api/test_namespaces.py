@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync.repository import Author
+from sync.commit_record import Author
 
 BASE = "/api/v1/main/namespaces"
 FLOW = "id: {0}\nnamespace: {1}\ntasks:\n  - {{id: say, type: core.log.Log, message: hi}}\n"
