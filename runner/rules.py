@@ -37,7 +37,15 @@ def _folder(value: str) -> str:
 Folder = Annotated[str, AfterValidator(_folder)]
 Namespace = Annotated[str, Field(pattern=NAMESPACE)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
-Context = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _context(value: str) -> str:
+    if value.startswith("mainstem/") or value == "mainstem":
+        raise ValueError(f"{value!r} is what this server says itself once the commit is active")
+    return value
+
+
+Context = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_context)]
 
 
 class _Part(BaseModel):

@@ -22,7 +22,10 @@ _MOST_NAMED_KEYS: Final = 100
 
 
 class Outcome(enum.StrEnum):
-    """What became of a revision. A quarantined one is active without the files that have errors."""
+    """What became of a revision. A quarantined one is active without the files that have errors.
+
+    One that waits has checks that are not green yet, and one that is unchecked had some when its time was over.
+    """
 
     ACTIVE = "ACTIVE"
     UNCHANGED = "UNCHANGED"
@@ -30,6 +33,8 @@ class Outcome(enum.StrEnum):
     INVALID = "INVALID"
     HELD = "HELD"
     PINNED = "PINNED"
+    WAITING = "WAITING"
+    UNCHECKED = "UNCHECKED"
     FAILED = "FAILED"
 
     @property
@@ -66,6 +71,8 @@ class RevisionResult:
             return [invalid_line(self.plan)]
         if self.outcome is Outcome.HELD:
             return held_lines(self.plan)
+        if self.outcome in {Outcome.WAITING, Outcome.UNCHECKED}:
+            return [self.message or ""]
         if self.pin is not None:
             return pinned_lines(self.plan, self.pin)
         return [active_line(self.plan, self.seconds)]
@@ -82,6 +89,15 @@ class RevisionResult:
             "message": self.message,
             "plan": self.plan.as_json() if self.plan else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether the checks that a plan requires let it pass; else a `line` that says why, and whether time `is_over`."""
+
+    is_open: bool = False
+    line: str = "its checks were not asked for"
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +137,11 @@ class Activation:
         seconds: Callable[[], float],
         allow_deletes: bool = False,
         order: Order | None = None,
+        gate: Gate | None = None,
     ) -> RevisionResult:
         """Activate a plan, or write down why it is not activated.
+
+        A plan that requires checks needs a `gate` that is open.
 
         With an `order` neither the deletion guard nor an older pin stops it; the pin of the order is set with it.
 
@@ -139,6 +158,10 @@ class Activation:
             return replace(result, pin=pin)
         if plan.held and not allow_deletes and order is None:
             return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
+        gate = gate or Gate(is_open=not plan.required)
+        if not gate.is_open and order is None:
+            outcome, state = (Outcome.UNCHECKED, "DEGRADED") if gate.is_over else (Outcome.WAITING, "WAITING")
+            return self._refuse(plan, outcome, state, gate.line, actor, seconds)
         now = self.clock()
         outcome = _outcome(plan)
 
@@ -187,6 +210,9 @@ class Activation:
         def note(db: Session) -> None:
             held = plan.commit if outcome is Outcome.HELD else None
             db.environments.set_state(plan.environment, state, message, held=held, checked_at=now)
+            seen = db.revisions.of_commit(plan.environment, plan.commit) if outcome is Outcome.WAITING else None
+            if seen is not None and seen.result == outcome and seen.previous == plan.base:
+                return  # it is asked for again and again, and the ledger needs to hear of it once
             db.revisions.add(_row(plan, outcome, actor, now, seconds()))
             db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=False))
 

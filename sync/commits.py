@@ -63,8 +63,8 @@ class Commits:
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is committed.
             ConflictError: `environment.held`, `environment.pinned`; `repository.head.moved` when somebody was faster.
-            AccessError: `environment.writes.refused`; `signature.writes.refused` when commits must be signed, and the
-                server cannot.
+            AccessError: `environment.writes.refused`, `environment.writes.unchecked`; `signature.writes.refused` when
+                commits must be signed, and the server cannot.
             ProposalError: as `Proposals.make`.
         """
         check_writes(environment, may_propose=proposed is not None)
@@ -99,6 +99,7 @@ class Commits:
             plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
             check_faults(plan, edits)
             _check_held(plan)
+            _demand_unchecked(plan)
             if not source.push(environment.ref, head, commit):
                 raise ConflictError(MOVED, f"{environment.ref} was moved meanwhile", hint="try again")
             result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
@@ -163,6 +164,18 @@ def check_writes(environment: Environment, *, may_propose: bool = False) -> None
             f"environment {environment.name} takes changes only as proposals, and no task makes those",
             hint="push a branch and open a pull request, or use the API",
         )
+
+
+def _demand_unchecked(plan: Plan) -> None:
+    """Refuse a commit of ours where checks are required: nobody can have run them on it.
+
+    Raises:
+        AccessError: `environment.writes.unchecked`.
+    """
+    if plan.required:
+        names = ", ".join(plan.required)
+        message = f"environment {plan.environment} activates commits whose checks are green: {names}"
+        raise AccessError("environment.writes.unchecked", message, hint="push to its repository")
 
 
 def _check_held(plan: Plan) -> None:

@@ -87,6 +87,7 @@ class Plan:
 
     `rules` are what the commit says in its settings file, None where that is not known, and `rules_changed` the lines
     in which they differ from those in force. `followed` is the ref that names the commit, of those that fit a pattern.
+    `required` are the checks that must be green at the forge before it is activated, within `wait_s` seconds.
     """
 
     environment: str
@@ -110,6 +111,8 @@ class Plan:
     seedings: tuple[Seeding, ...] = ()
     seeds: Seeds | None = field(default=None, repr=False, compare=False)
     signature: CommitSignature | None = None
+    required: tuple[str, ...] = ()
+    wait_s: int = 0
 
     @property
     def is_valid(self) -> bool:
@@ -199,6 +202,7 @@ class Plan:
             "followed": self.followed,
             "keys": [seeding.as_json() for seeding in self.seedings],
             "signature": self.signature.as_json() if self.signature else None,
+            "requiredChecks": list(self.required),
         }
 
 
@@ -251,4 +255,5 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
         followed=found.get("followed"),
         seedings=tuple(seeding_of(row) for row in found.get("keys", ())),
         signature=CommitSignature.from_json(found.get("signature")),
+        required=tuple(found.get("requiredChecks", ())),
     )

@@ -59,6 +59,8 @@ def body_lines(plan: Plan) -> list[str]:
     lines += [f"  ! {SETTINGS_FILE}  {line}" for line in plan.rules_changed]
     if plan.signature is not None and plan.signature.is_good:
         lines.append(f"  * {plan.signature.line}")
+    if plan.required:
+        lines.append(f"  ? must be green first: {', '.join(plan.required)}")
     if plan.unchecked:
         lines.append(f"  ? not looked up: {', '.join(plan.unchecked)}")
     if plan.rewritten:

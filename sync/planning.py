@@ -145,6 +145,7 @@ class Planner:
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
         plan = self._seeded(plan, stand.environment, *read_seeds(source, listing.files, layout))
+        plan = replace(plan, required=ruling.required, wait_s=ruling.wait_s)
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         plan = with_needs(plan, self._holds if is_trusted else unknown)
         return plan if is_admitted or is_drift else self.judged(plan, source, stand.environment, commit)

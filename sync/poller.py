@@ -164,7 +164,9 @@ class Poller:
             return False
         # A tag that was moved stays so: to look again soon would not mend it.
         is_whole = not any(result.outcome is Outcome.FAILED and result.code != MOVED for result in results)
-        return self._reviewed(name, results) and is_whole
+        # Nobody tells when checks have ended, so after a push they are asked for soon, and then less and less often.
+        waits = actor != _POLL and any(result.outcome is Outcome.WAITING for result in results)
+        return self._reviewed(name, results) and is_whole and not waits
 
     def _check_drift(self, name: str) -> None:
         """Compare active flows with git, from time to time: it reads all of them."""

@@ -71,8 +71,15 @@ class Ruling:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Return the checks that must be green, by name."""
+        """Return the checks that must be green, by name; an order has its reasons not to wait for any."""
+        if self.is_ordered:
+            return ()
         return tuple(sorted({name for rules in self.counting for name in rules.checks.required}))
+
+    @property
+    def wait_s(self) -> int:
+        """Return the seconds to wait for them: the longest that anybody says who requires some."""
+        return max((rules.checks.within_s for rules in self.counting if rules.checks.required), default=0)
 
     def asked(self, ask: Questions, default_runner: str) -> Questions:
         """Return the questions of a plan, with what the rules say about all flows together."""

@@ -24,6 +24,7 @@ from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
 from runner.store.session import Session
 from sync.activation import RACED, Activation, Outcome, RevisionResult
+from sync.checks import Checks
 from sync.commits import Commits
 from sync.deployments import Deployments
 from sync.drift import DRIFTED, Drift
@@ -103,6 +104,7 @@ class SyncService:
         signatures = SignaturePolicies(settings.environments)
         self._planner = Planner(store, answers, clock, holds, runner, signatures)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
+        self._checks = Checks(store, self._origins, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
@@ -351,7 +353,7 @@ class SyncService:
             message = environment.message if waits else message
             self._store.write(lambda db: db.environments.set_state(environment.name, state, message, checked_at=now))
             return True
-        is_refused = seen is not None and seen.result in {Outcome.INVALID, Outcome.HELD}
+        is_refused = seen is not None and seen.result in {Outcome.INVALID, Outcome.HELD, Outcome.UNCHECKED}
         if is_forced or not is_refused or seen is None or seen.previous != environment.active:
             return False
         state = "HELD" if seen.result == Outcome.HELD else "DEGRADED"
@@ -418,8 +420,9 @@ class SyncService:
     ) -> RevisionResult:
         """Activate a plan, or write down why not; see `Activation.apply`. `started` is a `perf_counter`."""
         begun = perf_counter() if started is None else started
+        gate = self._checks.gate(plan) if plan.is_valid else None
         result = self._activation.apply(
-            plan, actor=actor, seconds=lambda: perf_counter() - begun, allow_deletes=allow_deletes
+            plan, actor=actor, seconds=lambda: perf_counter() - begun, allow_deletes=allow_deletes, gate=gate
         )
         self._announce(result)
         return result

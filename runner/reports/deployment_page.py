@@ -18,7 +18,16 @@ _MOST_PROBLEMS: Final = 50
 _LONGEST_LINE: Final = 300
 _LONGEST_NAME: Final = 1_000
 _SIGNS: Final = {"added": "+", "removed": "-", "quarantined": "!"}
-_MARKS: Final = {"ACTIVE": "✓", "UNCHANGED": "✓", "QUARANTINED": "!", "INVALID": "✗", "HELD": "!", "PINNED": "!"}
+_MARKS: Final = {
+    "ACTIVE": "✓",
+    "UNCHANGED": "✓",
+    "QUARANTINED": "!",
+    "INVALID": "✗",
+    "HELD": "!",
+    "PINNED": "!",
+    "WAITING": "!",
+    "UNCHECKED": "✗",
+}
 _STANDS: Final = {
     "ACTIVE": "is active",
     "UNCHANGED": "is active, and changed no flow",
@@ -26,6 +35,8 @@ _STANDS: Final = {
     "INVALID": "is not active: its files have errors",
     "HELD": "is not active: it waits for consent to what it deletes",
     "PINNED": "is not active: the environment is pinned",
+    "WAITING": "is not active yet: its checks are not green",
+    "UNCHECKED": "is not active: its checks were not green in time",
 }
 _SWITCHED: Final = frozenset({"ACTIVE", "UNCHANGED", "QUARANTINED"})
 

@@ -81,14 +81,14 @@ class Environment:
     """What follows a ref of a repository: its path, the namespaces it owns, what is active now.
 
     `active` and `held` are commit ids; `state` is `OK`, `QUARANTINED` (some files of what is active are not, since they
-    have errors), `DEGRADED` (the last revision was invalid), `HELD` (the deletion guard stopped it), `PINNED` (it stays
-    where somebody put it), `DETACHED` (the ref is gone) or `DRIFTED` (active flows are not what git says). `writes` is
-    `commit`, `propose` or `refuse`; `on_invalid` is `block` or `quarantine`. `told` is the id of the newest revision
-    whose result its forge knows.
+    have errors), `DEGRADED` (the last revision was invalid), `HELD` (the deletion guard stopped it), `WAITING` (checks
+    are not green yet), `PINNED` (it stays where somebody put it), `DETACHED` (the ref is gone) or `DRIFTED` (active
+    flows are not what git says). `writes` is `commit`, `propose` or `refuse`; `on_invalid` is `block` or `quarantine`.
+    `told` is the id of the newest revision whose result its forge knows.
 
-    `ref` may be a pattern such as `refs/tags/v*`; `followed` is the ref among them that
-    was followed last, and `followed_commit` what it named then. `rules` are what the
-    active commit says in `.mainstem.yaml` (see `runner.rules`), None when nobody has looked.
+    `ref` may be a pattern such as `refs/tags/v*`; `followed` is the ref among them that was followed last, and
+    `followed_commit` what it named then. `rules` are what the active commit says in `.mainstem.yaml` (see
+    `runner.rules`), None when nobody has looked.
 
     One with `previews`, the name of another environment, is the preview of the change request `change` there, until
     `expires_at`: it follows nothing.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -21,6 +21,7 @@ import httpx
 from runner import __version__
 from runner.errors import MainstemError
 from runner.store.records import Repository
+from sync.forges.check_states import CheckState
 from sync.forges.limits import LIMITS, is_limited, wait_s
 from sync.remote import parse_address, without_credentials
 
@@ -183,6 +184,10 @@ class ForgeApi(abc.ABC):
     @abc.abstractmethod
     def set_status(self, commit: str, check: Check) -> None:
         """Put a status on a commit, over the one of the same name. Raises `ApiError`."""
+
+    @abc.abstractmethod
+    def check_states(self, commit: str, names: Collection[str]) -> Mapping[str, CheckState]:
+        """Return what became of the checks of these names on a commit. Raises `ApiError`."""
 
     @abc.abstractmethod
     def add_comment(self, number: int, text: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
 from sync.forges.api import ApiError, Change, Check, Draft, ForgeApi, Opened, Remark, moment_of
+from sync.forges.check_states import CheckState, state_of, states_of
 
 _MOST_KEY: Final = 40
 _MOST_ANNOTATIONS: Final = 100
@@ -64,6 +65,12 @@ class BitbucketApi(ForgeApi):
         }
         self.call("POST", f"repositories/{self.path}/commit/{commit}/statuses/build", json=body, again=True)
         self._report(commit, key, check)
+
+    def check_states(self, commit: str, names: Collection[str]) -> Mapping[str, CheckState]:
+        """Return the build statuses of these names or keys."""
+        rows = list(self.pages(f"repositories/{self.path}/commit/{commit}/statuses", pagelen=_PAGE))
+        by_name = [(str(row.get(field)), state_of(row["state"])) for row in rows for field in ("name", "key")]
+        return states_of(names, by_name)
 
     def _report(self, commit: str, key: str, check: Check) -> None:
         place = f"repositories/{self.path}/commit/{commit}/reports/{key}"

@@ -5,13 +5,16 @@ Facts: forgejo.org/docs/latest/user/api-usage and the API's own page `/api/swagg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
 from sync.forges.api import Change, Opened
+from sync.forges.check_states import CheckState, state_of, states_of
 from sync.forges.pulls_api import PullsApi, opened
 
 _AGIT: Final = 1
+_PAGE: Final = 50
+_MOST_PAGES: Final = 20
 _PULLS_A_PAGE: Final = 50
 
 
@@ -47,6 +50,16 @@ class GiteaApi(PullsApi):
             if row["head"].get("ref") == branch and row["base"]["ref"] == base and is_own_branch(row):
                 return opened(row)
         return None
+
+    def check_states(self, commit: str, names: Collection[str]) -> Mapping[str, CheckState]:
+        """Return the newest commit statuses of these names, as the combined status lists them."""
+        place, found = f"repos/{self.path}/commits/{commit}/status", []
+        for page in range(1, _MOST_PAGES + 1):
+            rows = self.call("GET", place, params={"page": page, "limit": _PAGE}).get("statuses") or []
+            found += [(str(row.get("context")), state_of(row.get("status"))) for row in rows]
+            if len(rows) < _PAGE:
+                break
+        return states_of(names, found)
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment; the list comes whole."""

@@ -7,10 +7,11 @@ annotations a request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from sync.forges.api import PAGE, ApiError, Change, Check, Opened
+from sync.forges.check_states import CheckState, state_of, states_of
 from sync.forges.pulls_api import PullsApi, opened
 
 _ANNOTATIONS_A_CALL: Final = 50
@@ -79,6 +80,25 @@ class GitHubApi(PullsApi):
         params = {"state": "open", "head": f"{owner}:{branch}", "base": base}
         found = self.call("GET", f"repos/{self.path}/pulls", params=params)
         return opened(found[0]) if found else None
+
+    def check_states(self, commit: str, names: Collection[str]) -> Mapping[str, CheckState]:
+        """Return the newest commit statuses and the latest check runs of these names."""
+        newest: dict[str, CheckState] = {}
+        for row in self.pages(f"repos/{self.path}/commits/{commit}/statuses", per_page=PAGE):
+            newest.setdefault(str(row["context"]), state_of(row["state"]))  # the newest comes first
+        runs = [(name, state) for name in names for state in self._runs(commit, name)]
+        return states_of(names, [*newest.items(), *runs])
+
+    def _runs(self, commit: str, name: str) -> Iterator[CheckState]:
+        params = {"check_name": name, "filter": "latest", "per_page": PAGE}
+        try:
+            found = self.call("GET", f"repos/{self.path}/commits/{commit}/check-runs", params=params)
+        except ApiError as error:
+            if error.status not in _NO_CHECKS:
+                raise
+            return  # this token may not read them: what counts must be a status then
+        for run in found["check_runs"]:
+            yield state_of(run.get("conclusion")) if run["status"] == "completed" else CheckState.OPEN
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment. The token of an app has no account to ask for; then an app's comment is taken as ours."""

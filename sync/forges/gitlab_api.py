@@ -7,10 +7,11 @@ to the fork's project where we may, else to the followed one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sync.forges.api import PAGE, ApiError, Change, Check, Draft, ForgeApi, Opened, Remark, escaped, moment_of
+from sync.forges.check_states import CheckState, state_of, states_of
 
 _MOST_DESCRIPTION: Final = 255
 _DEVELOPER: Final = 30
@@ -82,6 +83,12 @@ class GitLabApi(ForgeApi):
         """Write a merge request anew."""
         body = {"title": draft.title, "description": draft.text}
         self.call("PUT", f"{self._project}/merge_requests/{number}", json=body)
+
+    def check_states(self, commit: str, names: Collection[str]) -> Mapping[str, CheckState]:
+        """Return the latest statuses of these names: of jobs of pipelines, and of other programs."""
+        place = f"{self._project}/repository/commits/{commit}/statuses"
+        rows = self.pages(place, per_page=PAGE)
+        return states_of(names, [(str(row["name"]), state_of(row["status"])) for row in rows])
 
     def add_comment(self, number: int, text: str) -> str:
         """Write a note."""

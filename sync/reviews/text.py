@@ -140,6 +140,7 @@ def section(reviewed: Reviewed) -> list[str]:
     lines += [f"{_LATER}\n"] if plan.rules_changed else []
     lines += _folded([change for change in plan.changes if change.kind not in _OPEN])
     lines += _keys(plan.seedings)
+    lines += [f"Must be green after the merge: {', '.join(map(code, plan.required))}.", ""] if plan.required else []
     lines += [f"Not looked up here: {', '.join(map(code, plan.unchecked[:_MOST_ROWS]))}.", ""] if plan.unchecked else []
     if reviewed.url:
         lines += [f"[The whole plan]({reviewed.url})", ""]

@@ -96,6 +96,11 @@ class Dialect:
         pull.title, pull.text = title, text
         return pull
 
+    def results(self, request: Request) -> list[tuple[str, str]]:
+        """Return the checks of the commit that a request names, each `green`, `open` or `red`."""
+        wanted = request.path_params["sha"]
+        return [(name, state) for (commit, name), state in self.forge.results.items() if commit == wanted]
+
     def mark(self, request: Request, name: str) -> dict[str, Any]:
         self.forge.reactions.setdefault(request.path_params["id"], []).append(name)
         return {"id": 1}
@@ -129,6 +134,8 @@ class GitHub(Dialect):
         yield "POST", self.prefix + "/check-runs", self.check
         yield "PATCH", self.prefix + "/check-runs/{id:int}", self.more
         yield "POST", self.prefix + "/statuses/{sha}", self.status
+        yield "GET", self.prefix + "/commits/{sha}/statuses", self.told
+        yield "GET", self.prefix + "/commits/{sha}/check-runs", self.runs
         yield "GET", self.prefix + "/issues/{number:int}/comments", self.list
         yield "POST", self.prefix + "/issues/{number:int}/comments", self.comment
         yield "PATCH", self.prefix + "/issues/comments/{id:int}", self.change
@@ -197,6 +204,20 @@ class GitHub(Dialect):
         self._last = (body["head_sha"], body["name"])
         return {"id": 5}
 
+    def told(self, request: Request, _: Any) -> Any:
+        words = {"green": "success", "open": "pending", "red": "failure"}
+        newest = [{"context": name, "state": words[state]} for name, state in self.results(request) if state in words]
+        return newest + [{"context": row["context"], "state": "error"} for row in newest]  # an older one of each
+
+    def runs(self, request: Request, _: Any) -> Any:
+        shown = {"run green": "neutral", "run red": "timed_out", "run open": None}
+        rows = [
+            {"name": name, "status": "completed" if shown[state] else "queued", "conclusion": shown[state]}
+            for name, state in self.results(request)
+            if state in shown and name == request.query_params["check_name"]
+        ]
+        return {"total_count": len(rows), "check_runs": rows}
+
     def more(self, _: Request, body: Any) -> Any:
         rows = [(each["path"], each["start_line"]) for each in body["output"]["annotations"]]
         self.forge.statuses[self._last]["annotations"] += rows
@@ -231,10 +252,17 @@ class Gitea(GitHub):
     exists = 409
 
     def routes(self) -> Iterator[tuple[str, str, Any]]:
-        skipped = {"/check-runs", "/check-runs/{id:int}"}
+        skipped = {"/check-runs", "/check-runs/{id:int}", "/commits/{sha}/statuses", "/commits/{sha}/check-runs"}
         for method, path, answer in super().routes():
             if path.removeprefix(self.prefix) not in skipped:
                 yield method, path, answer
+        yield "GET", self.prefix + "/commits/{sha}/status", self.combined
+
+    def combined(self, request: Request, _: Any) -> Any:
+        words = {"green": "success", "open": "pending", "red": "failure"}
+        rows = [{"context": name, "status": words[state]} for name, state in self.results(request)]
+        page, size = int(request.query_params["page"]), int(request.query_params["limit"])
+        return {"state": "pending", "statuses": rows[(page - 1) * size : page * size]}
 
     def pulls(self, request: Request, _: Any) -> Any:
         page, size = int(request.query_params["page"]), int(request.query_params["limit"])
@@ -268,6 +296,7 @@ class GitLab(Dialect):
         yield "PUT", merge_request, self.rename
         yield "GET", merge_request, self.get
         yield "POST", self.prefix + "/statuses/{sha}", self.status
+        yield "GET", self.prefix + "/repository/commits/{sha}/statuses", self.told
         yield "GET", merge_request + "/notes", self.list
         yield "POST", merge_request + "/notes", self.comment
         yield "PUT", merge_request + "/notes/{id:int}", self.change
@@ -278,6 +307,10 @@ class GitLab(Dialect):
     def one(self, request: Request, _: Any) -> Any:
         row = self.said(request)
         return self._row(row) if row and row["number"] == request.path_params["number"] else _missing()
+
+    def told(self, request: Request, _: Any) -> Any:
+        words = {"green": "success", "open": "running", "red": "canceled"}
+        return [{"name": name, "status": words[state]} for name, state in self.results(request)]
 
     def award(self, request: Request, body: Any) -> Any:
         return self.mark(request, body["name"])
@@ -355,6 +388,7 @@ class Bitbucket(Dialect):
         yield "PUT", pull, self.rename
         yield "GET", pull, self.get
         yield "POST", self.prefix + "/commit/{sha}/statuses/build", self.status
+        yield "GET", self.prefix + "/commit/{sha}/statuses", self.told
         yield "DELETE", report, self.remove
         yield "PUT", report, lambda *_: {}
         yield "POST", report + "/annotations", self.annotate
@@ -367,6 +401,10 @@ class Bitbucket(Dialect):
     def one(self, request: Request, _: Any) -> Any:
         row = self.said(request)
         return self._row(row) if row and row["number"] == request.path_params["number"] else _missing()
+
+    def told(self, request: Request, _: Any) -> Any:
+        words = {"green": "SUCCESSFUL", "open": "INPROGRESS", "red": "STOPPED"}
+        return {"values": [{"key": f"k-{n}", "name": n, "state": words[state]} for n, state in self.results(request)]}
 
     def permissions(self, request: Request, _: Any) -> Any:
         rows = [

@@ -42,6 +42,7 @@ class Forge:
     statuses: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     comments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     members: dict[int, str] = field(default_factory=lambda: {MEMBER: "write", STRANGER: "read"})
+    results: dict[tuple[str, str], str] = field(default_factory=dict)
     reactions: dict[int, list[str]] = field(default_factory=dict)
     refuses: str | None = None
     refuses_to_open: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -113,6 +113,7 @@ def world(start: Callable[..., SyncService], git_server: Any, forge: Any, work_t
         return api
 
     reviewer._api = impatient
+    service._checks = replace(service._checks, api=impatient)
     world = World(service, forge, work_tree, DeliveryLog(service._store))
     world.commit("main", {"flows/a.yaml": flow("a"), "flows/b.yaml": flow("b")})
     service.reconcile_repository("r", actor="poll")

@@ -167,14 +167,21 @@ def _without_rules(environment: Any) -> Any:
 def test_every_form_of_a_plan_tells_what_changes_of_the_settings(follow: Follow) -> None:
     followed = follow()
     followed.push(settings="checks: {withinS: 60}", a=flow("w.a"))
-    commit = followed.commit(settings="checks: {withinS: 90}\nflows: flows")
+    commit = followed.commit(settings="checks: {withinS: 90, required: [ci]}\nflows: flows")
 
     plan = followed.service.plan("prod", commit)
 
     assert "  ! .mainstem.yaml  checks.withinS 60 -> 90" in plan_lines(plan)
-    assert plan.as_json()["settingsChanged"] == ["checks.withinS 60 -> 90", "flows nothing -> flows"]
+    assert "  ? must be green first: ci" in plan_lines(plan)
+    assert plan.as_json()["requiredChecks"] == ["ci"]
+    assert plan.as_json()["settingsChanged"] == [
+        "checks.required nothing -> [ci]",
+        "checks.withinS 60 -> 90",
+        "flows nothing -> flows",
+    ]
     comment = comment_of([Reviewed("prod", plan)], commit, (), 60_000)
     assert "- **.mainstem.yaml** `checks.withinS 60 -> 90`" in comment
+    assert "Must be green after the merge: `ci`." in comment
     assert "what is allowed anew from the next commit on" in comment
 
 
