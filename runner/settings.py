@@ -145,6 +145,17 @@ class ReviewSettings(_Part):
     approved; `approved`, those of approved commits on `/mainstem test`; `never`, none."""
 
 
+class GitHubAppSettings(_Part):
+    """A GitHub App that reads and writes a repository in place of a user's token."""
+
+    id: str | int
+    """The id of the app, or its client id."""
+    private_key: str
+    """Its private key in PEM, or the path of the file."""
+    installation: int | None = None
+    """The id of its installation; without it, the one that has the repository."""
+
+
 class RepositorySettings(_Part):
     """A repository declared in the settings file; credentials may name variables as `${NAME}`.
 
@@ -173,6 +184,8 @@ class RepositorySettings(_Part):
     """Where the forge's API is, for statuses and comments on change requests; without it, where its kind has it."""
     api_token: str | None = None
     """The token for that API, which needs to write statuses and comments; without it the password."""
+    github_app: GitHubAppSettings | None = None
+    """A GitHub App (`id`, `privateKey`, `installation`) in place of `password` and `apiToken`, at GitHub only."""
 
 
 class SignatureSettings(_Part):
@@ -397,13 +410,22 @@ def _with_variables(values: dict[str, Any], environ: Mapping[str, str]) -> dict[
     if isinstance(declared, list | tuple):
         names = {to_camel(name) for name in _CREDENTIALS} | set(_CREDENTIALS)
         found["repositories"] = [
-            _filled("repositories", each, names & each.keys(), environ) if isinstance(each, dict) else each
+            _with_app(_filled("repositories", each, names & each.keys(), environ), environ)
+            if isinstance(each, dict)
+            else each
             for each in declared
         ]
     options = values.get("storage_options")
     if isinstance(options, dict):
         found["storage_options"] = _filled("storageOptions", options, options.keys(), environ)
     return found
+
+
+def _with_app(repository: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return a repository whose GitHub App has its private key from the variable that it may name."""
+    keys = {"privateKey", "private_key"}
+    apps = {name: repository[name] for name in ("githubApp", "github_app") if isinstance(repository.get(name), dict)}
+    return repository | {name: _filled(f"repositories.{name}", app, keys, environ) for name, app in apps.items()}
 
 
 def _filled(where: str, given: dict[str, Any], names: Collection[str], environ: Mapping[str, str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,12 +23,12 @@ from dulwich.pack import UnpackedObject, pack_objects_to_data
 from dulwich.refs import Ref
 from urllib3.exceptions import HTTPError
 
-from runner.errors import InvalidError
+from runner.errors import InvalidError, MainstemError
 from sync.checked import Reach
 from sync.names import check_sha, is_ref
 from sync.packs import check_pack
 from sync.refs import beginning, is_followed, is_pattern
-from sync.remote import Credentials, connect, without_credentials
+from sync.remote import Credentials, Tokens, connect, without_credentials
 from sync.repository import GitRepository
 from sync.sources import FetchError
 from sync.ssh import SshClient
@@ -92,6 +92,7 @@ class MirrorSource:
         credentials: Credentials | None = None,
         budget: Budget | None = None,
         reach: Reach | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self.url = url
         self.repository = GitRepository.open_or_init(path)
@@ -99,6 +100,7 @@ class MirrorSource:
         self._credentials = credentials or Credentials()
         self._budget = budget or Budget()
         self._reach = reach
+        self._tokens = tokens
         self._here: set[str] = set()
         self._connection: tuple[GitClient, str] | None = None
 
@@ -116,8 +118,7 @@ class MirrorSource:
 
     def default_ref(self) -> str | None:
         """Return the branch that the server shows first, None when it does not say. Raises `FetchError`."""
-        client, path = self._connect()
-        found = self._asked(lambda: client.get_refs(path.encode(), ref_prefix=[b"HEAD"]))
+        found = self._over(lambda client, path: client.get_refs(path, ref_prefix=[b"HEAD"]))
         named = found.symrefs.get(Ref(b"HEAD"))
         return named.decode() if named else None
 
@@ -131,9 +132,8 @@ class MirrorSource:
         }
 
     def _refs(self, prefixes: Collection[str]) -> dict[Ref, ObjectID | None]:
-        client, path = self._connect()
         encoded = [prefix.encode() for prefix in prefixes]
-        return dict(self._asked(lambda: client.get_refs(path.encode(), ref_prefix=encoded).refs))
+        return dict(self._over(lambda client, path: client.get_refs(path, ref_prefix=encoded).refs))
 
     def fetch(self, ref: str, commit: str) -> None:
         """Bring `commit` and its trees. Raises `FetchError`."""
@@ -187,7 +187,6 @@ class MirrorSource:
 
         `known` is a commit that is there already and that `new` begins at, where that is not `expected`.
         """
-        client, path = self._connect()
         name, wanted = Ref(ref.encode()), ObjectID(new.encode())
 
         def moved(there: dict[Ref, ObjectID]) -> dict[Ref, ObjectID]:
@@ -201,7 +200,7 @@ class MirrorSource:
             return pack_objects_to_data([(each, None) for each in new_ones], deltify=False)
 
         try:
-            result = self._asked(lambda: client.send_pack(path.encode(), moved, objects))
+            result = self._over(lambda client, path: client.send_pack(path, moved, objects))
         except _MovedError:
             return False
         answer = (result.ref_status or {}).get(ref.encode())
@@ -215,10 +214,13 @@ class MirrorSource:
 
     def close(self) -> None:
         """Close the mirror and the connections it kept."""
+        self._disconnect()
+        self.repository.close()
+
+    def _disconnect(self) -> None:
         if self._connection is not None and isinstance(self._connection[0], Urllib3HttpGitClient):
             self._connection[0].pool_manager.clear()
         self._connection = None
-        self.repository.close()
 
     def _first_that_works(self, commit: str, attempts: Sequence[tuple[int | None, int]]) -> None:
         walker = self.repository.raw.get_graph_walker
@@ -244,7 +246,6 @@ class MirrorSource:
         depth: int | None = None,
         leaving_out: bytes | None = None,
     ) -> None:
-        client, path = self._connect()
         raw = self.repository.raw
         meter = _Meter(max_bytes, time.monotonic() + self._budget.max_seconds, self._budget.is_stopped)
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(self.repository.path)) as spool:
@@ -253,9 +254,9 @@ class MirrorSource:
                 meter.count(len(data))
                 return spool.write(data)
 
-            result = self._asked(
-                lambda: client.fetch_pack(
-                    path.encode(),
+            result = self._over(
+                lambda client, path: client.fetch_pack(
+                    path,
                     lambda *_args, **_options: [ObjectID(sha.encode()) for sha in wanted],
                     walker,
                     take,
@@ -276,7 +277,37 @@ class MirrorSource:
         except InvalidError as error:
             raise FetchError(error.code, f"{self._shown}: {error}", hint=error.hint) from error
 
+    def _over(self, call: Callable[[GitClient, bytes], T]) -> T:
+        """Return what `call` gives over a connection; once more with another token where ours has run out."""
+        connected = self._connect()
+        try:
+            return self._once(call, *connected)
+        except FetchError as error:
+            if self._tokens is None or error.code != "repository.access.denied":
+                raise
+        refused = self._credentials.password or ""
+        self._take(lambda tokens: tokens.renewed(refused))
+        return self._once(call, *self._connect())
+
+    def _once(self, call: Callable[[GitClient, bytes], T], client: GitClient, path: str) -> T:
+        return self._asked(lambda: call(client, path.encode()))
+
+    def _take(self, ask: Callable[[Tokens], str]) -> None:
+        """Take a token as the password from now on. Raises `FetchError` when there is none."""
+        assert self._tokens is not None
+        try:
+            token = ask(self._tokens)
+        except MainstemError as error:
+            raise FetchError(
+                "repository.access.denied", f"{self._shown}: {error.message} [{error.code}]", hint=error.hint
+            ) from None
+        if token != self._credentials.password:
+            self._credentials = replace(self._credentials, password=token)
+            self._disconnect()
+
     def _connect(self) -> tuple[GitClient, str]:
+        if self._tokens is not None:
+            self._take(lambda tokens: tokens.token())
         if self._connection is None:
             self._connection = connect(self.url, self._kind, self._credentials, self._reach)
         return self._connection

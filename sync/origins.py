@@ -7,7 +7,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runner.errors import InvalidError, NotFoundError
 from runner.secrets.encryption import Encryption
@@ -15,12 +15,17 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.store import Store
 from runner.store.records import Environment, Repository
 from runner.store.session import Session
+from sync.forges.apis import api_of
 from sync.forges.registry import kinds
 from sync.names import MAIN, check_followed, check_ref
 from sync.refs import is_followed
 from sync.remote import Credentials, parse_address
 from sync.repository import GitRepository
 from sync.sources import LocalSource, Source
+
+if TYPE_CHECKING:
+    from sync.forges.api import ForgeApi
+    from sync.forges.github_app import GitHubApp
 
 HOSTED: Final = "hosted"
 DEFAULT: Final = "default"
@@ -40,6 +45,8 @@ class Origins:
         self._declared = {declared.name: declared for declared in settings.repositories}
         self._lock = threading.Lock()
         self._sources: dict[str, Source] = {}
+        self._apps_lock = threading.Lock()
+        self._apps: dict[str, GitHubApp] = {}
 
     @property
     def hosted_path(self) -> Path:
@@ -60,6 +67,8 @@ class Origins:
         if self._settings.is_embedded:
             repositories.append(Repository(HOSTED, f"{self._settings.public_url}/git/flows.git", kind=HOSTED))
             environments = environments or [EnvironmentSettings(name=DEFAULT, repository=HOSTED)]
+        for declared in self._settings.repositories:
+            self._app(declared.name)  # a key that is none is told at the start
         known = {repository.name for repository in repositories}
         for environment in environments:
             _check(environment, known, self._settings.reports.ref)
@@ -142,7 +151,7 @@ class Origins:
         """
         declared = self._declared.get(name)
         if declared is not None and not _is_hosted(declared):
-            return Repository(**declared.model_dump())
+            return Repository(**declared.model_dump(exclude={"github_app"}))
         stored = self._store.read(lambda db: db.repositories.get(name))
         if stored is None:
             raise NotFoundError("repository.missing", f"there is no repository {name!r}")
@@ -155,6 +164,26 @@ class Origins:
         decrypt = Encryption.of(self._settings, self._home).decrypt
         opened: dict[str, Any] = {name: decrypt(value) for name, value in sealed.items()}
         return replace(stored, **opened)
+
+    def open_api(self, repository: Repository) -> ForgeApi | None:
+        """Return the API of a repository at its forge, to be closed by the caller; see `api_of`."""
+        return api_of(repository, self._app(repository.name))
+
+    def _app(self, name: str) -> GitHubApp | None:
+        """Return the GitHub App that a repository is reached by, None where it has none.
+
+        Raises:
+            InvalidError: `repository.app.invalid`.
+        """
+        declared = self._declared.get(name)
+        if declared is None or declared.github_app is None:
+            return None
+        from sync.forges.github_app import app_of
+
+        with self._apps_lock:
+            if name not in self._apps:
+                self._apps[name] = app_of(declared, declared.github_app)
+            return self._apps[name]
 
     def is_ours(self, name: str) -> bool:
         """Whether the files of a repository are ours to rearrange: the hosted one, not one that is read in place."""
@@ -195,13 +224,15 @@ class Origins:
     def _mirror(self, repository: Repository, key: str) -> Source:
         from sync.mirror import MirrorSource
 
+        app = self._app(repository.name)
         hosts = self._home / "known_hosts"
         return MirrorSource(
             repository.url,
             self._mirror_path(key),
             kind=repository.kind,
+            tokens=app,
             credentials=Credentials(
-                username=repository.username,
+                username=repository.username if app is None else None,
                 password=repository.password,
                 ssh_key=self._key_file(repository),
                 known_hosts=hosts if hosts.exists() else None,

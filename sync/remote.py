@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from dulwich.client import GitClient, Urllib3HttpGitClient, default_urllib3_manager
@@ -40,6 +40,16 @@ class Address:
     def is_local(self) -> bool:
         """Whether it lies on this machine."""
         return self.scheme == "file"
+
+
+class Tokens(Protocol):
+    """Where tokens come from that hold for a while only. Both raise `MainstemError` when there are none."""
+
+    def token(self) -> str:
+        """Return a token that holds for a while yet."""
+
+    def renewed(self, refused: str) -> str:
+        """Return another token than one that was refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ from sync.facts import FlowFacts
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.following import Following
-from sync.forges.apis import api_of
 from sync.namespaces import Namespaces
 from sync.needs import Holds, unknown
 from sync.orders import Orders
@@ -112,7 +111,7 @@ class SyncService:
             store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
         )
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
-        self._proposals = Proposals(self._origins, self._planner, signatures, clock, api_of)
+        self._proposals = Proposals(self._origins, self._planner, signatures, clock, self._origins.open_api)
         commits = Commits(
             store, self._origins, self._planner, self._activation, signatures, clock, self._after_write, self._proposals
         )

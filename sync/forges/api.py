@@ -23,7 +23,7 @@ from runner.errors import MainstemError
 from runner.store.records import Repository
 from sync.forges.check_states import CheckState
 from sync.forges.limits import LIMITS, is_limited, wait_s
-from sync.remote import parse_address, without_credentials
+from sync.remote import Tokens, parse_address, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class ForgeApi(abc.ABC):
     Args:
         repository: its kind is that of the class.
         sleep: waits so many seconds before another try.
-        renew: gives another token when the forge believes the one it got no longer; without it, it is the only one.
+        tokens: gives the tokens where they run out; without it the one of the repository is the only one.
     """
 
     most_comment: ClassVar[int] = 60_000
@@ -134,7 +134,7 @@ class ForgeApi(abc.ABC):
         repository: Repository,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        renew: Callable[[], str] | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         address = parse_address(repository.url)
         self.host = address.host or ""
@@ -143,7 +143,7 @@ class ForgeApi(abc.ABC):
         self.path = address.path.strip("/").removesuffix(".git")
         self._token = repository.api_token or repository.password or ""
         self._sleep = sleep
-        self._renew = renew
+        self._tokens = tokens
         self._name = repository.name
         self._username = repository.username
         base = (repository.api_url or self.default_url()).rstrip("/")
@@ -294,13 +294,18 @@ class ForgeApi(abc.ABC):
 
     def _asked(self, method: str, path: str, **given: Any) -> httpx.Response:
         """Return the answer to one request; asked again with another token where ours has run out and there is one."""
+        if self._tokens is not None:
+            self._use(self._tokens.token())
         answer = self._client.request(method, path.lstrip("/"), **given)
-        if answer.status_code == httpx.codes.UNAUTHORIZED and self._renew is not None:
-            self._token = self._renew()
-            self._client.headers.update(self.authorization(self._token, self._username))
+        if answer.status_code == httpx.codes.UNAUTHORIZED and self._tokens is not None:
+            self._use(self._tokens.renewed(self._token))
             answer = self._client.request(method, path.lstrip("/"), **given)
         LIMITS.note(self._name, answer.headers)
         return answer
+
+    def _use(self, token: str) -> None:
+        self._token = token
+        self._client.headers.update(self.authorization(token, self._username))
 
     def pages(self, path: str, **params: Any) -> Iterator[Any]:
         """Yield the rows of all pages of a list; at most 20 pages.

@@ -9,6 +9,7 @@ from runner.store.records import Repository
 
 if TYPE_CHECKING:
     from sync.forges.api import ForgeApi
+    from sync.remote import Tokens
 
 _PLACES: Final = MappingProxyType(
     {
@@ -21,15 +22,15 @@ _PLACES: Final = MappingProxyType(
 )
 
 
-def api_of(repository: Repository) -> ForgeApi | None:
+def api_of(repository: Repository, tokens: Tokens | None = None) -> ForgeApi | None:
     """Return the API of a repository at its forge, to be closed by the caller; None for kinds that have none.
 
-    None without a token too: nobody may write there unnamed.
+    None without a token too: nobody may write there unnamed. `tokens` gives them where they hold for a while only.
     """
     from importlib import import_module
 
     place = _PLACES.get(repository.kind)
-    if place is None or not (repository.api_token or repository.password):
+    if place is None or not (tokens or repository.api_token or repository.password):
         return None
-    made: ForgeApi = getattr(import_module(place[0]), place[1])(repository)
+    made: ForgeApi = getattr(import_module(place[0]), place[1])(repository, tokens=tokens)
     return made

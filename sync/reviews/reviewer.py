@@ -22,7 +22,6 @@ from runner.store import Store
 from runner.store.records import Environment, Repository, Review
 from runner.store.session import Session
 from sync.forges.api import LASTING, Change, ForgeApi
-from sync.forges.apis import api_of
 from sync.origins import Origins
 from sync.planning import Planner
 from sync.reviews.clerk import Clerk, Desk
@@ -67,7 +66,7 @@ class Reviewer:
         settings: Settings,
         page_of: Callable[[str, str], str | None],
         clock: Callable[[], datetime],
-        api: OpenApi = api_of,
+        api: OpenApi | None = None,
     ) -> None:
         self._store = store
         self._origins = origins
@@ -75,7 +74,7 @@ class Reviewer:
         self._statuses = Statuses(store, page_of)
         self._clerk = Clerk(store, previews, settings, clock)
         self._clock = clock
-        self._api = api
+        self._api = api or origins.open_api
 
     def want_open(self, environment: Environment) -> None:
         """Ask for a look at the open change requests of an environment's ref, since what they would change is new."""

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from tests.servers.dialects import DIALECTS, MEMBER, OWN, STRANGER, TOKEN, Pull, comment_on
 from tests.servers.git import git
+from tests.servers.github_app import DOORS, AppDoor
 
 _CHANGES = ("/pulls", "/merge_requests", "/pullrequests")
 
@@ -50,6 +51,7 @@ class Forge:
     calls: list[tuple[str, str]] = field(default_factory=list)
     limits: dict[str, str] = field(default_factory=dict)
     tokens: set[str] = field(default_factory=lambda: {TOKEN})
+    app: AppDoor | None = None
 
     @property
     def opened(self) -> list[Pull]:
@@ -101,9 +103,16 @@ class ForgeApp:
     def __init__(self, forge: Forge) -> None:
         self.forge = forge
         dialect = DIALECTS[forge.kind](forge)
-        self.app = Starlette(
-            routes=[Route(path, self._guarded(answer), methods=[method]) for method, path, answer in dialect.routes()]
-        )
+        routes = [Route(path, self._guarded(answer), methods=[method]) for method, path, answer in dialect.routes()]
+        doors = [Route(path, self._door, methods=[method]) for method, path in DOORS]
+        self.app = Starlette(routes=[*doors, *routes])
+
+    async def _door(self, request: Request) -> Response:
+        """Answer to an app, where one is installed."""
+        self.forge.calls.append((request.method, request.url.path))
+        if self.forge.app is None:
+            return JSONResponse({"message": "Not Found"}, status_code=404)
+        return await self.forge.app.answer(request)
 
     def _guarded(self, answer: Any) -> Any:
         async def guarded(request: Request) -> Response:
