@@ -86,6 +86,8 @@ class ReportSettings(_Part):
     """Runs an hour that get a row of their own; beyond, exact counts for each flow."""
     include: Literal["default", "all"] = "default"
     """Which runs get a page: `default` (failed, warning, changed and recent ones) or `all`."""
+    ledger_notes: Literal["none", "hosted", "all"] = "hosted"
+    """Which repositories have the ledger as git notes, `refs/notes/mainstem`: the `hosted` one, `all` or `none`."""
     formats: tuple[Literal["junit"], ...] = ("junit",)
     """What is written beside the page and the JSON of a run, for other programs: `junit`."""
 

@@ -19,6 +19,7 @@ from runner.cli.client import Client, options, resolve
 from runner.cli.groups import SuggestingGroup
 from runner.cli.table import moment, show_rows
 from runner.errors import InvalidError, NotFoundError
+from sync.history import HEADS, cells, noted
 from sync.signatures.verdict import CommitSignature, described
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ _RESULTS: Final = ("ACCEPTED", "IGNORED", "DUPLICATE", "REFUSED")
 _BAD: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "FAILED"})
 
 
+def _asks(function: Any) -> Any:
+    """Add the options of a command that asks a server in some cases only; they are in its `given`."""
+    texts = {"context": "Name of a server in the context file.", "token": "Token of the server (MAINSTEM_TOKEN)."}
+    for name, text in (texts | {"url": "Address of the server (MAINSTEM_URL)."}).items():
+        function = click.option(f"--{name}", help=text)(function)
+    return function
+
+
+def _client(given: Mapping[str, Any]) -> Client:
+    return Client(resolve(os.environ, **{name: given[name] for name in ("url", "token", "context")}))
+
+
 @click.command("plan")
 @click.argument("path", default=".", type=click.Path(path_type=Path))
 @click.option("--base", help="A revision of the repository of PATH, or a folder. Default: HEAD.")
@@ -42,9 +55,7 @@ _BAD: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "FAILED"})
 @click.option("--zone", default="UTC", show_default=True, help="The time zone of schedules that name none.")
 @click.option("--environment", "-e", help="Ask the server for the plan of this environment instead.")
 @click.option("--commit", help="With --environment: the commit. Default: what its ref names now.")
-@click.option("--url", help="With --environment: address of the server (MAINSTEM_URL).")
-@click.option("--token", help="With --environment: token of the server (MAINSTEM_TOKEN).")
-@click.option("--context", help="With --environment: name of a server in the context file.")
+@_asks
 @click.option(
     "--format",
     "style",
@@ -78,7 +89,7 @@ def _asked(environment: str, given: Mapping[str, Any]) -> Plan:
     """Return the plan that the server makes."""
     from sync.plan import plan_of
 
-    with Client(resolve(os.environ, url=given["url"], token=given["token"], context=given["context"])) as client:
+    with _client(given) as client:
         params = {"commit": given["commit"]} if given["commit"] else {}
         return plan_of(client.get(f"/environments/{environment}/plan", params=params))
 
@@ -265,29 +276,33 @@ def _followed(row: Mapping[str, Any]) -> str:
 @command.command("history")
 @click.argument("environment", default="default")
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 500), help="How many revisions.")
+@click.option(
+    "--from-notes",
+    "clone",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Read the git notes of a clone instead, without a server, and check their chain.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
-@options
-def history(client: Client, environment: str, count: int, *, as_json: bool) -> None:
-    """Show the latest revisions of ENVIRONMENT, the newest first."""
-    rows = client.get(f"/environments/{environment}/revisions", params={"size": count})["results"]
+@_asks
+def history(environment: str, count: int, *, clone: Path | None, as_json: bool, **given: Any) -> int:
+    """Show the latest revisions of ENVIRONMENT, the newest first.
+
+    With --from-notes exit code 1 when a row was changed or taken out.
+    """
+    if clone is None:
+        with _client(given) as client:
+            rows = client.get(f"/environments/{environment}/revisions", params={"size": count})["results"]
+        wrong: list[str] = []
+    else:
+        rows, wrong = noted(clone, environment, count)
     if as_json:
         click.echo(json.dumps(rows))
-        return
-    heads = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "SIGNED", "ACTOR", "REASON")
-    cells = [
-        (
-            moment(row["at"]),
-            row["commit"][:7],
-            row["action"],
-            row["result"],
-            str(len(row["changes"])),
-            described(row.get("signature")) or "-",
-            row["actor"] or "-",
-            row["reason"] or row["message"] or "",
-        )
-        for row in rows
-    ]
-    _table([heads, *cells])
+    else:
+        _table([HEADS, *map(cells, rows)])
+    for complaint in wrong:
+        click.echo(complaint, err=True)
+    return _FINDING if wrong else 0
 
 
 _environment = click.option("--environment", "-e", default="default", show_default=True, help="Of which environment.")

@@ -37,6 +37,7 @@ from sync.packs import check_pack
 from sync.plan import Plan
 from sync.plan_text import branch, plan_lines, problem_lines, short
 from sync.refs import fits, is_followed, is_pattern, would_follow
+from sync.reports.ledger_notes import NOTES
 from sync.repository import GitRepository
 from sync.service import SyncService
 
@@ -230,6 +231,8 @@ class HostedRepository:
             return "funny refname"
         if command.ref == self.service.reports_ref:
             return "only the server writes this branch"
+        if command.ref == NOTES:
+            return "only the server writes these notes"
         if self.repository.raw_head(command.ref) != command.old:
             return "fetch first"
         if command.new is None:

@@ -39,6 +39,9 @@ _LAST: Final = Statement(
 )
 _NEWEST: Final = Statement(sa.select(sa.func.max(_r.id)))
 _LAST_ID: Final = Statement(sa.select(_r.id).where(_r.environment == _NAME).order_by(_r.id.desc()).limit(1))
+_AFTER: Final = Statement(
+    _REVISIONS.select(_r.environment == _NAME, _r.id > sa.bindparam("after")).order_by(_r.id).limit(_COUNT)
+)
 _BY_ID: Final = Statement(_REVISIONS.select(_r.id == sa.bindparam("number")))
 _BY_COMMIT: Final = Statement(
     _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted")).order_by(_r.id.desc())
@@ -101,6 +104,11 @@ class Revisions:
         """Return what was found last of the signature of a commit, None when none was asked for."""
         found = self._db.one(_SIGNATURE, environment_name=environment, wanted=commit)
         return _REVISIONS.decode(found).signature if found else None
+
+    def after(self, environment: str, revision_id: int, limit: int) -> list[Revision]:
+        """Return the revisions of an environment that were written after the one with an id, the oldest first."""
+        found = self._db.all(_AFTER, environment_name=environment, after=revision_id, count=limit)
+        return [_REVISIONS.decode(row) for row in found]
 
     def list(self, environment: str | None = None, limit: int = 50) -> list[Revision]:
         """Return the latest revisions of an environment, or of all, the newest first."""

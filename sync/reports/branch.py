@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -11,16 +10,15 @@ from typing import Any, Final
 
 from runner.errors import ConflictError
 from sync.commit_record import Author
+from sync.reports.racing import tries
 from sync.repository import GitRepository
 from sync.sources import FetchError, Source
 
 log = logging.getLogger(__name__)
 
 AUTHOR: Final = Author("Mainstem", "mainstem@localhost")
-MOST_TRIES: Final = 20
 MARKER: Final = ".mainstem-reports"
 MARK: Final = b"Written by Mainstem. A branch without this file is not touched.\n"
-_LONGEST_PAUSE_S: Final = 1.0
 
 
 class ReportBranch:
@@ -61,7 +59,7 @@ class ReportBranch:
             FetchError: the repository cannot be reached, or refuses the commit.
         """
         repository = self._source.repository
-        for number in range(MOST_TRIES):
+        for _ in tries(self._ref, self._pause):
             with repository.lock:
                 head = self._head()
                 if head is not None and repository.find(head, MARKER) is None:
@@ -75,12 +73,7 @@ class ReportBranch:
                     return _without_parents(repository, commit)
                 if self._source.push(self._ref, head, commit):
                     return commit
-            self._pause(random.uniform(0, min(0.05 * 2**number, _LONGEST_PAUSE_S)))  # noqa: S311 - spreads writers
-        raise ConflictError(
-            "report.branch.busy",
-            f"{self._ref} was moved by others {MOST_TRIES} times in a row",
-            hint="does another server write to it all the time? give each one a branch of its own",
-        )
+        raise AssertionError  # `tries` raises before
 
     def _head(self) -> str | None:
         head = self._source.heads([self._ref]).get(self._ref)

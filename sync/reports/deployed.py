@@ -71,10 +71,11 @@ class Deployed:
             files[f"{folder}/README.md"] = _bytes(index)
         return files
 
-    def remember(self, db: Session) -> None:
-        """Write down what is told now."""
+    def remember(self, db: Session, *, is_there: bool = True) -> None:
+        """Write down what is told now; where there is no branch yet, that nothing is to be done before there is."""
         if self.rows or self.told != self.before:
-            db.reports.put(self.environment, _KEY, {"last": self.told.last, "pages": list(self.told.pages)})
+            pages = list(self.told.pages) if is_there else []
+            db.reports.put(self.environment, _KEY, {"last": self.told.last, "pages": pages})
 
 
 def is_behind(db: Session, environments: Iterable[str]) -> bool:

@@ -89,7 +89,7 @@ class Publication:
         """
         environments = self.bindery.environments
         restless = changed(self.store.read(lambda db: told(db, self.repository)), environments)
-        deployed = self._deployed(now) if is_there else []
+        deployed = self._deployed(now)
         fresh = [each for each in deployed if each.rows]
         if not restless and not fresh:
             return 0
@@ -102,7 +102,7 @@ class Publication:
         def write(db: Session) -> None:
             remember(db, self.repository, environments)
             for each in deployed:
-                each.remember(db)
+                each.remember(db, is_there=is_there)
 
         self.store.write(write)
         return int(is_there)

@@ -16,35 +16,34 @@ from typing import Any, Final
 from runner.errors import MainstemError
 from runner.executions.models import OUTBOX_REPORT, OutboxRow
 from runner.flows.catalogue import Catalogue
-from runner.ids import new_id
 from runner.services import Host
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment
 from runner.store.session import Session
+from sync.reports.backoff import Backoff
 from sync.reports.branch import ReportBranch
 from sync.reports.deployed import is_behind
 from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
 from sync.reports.ledger import RecordShelf
+from sync.reports.ledger_mirror import LedgerMirror
 from sync.reports.options import options_of, reports
 from sync.reports.publication import Publication
 from sync.reports.stands import changed, told
+from sync.reports.writer_name import named
 from sync.service import SyncService
 
 log = logging.getLogger(__name__)
 
 _MOST_ROWS: Final = 10_000
 _LOOK_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 300.0
 _FLUSH_S: Final = 10.0
 _IDLE_S: Final = 60.0
 _TIDY_AFTER: Final = 30  # commits, when idle
 _TIDY_AT_ONCE: Final = 100  # commits, under load
 _MOST_LOOSE: Final = 1_000
 _MOST_MIRROR_BYTES: Final = 256 << 20
-_SERVER: Final = "@"
-_WRITER: Final = "writer"
 _EXCLUSIVE: Final = "reports"
 
 
@@ -85,8 +84,10 @@ class ReportWriter:
         self._running = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._failures: dict[str, int] = {}
-        self._not_before: dict[str, datetime] = {}  # of repositories that could not be written to
+        self._backoff = Backoff(self._settings.interval_s)
+        self._notes = LedgerMirror(
+            self._settings.ledger_notes, store, sync, host.masker.mask, self._writer, self._settings.interval_s
+        )
         self._commits = self._commits_failed = self._untidy = 0
         self._ledger_told = -1  # the newest row of the ledger when all of it was told
         self._last_commit = float("-inf")  # on the monotonic clock
@@ -137,13 +138,15 @@ class ReportWriter:
         now = self._host.clock()
         rows = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], _MOST_ROWS, now))
         restless = self._restless(now)
-        if not (rows or restless) or not self._knows_secrets():
+        if not (rows or restless or self._notes.due(now)) or not self._knows_secrets():
             return 0
         self._store.logs.flush()
         found = self._by_repository(rows)
         for name in restless:
             found.setdefault(name, [])
-        return sum(self._publish(name, due, now) for name, due in found.items())
+        gone = sum(self._publish(name, due, now) for name, due in found.items())
+        self._notes.write(now)
+        return gone
 
     def _restless(self, now: datetime) -> list[str]:
         """Return the repositories of which the branch does not say how all stands, or what was deployed."""
@@ -163,7 +166,7 @@ class ReportWriter:
                 self._ledger_told = newest
             return [name for name, found in reporting.items() if name in behind or changed(told(db, name), found)]
 
-        return [name for name in self._store.read(untold) if self._not_before.get(name, now) <= now]
+        return [name for name in self._store.read(untold) if self._backoff.is_due(name, now)]
 
     def _knows_secrets(self) -> bool:
         """Have the masker hear of secrets that were set since the start: only the process of a task read them."""
@@ -197,8 +200,7 @@ class ReportWriter:
             log.exception("reports cannot be written", extra={"repository": repository})
             self._postpone(repository, ids, now, error)
             return 0
-        self._failures.pop(repository, None)
-        self._not_before.pop(repository, None)
+        self._backoff.worked(repository)
         self._commits += commits
         self._untidy += commits
         return len(ids)
@@ -228,25 +230,17 @@ class ReportWriter:
         )
 
     def _writer(self) -> str:
-        """Return the name of this writer; it must survive a restart, so that a commit of before is recognised."""
-        if self._name is None:
-            found = self._store.read(lambda db: db.reports.get(_SERVER, _WRITER))
-            if found is None:
-                found = new_id()[-8:]
-                self._store.write(lambda db: db.reports.put(_SERVER, _WRITER, found))
-            self._name = str(found)
+        self._name = self._name or named(self._store)
         return self._name
 
     def _postpone(self, repository: str, ids: Sequence[int], now: datetime, error: Exception) -> None:
-        failures = self._failures[repository] = self._failures.get(repository, 0) + 1
         self._commits_failed += 1
-        wait_s = min(self._settings.interval_s * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT_S)
+        wait_s = self._backoff.failed(repository, now)
         fields: dict[str, Any] = {"repository": repository, "rows": len(ids), "again_in_s": wait_s}
         fields["error"] = f"{error.code}: {error}" if isinstance(error, MainstemError) else type(error).__name__
         log.warning("reports stay in the outbox: they cannot be written to %s", repository, extra=fields)
         self._branches.pop(repository, None)  # its credentials or address may be others by then
-        again = self._not_before[repository] = now + timedelta(seconds=wait_s)
-        self._store.write(lambda db: db.outbox.defer(ids, again))
+        self._store.write(lambda db: db.outbox.defer(ids, now + timedelta(seconds=wait_s)))
 
     def _loop(self) -> None:
         """Look each second; commit a moment after the first row, and then at most once per interval."""
@@ -270,7 +264,8 @@ class ReportWriter:
 
     def _has_news(self) -> bool:
         now = self._host.clock()
-        return bool(self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], 1, now)) or self._restless(now))
+        waiting = self._store.read(lambda db: db.outbox.take([OUTBOX_REPORT], 1, now))
+        return bool(waiting or self._restless(now) or self._notes.due(now))
 
     def _tidy(self, commits: int) -> None:
         """Pack what commits leave behind, after so many of them."""

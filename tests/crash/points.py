@@ -35,6 +35,13 @@ REPORT: Final = {
     "report.rows.removed": ("after", "runner.store.outbox:Outbox.delete"),
     "report.done": ("after", "sync.reports.publication:Publication._remember"),
 }
+NOTE: Final = {
+    "note.begun": ("before", "sync.reports.ledger_mirror:LedgerMirror._append"),
+    "note.read": ("after", "sync.reports.notes:NoteBook._head"),
+    "note.pushed": ("after", "sync.reports.notes:NoteBook.append"),
+    "note.remembered": ("after", "sync.reports.ledger_notes:Untold.remember"),
+    "note.done": ("after", "sync.reports.ledger_mirror:LedgerMirror.write"),
+}
 WRITE: Final = {
     "write.commit.made": ("after", "sync.repository:GitRepository.commit_changes"),
     "write.planned": ("after", "sync.planning:Planner.plan"),
@@ -48,7 +55,7 @@ PUSH: Final = {
     "push.ref.moved": ("after", "sync.repository:GitRepository.set_head"),
     "push.applied": ("after", "sync.hosted:HostedRepository._apply"),
 }
-EVERY: Final[dict[str, tuple[str, str]]] = {**APPLY, **FETCH, **REPORT, **WRITE, **PUSH}
+EVERY: Final[dict[str, tuple[str, str]]] = {**APPLY, **FETCH, **REPORT, **NOTE, **WRITE, **PUSH}
 
 
 def kill_at(point: str) -> None:

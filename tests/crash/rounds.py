@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from runner.executions.models import OUTBOX_REPORT, Execution, OutboxRow
 from runner.flows.catalogue import Catalogue
 from runner.services import Host
-from runner.settings import EnvironmentSettings, RepositorySettings, Settings
+from runner.settings import EnvironmentSettings, ReportSettings, RepositorySettings, Settings
 from runner.states import State
 from runner.store import Store
 from runner.stored_key_values import StoredKeyValues
@@ -68,7 +68,7 @@ class _Server:
         if url is not None:
             declared["repositories"] = (RepositorySettings(name="forge", url=url),)
             declared["environments"] = (EnvironmentSettings(name="default", repository="forge", on_invalid=on_invalid),)
-        self.settings = Settings(home=home, **declared)
+        self.settings = Settings(home=home, reports=ReportSettings(ledger_notes="all"), **declared)
         self.store = Store.open(self.settings.database_url)
         self.catalogue = Catalogue(self.store)
         self.service = SyncService(self.store, self.catalogue, self.settings, clock=lambda: NOW)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.crash.points import APPLY, FETCH, PUSH, REPORT, WRITE
+from sync.reports.ledger_notes import NOTES, LedgerLine
+from tests.crash.points import APPLY, FETCH, NOTE, PUSH, REPORT, WRITE
 from tests.crash.rounds import Rounds, Stand
 from tests.hostile.git.test_corpus import pushed
 from tests.servers.git import GitServer, git, serving
@@ -133,7 +134,7 @@ def test_a_round_that_nothing_disturbs_activates_and_reports(mirrored: Place) ->
     assert reported(mirrored) == ["first", "second"]
 
 
-@pytest.mark.parametrize("point", [*FETCH, *APPLY, *REPORT])
+@pytest.mark.parametrize("point", [*FETCH, *APPLY, *REPORT, *NOTE])
 def test_a_server_that_is_killed_while_it_follows_a_forge_goes_on_from_there(mirrored: Place, point: str) -> None:
     mirrored.reset()
     killed = mirrored.step(point)
@@ -144,6 +145,7 @@ def test_a_server_that_is_killed_while_it_follows_a_forge_goes_on_from_there(mir
     assert switched(left) in (switched(mirrored.before), switched(mirrored.after))
     assert found == mirrored.after
     assert reported(mirrored) == ["first", "second"]
+    assert noted(mirrored) == [commit for commit, _ in found["revisions"]]
     mirrored.fsck()
 
 
@@ -173,6 +175,16 @@ def test_a_quarantine_that_is_cut_off_is_not_there_or_there_as_a_whole(lenient: 
     assert (found["state"], found["revisions"][-1][1]) == ("QUARANTINED", "QUARANTINED")
     assert found["flows"]["team.stays"] == lenient.before["flows"]["team.stays"]
     assert sorted(found["flows"]) == ["team.changes", "team.comes", "team.stays"]
+
+
+def noted(place: Place) -> list[str]:
+    """Return the commits of all rows of the ledger that have a note, in order, as often as they have one."""
+    assert place.forge is not None
+    bare = place.forge.root / "flows.git"
+    notes = [each.split()[0] for each in git(bare, "notes", "--ref", NOTES, "list").splitlines()]
+    texts = [text for blob in notes for text in git(bare, "cat-file", "blob", blob).splitlines()]
+    lines = [line for text in texts if (line := LedgerLine.parsed(text))]
+    return [line.commit for line in sorted(lines, key=lambda line: line.row)]
 
 
 def reported(place: Place) -> list[str]:

@@ -28,6 +28,7 @@ def check_repositories(patient: Patient) -> Iterator[Finding]:
     try:
         for environment in environments:
             yield _environment(environment, origins)
+            yield from _notes(environment, origins, store)
     finally:
         origins.close()
     for environment in environments:
@@ -45,6 +46,24 @@ def _ledger(environment: Environment, store: Store) -> Iterator[Finding]:
             "ledger",
             f"{environment.name}: row {broken} breaks the chain: it, or the row before, was changed or taken out",
             "compare with a backup: mainstem sync history --json shows the rows with their digests",
+        )
+
+
+def _notes(environment: Environment, origins: Origins, store: Store) -> Iterator[Finding]:
+    """Yield an error when the notes on commits say another history than the ledger does."""
+    from sync.reports.noted import contradictions
+
+    try:
+        found = list(contradictions(store, origins.get(environment.repository), environment.name))
+    except MainstemError:  # that it cannot be read is said elsewhere
+        return
+    if found:
+        line, why = found[0]
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        yield error(
+            "ledger",
+            f"{environment.name}: the note of row {line.row} on {line.commit[:7]} {why}{more}",
+            f"one of both was changed: compare mainstem sync history {environment.name} with git log --notes=mainstem",
         )
 
 

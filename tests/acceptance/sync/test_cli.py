@@ -12,10 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from runner.store.records import Revision
+from sync.reports.ledger_notes import NOTES, LedgerLine
+from sync.reports.notes import NoteBook
+from sync.repository import GitRepository
+from sync.sources import LocalSource
+
+AT = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
 _MAINSTEM = Path(sys.executable).with_name("mainstem")
 
@@ -163,6 +172,30 @@ def test_hands_in_the_database_are_found(machine: Machine, work_tree: Any, flow_
     assert "ledger" not in whole.out
     assert changed.code == 1
     assert "default: row 1 breaks the chain" in changed.out
+
+
+def test_the_history_in_the_notes_of_a_clone_needs_no_server(work_tree: Any, flow_text: Any) -> None:
+    commit = work_tree.write({"flows/a.yaml": flow_text("w.a")})
+    rows = [
+        Revision("default", commit, "ACTIVE", AT, actor="ann", digest="1" * 64, id=1),
+        Revision("default", commit, "ACTIVE", AT, actor="bob", reason="why", prior="1" * 64, digest="2" * 64, id=2),
+    ]
+    empty = call(work_tree.path, "sync", "history", "--from-notes", ".")
+    repository = GitRepository.open(work_tree.path)
+    book = NoteBook(LocalSource(repository), NOTES)
+    book.append({commit: [str(LedgerLine.of(row, "srv1", str)) for row in rows]}, message="x", at=AT)
+    whole = call(work_tree.path, "sync", "history", "--from-notes", ".")
+    broken = Revision("default", commit, "ACTIVE", AT, actor="eve", prior="9" * 64, digest="3" * 64, id=3)
+    book.append({commit: [str(LedgerLine.of(broken, "srv1", str))]}, message="x", at=AT)
+    repository.close()
+
+    forged = call(work_tree.path, "sync", "history", "--from-notes", ".", "--json")
+
+    assert (empty.code, whole.code, forged.code) == (3, 0, 1), whole.err
+    assert "ledger.notes.missing" in empty.err
+    assert [line.split("\t")[6:] for line in whole.out.splitlines()] == [["bob", "why"], ["ann", ""]]
+    assert [row["actor"] for row in json.loads(forged.out)] == ["eve", "bob", "ann"]
+    assert "row 3 of server srv1 does not continue row 2" in forged.err
 
 
 def test_a_plan_needs_no_server(work_tree: Any, flow_text: Any) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from runner.errors import ConflictError, MainstemError
 from sync.mirror import MirrorSource
-from sync.reports.branch import MOST_TRIES, ReportBranch
+from sync.reports.branch import ReportBranch
+from sync.reports.racing import MOST_TRIES
 from sync.repository import GitRepository
 from sync.sources import FetchError, LocalSource, Source
 

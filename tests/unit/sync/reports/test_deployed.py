@@ -102,6 +102,19 @@ def test_what_was_told_makes_no_commit_also_after_a_restart(reported: Any) -> No
     assert reported.branch.commits() == before
 
 
+def test_without_a_branch_a_deployment_is_looked_at_once_and_told_with_the_first_run(server: Any) -> None:
+    waits = server.writer._has_news()
+    server.write()
+    is_quiet = not server.writer._has_news()
+    exists = server.branch.exists()
+
+    server.ended()
+    server.write()
+
+    assert (waits, is_quiet, exists) == (True, True, False)
+    assert len(pages(server)) == 1
+
+
 def test_old_pages_go_and_the_list_leads_to_those_that_stay(reported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployed, "MOST_PAGES", 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,11 @@ import pytest
 from runner.executions.models import Execution
 from runner.settings import EnvironmentSettings, RepositorySettings, Settings
 from runner.states import State
+from runner.store.records import Revision
 from sync.origins import Origins
+from sync.reports.ledger_notes import NOTES, LedgerLine
+from sync.reports.notes import NoteBook
+from sync.reports.writer_name import named
 from tests.servers.store import fresh_store
 from webhooks.checkup.finding import Patient, Weight
 from webhooks.checkup.machine import check_clock
@@ -76,6 +81,40 @@ def test_a_commit_that_is_not_active_yet_is_named(patient: Patient) -> None:
 
     assert found.weight is Weight.WARNING
     assert found.message == f"hosted: main at {commit.decode()[:7]}, active is nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("SELECT 1", None),
+        ("DELETE FROM revisions WHERE id = 2", f"the note of row 2 on {'b' * 7} is not in the ledger any more"),
+        (
+            f"UPDATE revisions SET digest = '{'0' * 64}' WHERE id = 2",
+            f"the note of row 2 on {'b' * 7} says another digest than the ledger does now",
+        ),
+    ],
+)
+def test_a_ledger_that_says_other_than_its_notes_is_an_error(
+    patient: Patient, change: str, expected: str | None
+) -> None:
+    with_repositories(patient)
+    store, origins = patient.store, Origins(patient.store, patient.settings, patient.home)  # type: ignore[arg-type]
+    assert store is not None
+    at = datetime.now(UTC)
+    for commit in ("a" * 40, "b" * 40):
+        row = Revision("default", commit, "ACTIVE", at)
+        store.write(lambda db, row=row: db.revisions.add(row))  # type: ignore[misc]
+    rows = store.read(lambda db: db.revisions.list("default"))
+    lines = {row.commit: [str(LedgerLine.of(row, named(store), str))] for row in rows}
+    NoteBook(origins.get("hosted"), NOTES).append(lines, message="ledger", at=at)
+    origins.close()
+    with sqlite3.connect(patient.home / "state.db") as database:
+        database.execute(change)
+    database.close()
+
+    found = [finding.message for finding in check_repositories(patient) if "note of row" in finding.message]
+
+    assert found == ([] if expected is None else [f"default: {expected}"])
 
 
 def test_a_program_behind_a_closed_folder_keeps_bodies_of_others_out(patient: Patient, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Git notes that many append to: lines on commits, kept under one ref and merged line by line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from runner.errors import InvalidError
+from sync.names import is_sha
+from sync.reports.branch import AUTHOR
+from sync.reports.racing import tries
+from sync.sources import Source
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES: Final = 1 << 20
+"""How long one note may become; beyond, it stays as it is."""
+
+
+class NoteBook:
+    """The notes under one ref of one repository, as `git notes --ref` reads them.
+
+    Args:
+        source: the repository.
+        ref: the full name of the ref, below `refs/notes/`.
+        pause: waits so many seconds before another try.
+    """
+
+    def __init__(self, source: Source, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self._source = source
+        self._ref = ref
+        self._pause = pause
+
+    def append(self, lines: Mapping[str, Sequence[str]], *, message: str, at: datetime) -> str | None:
+        """Add lines to the notes of commits, those that are not there yet; return the head of the ref then.
+
+        What others have written, servers or people, stays in its place. Lines of a note that would become longer than
+        a mebibyte are left out.
+
+        Raises:
+            ConflictError: `report.branch.busy` after 20 tries.
+            FetchError: the repository cannot be reached, or refuses.
+        """
+        repository = self._source.repository
+        for _ in tries(self._ref, self._pause):
+            with repository.lock:
+                head = self._head()
+                changes = dict(self._changes(head, lines))
+                if not changes:
+                    return head
+                commit = repository.commit_changes(head, changes, author=AUTHOR, message=message, at=at)
+                if self._source.push(self._ref, head, commit):
+                    return commit
+        raise AssertionError  # `tries` raises before
+
+    def read(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield all commits with the lines of their notes. Raises `FetchError`."""
+        repository = self._source.repository
+        with repository.lock:
+            head = self._head()
+            if head is None:
+                return
+            files = {path: blob for path, blob in repository.listing(head).files.items() if is_sha(_commit_of(path))}
+            self._source.ensure(files.values())
+            for path, blob in files.items():
+                yield _commit_of(path), self._lines(blob) or []
+
+    def _head(self) -> str | None:
+        head = self._source.heads([self._ref]).get(self._ref)
+        if head is not None:
+            self._source.fetch(self._ref, head)
+        return head
+
+    def _changes(self, head: str | None, lines: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, bytes]]:
+        for commit, added in lines.items():
+            path, blob = self._place(head, commit)
+            known = self._known(blob)
+            if known is None:
+                continue
+            new = [line for line in dict.fromkeys(added) if line not in known]
+            text = "".join(f"{line}\n" for line in (*known, *new)).encode()
+            if new and len(text) <= MOST_BYTES:
+                yield path, text
+            elif new:
+                log.warning("a note is full", extra={"ref": self._ref, "commit": commit})
+
+    def _known(self, blob: str | None) -> list[str] | None:
+        if blob is None:
+            return []
+        self._source.ensure([blob])
+        return self._lines(blob)
+
+    def _lines(self, blob: str) -> list[str] | None:
+        """Return the lines of a note, None when it is too long to be one of ours."""
+        try:
+            content = self._source.repository.blob(blob, limit=MOST_BYTES)
+        except InvalidError:
+            return None
+        return content.decode("utf-8", "surrogateescape").split("\n")[: content.count(b"\n")] if content else []
+
+    def _place(self, head: str | None, commit: str) -> tuple[str, str | None]:
+        """Return the path of a commit's note and what is there; git may have put it into folders or not."""
+        for path in _places(commit):
+            blob = self._source.repository.find(head, path) if head else None
+            if blob is not None:
+                return path, blob
+        return next(iter(_places(commit))), None
+
+
+def _places(commit: str) -> Iterable[str]:
+    return f"{commit[:2]}/{commit[2:]}", commit, f"{commit[:2]}/{commit[2:4]}/{commit[4:]}"
+
+
+def _commit_of(path: str) -> str:
+    return path.replace("/", "")
