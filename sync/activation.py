@@ -260,7 +260,7 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
         db.flows.remove(change.namespace, change.flow_id, now, plan.commit)
     versions = {}
     for change in plan.activated:
-        assert change.flow is not None
+        assert change.head is not None
         assert change.blob is not None
         versions[change.key] = db.flows.put(
             FlowDraft(
@@ -272,8 +272,8 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
                 environment=plan.environment,
                 commit=change.commit or plan.commit,
                 path=change.path,
-                disabled=change.flow.disabled,
-                labels=dict(change.flow.labels),
+                disabled=change.head.disabled,
+                labels=dict(change.head.labels),
                 defaults=change.defaults,
             )
         )
@@ -283,7 +283,7 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
 def _switch_triggers(db: Session, plan: Plan, now: datetime, zone: ZoneInfo) -> None:
     from runner.triggers.activation import activated
 
-    flows = [change.flow for change in plan.activated if change.flow is not None]
+    flows = [change.head for change in plan.activated if change.head is not None]
     activated(db, flows, [change.key for change in plan.removed], now, zone)
 
 

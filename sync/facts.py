@@ -60,13 +60,16 @@ class FlowFacts:
 
     def of_file(self, file: Candidate) -> Facts | None:
         """Return the facts of a file, or None when it has errors."""
-        flow = file.flow
-        if flow is None:
+        name = file.key
+        if name is None:
             return None
-        if not _stands_for(file.blob, file.source or ""):
-            return self._facts(flow)
-        key = (flow.namespace, flow.id, file.blob, file.defaults)
-        return self._known.get(key) or self._kept(key, self._facts(flow))
+        is_itself = _stands_for(file.blob, file.source or "")
+        key = (*name, file.blob, file.defaults)
+        found = self._known.get(key) if is_itself else None
+        if found is None and (flow := file.flow) is not None:
+            found = self._facts(flow)
+            return self._kept(key, found) if is_itself else found
+        return found
 
     def _version(self, row: ActiveFlow) -> FlowVersion | None:
         return self._store.read(lambda db: db.flows.get(row.namespace, row.flow_id, row.revision))

@@ -84,11 +84,12 @@ def with_needs(plan: Plan, holds: Holds) -> Plan:
 def _needs(change: Change) -> Sequence[tuple[str, str, str]]:
     texts = (change.source or "", change.defaults or "")
     # Few flows read either, and reading all texts of a flow costs more than this look.
-    if change.flow is None or not any(f"{word}(" in text.replace(" ", "") for word in _CODES for text in texts):
+    if change.head is None or not any(f"{word}(" in text.replace(" ", "") for word in _CODES for text in texts):
         return ()
     from runner.flows.needs import needs_of
 
-    return needs_of(change.flow)
+    flow = change.read()
+    return needs_of(flow) if flow is not None else ()
 
 
 def _missing(change: Change, kind: str, namespace: str, key: str) -> Problem:
@@ -112,9 +113,9 @@ def with_outsiders(plan: Plan, others: Sequence[ActiveFlow], facts_of: Callable[
     arriving = {change.key for change in plan.activated}
     gone = {change.key for change in plan.removed} - arriving
     changed = {
-        change.key: Outline.of(change.flow)
+        change.key: Outline.of(flow)
         for change in plan.activated
-        if change.flow is not None and any("inputs." in line for line in change.diff)
+        if any("inputs." in line for line in change.diff) and (flow := change.read()) is not None
     }
     if not gone and not changed:
         return plan

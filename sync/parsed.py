@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from heapq import merge
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from runner.errors import InvalidError, Problem
+from runner.flows.head import FlowHead
 from runner.flows.inherited import Inherited, as_text
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import (
@@ -33,7 +35,9 @@ from sync.sifting import Candidate, Facts, Questions
 if TYPE_CHECKING:
     from runner.triggers.models import Schedule, ScheduleOnDates
 
-_MOST_PARSED: Final = 1_000  # with its source some ten kilobytes each
+_MOST_PARSED: Final = 1_000
+_MOST_WHOLE: Final = 300  # some ten kilobytes each
+_Key = tuple[FlowPlace, str, str]  # with the id of the blob, and what tells one set of defaults from another
 _SHOWN_FIRES: Final = 3
 
 
@@ -43,7 +47,8 @@ class FlowFiles:
     def __init__(self, repository: GitRepository) -> None:
         self._repository = repository
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[FlowPlace, str, str], Candidate] = OrderedDict()
+        self._known: OrderedDict[_Key, Candidate] = OrderedDict()
+        self._flows: OrderedDict[_Key, Flow | None] = OrderedDict()
 
     def parse(self, place: FlowPlace, blob: str, defaults: NamespaceDefaults, edition: str = "") -> Candidate:
         """Return the file parsed, or with the problems that keep it from being a flow.
@@ -54,12 +59,30 @@ class FlowFiles:
         with self._lock:
             found = self._known.get(key)
         if found is None:
-            found = parse_file(place, blob, lambda: self._repository.blob(blob, limit=MAX_FLOW_BYTES), defaults)
+            whole = parse_file(place, blob, lambda: self._repository.blob(blob, limit=MAX_FLOW_BYTES), defaults)
+            source = whole.source or ""
+            found = replace(whole, read=lambda: self._flow(key, source, defaults)) if whole.head else whole
             with self._lock:
                 self._known[key] = found
                 while len(self._known) > _MOST_PARSED:
                     self._known.popitem(last=False)
+            self._keep(key, whole.flow)
         return found
+
+    def _flow(self, key: _Key, source: str, defaults: NamespaceDefaults) -> Flow | None:
+        with self._lock:
+            found = self._flows.get(key)
+        if found is None:
+            place, blob, _ = key
+            found = parse_file(place, blob, source.encode, defaults).flow
+            self._keep(key, found)
+        return found
+
+    def _keep(self, key: _Key, flow: Flow | None) -> None:
+        with self._lock:
+            self._flows[key] = flow
+            while len(self._flows) > _MOST_WHOLE:
+                self._flows.popitem(last=False)
 
 
 def parse_file(
@@ -73,7 +96,14 @@ def parse_file(
     namespace = stated_namespace(content) or place.namespace or ""
     around = defaults.around(namespace, content) if defaults is not None else Inherited()
     parsed: Parsed = parse_flow(content, file=place.path, namespace=place.namespace, inherited=around)
-    return Candidate(place, blob, parsed.flow, content.decode("utf-8", "replace"), parsed.problems, as_text(around))
+    return candidate_of(place, blob, parsed, content.decode("utf-8", "replace"), as_text(around))
+
+
+def candidate_of(place: FlowPlace, blob: str, parsed: Parsed, source: str, inherited: str | None) -> Candidate:
+    """Return a parsed file, with its flow if it has one."""
+    flow = parsed.flow
+    head = FlowHead.of(flow) if flow is not None else None
+    return Candidate(place, blob, head, source, parsed.problems, inherited, lambda: flow)
 
 
 def gathered_defaults(
@@ -119,8 +149,14 @@ class Answers:
         now: datetime,
     ) -> Questions:
         """Return the questions of one plan."""
+
+        def known(place: FlowPlace, blob: str) -> Candidate:
+            found = parse(place, blob)
+            self.facts.of_file(found)  # now that the whole flow is at hand
+            return found
+
         return Questions(
-            parse=parse,
+            parse=known,
             flow_of=self.facts.flow_of,
             facts_of=self.facts.of_active,
             facts=self.facts.of_file,
@@ -150,7 +186,7 @@ def check(located: Sequence[tuple[str, Facts]], known: Collection[FlowKey] = ())
     return (*between, *located_warnings(located))
 
 
-def next_fires(flow: Flow, now: datetime, zone: ZoneInfo) -> Sequence[datetime]:
+def next_fires(flow: Flow | FlowHead, now: datetime, zone: ZoneInfo) -> Sequence[datetime]:
     """Return when the schedules of a flow start it next, each time in the zone of its schedule: three at most."""
     from runner.triggers.models import Schedule, ScheduleOnDates
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from runner.errors import Problem, Severity
+from runner.flows.head import FlowHead
 from runner.flows.models import Flow
 from runner.rules import RepositoryRules
 from sync.seeds import Seeding, SeedingKind, Seeds, seeding_of
@@ -15,6 +16,11 @@ from sync.signatures.verdict import CommitSignature
 
 FlowKey = tuple[str, str]
 """A flow's namespace and id."""
+
+
+def nothing() -> None:
+    """Return no flow."""
+    return
 
 
 class ChangeKind(enum.StrEnum):
@@ -38,8 +44,8 @@ class Change:
 
     `diff` holds lines such as `tasks.load.timeout PT5M -> PT2M`; `note` says what follows for schedules. `before` and
     `after` are the next times, at most three, at which its schedules start it, in ISO 8601; both are empty where
-    nothing changes about them. `flow` and `source` are None for a flow that is removed or quarantined. `commit` is
-    that whose files the flow runs with, None for that of the plan.
+    nothing changes about them. `head` and `source` are None for a flow that is removed or quarantined; `read` gives the
+    whole flow, or None too. `commit` is that whose files the flow runs with, None for that of the plan.
     """
 
     kind: ChangeKind
@@ -51,10 +57,11 @@ class Change:
     note: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    flow: Flow | None = field(default=None, repr=False, compare=False)
+    head: FlowHead | None = field(default=None, repr=False, compare=False)
     source: str | None = field(default=None, repr=False, compare=False)
     defaults: str | None = field(default=None, repr=False, compare=False)
     commit: str | None = field(default=None, repr=False, compare=False)
+    read: Callable[[], Flow | None] = field(default=nothing, repr=False, compare=False)
 
     @property
     def key(self) -> FlowKey:

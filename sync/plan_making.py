@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from runner.flows.head import FlowHead
 from runner.flows.models import Flow
 from runner.store.records import ActiveFlow, Environment
 from sync.plan import Change, ChangeKind, FlowKey, Plan, ordered, sorted_changes
@@ -72,10 +73,11 @@ def _renames(
     by_path = {version.path: (version, flow) for version, flow in left}
     found: dict[int, tuple[Candidate, ActiveFlow]] = {}
     for candidate in arrived:
-        assert candidate.flow is not None
-        version = by_likeness.get(ask.likeness(candidate.flow))
+        flow = candidate.flow
+        assert flow is not None
+        version = by_likeness.get(ask.likeness(flow))
         old, before_flow = by_path.get(candidate.place.path, (None, None))
-        if version is None and before_flow is not None and _is_kin(before_flow, candidate.flow):
+        if version is None and before_flow is not None and _is_kin(before_flow, flow):
             version = old
         if version is not None:
             found.setdefault(id(version), (candidate, version))
@@ -97,47 +99,54 @@ def _activated(
     known = {(version.namespace, version.flow_id): version for version in active}
     names = {id(candidate): version for candidate, version in renames}
     for candidate in accepted:
-        flow = candidate.flow
-        assert flow is not None
-        before = known.get((flow.namespace, flow.id)) or names.get(id(candidate))
+        head = candidate.head
+        assert head is not None
+        before = known.get((head.namespace, head.id)) or names.get(id(candidate))
         old = ask.flow_of(before) if before is not None else None
-        kind, diff = _difference(candidate, flow, before, old, ask)
-        note, was, then = _fires(flow, old, diff, kind, ask)
+        kind, diff = _difference(candidate, head, before, old, ask)
+        note, was, then = _fires(head, old, diff, kind, ask)
         yield Change(
             kind=kind,
-            namespace=flow.namespace,
-            flow_id=flow.id,
+            namespace=head.namespace,
+            flow_id=head.id,
             path=candidate.place.path,
             blob=candidate.blob,
             diff=diff,
             note=note,
             before=was,
             after=then,
-            flow=flow,
+            head=head,
             source=candidate.source,
             defaults=candidate.defaults,
+            read=candidate.read,
         )
 
 
 def _difference(
-    candidate: Candidate, flow: Flow, before: ActiveFlow | None, old: Flow | None, ask: Questions
+    candidate: Candidate, head: FlowHead, before: ActiveFlow | None, old: Flow | None, ask: Questions
 ) -> tuple[ChangeKind, tuple[str, ...]]:
     if before is None:
         return ChangeKind.ADDED, ()
-    if (before.namespace, before.flow_id) != (flow.namespace, flow.id):
+    if (before.namespace, before.flow_id) != (head.namespace, head.id):
         named = ("id ", "namespace ")
-        other = [line for line in (ask.compare(old, flow) if old else ()) if not line.startswith(named)]
+        other = [line for line in _compared(old, candidate, ask) if not line.startswith(named)]
         return ChangeKind.RENAMED, (f"from {before.namespace}.{before.flow_id}", *other)
     if (before.blob, before.defaults) == (candidate.blob, candidate.defaults):
         return ChangeKind.MOVED, (f"{before.path} -> {candidate.place.path}",)
-    return ChangeKind.CHANGED, (tuple(ask.compare(old, flow)) if old else ("replaces a version that no longer parses",))
+    lines = _compared(old, candidate, ask) if old else ["replaces a version that no longer parses"]
+    return ChangeKind.CHANGED, tuple(lines)
+
+
+def _compared(old: Flow | None, candidate: Candidate, ask: Questions) -> Sequence[str]:
+    new = candidate.flow if old is not None else None
+    return ask.compare(old, new) if old is not None and new is not None else ()
 
 
 Times = tuple[str, ...]
 
 
 def _fires(
-    flow: Flow, old: Flow | None, diff: Sequence[str], kind: ChangeKind, ask: Questions
+    flow: FlowHead, old: Flow | None, diff: Sequence[str], kind: ChangeKind, ask: Questions
 ) -> tuple[str | None, Times, Times]:
     """Return a note about the next times, the times before and the times after; nothing where they stay."""
     if flow.draft:
@@ -185,8 +194,8 @@ def _guard(
     sifted: Sifted, active: Sequence[ActiveFlow], renamed: Collection[int], allowed: Collection[FlowKey]
 ) -> str | None:
     before = {(version.namespace, version.flow_id) for version in active}
-    arrived = [c for c in sifted.accepted if c.flow and c.key not in before]
-    moved = {c.blob for c in arrived} | {c.flow.id for c in arrived if c.flow}
+    arrived = [c for c in sifted.accepted if c.key and c.key not in before]
+    moved = {c.blob for c in arrived} | {c.head.id for c in arrived if c.head}
     deleted = [
         v
         for v in sifted.gone

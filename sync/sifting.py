@@ -15,13 +15,14 @@ from pathlib import PurePosixPath
 from typing import Final, Self
 
 from runner.errors import Problem, Severity
+from runner.flows.head import FlowHead
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import stated_namespace
 from runner.flows.outline import Outline
 from runner.policies import FlowUse, TaskUse
 from runner.store.records import ActiveFlow, Environment
 from sync.layout import FlowPlace
-from sync.plan import Change, ChangeKind, FlowKey
+from sync.plan import Change, ChangeKind, FlowKey, nothing
 
 Warnings = Callable[[Sequence[tuple[str, FlowUse]]], Iterable[Problem]]
 """Flows with their files -> what is to be told of them, of each for itself, beside what the language says."""
@@ -31,33 +32,42 @@ _ID: Final = re.compile(r"""^id:\s*["']?([A-Za-z0-9][\w.-]*)""", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A flow file of the new tree, parsed. `flow` is None when it has errors, which `problems` name."""
+    """A flow file of the new tree, parsed. `head` is None when it has errors, which `problems` name.
+
+    `read` gives the whole flow, parsed again perhaps: a plan may hold ten thousand files.
+    """
 
     place: FlowPlace
     blob: str
-    flow: Flow | None
+    head: FlowHead | None
     source: str | None = None
     problems: tuple[Problem, ...] = ()
     defaults: str | None = None
+    read: Callable[[], Flow | None] = nothing
+
+    @property
+    def flow(self) -> Flow | None:
+        """Return the flow, None for a file with errors."""
+        return self.read()
 
     @property
     def key(self) -> FlowKey | None:
         """Return the namespace and the id, None for a file with errors."""
-        return (self.flow.namespace, self.flow.id) if self.flow else None
+        return (self.head.namespace, self.head.id) if self.head else None
 
     @property
     def likely_id(self) -> str:
         """Return the id of the flow, or what it seems to be in a file with errors."""
-        if self.flow is not None:
-            return self.flow.id
+        if self.head is not None:
+            return self.head.id
         found = _ID.search(self.source or "")
         return found[1] if found else PurePosixPath(self.place.path).stem
 
     @property
     def likely_namespace(self) -> str | None:
         """Return the namespace of the flow, or what it seems to be in a file with errors; None where nothing says."""
-        if self.flow is not None:
-            return self.flow.namespace
+        if self.head is not None:
+            return self.head.namespace
         return stated_namespace((self.source or "").encode()) or self.place.namespace
 
     @property
@@ -111,7 +121,7 @@ class Questions:
     facts: Callable[[Candidate], Facts | None]
     compare: Callable[[Flow, Flow], Sequence[str]]
     check: Callable[[Sequence[tuple[str, Facts]]], Sequence[Problem]]
-    next_fires: Callable[[Flow], Sequence[datetime]]
+    next_fires: Callable[[Flow | FlowHead], Sequence[datetime]]
     owner: Callable[[FlowKey], str | None]
     likeness: Callable[[Flow], str]
 
@@ -172,7 +182,7 @@ class Sifted:
         found.problems = [*new.problems, *(problem for candidate in candidates for problem in candidate.problems)]
         for candidate in candidates:
             problem = _refusal(environment, candidate, found.taken, ask)
-            (found.refused if candidate.flow is None or problem else found.accepted).append(candidate)
+            (found.refused if candidate.head is None or problem else found.accepted).append(candidate)
             if problem is not None:
                 found.problems.append(problem)
         return found
@@ -264,7 +274,7 @@ def _refusal(
     environment: Environment, candidate: Candidate, taken: dict[FlowKey, str], ask: Questions
 ) -> Problem | None:
     """Return why a parsed file cannot be active here; one that can takes its name."""
-    flow, path, key = candidate.flow, candidate.place.path, candidate.key
+    flow, path, key = candidate.head, candidate.place.path, candidate.key
     if flow is None or key is None:
         return None
     if key in taken:

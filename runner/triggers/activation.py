@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from runner.errors import ExpressionError, MainstemError
+from runner.flows.head import FlowHead
 from runner.flows.models import Flow, Trigger
 from runner.store import Session
 from runner.store.records import TriggerState
@@ -24,7 +25,7 @@ DECLARED = "declared"
 
 
 def activated(
-    db: Session, changed: Iterable[Flow], removed: Iterable[tuple[str, str]], now: datetime, zone: ZoneInfo
+    db: Session, changed: Iterable[Flow | FlowHead], removed: Iterable[tuple[str, str]], now: datetime, zone: ZoneInfo
 ) -> None:
     """Bring the rows of triggers in line with flows that were added, changed or removed; inside their transaction.
 
@@ -43,7 +44,9 @@ def activated(
             db.triggers.delete(row.namespace, row.flow_id, row.trigger_id)
 
 
-def declared(flow: Flow, trigger: Trigger, row: TriggerState | None, now: datetime, zone: ZoneInfo) -> TriggerState:
+def declared(
+    flow: Flow | FlowHead, trigger: Trigger, row: TriggerState | None, now: datetime, zone: ZoneInfo
+) -> TriggerState:
     """Return the row of a trigger as its flow declares it now, with what the old row remembers."""
     mark = _mark(flow, trigger)
     kind = kind_of(trigger)
@@ -92,7 +95,7 @@ def _plain(template: str, _variables: Mapping[str, Any] | None = None, /) -> str
     raise ExpressionError("expression.function.unavailable", f"{template!r} cannot be rendered ahead")
 
 
-def _mark(flow: Flow, trigger: Trigger) -> str:
+def _mark(flow: Flow | FlowHead, trigger: Trigger) -> str:
     """Return a digest of what decides a trigger's dates."""
     text = trigger.model_dump_json(by_alias=True, exclude={"description", "labels", "inputs"})
     return hashlib.sha256(f"{flow.disabled}{text}".encode()).hexdigest()[:16]

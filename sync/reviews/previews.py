@@ -30,7 +30,7 @@ from sync.activation import Activation
 from sync.forges.api import Change
 from sync.layout import FlowPlace, flow_place, layout_of
 from sync.names import MAX_FLOW_BYTES
-from sync.parsed import Answers
+from sync.parsed import Answers, candidate_of
 from sync.plan import FlowKey, Plan
 from sync.plan_making import make_plan
 from sync.planning import list_files, read_defaults, read_seeds
@@ -253,7 +253,7 @@ def _candidate(original: _Original, number: int, spaces: Collection[str], defaul
     except FlowError as error:
         return Candidate(place, "", None, None, error.problems)
     parsed = parse_flow(source.encode(), file=place.path, inherited=around)
-    return Candidate(place, _blob_of(source), parsed.flow, source, parsed.problems, as_text(around))
+    return candidate_of(place, _blob_of(source), parsed, source, as_text(around))
 
 
 def rewritten(content: bytes, namespace: str, number: int, spaces: Collection[str]) -> str:

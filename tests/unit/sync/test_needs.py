@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runner.flows.head import FlowHead
 from runner.flows.needs import Need, needs_of
 from runner.flows.outline import Outline
 from runner.flows.parse import parse_flow
@@ -31,7 +32,17 @@ tasks:
 
 def change(source: str, kind: ChangeKind = ChangeKind.ADDED, diff: tuple[str, ...] = ()) -> Change:
     flow = parse_flow(source).require()
-    return Change(kind, flow.namespace, flow.id, "flows/load.yaml", "b", diff, flow=flow, source=source)
+    return Change(
+        kind,
+        flow.namespace,
+        flow.id,
+        "flows/load.yaml",
+        "b",
+        diff,
+        head=FlowHead.of(flow),
+        source=source,
+        read=lambda: flow,
+    )
 
 
 def plan(*changes: Change) -> Plan:

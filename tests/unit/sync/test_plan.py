@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runner.errors import Problem, Severity
+from runner.flows.head import FlowHead
 from runner.flows.models import Flow, Task, Trigger
 from runner.flows.outline import Outline, Taken
 from runner.store.records import ActiveFlow, Environment
@@ -50,7 +51,8 @@ def plan(
         if place.path in broken:
             problem = Problem("task.type.unknown", "no such type", file=place.path, line=3, column=5)
             return Candidate(place, blob, None, None, (problem,))
-        return Candidate(place, blob, flow(files[place.path][0]), "source")
+        found = flow(files[place.path][0])
+        return Candidate(place, blob, FlowHead.of(found), "source", read=lambda: found)
 
     ask = Questions(
         parse=parse,
