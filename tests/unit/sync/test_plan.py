@@ -41,7 +41,7 @@ def plan(
     environment: Environment = PROD,
     owners: dict[tuple[str, str], str] | None = None,
     allowed: Sequence[tuple[str, str]] = (),
-    fires: Callable[[Flow], Sequence[datetime]] | None = None,
+    fires: Callable[[Flow | FlowHead], Sequence[datetime]] | None = None,
     differences: Sequence[str] = ("tasks.x.message a -> b",),
     check: Callable[[Sequence[tuple[str, Facts]]], Sequence[Problem]] = lambda _flows: (),
 ) -> Plan:
