@@ -23,7 +23,7 @@ from runner.plugin import Context, KeyValues, Storage
 from runner.policies import policy_for, tightened
 from runner.previews import base_of, is_of_fork, root_of
 from runner.services import ExecutionServices, Host
-from runner.stage import StorageStage
+from runner.stage import of_attempt, stage_of
 from runner.storage.uris import execution_uri, is_uri, namespace_file_of, task_uri
 from runner.task_log import TaskLog
 from task_runners.base import Policy, TaskResult, TaskRunner
@@ -161,9 +161,7 @@ class TaskContext:
             InvalidError: `storage.uri.invalid` when `name` cannot be a path below this run's folder.
         """
         own = execution_uri(self.flow.namespace, self.flow.id, self.execution.id)
-        # A worker that was taken for dead may still write: the files of a later attempt must not be its target.
-        place = name if self.task_run.attempts <= 1 else f"attempt-{self.task_run.attempts}/{name}"
-        return task_uri(own, self.task_run.task_id, self.task_run.id, place)
+        return task_uri(own, self.task_run.task_id, self.task_run.id, of_attempt(self.task_run.attempts, name))
 
     def namespace_file(self, path: str, namespace: str | None = None) -> bytes:
         """Return a namespace file of the execution's commit. Raises `NotFoundError` `namespace.file.missing`."""
@@ -255,8 +253,8 @@ class TaskContext:
 
     def stage(self) -> Stage:
         """Return the room for archives of this attempt."""
-        attempt = max(1, self.task_run.attempts)
-        return StorageStage(self.host, self.uri(".staging"), self.task_run.id, attempt)
+        execution = execution_uri(self.flow.namespace, self.flow.id, self.execution.id)
+        return stage_of(self.host, execution, self.task_run, max(1, self.task_run.attempts))
 
 
 def host_of(ctx: Context) -> Host:

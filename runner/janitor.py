@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from runner.stage import stage_of
+from runner.storage.uris import execution_uri
 from task_runners.base import JobHandle, RunnerContext, TaskRunner, TaskRunnerError
 from task_runners.registry import runner_class
+from task_runners.staging.port import NoStage, Stage
 
 if TYPE_CHECKING:
     from runner.services import Host
@@ -71,7 +74,7 @@ class Janitor:
     def _sweep(self, runner: TaskRunner) -> int:
         ctx = RunnerContext(on_line=lambda _line: None, environment=self._host.environment)
         try:
-            return sum(self._remove(runner, handle, ctx) for handle in self._orphans(runner, ctx))
+            return sum(self._remove(runner, handle) for handle in self._orphans(runner, ctx))
         except TaskRunnerError as error:
             log.info("an engine cannot be looked after now", extra={"runner": runner.type, "error": error.message})
             return 0
@@ -87,11 +90,23 @@ class Janitor:
         ended = store.read(lambda db: db.claims.ended_among(owned))
         return [owned[attempt] for attempt in ended]
 
-    def _remove(self, runner: TaskRunner, handle: JobHandle, ctx: RunnerContext) -> int:
+    def _remove(self, runner: TaskRunner, handle: JobHandle) -> int:
         log.warning("a job that nobody owns is removed", extra={"runner": runner.type, "job": handle.id})
+        stage = self._stage(handle)
+        ctx = RunnerContext(on_line=lambda _line: None, environment=self._host.environment, stage=stage)
         try:
             runner.cleanup(handle, ctx)
         except TaskRunnerError as error:
             log.warning("it cannot be removed", extra={"job": handle.id, "error": error.message})
             return 0
         return 1
+
+    def _stage(self, handle: JobHandle) -> Stage:
+        """Return the room in which the archives of the job lie, as far as its task run is known."""
+        store, owner = self._host.store, handle.owner
+        run = store.read(lambda db: db.executions.run(owner[0])) if store is not None and owner is not None else None
+        execution = store.read(lambda db: db.executions.get(run.execution_id)) if store is not None and run else None
+        if run is None or execution is None or owner is None:
+            return NoStage()
+        files = execution_uri(execution.namespace, execution.flow_id, execution.id)
+        return stage_of(self._host, files, run, owner[1])

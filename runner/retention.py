@@ -37,7 +37,7 @@ _EXPIRED_KEPT: Final = timedelta(days=1)  # an expired key answers 410 so long, 
 _LEFT_WORK: Final = timedelta(days=1)
 _GIB: Final = 1024**3
 _ENOUGH: Final = 0.95  # of the room; made free in one go, so that the next one has nothing to do for a while
-_WORK_NAME: Final = re.compile(r"(?P<run>[0-9a-z]{34})-\d+")
+_WORK_NAME: Final = re.compile(r"(?P<run>[0-9a-z]{34})-(?P<attempt>\d+)(?:-\d+)?")
 
 
 class Retention:
@@ -168,20 +168,33 @@ class Retention:
         self._removed["keys"] += self._store.write(remove)
 
     def sweep_work(self, root: Path) -> int:
-        """Remove working directories that a crash left below `root` a day ago or earlier; give how many."""
+        """Remove working directories that a crash left below `root`; give how many.
+
+        Those of attempts that have ended leave at once, what nobody here knows after a day: it may be another server's.
+        """
+        left = {entry: found for entry in _folders(root) if (found := _WORK_NAME.fullmatch(entry.name))}
+        attempts = {(found["run"], int(found["attempt"])) for found in left.values()}
+        ended = self._store.read(lambda db: db.claims.ended_among(attempts)) if attempts else set()
         removed = 0
-        for entry in list(os.scandir(root)) if root.is_dir() else ():
-            found = _WORK_NAME.fullmatch(entry.name)
-            is_old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_WORK.total_seconds()
-            if found is None or not is_old or not entry.is_dir(follow_symlinks=False):
-                continue
-            run_id = found["run"]
-            run = self._store.read(lambda db, run_id=run_id: db.executions.run(run_id))  # type: ignore[misc]  # bound now
-            if run is None or run.state.is_terminal:
+        for entry, found in left.items():
+            if (found["run"], int(found["attempt"])) in ended or self._is_nobodys(entry, found["run"]):
                 remove_work_dir(Path(entry.path))
                 removed += 1
         self._removed["work_folders"] += removed
         return removed
+
+    def _is_nobodys(self, entry: os.DirEntry[str], run_id: str) -> bool:
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _LEFT_WORK.total_seconds():
+            return False
+        run = self._store.read(lambda db: db.executions.run(run_id))
+        return run is None or run.state.is_terminal
+
+
+def _folders(root: Path) -> list[os.DirEntry[str]]:
+    if not root.is_dir():
+        return []
+    with os.scandir(root) as entries:
+        return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def periods(settings: RetentionSettings) -> list[tuple[float, list[State]]]:

@@ -45,7 +45,6 @@ TASKS_QUEUE = "tasks"
 
 _ENGINE_THREADS = 2
 _FENCE_EVERY_S = 0.5
-_SWEEP_WORK_S = 3600.0
 _MESSAGES_OUT = 3  # of executions at a time; see runner.ringer
 
 
@@ -108,7 +107,8 @@ class Runtime:
             jobs.every(self.settings.retention.interval_s, self.retention.run_once, name="retention")
         if self.roles.works:
             root = self.settings.work_root
-            jobs.every(_SWEEP_WORK_S, lambda: self.retention.sweep_work(root), name="working folders")
+            sweep = partial(self.retention.sweep_work, root)
+            jobs.every(JANITOR_S, sweep, name="working folders", first_s=JANITOR_FIRST_S)
             jobs.every(JANITOR_S, self.janitor.run_once, name="janitor", first_s=JANITOR_FIRST_S)
         return jobs
 

@@ -16,7 +16,9 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Literal
 
 from runner.errors import AccessError, NotFoundError
+from runner.executions.models import TaskRun
 from runner.plugin import Storage
+from runner.storage.uris import task_uri
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.staging.port import SignedUpload
 
@@ -81,14 +83,38 @@ def _refused(reason: str) -> AccessError:
     return AccessError("staging.grant.invalid", f"the address opens nothing: {reason}")
 
 
-class StorageStage:
-    """The stage of one attempt (see `task_runners.staging.port.Stage`), below `folder` of the storage."""
+def stage_of(host: Host, execution: str, run: TaskRun, attempt: int) -> StorageStage:
+    """Return the stage of one attempt of a run; `execution` is the address of its execution's files."""
 
-    def __init__(self, host: Host, folder: str, task_run_id: str, attempt: int) -> None:
+    def folder(number: int) -> str:
+        return task_uri(execution, run.task_id, run.id, of_attempt(number, ".staging"))
+
+    earlier = tuple(folder(number) for number in range(1, attempt)) if run.losses else ()
+    return StorageStage(host, folder(attempt), run.id, attempt, earlier=earlier)
+
+
+def of_attempt(number: int, name: str) -> str:
+    """Return where the file `name` of an attempt lies among the files of its run.
+
+    A worker that was taken for dead may still write: the files of a later attempt must not be its target.
+    """
+    return name if number <= 1 else f"attempt-{number}/{name}"
+
+
+class StorageStage:
+    """The stage of one attempt (see `task_runners.staging.port.Stage`), below `folder` of the storage.
+
+    `earlier` are the folders of attempts whose workers were lost, which nobody else removes.
+    """
+
+    def __init__(
+        self, host: Host, folder: str, task_run_id: str, attempt: int, *, earlier: tuple[str, ...] = ()
+    ) -> None:
         self._host = host
         self._folder = folder
         self._task_run_id = task_run_id
         self._attempt = attempt
+        self._earlier = earlier
 
     @property
     def _storage(self) -> Storage:
@@ -119,8 +145,9 @@ class StorageStage:
         return SignedUpload(url) if url is not None else None
 
     def remove(self) -> None:
-        """Remove all archives of the attempt."""
-        self._storage.delete(self._folder)
+        """Remove all archives of the attempt, and of those before it that were lost."""
+        for folder in (self._folder, *self._earlier):
+            self._storage.delete(folder)
 
     def _address(self, name: str, direction: Direction, lifetime: timedelta, max_bytes: int) -> str | None:
         base = self._host.settings.address_for_jobs

@@ -321,9 +321,8 @@ class Worker:
             log.warning("a body is given up: the store is away", extra={"task_run": claim.run.id, "code": error.code})
             self._give_up(claim, "the store was out of reach")
         if claim.is_current:
-            if not self.engine.host.settings.is_embedded:
-                # Other processes read the log of a run as soon as they see its result.
-                self._store.logs.flush()
+            # Others read the log of a run as soon as they see its result, and no crash may part the two.
+            self._store.logs.flush()
             self._record(claim, outcome)
 
     def _look_back(self, claim: Claim) -> None:

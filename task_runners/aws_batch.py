@@ -145,10 +145,11 @@ class Batch(CloudTaskRunner):
         with self._calls():
             if data is not None:
                 self._batch.terminate_job(jobId=data["job"], reason="ended by Mainstem")
-            for made in self._definitions(jobDefinitionName=handle.id):
-                self._batch.deregister_job_definition(jobDefinition=made["jobDefinitionArn"])
             if self.job_queue_arn is None:
                 self._remove_queue(handle.id, ctx)
+            # Last: by its definition a job is found again when nobody knows it any more.
+            for made in self._definitions(jobDefinitionName=handle.id):
+                self._batch.deregister_job_definition(jobDefinition=made["jobDefinitionArn"])
 
     # --- AWS ----------------------------------------------------------------------------------------------------------
 

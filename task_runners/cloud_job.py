@@ -211,8 +211,12 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
     def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:
         """Remove the job and its files, unless `delete` is false; a job that still runs is ended in any case."""
         if self.delete:
+            # By the job, whoever tidies up after a crash finds its files: they go before it. And once more after it,
+            # since a job that still ran may have handed in some meanwhile.
+            stage = self._stage(handle, ctx)
+            stage.remove()
             self._discard(handle, ctx)
-            self._stage(handle, ctx).remove()
+            stage.remove()
         else:
             self.cancel(handle, timedelta(0), ctx)
 

@@ -7,9 +7,7 @@ processes and an init process that passes SIGTERM on.
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -44,7 +42,7 @@ from task_runners.docker_container import (
     owner_of,
     status_of,
 )
-from task_runners.docker_faults import cancelled, no_image, not_startable, too_slow
+from task_runners.docker_faults import cancelled, not_startable
 from task_runners.docker_log import frames_of, log_request, stored_lines
 from task_runners.docker_properties import (
     Cpu,
@@ -55,6 +53,7 @@ from task_runners.docker_properties import (
     PullPolicy,
     Size,
 )
+from task_runners.docker_pull import login, pull
 from task_runners.log_pages import LogPage, unseen
 from task_runners.outputs import PRIVATE
 from task_runners.staging.direct import TarStream
@@ -346,51 +345,8 @@ class Docker(TaskRunner):
                     f"the image {image!r} is not at the daemon, and `pullPolicy: NEVER` forbids to fetch it",
                     failure_reason=FailureReason.IMAGE_PULL,
                 ) from None
-        self._pull(client, image, ctx, timeout)
+        pull(client, image, login(image, self.credentials, self.config), ctx, timeout)
         return str(client.inspect_image(image)["Config"].get("User") or "")
-
-    def _pull(self, client: APIClient, image: str, ctx: RunnerContext, timeout: timedelta | None = None) -> None:
-        import docker.errors
-        from docker.utils import parse_repository_tag
-
-        repository, tag = parse_repository_tag(image)
-        deadline = ctx.clock() + timeout.total_seconds() if timeout is not None else None
-        try:
-            progress = client.pull(
-                repository, tag=tag or "latest", stream=True, decode=True, auth_config=self._auth(image)
-            )
-            for event in progress:
-                if ctx.cancelled.is_set():
-                    raise cancelled(f"cancelled while the image {image!r} was fetched")
-                if deadline is not None and ctx.clock() >= deadline:
-                    raise too_slow(image, timeout)
-                if "error" in event:
-                    raise no_image(image, str(event["error"]))
-        except docker.errors.APIError as error:
-            raise no_image(image, error.explanation or str(error)) from error
-
-    def _auth(self, image: str) -> dict[str, Any] | None:
-        """Return the registry login from `credentials` or `config`, None to leave it to the daemon's own."""
-        from docker import auth
-
-        registry, _ = auth.resolve_repository_name(image)
-        if self.credentials is not None:
-            given = self.credentials
-            username, password = given.username, given.password
-            if given.auth:
-                username, _, password = base64.b64decode(given.auth).decode().partition(":")
-            login = {
-                "username": username,
-                "password": password,
-                "identitytoken": given.identity_token,
-                "registrytoken": given.registry_token,
-                "serveraddress": given.registry or registry,
-            }
-            return {key: value for key, value in login.items() if value}
-        config = json.loads(self.config) if isinstance(self.config, str) else self.config or {}
-        entries = auth.AuthConfig.parse_auth(config.get("auths") or {})
-        found: dict[str, Any] | None = auth.AuthConfig({"auths": entries}).resolve_authconfig(registry)
-        return found
 
     def _create(self, client: APIClient, image: str, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> str:
         import docker.errors

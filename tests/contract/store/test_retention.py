@@ -296,6 +296,22 @@ def test_working_folders_of_ended_runs_leave_after_a_day(world: World, rows: Row
     assert fresh.exists()
 
 
+def test_the_working_folder_of_an_attempt_that_ended_leaves_at_once(world: World, rows: Rows) -> None:
+    lost, running = rows.submitted(world.store), rows.submitted(world.store)
+    for run in (lost, running):
+        world.store.write(lambda db, run=run: db.claims.claim(run.id, run.epoch, "w", NOW))  # type: ignore[misc]  # bound now
+    world.store.write(lambda db: db.claims.release(lost.id, lost.epoch + 1, NOW, "the server was restarted"))
+    work = world.home / "work"
+    names = {f"{lost.id}-1": True, f"{lost.id}-1-1": True, f"{lost.id}-2": False, f"{running.id}-1": False}
+    for name in names:
+        (work / name / "inner").mkdir(parents=True)
+
+    removed = world.retention().sweep_work(work)
+
+    assert removed == 2
+    assert {name: not (work / name).exists() for name in names} == names
+
+
 def test_a_run_ends_after_the_batch_at_hand_when_it_is_told_to(world: World) -> None:
     executions = [world.ended(40 * DAY) for _ in range(3)]
     retention = world.retention(executions_days=30)

@@ -119,15 +119,15 @@ def docker_host(optional: Callable[[str, str], NoReturn]) -> str:
         if busybox is None:
             optional("docker", "the test image is made of busybox, which is not on PATH (package busybox-static)")
         client.import_image_from_data(
-            _image(Path(busybox)), repository=IMAGE.removesuffix(":1"), tag="1", changes=["ENV PATH=/bin"]
+            image_of(Path(busybox)), repository=IMAGE.removesuffix(":1"), tag="1", changes=["ENV PATH=/bin"]
         )
     finally:
         client.close()
     return host
 
 
-def _image(busybox: Path) -> bytes:
-    """Return a root directory of one program and its names."""
+def image_of(busybox: Path, mark: str = "") -> bytes:
+    """Return a root directory of one program and its names; with another `mark` it is another one."""
     names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
@@ -144,10 +144,10 @@ def _image(busybox: Path) -> bytes:
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 archive.addfile(link)
-        users = tarfile.TarInfo("etc/passwd")
-        text = b"root:x:0:0:root:/root:/bin/sh\n"
-        users.size = len(text)
-        archive.addfile(users, io.BytesIO(text))
+        for name, text in (("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"), ("etc/mark", mark.encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
     return content.getvalue()
 
 

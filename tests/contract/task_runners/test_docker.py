@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import docker.errors as docker_errors
 import pytest
 
+from runner.ids import new_id
 from task_runners.base import (
     FailureReason,
     JobHandle,
@@ -25,8 +29,13 @@ from task_runners.base import (
     WorkDir,
 )
 from task_runners.docker import Docker
+from task_runners.docker_properties import Credentials
+from task_runners.docker_pull import login
 from task_runners.files import write_file
 from task_runners.progress import Progress
+from tests.contract.task_runners.conftest import image_of
+from tests.servers.program import wait_until
+from tests.servers.registry import Registry, holding_back
 
 if TYPE_CHECKING:
     from tests.contract.task_runners.conftest import Bench
@@ -291,10 +300,10 @@ def test_a_container_removed_by_somebody_else_is_lost(docker_bench: Bench, daemo
 def test_registry_logins_come_from_credentials_or_config() -> None:
     auths = {"auths": {"ghcr.io": {"auth": "dXNlcjpwYXNz"}}}
 
-    from_map = Docker(config=auths)._auth("ghcr.io/a/b:1")
-    from_text = Docker(config=json.dumps(auths))._auth("ghcr.io/a/b:1")
-    other = Docker(config=auths)._auth("quay.io/a/b:1")
-    given = Docker.model_validate({"credentials": {"username": "u", "password": "p"}})._auth("quay.io/a/b")
+    from_map = login("ghcr.io/a/b:1", None, auths)
+    from_text = login("ghcr.io/a/b:1", None, json.dumps(auths))
+    other = login("quay.io/a/b:1", None, auths)
+    given = login("quay.io/a/b", Credentials(username="u", password="p"), None)
 
     assert from_map is not None
     assert (from_map["username"], from_map["password"], from_map == from_text) == ("user", "pass", True)
@@ -302,29 +311,46 @@ def test_registry_logins_come_from_credentials_or_config() -> None:
     assert given == {"username": "u", "password": "p", "serveraddress": "quay.io"}
 
 
-class _EndlessRegistry:
-    """Stands for a daemon that fetches for ever; it speaks what docker-py's `pull` gives."""
-
-    def pull(self, *_args: object, **_options: object) -> Iterator[dict[str, str]]:
-        while True:
-            time.sleep(0.01)
-            yield {"status": "Downloading"}
-
-
-def test_a_cancel_while_the_image_is_fetched_starts_nothing() -> None:
-    ctx = RunnerContext(on_line=lambda _line: None)
-    threading.Timer(0.1, ctx.cancelled.set).start()
-
-    with pytest.raises(TaskRunnerError) as caught:
-        Docker()._pull(_EndlessRegistry(), "some/image:1", ctx)
-
-    assert caught.value.failure_reason is FailureReason.CANCELLED
+@pytest.fixture
+def stalled(daemon: Any) -> Iterator[Registry]:
+    """A registry that gives half an image and then nothing more, without a word."""
+    busybox = shutil.which("busybox")
+    assert busybox is not None  # the test image was made of it
+    with holding_back(image_of(Path(busybox), new_id())) as registry:
+        yield registry
+    with contextlib.suppress(docker_errors.ImageNotFound):
+        daemon.remove_image(registry.image, force=True)
 
 
-def test_the_timeout_counts_while_the_image_is_fetched() -> None:
-    ctx = RunnerContext(on_line=lambda _line: None)
+def _when_asked(registry: Registry, then: Callable[[], None]) -> None:
+    wait_until(lambda: registry.pulls, "the pull")
+    then()
 
-    with pytest.raises(TaskRunnerError, match=r"timeout of 0\.1 s") as caught:
-        Docker()._pull(_EndlessRegistry(), "some/image:1", ctx, timedelta(seconds=0.1))
 
-    assert caught.value.failure_reason is FailureReason.DEADLINE
+def test_a_cancel_while_a_registry_stalls_starts_nothing(docker_bench: Bench, stalled: Registry) -> None:
+    spec = replace(docker_bench.spec("true"), image=stalled.image)
+    cancel = threading.Thread(target=_when_asked, args=[stalled, docker_bench.cancelled.set])
+    cancel.start()
+
+    result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    assert (result.status, result.failure_reason) == (Phase.CANCELLED, FailureReason.CANCELLED)
+    assert docker_bench.handles == list(docker_bench.runner.list_owned(docker_bench.context())) == []
+
+
+def test_the_timeout_counts_while_a_registry_stalls(docker_bench: Bench, stalled: Registry) -> None:
+    spec = replace(docker_bench.spec("true"), image=stalled.image, timeout=timedelta(seconds=1))
+
+    result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    assert (result.failure_reason, stalled.pulls) == (FailureReason.DEADLINE, 1)
+    assert "timeout of 1 s" in (result.message or "")
+
+
+def test_an_image_comes_from_a_registry(docker_bench: Bench, stalled: Registry) -> None:
+    spec = replace(docker_bench.spec("echo", "here"), image=stalled.image)
+    stalled.gate.set()
+
+    result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    assert (result.status, docker_bench.texts()) == (Phase.SUCCEEDED, ["here"])
