@@ -17,7 +17,7 @@ from runner.store.records import Environment
 from sync.activation import Activation, RevisionResult
 from sync.commit_record import Author
 from sync.edits import Edit, check_faults, differs
-from sync.layout import layout_of
+from sync.layout import Layout, layout_of
 from sync.origins import Origins
 from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line
@@ -130,13 +130,12 @@ class Commits:
                     source.fetch(environment.following, environment.active)
             return self.planner.defaults(source, environment)
 
-    def root(self, environment: Environment) -> str:
-        """Return the folder in which new flow files go, with a slash at its end."""
+    def layout(self, environment: Environment) -> Layout:
+        """Return where flows and files stand in what is active, and where new ones go."""
         source = self.origins.get(environment.repository)
         active = environment.active
         is_known = active is not None and active in source.repository
-        layout = read_layout(source, active or "", environment.path) if is_known else layout_of(environment.path, None)
-        return f"{layout.root}/" if layout.root else ""
+        return read_layout(source, active or "", environment.path) if is_known else layout_of(environment.path, None)
 
 
 def check_writes(environment: Environment, *, may_propose: bool = False) -> None:

@@ -154,6 +154,28 @@ def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) 
     return index
 
 
+def is_namespace_file(path: str, layout: Layout) -> bool:
+    """Whether tasks may read a file: it is no flow, nothing about flows, no test of flows, and no settings."""
+    if path in _OURS or _yaml_place(path, layout) is not None:
+        return False
+    if layout.files is not None:
+        return is_below(path, layout.files)
+    folders = _folders_below(path, layout.root)
+    return _TESTS not in folders[: _marked(folders)]
+
+
+def new_flow_path(namespace: str, flow_id: str, layout: Layout) -> str:
+    """Return where a new flow goes, in a folder that is read as one of flows: a namespace may be called `tests`."""
+    root = f"{layout.root}/" if layout.root else ""
+    path = f"{root}{namespace}/{flow_id}.yaml"
+    return path if flow_place(path, layout) else f"{root}{namespace}.{flow_id}.yaml"
+
+
+def _marked(folders: list[str]) -> int | None:
+    """Return which folder holds nothing but files, None where none does."""
+    return next((i for i, part in enumerate(folders) if part == "_files" or (part == "files" and i)), None)
+
+
 def _home(folder: str, root: str) -> str:
     """Return the folder whose files a flow in `folder` sees: that above `_flows` or `flows`."""
     parent, _, name = folder.rpartition("/")
@@ -167,7 +189,7 @@ def _file_places(path: str, layout: Layout, homes: Mapping[str, set[str]]) -> It
         if is_below(path, layout.files):
             yield from _first_folder(path[len(layout.files) + 1 :] if layout.files else path)
         return
-    marked = next((i for i, part in enumerate(folders) if part == "_files" or (part == "files" and i)), None)
+    marked = _marked(folders)
     if _TESTS in folders[:marked]:
         return
     if marked is not None:

@@ -25,6 +25,7 @@ from runner.flows.namespace_defaults import (
 )
 from runner.flows.parse import Parsed, parse_flow
 from runner.flows.task_templates import TemplateFile, parse_template
+from runner.store.records import ActiveFlow
 from sync.facts import FlowFacts, located_warnings
 from sync.layout import FlowPlace, Layout, defaults_place, template_place
 from sync.names import MAX_FLOW_BYTES
@@ -145,7 +146,7 @@ class Answers:
     def questions(
         self,
         parse: Callable[[FlowPlace, str], Candidate],
-        owners: Mapping[FlowKey, str],
+        owners: Mapping[FlowKey, ActiveFlow],
         now: datetime,
     ) -> Questions:
         """Return the questions of one plan."""

@@ -14,7 +14,15 @@ from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
 from runner.store.session import Session
-from sync.layout import FlowPlace, Layout, defaults_place, flow_place, layout_of, template_place
+from sync.layout import (
+    FlowPlace,
+    Layout,
+    defaults_place,
+    flow_place,
+    is_namespace_file,
+    layout_of,
+    template_place,
+)
 from sync.names import MAX_FLOW_BYTES
 from sync.needs import Holds, unknown, with_needs, with_outsiders
 from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
@@ -40,9 +48,9 @@ class Stand:
     others: tuple[ActiveFlow, ...]
 
     @property
-    def owners(self) -> dict[FlowKey, str]:
-        """Return which other environment owns each flow."""
-        return {(v.namespace, v.flow_id): v.environment for v in self.others if v.environment is not None}
+    def owners(self) -> dict[FlowKey, ActiveFlow]:
+        """Return the flows that other environments own."""
+        return {(v.namespace, v.flow_id): v for v in self.others if v.environment is not None}
 
 
 def read_layout(source: Source, commit: str, path: str) -> Layout:
@@ -247,8 +255,8 @@ class Planner:
 
 
 def _beside(files: Mapping[str, str], layout: Layout) -> dict[str, str]:
-    """Return the files that are no flows."""
-    return {path: blob for path, blob in files.items() if flow_place(path, layout) is None}
+    """Return the files that tasks may read."""
+    return {path: blob for path, blob in files.items() if is_namespace_file(path, layout)}
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> int:

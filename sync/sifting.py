@@ -111,7 +111,7 @@ class Questions:
         compare: two flows -> lines that say what differs.
         check: the facts of all flows with their files -> problems that only show across flows.
         next_fires: a flow -> when its schedules start it next, the earliest first, three times at most.
-        owner: a flow's key -> the other environment that owns it, or None.
+        owner: a flow's key -> what another environment has active under it, or None.
         likeness: a flow -> a text that is the same for a flow that differs in nothing but its name.
     """
 
@@ -122,7 +122,7 @@ class Questions:
     compare: Callable[[Flow, Flow], Sequence[str]]
     check: Callable[[Sequence[tuple[str, Facts]]], Sequence[Problem]]
     next_fires: Callable[[Flow | FlowHead], Sequence[datetime]]
-    owner: Callable[[FlowKey], str | None]
+    owner: Callable[[FlowKey], ActiveFlow | None]
     likeness: Callable[[Flow], str]
 
 
@@ -286,7 +286,8 @@ def _refusal(
         return Problem("flow.namespace.foreign", text, file=path, hint=f"it owns: {allowed}")
     owner = ask.owner(key)
     if owner is not None:
-        text = f"{flow.namespace}.{flow.id} belongs to environment {owner}"
-        return Problem("flow.namespace.owned", text, file=path, hint="one flow has one owner")
+        text = f"{flow.namespace}.{flow.id} belongs to environment {owner.environment}, which has it in {owner.path}"
+        hint = f"one flow has one owner: take it out there, or give {environment.name} other namespaces"
+        return Problem("flow.namespace.owned", text, file=path, hint=hint)
     taken[key] = path
     return None

@@ -15,6 +15,7 @@ from runner.store import Store
 from runner.store.records import Environment, FlowVersion
 from sync.commits import Commits, Proposed, check_writes
 from sync.edits import Edits
+from sync.layout import Layout, new_flow_path
 from sync.plan import FlowKey
 from sync.proposals import Proposal
 from sync.repository import blob_id
@@ -54,7 +55,7 @@ class FlowWrites:
         flows = [_parsed(source, self.inherited(stated_namespace(source.encode()) or "", source)) for source in sources]
         keys = [*((flow.namespace, flow.id) for flow in flows), *removing]
         environment = self._one_owner(keys, may_propose=proposed is not None)
-        edits, new = self._placed(flows, sources, mode, self.commits.root(environment))
+        edits, new = self._placed(flows, sources, mode, self.commits.layout(environment))
         edits |= dict.fromkeys(self._paths(removing))
 
         def edit(source: Source, head: str | None) -> Edits:
@@ -76,7 +77,7 @@ class FlowWrites:
         return [version or self._required(flow) for version, flow in zip(found, flows, strict=True)]
 
     def _placed(
-        self, flows: Sequence[Flow], sources: Sequence[str], mode: WriteMode, root: str
+        self, flows: Sequence[Flow], sources: Sequence[str], mode: WriteMode, layout: Layout
     ) -> tuple[dict[str, bytes | None], dict[str, Flow]]:
         """Return the files to write, and of these, by path, the flows that have none yet."""
         edits: dict[str, bytes | None] = {}
@@ -86,7 +87,7 @@ class FlowWrites:
             _check_mode(flow, stored, mode)
             path = stored.path if stored else None
             if path is None:
-                path = f"{root}{flow.namespace}/{flow.id}.yaml"
+                path = new_flow_path(flow.namespace, flow.id, layout)
                 new[path] = flow
             if path in edits:
                 raise ConflictError("flow.exists", f"{flow.namespace}.{flow.id} is given twice")

@@ -197,7 +197,7 @@ class Previews:
         )
         owners = self._store.read(
             lambda db: {
-                (each.namespace, each.flow_id): each.environment
+                (each.namespace, each.flow_id): ActiveFlow.of(each)
                 for each in db.flows.list(prefix=root_of_change(number))
                 if each.environment not in {name, None}
             }
@@ -235,7 +235,7 @@ class Previews:
         found = self._store.read(lambda db: db.flows.list(prefix=below))
         return [each for each in found if each.environment == environment]
 
-    def _questions(self, candidates: Mapping[FlowPlace, Candidate], owners: Mapping[FlowKey, str]) -> Any:
+    def _questions(self, candidates: Mapping[FlowPlace, Candidate], owners: Mapping[FlowKey, ActiveFlow]) -> Any:
         return self._answers.questions(lambda place, _blob: candidates[place], owners, self._clock())
 
 

@@ -155,5 +155,5 @@ def test_what_cannot_be_healed_is_said_once_and_changes_nothing(
     assert (caught.value.code, found.state) == ("environment.revision.invalid", "DRIFTED")
     assert found.message is not None
     assert found.message.startswith("w.b is not what git says, and cannot be healed: ")
-    assert found.message.endswith("flows/a.yaml: w.a belongs to environment other")
+    assert found.message.endswith("flows/a.yaml: w.a belongs to environment other, which has it in flows/a.yaml")
     assert (len(service.history("prod")), sources(service)) == (rows, before)

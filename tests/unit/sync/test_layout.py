@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runner.rules import parse_rules
-from sync.layout import Layout, file_index, flow_place, layout_of
+from sync.layout import Layout, file_index, flow_place, is_namespace_file, layout_of, new_flow_path
 
 FLOWS = Layout("flows")
 
@@ -88,6 +88,43 @@ def test_the_namespace_that_the_flows_state_wins_over_the_folder() -> None:
 )
 def test_the_layouts_of_kestra_are_detected(paths: list[str], expected: dict[str, dict[str, str]]) -> None:
     assert file_index(paths, FLOWS, {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "layout", "expected"),
+    [
+        ("flows/team/x.csv", FLOWS, True),
+        ("flows/team/a.yaml", FLOWS, False),
+        ("flows/team/_defaults.yaml", FLOWS, False),
+        ("flows/team/_templates/a.yaml", FLOWS, False),
+        ("flows/team/tests/a.yaml", FLOWS, False),
+        ("flows/team/tests/data/x.csv", FLOWS, False),
+        ("flows/team/_files/tests/x.csv", FLOWS, True),
+        ("flows/team/_files/x.yaml", FLOWS, True),
+        (".mainstem.yaml", Layout(""), False),
+        ("data/tests/x.csv", Layout("flows", "data"), True),
+        ("flows/x.csv", Layout("flows", "data"), False),
+    ],
+)
+def test_what_tasks_may_read_is_no_flow_and_no_test_of_flows(path: str, layout: Layout, *, expected: bool) -> None:
+    assert is_namespace_file(path, layout) is expected
+
+
+@pytest.mark.parametrize(
+    ("namespace", "layout", "expected"),
+    [
+        ("team", FLOWS, "flows/team/a.yaml"),
+        ("tests", FLOWS, "flows/tests.a.yaml"),
+        ("team.tests", FLOWS, "flows/team.tests/a.yaml"),
+        ("tests", Layout(""), "tests.a.yaml"),
+        ("files", FLOWS, "flows/files/a.yaml"),
+    ],
+)
+def test_a_new_flow_goes_where_flows_are_read(namespace: str, layout: Layout, expected: str) -> None:
+    path = new_flow_path(namespace, "a", layout)
+
+    assert path == expected
+    assert flow_place(path, layout)
 
 
 def test_the_settings_of_a_repository_name_its_folders() -> None:

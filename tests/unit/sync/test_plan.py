@@ -33,13 +33,16 @@ def version(key: str, blob: str = "b1", path: str | None = None) -> ActiveFlow:
     return ActiveFlow(namespace, name, 1, blob, environment="prod", path=path or f"flows/{key}.yaml")
 
 
+STAGED = replace(version("team.a.one", path="next/one.yaml"), environment="staging")
+
+
 def plan(
     active: Sequence[ActiveFlow],
     files: dict[str, tuple[str, str]],
     *,
     broken: Sequence[str] = (),
     environment: Environment = PROD,
-    owners: dict[tuple[str, str], str] | None = None,
+    owners: dict[tuple[str, str], ActiveFlow] | None = None,
     allowed: Sequence[tuple[str, str]] = (),
     fires: Callable[[Flow | FlowHead], Sequence[datetime]] | None = None,
     differences: Sequence[str] = ("tasks.x.message a -> b",),
@@ -176,10 +179,10 @@ def test_a_copy_of_a_flow_is_a_problem_in_the_copy(environment: Environment) -> 
 def test_flows_of_another_owner_are_a_problem() -> None:
     files = {"flows/a.yaml": ("team.a.one", "b1"), "flows/b.yaml": ("team.b.two", "b2")}
 
-    found = plan([], files, environment=replace(PROD, namespaces=("team.a",)), owners={("team.a", "one"): "staging"})
+    found = plan([], files, environment=replace(PROD, namespaces=("team.a",)), owners={("team.a", "one"): STAGED})
 
     assert [(p.code, p.message) for p in found.problems] == [
-        ("flow.namespace.owned", "team.a.one belongs to environment staging"),
+        ("flow.namespace.owned", "team.a.one belongs to environment staging, which has it in next/one.yaml"),
         ("flow.namespace.foreign", "environment prod may not hold flows of namespace 'team.b'"),
     ]
 
@@ -293,7 +296,7 @@ def test_what_is_wrong_with_no_flow_file_blocks_a_commit_in_spite_of_quarantine(
 
 
 def test_a_flow_that_another_environment_owns_is_left_to_it_by_quarantine() -> None:
-    found = plan([], {"flows/a.yaml": ("a.one", "b1")}, environment=LENIENT, owners={("a", "one"): "staging"})
+    found = plan([], {"flows/a.yaml": ("a.one", "b1")}, environment=LENIENT, owners={("a", "one"): STAGED})
 
     assert [(change.kind, change.note) for change in found.changes] == [(ChangeKind.QUARANTINED, "is not active")]
     assert found.activated == ()
