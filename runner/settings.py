@@ -88,8 +88,9 @@ class ReportSettings(_Part):
     """Which runs get a page: `default` (failed, warning, changed and recent ones) or `all`."""
     ledger_notes: Literal["none", "hosted", "all"] = "hosted"
     """Which repositories have the ledger as git notes, `refs/notes/mainstem`: the `hosted` one, `all` or `none`."""
-    formats: tuple[Literal["junit"], ...] = ("junit",)
-    """What is written beside the page and the JSON of a run, for other programs: `junit`."""
+    formats: tuple[Literal["junit", "openlineage", "provenance"], ...] = ("junit",)
+    """What is written beside the page and the JSON of a run, for other programs: `junit` (XML), `openlineage` (events,
+    one a line), `provenance` (an in-toto statement about its files)."""
 
     @property
     def ref(self) -> str:

@@ -10,12 +10,14 @@ from runner.reports.text import MARKS, joined, seconds
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _FEWEST: Final = 2
+_ALIKE: Final = 1.1
 
 
 def trend(rows: Sequence[RunRow]) -> str:
     """Return a mark and a bar for each run, the newest last; empty for fewer than two. `rows` begin with the newest.
 
-    The longest run has the highest bar, and the bars are to scale. Runs that never started have none.
+    The longest run has the highest bar and the shortest the lowest, unless all took about as long: then all are low.
+    Runs that never started have none.
     """
     if len(rows) < _FEWEST:
         return ""
@@ -24,10 +26,11 @@ def trend(rows: Sequence[RunRow]) -> str:
     took = [row.seconds for row in ordered if row.seconds is not None]
     if len(took) < _FEWEST:
         return text
-    bars = joined(_bar(each, max(took)) for each in took)
-    return f"{text} · {bars} ({seconds(min(took))} to {seconds(max(took))})"
+    least, most = min(took), max(took)
+    bars = joined(_bar(each, least, most) for each in took)
+    return f"{text} · {bars} ({seconds(least)} to {seconds(most)})"
 
 
-def _bar(value: float, most: float) -> str:
-    share = value / most if most else 0.0
+def _bar(value: float, least: float, most: float) -> str:
+    share = (value - least) / (most - least) if most > _ALIKE * least else 0.0
     return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]

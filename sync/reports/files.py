@@ -18,6 +18,8 @@ from runner.reports.deployment_page import Deployment
 from runner.reports.details import CommitNote, Origin, RunDetails
 from runner.reports.document import run_document
 from runner.reports.junit import run_junit
+from runner.reports.lineage import run_events
+from runner.reports.provenance import provenance
 from runner.reports.record import FlowRecord
 from runner.reports.rows import RunRow
 from runner.reports.run_page import run_page
@@ -63,9 +65,18 @@ class Bindery:
         details = self._details(batch, row)
         page, document = run_page(details, self.mask), run_document(details, self.mask)
         files: Files = {f"{row.stem}.md": _bytes(page), f"{row.stem}.json": _json(document, is_indented=True)}
-        if "junit" in self.formats:
-            files[f"{row.stem}.junit.xml"] = _bytes(run_junit(details, self.mask))
+        files.update({f"{row.stem}{ending}": content for ending, content in self._others(details)})
         return files
+
+    def _others(self, details: RunDetails) -> Iterator[tuple[str, bytes]]:
+        """Yield the endings and contents of what other programs read."""
+        if "junit" in self.formats:
+            yield ".junit.xml", _bytes(run_junit(details, self.mask))
+        if "openlineage" in self.formats:
+            yield ".openlineage.jsonl", row_file(list(run_events(details, self.mask)))
+        statement = provenance(details, self.mask) if "provenance" in self.formats else None
+        if statement is not None:
+            yield ".intoto.json", _json(statement, is_indented=True)
 
     def _details(self, batch: Batch, row: RunRow) -> RunDetails:
         good = batch.good_before(row)

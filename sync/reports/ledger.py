@@ -14,7 +14,7 @@ from runner.settings import ReportSettings
 from runner.store.session import Session
 from sync.reports.batch import FlowKey
 
-ENDINGS: Final = (".md", ".json", ".junit.xml")
+ENDINGS: Final = (".md", ".json", ".junit.xml", ".openlineage.jsonl", ".intoto.json")
 """Of the files of a run, whether or not there are all of them."""
 _BRANCH: Final = "branch"
 _PAGES: Final = "pages"

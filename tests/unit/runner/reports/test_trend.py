@@ -19,7 +19,15 @@ def test_the_newest_run_stands_last_and_the_longest_has_the_highest_bar() -> Non
 
     text = trend(rows)
 
-    assert text.replace(JOINER, "") == "✓✓✗ · ▁▅█ (500 ms to 8.0 s)"
+    assert text.replace(JOINER, "") == "✓✓✗ · ▁▄█ (500 ms to 8.0 s)"
+
+
+def test_runs_that_took_about_as_long_have_no_hills() -> None:
+    rows = [row(State.SUCCESS, each) for each in (1.05, 1.0, 1.09)]
+
+    text = trend(rows)
+
+    assert "▁▁▁" in text.replace(JOINER, "")
 
 
 def test_runs_that_never_started_have_a_mark_and_no_bar() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import threading
@@ -442,3 +444,28 @@ def test_reports_that_cannot_be_written_stay_are_tried_again_and_are_seen(
     assert type(server.branch)(away).runs() == [lost.id]
     assert server.store.read(lambda db: db.executions.get(lost.id)).state is State.SUCCESS
     assert server.writer.backlog() == 0
+
+
+def test_lineage_and_provenance_are_written_where_they_are_wanted_and_go_with_their_run(start: Any) -> None:
+    server = start(formats=("openlineage", "provenance"), retention_days=1)
+    server.deploy("weather.report")
+    run = server.ended()
+    uri = "kestra:///weather/report/chart.png"
+    server.host.storage.put(uri, io.BytesIO(b"png"))
+    server.with_task(run, uri)
+
+    server.write()
+    files = {name.partition(run.id)[2]: text for name, text in server.branch.files().items() if run.id in name}
+    server.ended()
+    server.write(days=3)
+
+    assert files.keys() == {".md", ".json", ".openlineage.jsonl", ".intoto.json"}
+    assert [json.loads(line)["eventType"] for line in files[".openlineage.jsonl"].splitlines()][:2] == [
+        "START",
+        "COMPLETE",
+    ]
+    statement = json.loads(files[".intoto.json"])
+    assert statement["subject"][0]["digest"]["sha256"] == hashlib.sha256(b"png").hexdigest()
+    (source,) = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert source["digest"]["gitCommit"] == run.commit
+    assert not [name for name in server.branch.files() if run.id in name]
