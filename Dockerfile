@@ -14,10 +14,10 @@ RUN python -m venv /opt/mainstem \
  && /opt/mainstem/bin/python -m pip install --no-cache-dir --compile ".[${EXTRAS}]"
 
 FROM python:${PYTHON}-slim-bookworm
-# ssh reaches repositories at ssh:// addresses. The interpreters of other languages are a matter of derived images.
+# ssh reaches repositories at ssh:// addresses; ssh-keygen beside it, and gpg, verify signatures of commits. The interpreters of other languages are a matter of derived images.
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates openssh-client \
+ && apt-get install --yes --no-install-recommends ca-certificates openssh-client gpg \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 mainstem \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/mainstem --no-create-home --shell /usr/sbin/nologin mainstem \

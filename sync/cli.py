@@ -244,17 +244,17 @@ def status(client: Client, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(rows))
     else:
-        heads = ("ENVIRONMENT", "STATE", "ACTIVE", "SIGNED", "HELD", "REPOSITORY", "REF", "CHECKED")
+        heads = ("ENVIRONMENT", "STATE", "ACTIVE", "HELD", "REPOSITORY", "REF", "CHECKED", "SIGNED")
         cells = [
             (
                 row["name"],
                 row["state"],
                 (row["active"] or "-")[:7],
-                described(row.get("signature")) or "-",
                 (row["held"] or "-")[:7],
                 row["repository"],
                 _followed(row),
                 moment(row["checkedAt"]),
+                described(row.get("signature")) or "-",
             )
             for row in rows
         ]

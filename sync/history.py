@@ -9,7 +9,7 @@ from typing import Any, Final
 from runner.cli.table import moment
 from sync.signatures.verdict import described
 
-HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "SIGNED", "ACTOR", "REASON")
+HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON", "SIGNED")
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -21,9 +21,9 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["action"],
         row["result"],
         str(changes if isinstance(changes, int) else len(changes)),
-        row.get("signed") or described(row.get("signature")) or "-",
         row["actor"] or "-",
         row["reason"] or row.get("message") or "",
+        row.get("signed") or described(row.get("signature")) or "-",
     )
 
 

@@ -18,6 +18,7 @@ from runner.rules import SETTINGS_FILE
 from sync.forges.api import Annotation, Check
 from sync.plan import Change, ChangeKind, Plan
 from sync.seeds import Seeding
+from sync.signatures.verdict import CommitSignature
 
 MARKER: Final = "[mainstem-review]: #"
 """The first line of our comment. A definition that nobody refers to: no forge shows it."""
@@ -128,8 +129,7 @@ def section(reviewed: Reviewed) -> list[str]:
     plan = reviewed.plan
     mark = "✓" if reviewed.is_good else "✗"
     lines = [f"### {mark} {code(reviewed.environment)}: {inline(_headline(plan))}", ""]
-    if plan.signature is not None and plan.signature.is_good:
-        lines += [f"{inline(plan.signature.line.capitalize())}.", ""]
+    lines += _signed(plan.signature)
     lines += _problems(plan.problems)
     if plan.held:
         lines += [f"It would be held after the merge: {inline(plan.held)}. Somebody must allow the deletions then.", ""]
@@ -145,6 +145,12 @@ def section(reviewed: Reviewed) -> list[str]:
     if reviewed.url:
         lines += [f"[The whole plan]({reviewed.url})", ""]
     return lines
+
+
+def _signed(signature: CommitSignature | None) -> list[str]:
+    if signature is None or not signature.is_good:  # what is wrong with it is among the problems
+        return []
+    return [f"Signed by {code(signature.signer or '-')} ({signature.kind} {code(signature.fingerprint or '-')}).", ""]
 
 
 def _headline(plan: Plan) -> str:

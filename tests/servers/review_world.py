@@ -99,10 +99,17 @@ class World:
 
 @pytest.fixture
 def world(start: Callable[..., SyncService], git_server: Any, forge: Any, work_tree: Any) -> World:
+    return world_of(start, git_server, forge, work_tree)
+
+
+def world_of(
+    start: Callable[..., SyncService], git_server: Any, forge: Any, work_tree: Any, **environment: Any
+) -> World:
+    """Return the world of an environment with these settings, which has looked at two flows on `main`."""
     repository = RepositorySettings(
         name="r", url=f"{git_server.url}/acme/flows.git", kind=forge.kind, api_url=forge.url, api_token=TOKEN
     )
-    service = start(EnvironmentSettings(name="production", repository="r"), repositories=(repository,))
+    service = start(EnvironmentSettings(name="production", repository="r", **environment), repositories=(repository,))
     reviewer = service._reviewer
     opened = reviewer._api
 
