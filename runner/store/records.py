@@ -58,7 +58,8 @@ class ReviewCommand:
     """What somebody asked for in a comment on a change request, such as `/mainstem test`, and what came of it.
 
     `comment` is the forge's id of the comment, `line` its first line, `account` and `name` its author, as the delivery
-    has them. `told` is the commit that our own comment was about at that time. `state` is `OPEN`, `RUNNING` or `DONE`;
+    has them. `told` is the commit that our own comment was about at that time. `state` is `OPEN`, `RUNNING`, `DONE`
+    or, where tests are not all good, `FAILED`;
     `commit` is the commit that it was carried out for, None when it was refused; `answer` is Markdown, None when
     nothing is said to it.
     """

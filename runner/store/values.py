@@ -33,6 +33,11 @@ _GET: Final = Statement(_ROWS.select(*_KEY))
 _PUT: Final = _ROWS.upsert("namespace", "key")
 _OF_ORIGIN: Final = Statement(_ROWS.select(_k.origin == sa.bindparam("wanted")).order_by(_k.namespace, _k.key))
 _DELETE: Final = Statement(sa.delete(schema.key_values).where(*_KEY))
+_DELETE_BELOW: Final = Statement(
+    sa.delete(schema.key_values).where(
+        sa.or_(_k.namespace == sa.bindparam("root"), _k.namespace.like(sa.bindparam("below"), escape="\\"))
+    )
+)
 _PURGE: Final = Statement(
     sa.delete(schema.key_values).where(_k.expires_at.is_not(None), _k.expires_at <= sa.bindparam("now"))
 )
@@ -71,6 +76,11 @@ class KeyValues:
     def delete(self, namespace: str, key: str) -> bool:
         """Remove a value; False when there was none."""
         return self._db.run(_DELETE, space=namespace, wanted=key) == 1
+
+    def delete_below(self, namespace: str) -> int:
+        """Remove the keys of a namespace and of all below it; give how many."""
+        plain = namespace.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        return self._db.run(_DELETE_BELOW, root=namespace, below=f"{plain}.%")
 
     def list(
         self,

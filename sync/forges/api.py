@@ -89,7 +89,10 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a commit is told: `name` tells our statuses apart, `is_good` is its colour, `summary` one line."""
+    """What a commit is told: `name` tells our statuses apart, `is_good` is its colour, `summary` one line.
+
+    One that is pending has no colour yet: something about the commit runs still.
+    """
 
     name: str
     is_good: bool
@@ -97,6 +100,11 @@ class Check:
     text: str = ""
     url: str | None = None
     annotations: tuple[Annotation, ...] = ()
+    is_pending: bool = False
+
+    def word(self, good: str, bad: str, pending: str) -> str:
+        """Return what a forge calls the colour."""
+        return pending if self.is_pending else good if self.is_good else bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +244,10 @@ class ForgeApi(abc.ABC):
                     raise
         self.edit_change(known.number, draft)
         return known
+
+    @abc.abstractmethod
+    def comment_url(self, number: int, comment: str) -> str:
+        """Return where people read a comment."""
 
     def react(self, number: int, comment: str, *, is_good: bool) -> None:  # noqa: B027 - not all have reactions
         """Mark a comment as carried out or refused, where the forge has such marks. Raises `ApiError`."""

@@ -58,7 +58,7 @@ class BitbucketApi(ForgeApi):
         key = f"mainstem-{hashlib.sha256(check.name.encode()).hexdigest()}"[:_MOST_KEY]
         body = {
             "key": key,
-            "state": "SUCCESSFUL" if check.is_good else "FAILED",
+            "state": check.word("SUCCESSFUL", "FAILED", "INPROGRESS"),
             "name": check.name,
             "description": check.summary[:255],
             "url": check.url or f"https://bitbucket.org/{self.path}/commits/{commit}",
@@ -78,7 +78,7 @@ class BitbucketApi(ForgeApi):
             "title": check.name,
             "details": check.summary[:2000],
             "report_type": "BUG",
-            "result": "PASSED" if check.is_good else "FAILED",
+            "result": check.word("PASSED", "FAILED", "PENDING"),
         }
         try:
             self.call("DELETE", place)  # its annotations with it
@@ -118,6 +118,10 @@ class BitbucketApi(ForgeApi):
     def add_comment(self, number: int, text: str) -> str:
         """Comment on a pull request."""
         return str(self.call("POST", self._comments(number), json={"content": {"raw": text}})["id"])
+
+    def comment_url(self, number: int, comment: str) -> str:
+        """Return the place of a comment on the page of its pull request."""
+        return f"{self.site}/{self.path}/pull-requests/{number}#comment-{comment}"
 
     def edit_comment(self, number: int, comment: str, text: str) -> None:
         """Write a comment anew."""

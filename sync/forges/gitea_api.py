@@ -21,6 +21,7 @@ _PULLS_A_PAGE: Final = 50
 class GiteaApi(PullsApi):
     """Gitea and Forgejo."""
 
+    pulls: ClassVar[str] = "pulls"
     most_description: ClassVar[int] = 255
 
     def default_url(self) -> str:

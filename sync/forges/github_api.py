@@ -23,6 +23,7 @@ _NO_CHECKS: Final = frozenset({403, 404, 422})
 class GitHubApi(PullsApi):
     """github.com and GitHub Enterprise."""
 
+    pulls: ClassVar[str] = "pull"
     most_description: ClassVar[int] = 140
 
     def default_url(self) -> str:
@@ -63,8 +64,8 @@ class GitHubApi(PullsApi):
         body: dict[str, Any] = {
             "name": check.name,
             "head_sha": commit,
-            "status": "completed",
-            "conclusion": "success" if check.is_good else "failure",
+            "status": "in_progress" if check.is_pending else "completed",
+            **({} if check.is_pending else {"conclusion": check.word("success", "failure", "neutral")}),
             "output": {**output, "annotations": rows[:_ANNOTATIONS_A_CALL]},
         }
         if check.url:

@@ -49,7 +49,7 @@ class GitLabApi(ForgeApi):
     def set_status(self, commit: str, check: Check) -> None:
         """Write a commit status. Writing the state that it has already is an error there, and none here."""
         body: dict[str, Any] = {
-            "state": "success" if check.is_good else "failed",
+            "state": check.word("success", "failed", "running"),
             "name": check.name,
             "description": check.summary[:_MOST_DESCRIPTION],
             **({"target_url": check.url} if check.url else {}),
@@ -93,6 +93,10 @@ class GitLabApi(ForgeApi):
     def add_comment(self, number: int, text: str) -> str:
         """Write a note."""
         return str(self.call("POST", f"{self._project}/merge_requests/{number}/notes", json={"body": text})["id"])
+
+    def comment_url(self, number: int, comment: str) -> str:
+        """Return the place of a note on the page of its merge request."""
+        return f"{self.site}/{self.path}/-/merge_requests/{number}#note_{comment}"
 
     def edit_comment(self, number: int, comment: str, text: str) -> None:
         """Write a note anew."""

@@ -12,13 +12,15 @@ _WRITERS: Final = frozenset({"write", "maintain", "admin", "owner"})
 class PullsApi(ForgeApi):
     """The API of a forge whose pull requests are issues too."""
 
+    pulls: ClassVar[str]
+    """What addresses of pages call pull requests."""
     most_description: ClassVar[int]
     """Characters that the sentence of a status may have."""
 
     def set_status(self, commit: str, check: Check) -> None:
         """Write a commit status."""
         body = {
-            "state": "success" if check.is_good else "failure",
+            "state": check.word("success", "failure", "pending"),
             "context": check.name,
             "description": check.summary[: self.most_description],
             **({"target_url": check.url} if check.url else {}),
@@ -37,6 +39,10 @@ class PullsApi(ForgeApi):
     def add_comment(self, number: int, text: str) -> str:
         """Comment on the conversation of a pull request."""
         return str(self.call("POST", f"repos/{self.path}/issues/{number}/comments", json={"body": text})["id"])
+
+    def comment_url(self, number: int, comment: str) -> str:
+        """Return the place of a comment on the page of its pull request."""
+        return f"{self.site}/{self.path}/{self.pulls}/{number}#issuecomment-{comment}"
 
     def edit_comment(self, number: int, comment: str, text: str) -> None:  # noqa: ARG002 - comments have ids of their own
         """Write a comment anew."""

@@ -24,8 +24,9 @@ from sync.forges.api import LASTING, ApiError, Change, ForgeApi, Remark
 from sync.forges.base import command_line
 from sync.reviews.commands import AUTOMATIC, RUNS, Asked, Verb, asked, is_approved, unbound
 from sync.reviews.confinement import confinement_of
-from sync.reviews.flow_tests import TestRun, has_tests, write_out
+from sync.reviews.flow_tests import Tested, TestRun, has_tests, write_out
 from sync.reviews.previews import Previews
+from sync.reviews.tested import FAILED
 from sync.sources import Source
 
 log = logging.getLogger(__name__)
@@ -282,15 +283,16 @@ class Clerk:
 
     def _run(self, job: _Job) -> None:
         try:
-            self._finish(job, "\n".join(self._outcomes(job)))
+            found = list(self._outcomes(job))
+            self._finish(job, Tested("\n".join(each.text for each in found), all(each.is_good for each in found)))
         except Exception:  # nobody looks at the future of this call
             log.exception("tests of a change request failed to run", extra={"repository": job.command.repository})
-            self._finish(job, "the tests could not be run: see the log of the server")
+            self._finish(job, Tested("the tests could not be run: see the log of the server", is_good=False))
         finally:
             with self._lock:
                 del self._jobs[job.key]
 
-    def _outcomes(self, job: _Job) -> Iterator[str]:
+    def _outcomes(self, job: _Job) -> Iterator[Tested]:
         for run in job.runs:
             try:
                 is_ours = self._renewed(job)
@@ -319,12 +321,13 @@ class Clerk:
             each.claimed = now
         return job in held
 
-    def _finish(self, job: _Job, answer: str) -> None:
+    def _finish(self, job: _Job, tested: Tested) -> None:
         """Write what came of a job, unless its command is another's by now or was ended meanwhile."""
         with self._lock:
             if self._is_closed:
                 return  # the claim runs out, and another process begins again
-        ended, now = replace(job.command, state="DONE", commit=job.head, answer=answer), self._clock()
+        state, now = "DONE" if tested.is_good else FAILED, self._clock()
+        ended = replace(job.command, state=state, commit=job.head, answer=tested.text)
 
         def write(db: Session) -> bool:
             if not db.review_commands.renew(*job.key, job.claimed, now):

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ _CASE_S: Final = 60
 _MOST_BYTES: Final = 64 << 20
 _MOST_FAILURES: Final = 10
 _WORDS: Final = {"failed": "failed", "error": "could not run", "passed": "passed", "skipped": "skipped"}
+_BAD: Final = frozenset({"failed", "error"})
 _PATH: Final = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 _START: Final = "from sync.reviews.cli import main; raise SystemExit(main())"
 _SETTINGS: Final = "mainstem.yaml"
@@ -74,6 +76,14 @@ def write_out(source: Source, commit: str, path: str) -> Path:
     return room
 
 
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What came of tests: `text` is Markdown, and `is_good` when none failed, or could not run."""
+
+    text: str
+    is_good: bool
+
+
 class TestRun:
     """One run of `mainstem test` over a folder that `write_out` made; `stop` ends it from another thread."""
 
@@ -86,12 +96,14 @@ class TestRun:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
 
-    def answer(self) -> str:
-        """Run the tests and return what came of them as Markdown; the folder is gone afterwards."""
+    def answer(self) -> Tested:
+        """Run the tests and return what came of them; the folder is gone afterwards."""
         try:
-            return "\n".join(summary(self._found()))
+            found = self._found()
+            bad = any(case["outcome"] in _BAD for case in found["cases"])
+            return Tested("\n".join(summary(found)), is_good=not bad and not found["problems"])
         except MainstemError as error:
-            return f"the tests could not be run: {inline(error.message)}"
+            return Tested(f"the tests could not be run: {inline(error.message)}", is_good=False)
         finally:
             shutil.rmtree(self._room, ignore_errors=True)
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from runner.errors import ConflictError, FlowError, MainstemError
@@ -26,6 +27,7 @@ from runner.reports.text import code, inline
 from runner.settings import PreviewSettings
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion
+from runner.store.session import Session
 from sync.activation import Activation
 from sync.forges.api import Change
 from sync.layout import FlowPlace, flow_place, layout_of
@@ -159,7 +161,7 @@ class Previews:
             plan = make_plan(environment, [ActiveFlow.of(each) for each in flows], empty, self._questions({}, {}))
             plan = self._seeded(plan, environment, Seeds())
             self._activation.apply(plan, actor=actor, seconds=lambda: 0.0, allow_deletes=True)
-        self._store.write(lambda db: db.environments.delete(environment.name))
+        self._store.write(partial(_forget, environment))
         self._on_change()
 
     def _forget_empty(self, name: str) -> None:
@@ -237,6 +239,13 @@ class Previews:
 
     def _questions(self, candidates: Mapping[FlowPlace, Candidate], owners: Mapping[FlowKey, ActiveFlow]) -> Any:
         return self._answers.questions(lambda place, _blob: candidates[place], owners, self._clock())
+
+
+def _forget(environment: Environment, db: Session) -> None:
+    """Take a preview away, with the keys that its runs have set once no other of the change request is left."""
+    db.environments.delete(environment.name)
+    if not db.environments.previews(environment.repository, environment.change or 0):
+        db.kv.delete_below(root_of_change(environment.change or 0))
 
 
 def _original(source: Source, place: FlowPlace, blob: str) -> _Original:

@@ -28,6 +28,7 @@ from sync.reviews.clerk import Clerk, Desk
 from sync.reviews.commands import answers
 from sync.reviews.previews import Previews
 from sync.reviews.statuses import Statuses
+from sync.reviews.tested import with_tests
 from sync.reviews.text import MARKER, Reviewed, check_of, comment_of
 from sync.sources import FetchError, Source
 
@@ -159,7 +160,8 @@ class Reviewer:
             desk = Desk(heard, source, change, review, head, planned, environments, _is_forbidden(reviews))
             answered = self._clerk.answer(desk)
         self._clerk.mark(api, answered)
-        checks = [check_of(reviewed) for reviewed in reviews]
+        place = api.comment_url(review.number, review.comment) if review.comment else None
+        checks = [with_tests(check_of(reviewed), answered.commands, head, place) for reviewed in reviews]
         text = comment_of(reviews, head, remarks, api.most_comment, answers(answered.commands, head))
         digest = hashlib.sha256(repr((head, checks, text)).encode()).hexdigest()
         if digest == review.digest:

@@ -1,8 +1,7 @@
-"""What each kind of forge answers to the routes of its API, in the shapes of its documentation."""
+"""What GitHub, Gitea and GitLab answer to the routes of their APIs, in the shapes of their documentation."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,7 +44,7 @@ def comment_on(
     return row
 
 
-def _missing() -> Response:
+def missing() -> Response:
     return JSONResponse({"message": "Not Found"}, status_code=404)
 
 
@@ -113,9 +112,20 @@ class Dialect:
                     return row
         return None
 
-    def keep(self, commit: str, name: str, *, is_good: bool, summary: str, annotations: Any = ()) -> None:
+    def keep(
+        self,
+        commit: str,
+        name: str,
+        *,
+        is_good: bool | None,
+        summary: str,
+        annotations: Any = (),
+        url: str | None = None,
+    ) -> None:
+        """Keep a status; `is_good` is None while it is undecided."""
         self.forge.statuses[commit, name] = {
             "is_good": is_good,
+            "url": url,
             "summary": summary,
             "annotations": [tuple(each) for each in annotations],
         }
@@ -145,7 +155,7 @@ class GitHub(Dialect):
 
     def one(self, request: Request, _: Any) -> Any:
         row = self.said(request)
-        return self._row(row) | {"issue_url": f"{self.prefix}/issues/{row['number']}"} if row else _missing()
+        return self._row(row) | {"issue_url": f"{self.prefix}/issues/{row['number']}"} if row else missing()
 
     def react(self, request: Request, body: Any) -> Any:
         assert body["content"] in {"+1", "-1", "laugh", "confused", "heart", "hooray", "rocket", "eyes"}
@@ -154,7 +164,7 @@ class GitHub(Dialect):
     def permission(self, request: Request, _: Any) -> Any:
         account = next((id_ for id_, name in NAMES.items() if name == request.path_params["name"]), None)
         if account is None:
-            return _missing()
+            return missing()
         user = {"id": account, "login": NAMES[account]}
         return {"permission": self.forge.members.get(account, "none"), "user": user}
 
@@ -175,7 +185,7 @@ class GitHub(Dialect):
 
     def get(self, request: Request, _: Any) -> Any:
         pull = self.pull(request)
-        return self.shape(pull) if pull else _missing()
+        return self.shape(pull) if pull else missing()
 
     def shape(self, pull: Pull) -> Any:
         theirs = None if pull.is_fork else {"id": 1}
@@ -197,7 +207,8 @@ class GitHub(Dialect):
         self.keep(
             body["head_sha"],
             body["name"],
-            is_good=body["conclusion"] == "success",
+            is_good=body["conclusion"] == "success" if body["status"] == "completed" else None,
+            url=body.get("details_url"),
             summary=output["title"],
             annotations=rows,
         )
@@ -225,8 +236,9 @@ class GitHub(Dialect):
 
     def status(self, request: Request, body: Any) -> Any:
         assert len(body["description"]) <= 140
-        good = body["state"] == "success"
-        self.keep(request.path_params["sha"], body["context"], is_good=good, summary=body["description"])
+        good = {"success": True, "failure": False, "pending": None}[body["state"]]
+        named = {"summary": body["description"], "url": body.get("target_url")}
+        self.keep(request.path_params["sha"], body["context"], is_good=good, **named)
         return {"id": 6}
 
     def list(self, request: Request, _: Any) -> Any:
@@ -239,7 +251,7 @@ class GitHub(Dialect):
 
     def change(self, request: Request, body: Any) -> Any:
         row = self.edit(request.path_params["id"], body["body"])
-        return self._row(row) if row else _missing()
+        return self._row(row) if row else missing()
 
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
@@ -306,7 +318,7 @@ class GitLab(Dialect):
 
     def one(self, request: Request, _: Any) -> Any:
         row = self.said(request)
-        return self._row(row) if row and row["number"] == request.path_params["number"] else _missing()
+        return self._row(row) if row and row["number"] == request.path_params["number"] else missing()
 
     def told(self, request: Request, _: Any) -> Any:
         words = {"green": "success", "open": "running", "red": "canceled"}
@@ -318,7 +330,7 @@ class GitLab(Dialect):
     def member(self, request: Request, _: Any) -> Any:
         account = request.path_params["id"]
         level = {"read": 20, "write": 30, "admin": 40}.get(self.forge.members.get(account, ""))
-        return {"id": account, "state": "active", "access_level": level} if level else _missing()
+        return {"id": account, "state": "active", "access_level": level} if level else missing()
 
     def requests(self, request: Request, _: Any) -> Any:
         asked = request.query_params
@@ -337,7 +349,7 @@ class GitLab(Dialect):
 
     def get(self, request: Request, _: Any) -> Any:
         pull = self.pull(request)
-        return self.shape(pull) if pull else _missing()
+        return self.shape(pull) if pull else missing()
 
     def shape(self, pull: Pull) -> Any:
         return {
@@ -351,11 +363,12 @@ class GitLab(Dialect):
         }
 
     def status(self, request: Request, body: Any) -> Any:
-        sha, name, good = request.path_params["sha"], body["name"], body["state"] == "success"
-        if self.forge.statuses.get((sha, name), {}).get("is_good") is good:
+        sha, name = request.path_params["sha"], body["name"]
+        good = {"success": True, "failed": False, "running": None}[body["state"]]
+        if self.forge.statuses.get((sha, name), {}).get("is_good", ...) in {good, True if good is None else good}:
             text = f"Cannot transition status via :{body['state']} from :{body['state']}"
             return JSONResponse({"message": text}, status_code=400)
-        self.keep(sha, name, is_good=good, summary=body["description"])
+        self.keep(sha, name, is_good=good, summary=body["description"], url=body.get("target_url"))
         return {"id": 6}
 
     def list(self, request: Request, _: Any) -> Any:
@@ -368,121 +381,9 @@ class GitLab(Dialect):
 
     def change(self, request: Request, body: Any) -> Any:
         row = self.edit(request.path_params["id"], body["body"])
-        return self._row(row) if row else _missing()
+        return self._row(row) if row else missing()
 
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
         author = {"id": row["author"], "username": NAMES[row["author"]]}
         return {"id": row["id"], "body": row["body"], "author": author, "system": False, "created_at": row["at"]}
-
-
-class Bitbucket(Dialect):
-    prefix = "/repositories/acme/flows"
-
-    def routes(self) -> Iterator[tuple[str, str, Any]]:
-        pull = self.prefix + "/pullrequests/{number:int}"
-        report = self.prefix + "/commit/{sha}/reports/{key}"
-        yield "GET", "/user", lambda *_: {"uuid": f"{{{OWN}}}", "nickname": "mainstem"}
-        yield "GET", self.prefix + "/pullrequests", self.requests
-        yield "POST", self.prefix + "/pullrequests", self.open
-        yield "PUT", pull, self.rename
-        yield "GET", pull, self.get
-        yield "POST", self.prefix + "/commit/{sha}/statuses/build", self.status
-        yield "GET", self.prefix + "/commit/{sha}/statuses", self.told
-        yield "DELETE", report, self.remove
-        yield "PUT", report, lambda *_: {}
-        yield "POST", report + "/annotations", self.annotate
-        yield "GET", pull + "/comments", self.list
-        yield "POST", pull + "/comments", self.comment
-        yield "PUT", pull + "/comments/{id:int}", self.change
-        yield "GET", pull + "/comments/{id:int}", self.one
-        yield "GET", "/workspaces/acme/permissions/repositories/flows", self.permissions
-
-    def one(self, request: Request, _: Any) -> Any:
-        row = self.said(request)
-        return self._row(row) if row and row["number"] == request.path_params["number"] else _missing()
-
-    def told(self, request: Request, _: Any) -> Any:
-        words = {"green": "SUCCESSFUL", "open": "INPROGRESS", "red": "STOPPED"}
-        return {"values": [{"key": f"k-{n}", "name": n, "state": words[state]} for n, state in self.results(request)]}
-
-    def permissions(self, request: Request, _: Any) -> Any:
-        rows = [
-            {"permission": permission, "user": {"uuid": f"{{{account}}}"}}
-            for account, permission in self.forge.members.items()
-            if request.query_params["q"] == f'user.uuid="{{{account}}}"'
-        ]
-        return {"values": rows}
-
-    def requests(self, request: Request, _: Any) -> Any:
-        asked = re.fullmatch(
-            r'source\.branch\.name="(.+?)" AND destination\.branch\.name="(.+?)" AND state="OPEN"',
-            request.query_params["q"],
-        )
-        assert asked is not None
-        return {"values": [self.shape(pull) for pull in self.find(asked[1], asked[2])]}
-
-    def open(self, _: Request, body: Any) -> Any:
-        source, target = body["source"]["branch"]["name"], body["destination"]["branch"]["name"]
-        made = self.make(source, target, body["title"], body["description"])
-        return self.shape(
-            made or self.describe(self.find(source, target)[0].number, body["title"], body["description"])
-        )
-
-    def rename(self, request: Request, body: Any) -> Any:
-        return self.shape(self.describe(request.path_params["number"], body["title"], body["description"]))
-
-    def get(self, request: Request, _: Any) -> Any:
-        pull = self.pull(request)
-        return self.shape(pull) if pull else _missing()
-
-    def shape(self, pull: Pull) -> Any:
-        return {
-            "id": pull.number,
-            "links": {"html": {"href": f"{self.forge.url}/acme/flows/pull-requests/{pull.number}"}},
-            "state": pull.state.upper(),
-            "source": {
-                "branch": {"name": pull.branch},
-                "commit": {"hash": self.forge.head(pull.number)[:12]},
-                "repository": {"uuid": "{fork}" if pull.is_fork else "{1}"},
-            },
-            "destination": {"branch": {"name": "main"}, "repository": {"uuid": "{1}"}},
-        }
-
-    def status(self, request: Request, body: Any) -> Any:
-        assert len(body["key"]) <= 40
-        sha, good = request.path_params["sha"], body["state"] == "SUCCESSFUL"
-        self.keep(sha, body["name"], is_good=good, summary=body["description"])
-        self._names = {**getattr(self, "_names", {}), body["key"]: body["name"]}
-        return {}
-
-    def remove(self, request: Request, _: Any) -> Any:
-        key = (request.path_params["sha"], self._names[request.path_params["key"]])
-        self.forge.statuses[key]["annotations"] = []
-        return Response(status_code=204)
-
-    def annotate(self, request: Request, body: Any) -> Any:
-        assert len(body) <= 100
-        key = (request.path_params["sha"], self._names[request.path_params["key"]])
-        self.forge.statuses[key]["annotations"] += [(each["path"], each["line"]) for each in body]
-        return body
-
-    def list(self, request: Request, _: Any) -> Any:
-        rows = self.forge.comments.get(int(request.path_params["number"]), [])
-        return {"values": [self._row(row) for row in rows]}
-
-    def comment(self, request: Request, body: Any) -> Any:
-        return self._row(self.add(int(request.path_params["number"]), body["content"]["raw"]))
-
-    def change(self, request: Request, body: Any) -> Any:
-        row = self.edit(request.path_params["id"], body["content"]["raw"])
-        return self._row(row) if row else _missing()
-
-    @staticmethod
-    def _row(row: dict[str, Any]) -> dict[str, Any]:
-        kind, name = "AppUser" if row["author"] == ROBOT else "user", NAMES[row["author"]]
-        user = {"uuid": f"{{{row['author']}}}", "nickname": name, "type": kind}
-        return {"id": row["id"], "content": {"raw": row["body"]}, "user": user, "created_on": row["at"]}
-
-
-DIALECTS = {"github": GitHub, "gitlab": GitLab, "gitea": Gitea, "forgejo": Gitea, "bitbucket": Bitbucket}

@@ -24,10 +24,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.servers.dialects import DIALECTS, MEMBER, OWN, STRANGER, TOKEN, Pull, comment_on
+from tests.servers.bitbucket import Bitbucket
+from tests.servers.dialects import MEMBER, OWN, STRANGER, TOKEN, Gitea, GitHub, GitLab, Pull, comment_on
 from tests.servers.git import git
 from tests.servers.github_app import DOORS, AppDoor
 
+DIALECTS = {"github": GitHub, "gitlab": GitLab, "gitea": Gitea, "forgejo": Gitea, "bitbucket": Bitbucket}
 _CHANGES = ("/pulls", "/merge_requests", "/pullrequests")
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from runner.store.records import Repository
-from sync.forges.api import ApiError, Draft, ForgeApi
+from sync.forges.api import ApiError, Check, Draft, ForgeApi
 from sync.forges.apis import api_of
 from sync.forges.limits import LIMITS, Limit, is_limited, limit_of, wait_s
 from tests.servers.dialects import TOKEN
@@ -57,6 +57,23 @@ def test_a_change_request_is_opened_found_and_written_anew(forge: Any, api: Forg
     assert opened.url.endswith(f"/{opened.number}")
     assert [(pull.title, pull.text) for pull in forge.opened] == [("Write w.a once more", "more")]
     assert api.find_open(DRAFT.branch, "main") is None
+
+
+@pytest.mark.parametrize("forge", KINDS, indirect=True)
+def test_a_status_is_undecided_then_red_then_green(forge: Any, api: ForgeApi) -> None:
+    seen = []
+    for check in (
+        Check("mainstem/e", is_good=True, summary="tests run", is_pending=True),
+        Check("mainstem/e", is_good=False, summary="bad", url=api.comment_url(7, "700")),
+        Check("mainstem/e", is_good=True, summary="good"),
+    ):
+        api.set_status("c" * 40, check)
+        seen.append(forge.status("c" * 40, "mainstem/e"))
+
+    assert [each["is_good"] for each in seen] == [None, False, True]
+    assert [each["summary"] for each in seen] == ["tests run", "bad", "good"]
+    assert seen[1]["url"].startswith("https://git.example.org/acme/flows/")
+    assert seen[1]["url"].endswith("700")
 
 
 @pytest.mark.parametrize("forge", KINDS, indirect=True)

@@ -82,6 +82,27 @@ def test_tests_run_by_themselves_for_who_may_push_and_tell_both_values(world: Wo
     assert world.service.expire_pins() == ["r"]
 
 
+@pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
+def test_the_status_waits_for_the_tests_and_is_red_when_one_fails(world: World) -> None:
+    bad = world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})
+    world.forge.open(7, "topic")
+    assert world.look()
+    while_they_run = world.forge.status(bad)["is_good"]
+    world.answers()
+    failed = world.forge.status(bad)
+    good = world.commit("topic", {"flows/w/tests/a.yaml": SUITE})
+    world.forge.follow(7)
+    world.want()
+
+    world.answers()
+
+    assert while_they_run is None
+    assert failed["is_good"] is False
+    assert failed["summary"] == "tests: 1 failed, 1 passed: w.a / greetings / wrong"
+    assert failed["url"].endswith("700")
+    assert world.forge.status(good)["is_good"] is True
+
+
 @github
 def test_the_code_of_a_fork_waits_for_an_approval_of_that_very_commit(world: World) -> None:
     world.commit("fork", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})

@@ -49,7 +49,7 @@ def told(room: Path, confinement: Confinement, uid: int = 0) -> str:
     (room / "flows/w/tests").mkdir(parents=True)
     (room / "flows/w/a.yaml").write_text(FLOW)
     (room / "flows/w/tests/a.yaml").write_text(SUITE.replace("{UID}", str(uid)))
-    return TestRun(room, confinement).answer()
+    return TestRun(room, confinement).answer().text
 
 
 def _declare(environment: Environment, db: Session) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from runner.errors import ConflictError, FlowError
 from runner.flows.loader import load_value
-from runner.store.records import Environment
+from runner.store.records import Environment, KeyValue
 from runner.store.session import Session
 from sync.reviews.previews import rewritten
 from tests.servers.review_world import World, flow
@@ -32,6 +32,10 @@ tasks:
 
 def _declare(environment: Environment, db: Session) -> None:
     db.environments.declare(environment)
+
+
+def _put(row: KeyValue, db: Session) -> None:
+    db.kv.put(row)
 
 
 def opened(world: World, files: dict[str, str | None], *, is_fork: bool = False) -> str:
@@ -179,6 +183,23 @@ def test_a_preview_has_the_keys_of_its_commit_in_its_own_namespaces_alone(world:
 
     assert [(each.namespace, each.key, each.value) for each in held] == [("preview.pr-7.w", "rate", 2)]
     assert world.service._store.read(lambda db: db.kv.list()).items == []
+
+
+@github
+def test_keys_that_runs_have_set_go_with_their_preview_and_no_others(world: World) -> None:
+    opened(world, {"flows/a.yaml": flow("a", "bye")})
+    world.command("/mainstem preview")
+    world.answers()
+    now = datetime.now(UTC)
+    for namespace in ("preview.pr-7", "preview.pr-7.w", "preview.pr-70.w", "w", "preview"):
+        row = KeyValue(namespace, "seen", "NUMBER", 1, now, now)
+        world.service._store.write(partial(_put, row))
+
+    world.forge.pulls[7].state = "closed"
+    assert world.look()
+
+    left = world.service._store.read(lambda db: db.kv.list()).items
+    assert sorted(each.namespace for each in left) == ["preview", "preview.pr-70.w", "w"]
 
 
 @github
