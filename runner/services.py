@@ -104,8 +104,8 @@ class Host:
         """Return a host with the storage, secrets and encryption that `settings` and `environment` name.
 
         Secrets are asked in this order: those set in the `store` among `ports`, `secrets.yaml` of the home, installed
-        backends, `SECRET_*` of the environment. Every value known at the start is masked from now on. `ports` are the
-        other fields.
+        backends, those that commits brought into the store, `SECRET_*` of the environment. Every value known at the
+        start is masked from now on. `ports` are the other fields.
 
         Raises:
             InvalidError: the file of secrets, a `SECRET_*` variable, the storage or the key is not acceptable.
@@ -117,6 +117,7 @@ class Host:
         backends = [
             FileSecrets(settings.home / "secrets.yaml"),
             *plugin_backends(),
+            *([StoredSecrets(store, encryption, of_git=True)] if store is not None else []),
             EnvironmentSecrets(secrets_from_environment(environment)),
         ]
         return cls(

@@ -279,6 +279,8 @@ class Settings(_Part):
     """How the bucket is reached: `endpoint`, `region`, keys … (`docs/deployment.md`); else as its cloud's tools do."""
     encryption_key: str | None = None
     """32 bytes in base64 that encrypt secret inputs and credentials, the same in all processes; or one is made."""
+    age_key_file: Path | None = None
+    """A file of `age-keygen` (0600) whose keys open secrets in repositories, `_secrets.yaml`. Needs the extra `age`."""
     admin_token: str | None = None
     """The secret of the token `admin` of a deployment; without it `mainstem serve` makes the first one in its home."""
     health_port: int | None = None

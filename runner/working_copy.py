@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from runner.flows.namespace_defaults import NamespaceDefaults
     from runner.flows.seeds import SeedFile
     from runner.flows.task_templates import TemplateFile
+    from runner.secrets.sealed import SealedFile
 
 SUFFIXES = (".yaml", ".yml")
 TESTS = "tests"
 DEFAULTS = ("_defaults.yaml", "_defaults.yml")
 SEEDS = ("_kv.yaml", "_kv.yml")
+SEALED = ("_secrets.yaml", "_secrets.yml")
 TEMPLATES = "_templates"
 _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", TESTS})
@@ -38,7 +40,7 @@ def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
         for folder, files in _walk(path, skip=_NO_FLOWS):
             parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
             for found in files:
-                if found.name not in (*DEFAULTS, *SEEDS):
+                if found.name not in (*DEFAULTS, *SEEDS, *SEALED):
                     yield found, ".".join(parts) or None
 
 
@@ -52,12 +54,14 @@ def defaults_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def seeds_of(paths: Iterable[Path]) -> Iterator[SeedFile]:
-    """Yield the files of keys at or below `paths`, parsed; the folders below a named folder give the namespace.
+def seeds_of(paths: Iterable[Path]) -> Iterator[SeedFile | SealedFile]:
+    """Yield the files of keys and secrets at or below `paths`, parsed.
 
-    The one in a named folder itself is of the namespace that the folder is called.
+    The folders below a named folder give the namespace; the one in a named folder itself is of the namespace that the
+    folder is called. Secrets are not opened.
     """
     from runner.flows.seeds import parse_seeds
+    from runner.secrets.sealed import parse_sealed
 
     for path in paths:
         root = path if path.is_dir() else path.parent
@@ -68,6 +72,9 @@ def seeds_of(paths: Iterable[Path]) -> Iterator[SeedFile]:
             for file in files:
                 if file.name in SEEDS:
                     yield parse_seeds(file.read_bytes()[: _MOST_BYTES + 1], file=str(file), namespace=space)
+                elif file.name in SEALED:
+                    content = file.read_bytes()[: _MOST_BYTES + 1]
+                    yield parse_sealed(content, file=str(file), namespace=space, seal=None)
 
 
 def templates_of(path: Path, beside: Path | None = None) -> Iterator[TemplateFile]:

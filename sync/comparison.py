@@ -184,8 +184,8 @@ def plan_between(
     plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
     seeds, wrong = _seeds(head, path)
     ground = Ground.without_store(_seeds(base, path)[0], environment.name, now)
-    plan = replace(plan.with_problems(wrong), rules_changed=ruling.changed)
-    return with_needs(with_seeds(plan, environment, seeds, ground), unknown)
+    plan = replace(plan, rules_changed=ruling.changed)
+    return with_needs(with_seeds(plan, environment, seeds, ground, wrong), unknown)
 
 
 def _seeds(snapshot: Snapshot, path: str | None) -> tuple[Seeds, list[Problem]]:

@@ -8,7 +8,8 @@ Three ways to lay a repository out are understood, together:
 - Kestra's `<namespace>/flows/` and `<namespace>/files/` (its namespace synchronisation).
 
 A file `_defaults.yaml` in a folder of flows holds plugin defaults for its namespace and those below, a file `_kv.yaml`
-keys of its namespace. The files of a folder `_templates`, at any depth, are templates of tasks.
+keys of its namespace, a file `_secrets.yaml` secrets. The files of a folder `_templates`, at any depth, are templates
+of tasks.
 
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
 to the root (see `runner.rules`).
@@ -28,6 +29,7 @@ from runner.flows.seeds import is_seeds
 from runner.flows.task_templates import FOLDER as TEMPLATES
 from runner.flows.task_templates import is_template
 from runner.rules import SETTINGS_FILE, RepositoryRules
+from runner.secrets.sealed import is_sealed
 from sync.signatures.key_list import KEY_FILE
 
 _OURS: Final = frozenset({SETTINGS_FILE, KEY_FILE})
@@ -82,13 +84,14 @@ def template_place(path: str, layout: Layout) -> FlowPlace | None:
 
 
 def seed_place(path: str, layout: Layout) -> FlowPlace | None:
-    """Return where the file of keys `path` stands, or None when it is none."""
-    return _yaml_place(path, layout) if is_seeds(path) and not is_template(path) else None
+    """Return where the file of keys or secrets `path` stands, or None when it is none."""
+    is_one = is_seeds(path) or is_sealed(path)
+    return _yaml_place(path, layout) if is_one and not is_template(path) else None
 
 
 def is_about_flows(path: str) -> bool:
-    """Whether a file says something about flows or their namespaces, and is no flow: defaults, keys, templates."""
-    return is_defaults(path) or is_seeds(path) or is_template(path)
+    """Whether a file is about flows or namespaces, and no flow itself: defaults, keys, secrets, templates."""
+    return is_defaults(path) or is_seeds(path) or is_sealed(path) or is_template(path)
 
 
 def flow_place(path: str, layout: Layout) -> FlowPlace | None:

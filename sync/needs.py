@@ -48,15 +48,14 @@ def is_known(secrets: Secrets, key_values: KeyValues, kind: str, namespace: str,
 
 
 def beside_seeds(plan: Plan, holds: Holds) -> Holds:
-    """Return `holds` as it will answer once the keys of a plan are there."""
-    gone = {(each.namespace, each.key) for each in plan.seedings if each.kind is SeedingKind.REMOVED}
+    """Return `holds` as it will answer once the keys and secrets of a plan are there."""
+    gone = {(each.what, each.namespace, each.key) for each in plan.seedings if each.kind is SeedingKind.REMOVED}
 
     def answer(kind: str, namespace: str, key: str) -> bool | None:
-        if kind != "kv" or plan.seeds is None:
-            return holds(kind, namespace, key)
-        if plan.seeds.has(namespace, key):
+        if plan.seeds is not None and plan.seeds.has(kind, namespace, key):
             return True
-        removed = [place for place in around(namespace) if (place, key) in gone]
+        name = key.upper() if kind == "secret" else key
+        removed = [place for place in around(namespace) if (kind, place, name) in gone]
         outside = removed[-1].rpartition(".")[0] if removed else namespace
         return holds(kind, outside, key) if outside else False
 

@@ -11,6 +11,7 @@ from typing import Final
 from runner.errors import MainstemError, NotFoundError, Problem
 from runner.flows.inherited import from_text
 from runner.flows.namespace_defaults import NamespaceDefaults
+from runner.secrets.sealed import Seal
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
 from runner.store.session import Session
@@ -75,9 +76,14 @@ def read_defaults(source: Source, files: Mapping[str, str], layout: Layout) -> t
     return gathered_defaults(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
 
 
-def read_seeds(source: Source, files: Mapping[str, str], layout: Layout) -> tuple[Seeds, list[Problem]]:
-    """Return the keys that the files of a commit (path to blob id, all of them here) want, and what is wrong there."""
-    return gathered_seeds(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
+def read_seeds(
+    source: Source, files: Mapping[str, str], layout: Layout, seal: Seal | None = None
+) -> tuple[Seeds, list[Problem]]:
+    """Return what the files of a commit (path to blob id, all of them here) want, and what is wrong there.
+
+    Without a `seal` no secret is opened.
+    """
+    return gathered_seeds(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES), seal)
 
 
 class Planner:
@@ -91,8 +97,10 @@ class Planner:
         holds: Holds = unknown,
         default_runner: str = "process",
         signatures: SignaturePolicies | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self._store = store
+        self._seal = seal
         self._default_runner = default_runner
         self._signatures = signatures or SignaturePolicies()
         self._holds = holds
@@ -115,7 +123,8 @@ class Planner:
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
 
-        Without `is_trusted` nothing is said about which secrets and keys there are: a stranger could try out names.
+        Without `is_trusted` nothing is said about which secrets and keys there are, since a stranger could try out
+        names, and no secret of the commit is opened.
         With `is_ordered` somebody wants the very commit, so its own rules count and not those in force (`sync.ruling`).
 
         With `is_drift` an active flow counts as changed when its source is not what its blob id stands for. The
@@ -152,7 +161,8 @@ class Planner:
         ask = ruling.asked(ask, self._default_runner)
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
-        plan = self._seeded(plan, stand.environment, *read_seeds(source, listing.files, layout))
+        wanted = read_seeds(source, listing.files, layout, self._seal if is_trusted else None)
+        plan = self._seeded(plan, stand.environment, *wanted)
         plan = replace(plan, required=ruling.required, wait_s=ruling.wait_s)
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         plan = with_needs(plan, self._holds if is_trusted else unknown)
@@ -202,7 +212,7 @@ class Planner:
     def _seeded(self, plan: Plan, environment: Environment, seeds: Seeds, wrong: Sequence[Problem]) -> Plan:
         now = self._clock()
         ground = self._store.read(lambda db: Ground.of(db, seeds, environment.name, now))
-        return with_seeds(plan.with_problems(wrong), environment, seeds, ground)
+        return with_seeds(plan, environment, seeds, ground, wrong)
 
     def recall(self, source: Source, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.
@@ -234,7 +244,7 @@ class Planner:
             layout = read_layout(source, row.commit, stand.environment.path)
             files = list_files(source, row.commit, layout).files
             source.ensure(files.values())
-            return self._seeded(plan, stand.environment, *read_seeds(source, files, layout))
+            return self._seeded(plan, stand.environment, *read_seeds(source, files, layout, self._seal))
         except (MainstemError, KeyError):
             return without_seeds(plan)
 

@@ -19,6 +19,9 @@ from zoneinfo import ZoneInfo
 from runner.errors import ConflictError, MainstemError, NotFoundError
 from runner.flows.catalogue import Catalogue
 from runner.policies import policy_problems
+from runner.secrets.age import AgeKeys
+from runner.secrets.encryption import Encryption
+from runner.secrets.sealed import Seal
 from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import Environment, FlowVersion, Pin, Repository, Revision
@@ -99,9 +102,10 @@ class SyncService:
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
         runner = settings.default_task_runner
+        seal = Seal(AgeKeys(settings.age_key_file), partial(Encryption.of, settings, home))
         answers = Answers(FlowFacts(store, partial(policy_problems, settings)), zone)
         signatures = SignaturePolicies(settings.environments)
-        self._planner = Planner(store, answers, clock, holds, runner, signatures)
+        self._planner = Planner(store, answers, clock, holds, runner, signatures, seal)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._checks = Checks(store, self._origins, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)

@@ -1,4 +1,4 @@
-"""Keys of git on their way into the store: what a plan says of them, and what activating it does."""
+"""Keys and secrets of git on their way into the store: what a plan says of them, and what activating it does."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from runner.errors import Problem
-from runner.store.records import Environment, KeyValue
+from runner.errors import Problem, Severity
+from runner.flows.seeds import Seed
+from runner.secrets.sealed import SealedSecret
+from runner.store.records import Environment, KeyValue, StoredSecret
 from runner.store.session import Session
 from sync.plan import Plan
-from sync.seeds import Place, Seeding, SeedingKind, Seeds, decided, row_of
+from sync.seeds import Place, Row, Seeding, SeedingKind, Seeds, Wanted, decided
 from sync.sifting import owns
 
-UNKNOWN: Final = "the keys that git wants"
+UNKNOWN: Final = "the keys and secrets that git wants"
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The keys of the store that a decision looks at, and the names of all environments."""
+    """The keys and secrets of the store that a decision looks at, and the names of all environments."""
 
-    rows: Mapping[Place, KeyValue]
+    rows: Mapping[Place, Row]
     environments: Collection[str] = ()
 
     @classmethod
@@ -33,7 +35,7 @@ class Ground:
     @classmethod
     def without_store(cls, seeds: Seeds, environment: str, now: datetime) -> Ground:
         """Return what there would be after a commit that wants `seeds`."""
-        return cls({place: row_of(seed, environment, now) for place, seed in seeds.by_place.items()})
+        return cls({place: _row_of(seed, environment, now) for place, seed in seeds.by_place.items()})
 
     def owners(self, environment: str) -> dict[Place, str]:
         """Return which other environments hold keys; what one that is no more has left belongs to nobody."""
@@ -41,8 +43,16 @@ class Ground:
         return {place: row.origin for place, row in self.rows.items() if row.origin in others and row.origin}
 
 
-def with_seeds(plan: Plan, environment: Environment, seeds: Seeds, ground: Ground) -> Plan:
-    """Return the plan with what becomes of keys, and with why the environment may not have some."""
+def with_seeds(
+    plan: Plan, environment: Environment, seeds: Seeds, ground: Ground, wrong: Collection[Problem] = ()
+) -> Plan:
+    """Return the plan with what becomes of keys and secrets, and with why the environment may not have some.
+
+    `wrong` are the problems of their files: where one is an error, nothing can be said of what comes and goes.
+    """
+    plan = plan.with_problems(wrong)
+    if any(problem.severity is Severity.ERROR for problem in wrong):
+        return plan
     refused = _refused(environment, seeds, ground.owners(environment.name))
     seedings = tuple(decided(seeds, ground.rows, environment.name))
     return replace(plan.with_problems(refused), seeds=seeds, seedings=seedings)
@@ -51,34 +61,68 @@ def with_seeds(plan: Plan, environment: Environment, seeds: Seeds, ground: Groun
 def _refused(environment: Environment, seeds: Seeds, owners: Mapping[Place, str]) -> Iterator[Problem]:
     for place, seed in seeds.by_place.items():
         if not owns(environment, seed.namespace):
-            text = f"environment {environment.name} may not hold keys of namespace {seed.namespace!r}"
+            text = f"environment {environment.name} may put nothing into namespace {seed.namespace!r}"
             hint = f"it owns: {', '.join(environment.namespaces)}"
             yield Problem("seed.namespace.foreign", text, file=seed.file, line=seed.line, hint=hint)
         elif place in owners:
-            text = f"the key {seed.key!r} of {seed.namespace} belongs to environment {owners[place]}"
+            text = f"{seed.key!r} of {seed.namespace} belongs to environment {owners[place]}"
             yield Problem("seed.key.owned", text, file=seed.file, line=seed.line, hint="one key has one owner")
 
 
 def without_seeds(plan: Plan) -> Plan:
-    """Return the plan of a commit whose keys cannot be read any more: all of them stay as they are."""
+    """Return the plan of a commit whose files cannot be read any more: keys and secrets stay as they are."""
     return replace(plan, unchecked=(*plan.unchecked, UNKNOWN))
 
 
 def sow(db: Session, seeds: Seeds, environment: str, now: datetime) -> list[Seeding]:
-    """Write and remove keys as `decided` says, within the transaction; return what was done."""
+    """Write and remove as `decided` says, within the transaction; return what was done."""
     done = decided(seeds, _rows(db, seeds, environment, now), environment)
     for each in done:
         if each.kind is SeedingKind.REMOVED:
-            db.kv.delete(each.namespace, each.key)
+            (db.kv if each.what == "kv" else db.secrets).delete(each.namespace, each.key)
         elif each.seed is not None:
-            db.kv.put(row_of(each.seed, environment, now))
+            _write(db, _row_of(each.seed, environment, now))
     return done
 
 
-def _rows(db: Session, seeds: Seeds, environment: str, now: datetime) -> dict[Place, KeyValue]:
-    found = {(row.namespace, row.key): row for row in db.kv.of_origin(environment, now)}
+def _write(db: Session, row: Row) -> None:
+    if isinstance(row, KeyValue):
+        db.kv.put(row)
+    else:
+        assert row.sealed, "a plan that opened no secrets is for reading only"
+        db.secrets.put(row)
+
+
+def _rows(db: Session, seeds: Seeds, environment: str, now: datetime) -> dict[Place, Row]:
+    found: dict[Place, Row] = {("kv", row.namespace, row.key): row for row in db.kv.of_origin(environment, now)}
+    found |= {("secret", row.namespace, row.key): row for row in db.secrets.of_origin(environment)}
     for place in seeds.by_place.keys() - found.keys():
-        row = db.kv.get(*place, now)
+        what, namespace, key = place
+        row = db.kv.get(namespace, key, now) if what == "kv" else db.secrets.get(namespace, key)
         if row is not None:
             found[place] = row
     return found
+
+
+def _row_of(seed: Wanted, environment: str, now: datetime) -> Row:
+    """Return what the store has once a commit of `environment` has written it."""
+    return _key_value(seed, environment, now) if isinstance(seed, Seed) else _secret(seed, environment, now)
+
+
+def _key_value(seed: Seed, environment: str, now: datetime) -> KeyValue:
+    return KeyValue(
+        namespace=seed.namespace,
+        key=seed.key,
+        kind=seed.kind,
+        value=seed.value,
+        created_at=now,
+        updated_at=now,
+        expires_at=now + seed.ttl if seed.ttl else None,
+        description=seed.description,
+        origin=environment,
+    )
+
+
+def _secret(seed: SealedSecret, environment: str, now: datetime) -> StoredSecret:
+    sealed, about = seed.sealed or "", f"of {seed.file}"
+    return StoredSecret(seed.namespace, seed.key, sealed, now, about, origin=environment, mark=seed.mark)

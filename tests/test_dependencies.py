@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SPDX = {
     "BSD License": "BSD-3-Clause",
     "MIT License": "MIT",
+    "The MIT License (MIT)": "MIT",
     "Apache Software License": "Apache-2.0",
     "GNU Lesser General Public License v3 or later (LGPLv3+)": "LGPL-3.0-or-later",
     "BSD-3-Clause and Public-Domain": "BSD-3-Clause",
@@ -37,8 +38,15 @@ def licences_of(name: str) -> set[str]:
     metadata: dict[str, Any] = importlib.metadata.metadata(name).json
     expression = metadata.get("license_expression")
     classifiers = [each.rpartition(" :: ")[2] for each in metadata.get("classifier", ()) if "License ::" in each]
-    texts = [expression] if expression else classifiers or [metadata.get("license", "none")]
+    texts = [expression] if expression else classifiers or [metadata.get("license") or _title(name)]
     return {SPDX.get(text, text) for text in texts}
+
+
+def _title(name: str) -> str:
+    """Return the first line of the licence that a package brings, for one that says it nowhere else."""
+    files = importlib.metadata.files(name) or ()
+    found = [each for each in files if each.parent.name == "licenses"]
+    return found[0].read_text().splitlines()[0] if found else "none"
 
 
 def test_the_design_describes_each_dependency() -> None:

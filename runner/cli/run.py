@@ -207,10 +207,11 @@ class _Run:
 
     def _sow(self, host: Host) -> None:
         """Put the keys that the folders of namespaces have for the store; those of a file with errors are missing."""
+        from runner.flows.seeds import SeedFile
         from runner.working_copy import seeds_of
 
         for file in seeds_of([self.root]):
-            for seed in file.seeds:
+            for seed in file.seeds if isinstance(file, SeedFile) else ():
                 value = json.dumps(seed.value) if seed.kind == "JSON" else seed.value
                 host.kv.put(seed.namespace, seed.key, value, kind=seed.kind, ttl=seed.ttl)
 

@@ -14,6 +14,7 @@ import click
 from runner.errors import Problem, Severity
 from runner.working_copy import (
     DEFAULTS,
+    SEALED,
     SEEDS,
     defaults_around,
     defaults_files,
@@ -68,7 +69,8 @@ class _Checking:
             self._add_defaults(path)
         self._add_templates(paths)
         for each in seeds_of(paths):
-            self._defaults[each.file] = _text(Path(each.file))
+            # What of a file of secrets is not encrypted must not be shown beside a problem.
+            self._defaults[each.file] = "" if Path(each.file).name in SEALED else _text(Path(each.file))
             self._problems += each.problems
 
     def _add_defaults(self, path: Path) -> None:
@@ -95,7 +97,7 @@ class _Checking:
         from runner.flows.parse import parse_flow
 
         name = str(path)
-        if path.name in (*DEFAULTS, *SEEDS) or name in self._defaults:
+        if path.name in (*DEFAULTS, *SEEDS, *SEALED) or name in self._defaults:
             return
         try:
             content = _content(path)

@@ -9,6 +9,7 @@ A file stands in the folder of its namespace and maps keys to values. A map that
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from runner.flows.loader import Document, examine
 from runner.flows.models import NAMESPACE
 from runner.flows.spelling import did_you_mean
 from runner.key_values import checked_key, typed_value
+from runner.store.records import KeyValue
 
 NAMES: Final = ("_kv.yaml", "_kv.yml")
 MOST_SEEDS: Final = 1_000
@@ -28,6 +30,7 @@ MOST_SEEDS: Final = 1_000
 
 _OPTIONS: Final = ("value", "type", "ttl", "description", "overwrite")
 _LONGEST_DESCRIPTION: Final = 1_000
+_LONGEST_SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,22 @@ class Seed:
     ttl: timedelta | None = None
     description: str | None = None
     overwrite: bool = False
+
+    what = "kv"
+
+    def is_said_by(self, row: KeyValue) -> bool:
+        """Whether the store has what git says."""
+        ttl = row.expires_at - row.updated_at if row.expires_at else None
+        said = (self.kind, _as_json(self.value), self.description, self.ttl)
+        return said == (row.kind, _as_json(row.value), row.description, ttl)
+
+    def difference_to(self, row: KeyValue) -> str:
+        """Return how type and value change; a long value is not shown."""
+        kinds = self.kind if self.kind == row.kind else f"{row.kind} -> {self.kind}"
+        before, after = _as_json(row.value), _as_json(self.value)
+        if before == after or max(len(before), len(after)) > _LONGEST_SHOWN:
+            return kinds
+        return f"{kinds} {before} -> {after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +159,10 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise InvalidError(
             "seed.option.invalid", f"`description` is a text of up to {_LONGEST_DESCRIPTION:,} characters"
         )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _ttl(text: Any) -> timedelta | None:

@@ -43,12 +43,16 @@ class _Known:
 
 
 class StoredSecrets:
-    """The secrets of a store. They are read again when any process has changed one. Safe for any thread."""
+    """The secrets of a store. They are read again when any process has changed one. Safe for any thread.
+
+    Those that people set, or with `of_git` those that commits brought.
+    """
 
     is_namespaced = True
 
-    def __init__(self, store: Store, encryption: Encryption) -> None:
+    def __init__(self, store: Store, encryption: Encryption, *, of_git: bool = False) -> None:
         self._store = store
+        self._is_of_git = of_git
         self._encryption = encryption
         self._lock = threading.Lock()
         self._known = _Known()
@@ -92,11 +96,7 @@ class StoredSecrets:
         Raises:
             InvalidError: `secret.key.invalid`, `secret.value.invalid`.
         """
-        if not _KEY.fullmatch(key):
-            raise InvalidError("secret.key.invalid", "a key is up to 200 letters, digits, `.`, `_` and `-`")
-        if not MINIMUM_CHARS <= len(value) <= _MOST_CHARS or "\0" in value:
-            message = f"the value of a secret has {MINIMUM_CHARS} to {_MOST_CHARS:,} characters, none of them NUL"
-            raise InvalidError("secret.value.invalid", message, hint="a shorter one could not be masked")
+        demand_secret(key, value)
         row = StoredSecret(namespace, key.upper(), self._encryption.encrypt(value), now, about.description, about.tags)
         self._store.write(lambda db: db.secrets.put(row))
 
@@ -105,15 +105,20 @@ class StoredSecrets:
 
         def write(db: Session) -> None:
             found = db.secrets.get(namespace, key.upper())
-            if found is None:
+            if found is None or found.origin is not None:
                 raise missing(namespace, key)
             db.secrets.put(replace(found, updated_at=now, description=about.description, tags=about.tags))
 
         self._store.write(write)
 
     def delete(self, namespace: str, key: str) -> None:
-        """Remove a secret. Raises `NotFoundError` `secret.missing`."""
-        if not self._store.write(lambda db: db.secrets.delete(namespace, key.upper())):
+        """Remove a secret that somebody set. Raises `NotFoundError` `secret.missing`."""
+
+        def remove(db: Session) -> bool:
+            found = db.secrets.get(namespace, key.upper())
+            return found is not None and found.origin is None and db.secrets.delete(namespace, key.upper())
+
+        if not self._store.write(remove):
             raise missing(namespace, key)
 
     def _current(self) -> _Known:
@@ -121,7 +126,8 @@ class StoredSecrets:
             generation = db.secrets.generation()
             if generation == self._known.generation:
                 return None
-            rows = {(row.namespace, row.key): row for row in db.secrets.all()}
+            kept = (row for row in db.secrets.all() if (row.origin is not None) == self._is_of_git)
+            rows = {(row.namespace, row.key): row for row in kept}
             return _Known(generation, rows)
 
         with self._lock:
@@ -136,6 +142,15 @@ class StoredSecrets:
                 yield place, self._encryption.decrypt(row.sealed)
             except MainstemError:
                 continue  # told to whoever asks for it; the others must not suffer
+
+
+def demand_secret(key: str, value: str) -> None:
+    """Raise `InvalidError` `secret.key.invalid` or `secret.value.invalid` when that can be no secret."""
+    if not _KEY.fullmatch(key):
+        raise InvalidError("secret.key.invalid", "a key is up to 200 letters, digits, `.`, `_` and `-`")
+    if not MINIMUM_CHARS <= len(value) <= _MOST_CHARS or "\0" in value:
+        message = f"the value of a secret has {MINIMUM_CHARS} to {_MOST_CHARS:,} characters, none of them NUL"
+        raise InvalidError("secret.value.invalid", message, hint="a shorter one could not be masked")
 
 
 def missing(namespace: str, key: str) -> NotFoundError:

@@ -302,7 +302,11 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """A secret of a namespace. `key` is in upper case; `sealed` is what the server's encryption made of the value."""
+    """A secret of a namespace. `key` is in upper case; `sealed` is what the server's encryption made of the value.
+
+    `origin` is the environment whose commit brought it, None for one that somebody set; `mark` tells one encrypted text
+    in git from another.
+    """
 
     namespace: str
     key: str
@@ -310,6 +314,8 @@ class StoredSecret:
     updated_at: datetime
     description: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    origin: str | None = None
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -412,6 +412,8 @@ secrets: Final = _table(
     moment("updated_at"),
     prose("description"),
     structure("tags"),
+    text("origin", null=True),
+    text("mark", null=True),
     keys=("namespace", "key"),
 )
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+import sqlalchemy as sa
+
 from runner.store import schema
 from runner.store.connection import Connection
 from runner.store.counters import Counter
 from runner.store.records import StoredSecret
 from runner.store.shelf import Drawer, Shelf
+from runner.store.statements import Statement
 
 _SECRETS: Final = Drawer(StoredSecret, schema.secrets, "namespace", "key")
+_OF_ORIGIN: Final = Statement(_SECRETS.rows.select(schema.secrets.c.origin == sa.bindparam("wanted")))
 
 
 class Secrets(Shelf[StoredSecret]):
@@ -31,6 +35,10 @@ class Secrets(Shelf[StoredSecret]):
         if is_gone:
             self._generation.bump()
         return is_gone
+
+    def of_origin(self, environment: str) -> list[StoredSecret]:
+        """Return the secrets that commits of an environment brought."""
+        return self._some(_OF_ORIGIN, wanted=environment)
 
     def generation(self) -> int:
         """Return a number that rises with every change of any secret."""

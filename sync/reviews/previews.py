@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from runner.errors import ConflictError, FlowError, MainstemError
+from runner.errors import ConflictError, FlowError, MainstemError, Problem
 from runner.expressions.yaml_text import dump_yaml
 from runner.flows.inherited import as_text
 from runner.flows.loader import load_all
@@ -208,12 +208,12 @@ class Previews:
         active = [ActiveFlow.of(each) for each in self._flows(name, root_of_change(number))]
         plan = make_plan(environment, active, new, ask)
         seeds, wrong = read_seeds(source, listing.files, layout)
-        return self._seeded(plan.with_problems(wrong), environment, seeds.in_preview(number, spaces))
+        return self._seeded(plan, environment, seeds.in_preview(number, spaces), wrong)
 
-    def _seeded(self, plan: Plan, environment: Environment, seeds: Seeds) -> Plan:
+    def _seeded(self, plan: Plan, environment: Environment, seeds: Seeds, wrong: Sequence[Problem] = ()) -> Plan:
         now = self._clock()
         ground = self._store.read(lambda db: Ground.of(db, seeds, environment.name, now))
-        return with_seeds(plan, environment, seeds, ground)
+        return with_seeds(plan, environment, seeds, ground, wrong)
 
     def _chosen(self, originals: Iterable[_Original], base: Environment) -> list[_Original]:
         """Return the flows of all namespaces in which a flow is not what is active; of all when none is."""
