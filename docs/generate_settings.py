@@ -1,10 +1,8 @@
-"""Writes `docs/reference/settings.md` from the settings: `python docs/generate_settings.py`."""  # noqa: INP001 - a program, no package
+"""Writes the pages of settings, of servers and of repositories: `python docs/generate_settings.py`."""  # noqa: INP001 - a program, no package
 
 from __future__ import annotations
 
-import ast
 import inspect
-import itertools
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -12,10 +10,14 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import runner.rules
 import runner.settings
+from runner.flows.schema.texts import of_fields
+from runner.rules import RepositoryRules
 from runner.settings import Settings
 
 PAGE = Path(__file__).parent / "reference" / "settings.md"
+REPOSITORY_PAGE = PAGE.with_name("repository.md")
 
 _INTRODUCTION = """# Settings
 
@@ -49,9 +51,47 @@ must not be able to read it. Secrets that are set while a server runs lie in its
 """
 
 
+_REPOSITORY = """# Settings of a repository
+
+`.mainstem.yaml` at the root of a repository says where things stand in it, and what it forbids itself beside what the
+operator's [settings](settings.md) forbid. It never allows more than they do. What counts when, and what a change
+request that edits it gains, is told in [flows from git](../gitops.md#what-a-repository-says-of-itself).
+
+```yaml
+# .mainstem.yaml
+flows: pipelines
+files: data
+namespaces: [company.team]
+policies:
+  - tasks: [core.*, scripts.python.*]
+    runners: [docker]
+    images: [ghcr.io/company/*]
+checks:
+  required: [ci/build]
+reports:
+  retentionDays: 14
+```
+
+An unknown key keeps the commit from being activated, `repository.settings.invalid`, with its line and the nearest name.
+`mainstem schema --repository` prints the JSON Schema for editors.
+"""
+
+
+def repository_page() -> str:
+    """Return the whole page of `.mainstem.yaml`."""
+    texts = of_fields(runner.rules)
+    parts = [_REPOSITORY, "\n## Keys\n", _table(RepositoryRules, texts, variable=False)]
+    for name, field in RepositoryRules.model_fields.items():
+        part = _part(field)
+        if part is not None:
+            title = f"`{name}`, a list" if _is_list(field) else f"`{name}`"
+            parts += [f"\n## {title}\n\n{inspect.getdoc(part)}\n", _table(part, texts, variable=False)]
+    return "".join(parts)
+
+
 def page() -> str:
     """Return the whole page."""
-    texts = _docstrings()
+    texts = of_fields(runner.settings)
     parts = [_INTRODUCTION, "\n## Settings of a server\n", _table(Settings, texts, variable=True)]
     for name, field in Settings.model_fields.items():
         part = _part(field)
@@ -61,17 +101,6 @@ def page() -> str:
             parts.append(f"\n## {title}\n\n{inspect.getdoc(part)}\n")
             parts.append(_table(part, texts, variable=False))
     return "".join([*parts, _OTHERS])
-
-
-def _docstrings() -> dict[tuple[str, str], str]:
-    """Return the text below each field in one line, by class and field, read from the source: no cost at start."""
-    found = {}
-    for cls in ast.parse(inspect.getsource(runner.settings)).body:
-        body = cls.body if isinstance(cls, ast.ClassDef) else []
-        for field, text in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                found[cls.name, ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
 
 
 def _table(model: type[BaseModel], texts: dict[tuple[str, str], str], *, variable: bool) -> str:
@@ -110,3 +139,4 @@ def _is_list(field: FieldInfo) -> bool:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    REPOSITORY_PAGE.write_text(repository_page(), encoding="utf-8")

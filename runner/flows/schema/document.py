@@ -10,6 +10,7 @@ from runner.flows import registry
 from runner.flows.models import NAMESPACE, Flow, PluginDefault
 from runner.flows.registry import TypeKind
 from runner.flows.schema.definitions import Definitions
+from runner.flows.schema.texts import of_fields
 from runner.flows.schema.values import Schema
 from runner.flows.spelling import nearest
 from task_runners.errors import TaskRunnerError
@@ -52,6 +53,21 @@ def defaults_schema() -> dict[str, Any]:
         },
         "definitions": dict(sorted(found.items())),
     }
+
+
+def repository_schema() -> dict[str, Any]:
+    """Return the schema of `.mainstem.yaml`, what a repository says of itself."""
+    from runner import rules
+
+    texts = of_fields(rules)
+    made = rules.RepositoryRules.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
+    definitions = made.pop("$defs")
+    for name, part in {"RepositoryRules": made, **definitions}.items():
+        aliases = {field.alias: key for key, field in getattr(rules, name).model_fields.items()}
+        for alias, schema in part["properties"].items():
+            schema["description"] = texts[name, aliases[alias]]
+    about = f"What a repository says of itself, as Mainstem {__version__} reads it."
+    return {"$schema": _DRAFT, **made, "title": "Mainstem repository", "description": about, "definitions": definitions}
 
 
 def suite_schema() -> dict[str, Any]:

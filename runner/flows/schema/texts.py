@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -62,3 +65,15 @@ def _mention(cls: type[Any], names: list[str]) -> str | None:
 
 def _prose(cls: type[Any] | None) -> str:
     return " ".join((inspect.getdoc(cls) or "").split()) if cls is not None else ""
+
+
+def of_fields(module: ModuleType) -> dict[tuple[str, str], str]:
+    """Return the text below each field of a module's classes in one line, by class and field, read from its source."""
+    found = {}
+    for cls in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(cls, ast.ClassDef):
+            continue
+        for field, text in itertools.pairwise(cls.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[cls.name, ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from runner.errors import Severity
 from runner.flows.parse import parse_flow
+from runner.flows.schema import repository_schema
 from runner.policies import FlowUse, rule_problems, tightened
 from runner.rules import PolicyRule, RepositoryRules, RulesError, changed_rules, parse_rules
 from task_runners.policy import refusals
@@ -179,3 +182,17 @@ def test_what_a_repository_forbids_itself_is_an_error_of_the_flow(
 
     assert [each.code for each in found] == codes
     assert all(each.severity is Severity.ERROR and each.file == "flows/load.yaml" for each in found)
+
+
+def test_the_schema_for_editors_takes_what_the_server_takes_and_knows_every_key() -> None:
+    schema = repository_schema()
+    validator = jsonschema.Draft7Validator(schema)
+
+    assert list(validator.iter_errors(yaml.safe_load(WHOLE))) == []
+    assert list(validator.iter_errors({"policies": [{"runner": ["docker"]}]}))
+    assert list(validator.iter_errors({"policies": [{"volumes": True}]}))
+    assert all(
+        each.get("description")
+        for part in (schema, *schema["definitions"].values())
+        for each in part["properties"].values()
+    )
