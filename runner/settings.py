@@ -74,6 +74,10 @@ class ReportSettings(_Part):
 
     enabled: bool = True
     """Whether ended executions are reported."""
+    repository: str | None = None
+    """The declared repository that reports of all environments go to; without it the one that the flows come from."""
+    as_: Literal["branch", "notes"] = Field(default="branch", alias="as")
+    """What they are: pages on a `branch`, or a line for each run in git `notes` on its commit, for programs."""
     branch: str = "mainstem-reports"
     """The branch that reports are committed to."""
     interval_s: float = 10.0

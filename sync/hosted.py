@@ -38,6 +38,7 @@ from sync.plan import Plan
 from sync.plan_text import branch, plan_lines, problem_lines, short
 from sync.refs import fits, is_followed, is_pattern, would_follow
 from sync.reports.ledger_notes import NOTES
+from sync.reports.run_notes import RUN_NOTES
 from sync.repository import GitRepository
 from sync.service import SyncService
 
@@ -231,7 +232,7 @@ class HostedRepository:
             return "funny refname"
         if command.ref == self.service.reports_ref:
             return "only the server writes this branch"
-        if command.ref == NOTES:
+        if command.ref in {NOTES, RUN_NOTES}:
             return "only the server writes these notes"
         if self.repository.raw_head(command.ref) != command.old:
             return "fetch first"

@@ -60,7 +60,7 @@ class Origins:
 
         Raises:
             InvalidError: `repository.url.invalid`, `repository.ref.invalid`, `environment.repository.unknown`,
-                `environment.name.invalid`.
+                `environment.name.invalid`, `report.repository.unknown`.
         """
         repositories = [_repository(declared) for declared in self._settings.repositories if not _is_hosted(declared)]
         environments = list(self._settings.environments)
@@ -72,6 +72,12 @@ class Origins:
         known = {repository.name for repository in repositories}
         for environment in environments:
             _check(environment, known, self._settings.reports.ref)
+        if self._settings.reports.repository not in {None, *known}:
+            raise InvalidError(
+                "report.repository.unknown",
+                f"reports.repository names {self._settings.reports.repository!r}, which is not declared",
+                hint=f"declare it under `repositories`; known are {', '.join(sorted(known)) or 'none'}",
+            )
 
         def write(db: Session) -> None:
             for repository in repositories:

@@ -40,11 +40,10 @@ Files = dict[str, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Bindery:
-    """Makes the files of reports for the environments of one repository."""
+    """Makes the files of reports for environments; `places` says by name where the flows of each come from."""
 
     environments: Sequence[Environment]
-    declared: Repository
-    git: GitRepository
+    places: Mapping[str, tuple[Repository, GitRepository]]
     store: Store
     gathering: Gathering
     mask: Mask
@@ -80,19 +79,21 @@ class Bindery:
 
     def _details(self, batch: Batch, row: RunRow) -> RunDetails:
         good = batch.good_before(row)
+        declared, git = self.places[row.environment]
         details = self.gathering.details(
             row, batch.record_before(row), good, is_first_of_revision=row.id in batch.first
         )
         return replace(
             details,
-            commit=commit_note(row.commit, self.git, self.declared),
-            compare_url=compare_url(good.commit if good else None, row.commit, self.declared),
+            commit=commit_note(row.commit, git, declared),
+            compare_url=compare_url(good.commit if good else None, row.commit, declared),
             origin=self._origin(row.environment),
         )
 
     def _origin(self, name: str) -> Origin:
         environment = next(each for each in self.environments if each.name == name)
-        return Origin(self.declared.name, self.declared.url, environment.following, environment.path)
+        declared, _ = self.places[name]
+        return Origin(declared.name, declared.url, environment.following, environment.path)
 
     def deployments(self, deployed: Sequence[Deployed]) -> Files:
         """Return the pages of what was deployed since the last commit, and the lists of the environments of it."""
@@ -102,12 +103,13 @@ class Bindery:
         return files
 
     def _bound(self, row: Revision) -> Deployment:
-        note = commit_note(row.commit, self.git, self.declared) or CommitNote(row.commit)
+        declared, git = self.places[row.environment]
+        note = commit_note(row.commit, git, declared) or CommitNote(row.commit)
         return Deployment(
             row,
             note,
-            compare_url(row.previous, row.commit, self.declared),
-            partial(line_url, self.declared, row.commit),
+            compare_url(row.previous, row.commit, declared),
+            partial(line_url, declared, row.commit),
         )
 
     def boards(

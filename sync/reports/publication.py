@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from runner.executions.models import OutboxRow
-from runner.reports.rows import RunRow, row_of
+from runner.reports.rows import RunRow
 from runner.settings import ReportSettings
 from runner.states import State
 from runner.store import Store
@@ -17,11 +17,11 @@ from runner.store.session import Session
 from sync.reports.batch import Batch, FlowKey, Records, lines
 from sync.reports.branch import ReportBranch
 from sync.reports.deployed import Deployed
+from sync.reports.ended import ended_rows
 from sync.reports.files import Bindery, Files, day_files, row_file
 from sync.reports.ledger import Ledger, Pending, RecordShelf, write_pending
 from sync.reports.stands import changed, remember, told
 
-_IDS_A_READ: Final = 500
 _NAMES_A_SECOND: Final = 20
 
 
@@ -127,17 +127,9 @@ class Publication:
         ids = list(dict.fromkeys(execution_ids))
 
         def read(db: Session) -> tuple[list[RunRow], Records]:
-            rows = [row for at in range(0, len(ids), _IDS_A_READ) for row in self._rows(db, ids[at : at + _IDS_A_READ])]
-            return rows, self.shelf.read(db, names)
+            return ended_rows(db, ids, self.bindery.mask), self.shelf.read(db, names)
 
         return Batch.of(*self.store.read(read))
-
-    def _rows(self, db: Session, ids: Sequence[str]) -> list[RunRow]:
-        # One that was restarted meanwhile will end again, with another row of the outbox.
-        ended = db.executions.endings(ids)
-        bad = [each.id for each in ended if each.state in {State.FAILED, State.KILLED}]
-        failed = db.executions.failed_runs(bad) if bad else {}
-        return [row_of(each, self.bindery.mask, failed.get(each.id, ())) for each in ended]
 
     def _remember(
         self,

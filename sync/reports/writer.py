@@ -19,7 +19,7 @@ from runner.flows.catalogue import Catalogue
 from runner.services import Host
 from runner.settings import Settings
 from runner.store import Store
-from runner.store.records import Environment
+from runner.store.records import Environment, Repository
 from runner.store.session import Session
 from sync.reports.backoff import Backoff
 from sync.reports.branch import ReportBranch
@@ -28,10 +28,13 @@ from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
 from sync.reports.ledger import RecordShelf
 from sync.reports.ledger_mirror import LedgerMirror
+from sync.reports.notes import NoteBook
 from sync.reports.options import options_of, reports
 from sync.reports.publication import Publication
+from sync.reports.run_notes import RUN_NOTES, RunNotes
 from sync.reports.stands import changed, told
 from sync.reports.writer_name import named
+from sync.repository import GitRepository
 from sync.service import SyncService
 
 log = logging.getLogger(__name__)
@@ -150,10 +153,12 @@ class ReportWriter:
 
     def _restless(self, now: datetime) -> list[str]:
         """Return the repositories of which the branch does not say how all stands, or what was deployed."""
+        if self._settings.as_ == "notes":  # these tell of runs alone
+            return []
         reporting: dict[str, list[Environment]] = {}
         for each in self._sync.status():
             if reports(each):
-                reporting.setdefault(each.repository, []).append(each)
+                reporting.setdefault(self._target(each), []).append(each)
 
         def untold(db: Session) -> list[str]:
             newest = db.revisions.newest()
@@ -183,7 +188,7 @@ class ReportWriter:
         found: dict[str | None, list[OutboxRow]] = {}
         for row in rows:
             environment = environments.get(str(row.payload.get("environment")))
-            wanted = environment.repository if environment is not None and reports(environment) else None
+            wanted = self._target(environment) if environment is not None and reports(environment) else None
             found.setdefault(wanted, []).append(row)
         return found
 
@@ -192,7 +197,7 @@ class ReportWriter:
         if repository is None:
             return self._store.write(lambda db: db.outbox.delete(ids))
         try:
-            commits = self._publication(repository).write(rows, now)
+            commits = self._writing(repository).write(rows, now)
         except MainstemError as error:
             self._postpone(repository, ids, now, error)
             return 0
@@ -205,15 +210,24 @@ class ReportWriter:
         self._untidy += commits
         return len(ids)
 
+    def _target(self, environment: Environment) -> str:
+        """Return the repository that reports of an environment go to."""
+        return self._settings.repository or environment.repository
+
+    def _writing(self, repository: str) -> Publication | RunNotes:
+        if self._settings.as_ == "branch":
+            return self._publication(repository)
+        book = NoteBook(self._sync.report_source(repository), RUN_NOTES)
+        return RunNotes(self._store, book, self._host.masker.mask)
+
     def _publication(self, repository: str) -> Publication:
         branch = self._branches.get(repository)
         if branch is None:
             branch = self._branches[repository] = ReportBranch(self._sync.report_source(repository), self._settings.ref)
-        environments = [each for each in self._sync.status() if _reports_to(each, repository)]
+        environments = [each for each in self._sync.status() if reports(each) and self._target(each) == repository]
         bindery = Bindery(
             environments=environments,
-            declared=self._sync.credentials(repository),
-            git=self._sync.repository(repository).repository,
+            places={each.name: self._place(each.repository) for each in environments},
             store=self._store,
             gathering=self._gathering,
             mask=self._host.masker.mask,
@@ -228,6 +242,9 @@ class ReportWriter:
             bindery=bindery,
             shelf=self._shelf,
         )
+
+    def _place(self, repository: str) -> tuple[Repository, GitRepository]:
+        return self._sync.credentials(repository), self._sync.repository(repository).repository
 
     def _writer(self) -> str:
         self._name = self._name or named(self._store)
@@ -276,7 +293,3 @@ class ReportWriter:
             self._sync.maintain(repository, most_loose=_MOST_LOOSE)
             if self._sync.trim_reports(repository, _MOST_MIRROR_BYTES):
                 del self._branches[repository]
-
-
-def _reports_to(environment: Environment, repository: str) -> bool:
-    return environment.repository == repository and reports(environment)

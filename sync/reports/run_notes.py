@@ -1,0 +1,49 @@
+"""Reports as git notes: a line of JSON for each run, on the commit that it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import orjson
+
+from runner.executions.models import OutboxRow
+from runner.reports.values import Mask
+from runner.store import Store
+from sync.reports.ended import ended_rows
+from sync.reports.notes import NoteBook
+
+RUN_NOTES: Final = "refs/notes/mainstem-runs"
+
+
+@dataclass(frozen=True, slots=True)
+class RunNotes:
+    """Appends runs to the notes of one repository.
+
+    A line that is there already is not written twice, so that a crash between the commit and the outbox does nothing.
+    """
+
+    store: Store
+    book: NoteBook
+    mask: Mask
+
+    def write(self, outbox: Sequence[OutboxRow], now: datetime) -> int:
+        """Append what the rows tell, and remove them; give how many commits were made.
+
+        A run without a commit has nothing that it could be told on.
+
+        Raises:
+            MainstemError: the notes cannot be read or written; the rows stay.
+        """
+        ids = list(dict.fromkeys(row.key for row in outbox))
+        rows = self.store.read(lambda db: ended_rows(db, ids, self.mask))
+        lines: dict[str, list[str]] = {}
+        for row in sorted(rows, key=lambda row: (row.end, row.id)):
+            if row.commit is not None:
+                lines.setdefault(row.commit, []).append(orjson.dumps(row.as_json()).decode())
+        if lines:
+            self.book.append(lines, message=f"reports: {len(rows)} runs [skip ci]\n", at=now)
+        self.store.write(lambda db: db.outbox.delete([row.id for row in outbox]))
+        return 1 if lines else 0
