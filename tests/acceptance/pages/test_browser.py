@@ -133,6 +133,19 @@ def test_a_narrow_screen_scrolls_in_one_direction_only(visit: Any, path: str) ->
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
 
 
+def test_a_narrow_screen_shows_states_beside_names(visit: Any, server: Server) -> None:
+    path, _ = start(server, "steps", wait="true")
+    page = visit("executions", viewport={"width": 400, "height": 800})
+    ends = {}
+
+    for each in ("executions", path):
+        page.goto(f"/ui/main/{each}")
+        ends[each] = page.eval_on_selector_all("tbody .state", "all => all.map(e => e.getBoundingClientRect().right)")
+
+    assert min(map(len, ends.values())) >= 3
+    assert max(max(each) for each in ends.values()) <= 400
+
+
 def test_an_execution_is_followed_to_its_end_each_line_once(visit: Any, server: Server) -> None:
     page = visit()
     streams: list[str] = []
@@ -144,9 +157,12 @@ def test_an_execution_is_followed_to_its_end_each_line_once(visit: Any, server: 
     page.locator(".headline .state", has_text="FAILED").wait_for(timeout=30_000)
     page.get_by_role("heading", name=re.compile("broken failed with exit code 3")).wait_for()
 
+    stored = [line["message"] for line in server.api.get(f"/logs/{execution_id}")]
+    page.wait_for_function(
+        f"document.querySelectorAll('#log li').length >= {len(stored)}"
+    )  # beside the state
     shown = page.locator("#log li > span").all_inner_texts()
     numbers = [int(each[1:]) for each in page.eval_on_selector_all("#log li", "all => all.map(each => each.id)")]
-    stored = [line["message"] for line in server.api.get(f"/logs/{execution_id}")]
     assert sorted(shown) == sorted(stored)
     assert numbers == sorted(set(numbers))
     assert page.evaluate("[window.same, window.hacked]") == [True, None]
