@@ -185,8 +185,7 @@ class Activation:
             if plan.files_changed or order is not None:
                 # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
                 # One in quarantine is as it was, files and all.
-                apart = [change.key for change in plan.quarantined]
-                db.flows.pin(plan.environment, plan.commit, but=apart, in_force=self.in_force)
+                db.flows.pin(plan.environment, plan.commit, but=plan.standing, in_force=self.in_force)
             if plan.seeds is not None:
                 sow(db, plan.seeds, plan.environment, now)
             _switch_triggers(db, plan, now, self.zone)
@@ -238,7 +237,7 @@ def _outcome(plan: Plan) -> Outcome:
 
 
 def _state(plan: Plan) -> tuple[str, str | None]:
-    names = [f"{change.namespace}.{change.flow_id}" for change in plan.quarantined]
+    names = [change.title for change in plan.quarantined]
     return ("QUARANTINED", quarantine_line(names)) if names else ("OK", None)
 
 

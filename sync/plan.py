@@ -45,7 +45,8 @@ class Change:
     `diff` holds lines such as `tasks.load.timeout PT5M -> PT2M`; `note` says what follows for schedules. `before` and
     `after` are the next times, at most three, at which its schedules start it, in ISO 8601; both are empty where
     nothing changes about them. `head` and `source` are None for a flow that is removed or quarantined; `read` gives the
-    whole flow, or None too. `commit` is that whose files the flow runs with, None for that of the plan.
+    whole flow, or None too. `commit` is that whose files the flow runs with, None for that of the plan. `named_by` is
+    the file that has the flow's name already, for a second one in quarantine: that flow is not in quarantine.
     """
 
     kind: ChangeKind
@@ -55,6 +56,7 @@ class Change:
     blob: str | None = None
     diff: tuple[str, ...] = ()
     note: str | None = None
+    named_by: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     head: FlowHead | None = field(default=None, repr=False, compare=False)
@@ -68,6 +70,11 @@ class Change:
         """Return the namespace and the id."""
         return self.namespace, self.flow_id
 
+    @property
+    def title(self) -> str:
+        """Return `namespace.id`, or the path of a file that has the name of another."""
+        return (self.path or "") if self.named_by else f"{self.namespace}.{self.flow_id}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the row as the API and the ledger show it."""
         return {
@@ -78,6 +85,7 @@ class Change:
             "blob": self.blob,
             "diff": list(self.diff),
             "note": self.note,
+            "namedBy": self.named_by,
             "fires": {"before": list(self.before), "after": list(self.after)},
         }
 
@@ -150,8 +158,13 @@ class Plan:
 
     @property
     def quarantined(self) -> tuple[Change, ...]:
-        """Return what stays as it is since its file has errors."""
+        """Return what is left as it is since a file has errors."""
         return tuple(change for change in self.changes if change.kind is ChangeKind.QUARANTINED)
+
+    @property
+    def standing(self) -> frozenset[FlowKey]:
+        """Return the flows that stay as they are since their own files have errors."""
+        return frozenset(change.key for change in self.quarantined if change.named_by is None)
 
     def with_quarantine(self, apart: Iterable[Change], commits: Mapping[FlowKey, str | None]) -> Self:
         """Return the plan with the files that stay `apart`; their flows run with the files of `commits`.
@@ -160,7 +173,7 @@ class Plan:
         """
         faulty = {problem.file for problem in self.faults}
         added = [change for change in apart if change.path not in faulty]
-        keys = {change.key for change in added}
+        keys = {change.key for change in added if change.named_by is None}
         changes = [replace(each, commit=commits.get(each.key)) if each.key in keys else each for each in self.changes]
         return replace(self, changes=sorted_changes([*changes, *added]))
 
@@ -234,6 +247,7 @@ def change_of(row: Mapping[str, Any]) -> Change:
         tuple(row["diff"]),
         row["note"],
         # Rows that were written before there were these say nothing of them.
+        row.get("namedBy"),
         tuple(row.get("fires", {}).get("before", ())),
         tuple(row.get("fires", {}).get("after", ())),
     )

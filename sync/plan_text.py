@@ -8,7 +8,7 @@ from typing import Any, Final
 from runner.errors import Problem
 from runner.rules import SETTINGS_FILE
 from runner.store.records import Pin
-from sync.plan import Change, ChangeKind, Plan
+from sync.plan import Change, ChangeKind, Plan, change_of
 from sync.seeds import Seeding, SeedingKind
 
 MAX_CHANGES: Final = 50
@@ -118,15 +118,15 @@ def invalid_line(plan: Plan) -> str:
 
 
 def quarantine_line(names: Sequence[str]) -> str:
-    """Return which flows stay as they are, by `namespace.id`, for a state or an answer."""
+    """Return which files are left out, by the titles of their changes, for a state or an answer."""
     shown = ", ".join(names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"in quarantine, as the file has errors: {shown}{more}"
 
 
 def quarantined_in(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the flows that stay as they are, as `namespace.id`, among changes as the ledger has them."""
-    return [f"{row['namespace']}.{row['flowId']}" for row in rows if row["kind"] == ChangeKind.QUARANTINED]
+    """Return the titles of what is in quarantine among changes as the ledger has them."""
+    return [change_of(row).title for row in rows if row["kind"] == ChangeKind.QUARANTINED]
 
 
 def held_lines(plan: Plan) -> list[str]:

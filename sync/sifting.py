@@ -249,12 +249,18 @@ class Sifted:
                 (v for v in kept if likely in _keys(v)), None
             )
             if stays is None:
-                namespace, name = likely
-                note = "is not active"
-                yield Change(ChangeKind.QUARANTINED, namespace or "", name, path, candidate.blob, note=note)
+                yield self._left_out(candidate)
             else:
                 note = f"keeps its version of {(stays.commit or 'before')[:7]}"
                 yield Change(ChangeKind.QUARANTINED, stays.namespace, stays.flow_id, path, candidate.blob, note=note)
+
+    def _left_out(self, candidate: Candidate) -> Change:
+        """Return the row of a file whose flow is not active, or is active by another file."""
+        namespace, name = candidate.likely_key
+        other = self.taken.get((namespace or "", name))
+        note = f"is not active: {other} has its name" if other else "is not active"
+        path, blob = candidate.place.path, candidate.blob
+        return Change(ChangeKind.QUARANTINED, namespace or "", name, path, blob, note=note, named_by=other)
 
 
 def _keys(version: ActiveFlow) -> tuple[tuple[str | None, str], ...]:

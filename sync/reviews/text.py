@@ -159,7 +159,7 @@ def _headline(plan: Plan) -> str:
 
 
 def _quarantined(plan: Plan) -> str:
-    return ", ".join(f"{change.namespace}.{change.flow_id}" for change in plan.quarantined)
+    return ", ".join(change.title for change in plan.quarantined)
 
 
 def _problems(problems: Sequence[Problem]) -> Iterator[str]:

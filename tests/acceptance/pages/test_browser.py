@@ -158,9 +158,7 @@ def test_an_execution_is_followed_to_its_end_each_line_once(visit: Any, server: 
     page.get_by_role("heading", name=re.compile("broken failed with exit code 3")).wait_for()
 
     stored = [line["message"] for line in server.api.get(f"/logs/{execution_id}")]
-    page.wait_for_function(
-        f"document.querySelectorAll('#log li').length >= {len(stored)}"
-    )  # beside the state
+    page.wait_for_function(f"document.querySelectorAll('#log li').length >= {len(stored)}")  # beside the state
     shown = page.locator("#log li > span").all_inner_texts()
     numbers = [int(each[1:]) for each in page.eval_on_selector_all("#log li", "all => all.map(each => each.id)")]
     assert sorted(shown) == sorted(stored)

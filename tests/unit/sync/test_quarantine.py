@@ -129,6 +129,25 @@ def test_a_broken_file_of_another_namespace_keeps_no_flow_of_the_same_id(
     assert service.environment("prod").message == "in quarantine, as the file has errors: team2.backup"
 
 
+def test_a_second_file_of_a_flow_is_apart_by_its_path_and_the_flow_goes_on(start: Start, work_tree: Any) -> None:
+    work_tree.write({"flows/a.yaml": flow("w.a"), "flows/w/x.txt": "1"})
+    environment, repository = follow("prod", work_tree.path, on_invalid="quarantine")
+    service = start(environment, repositories=(repository,))
+    service.reconcile_repository("prod", actor="poll")
+
+    second = work_tree.write({"flows/copy.yaml": flow("w.a", "copied"), "flows/w/x.txt": "2"})
+    [result] = service.reconcile_repository("prod", actor="poll")
+    [idle] = service.reconcile_repository("prod", actor="poll")
+
+    message = service.environment("prod").message
+    active = [(each.path, each.commit) for each in service._store.read(lambda db: db.flows.list())]
+    rows = [(row["flowId"], row["path"], row["note"], row["namedBy"]) for row in service.history("prod", 1)[0].changes]
+    assert (result.outcome, idle.outcome) == (Outcome.QUARANTINED, Outcome.UNCHANGED)
+    assert active == [("flows/a.yaml", second)], "the flow follows its namespace files"
+    assert message == "in quarantine, as the file has errors: flows/copy.yaml"
+    assert rows == [("a", "flows/copy.yaml", "is not active: flows/a.yaml has its name", "flows/a.yaml")]
+
+
 def test_a_second_rollback_to_a_quarantine_brings_back_what_stood_there(start: Start, work_tree: Any) -> None:
     service, first, apart = with_one_apart(start, work_tree)
     stood = {each.flow_id: (each.blob, each.commit) for each in service._store.read(lambda db: db.flows.list())}
