@@ -138,6 +138,7 @@ ENVIRONMENT: Final = Shape(
         name=TEXT,
         repository=TEXT,
         ref=TEXT,
+        following=TEXT,
         path=TEXT,
         namespaces=listed(TEXT),
         writes=TEXT,
