@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sync.signatures.programs import Ran, run
-from sync.signatures.verdict import CommitSignature, State, shown
+from sync.signatures.verdict import CommitSignature, SignatureState, shown
 
 BEGIN: Final = b"-----BEGIN PGP SIGNATURE-----"
 KIND: Final = "openpgp"
@@ -27,11 +27,11 @@ _ALONE: Final = (
 _MARK: Final = "[GNUPG:] "
 _BROKEN_HASHES: Final = frozenset({"1", "2", "3"})  # MD5, SHA-1, RIPEMD-160
 _REFUSED: Final = {
-    "BADSIG": State.BAD,
-    "EXPSIG": State.EXPIRED,
-    "EXPKEYSIG": State.EXPIRED,
-    "REVKEYSIG": State.REVOKED,
-    "ERRSIG": State.UNKNOWN_KEY,
+    "BADSIG": SignatureState.BAD,
+    "EXPSIG": SignatureState.EXPIRED,
+    "EXPKEYSIG": SignatureState.EXPIRED,
+    "REVKEYSIG": SignatureState.REVOKED,
+    "ERRSIG": SignatureState.UNKNOWN_KEY,
 }
 _NO_KEY: Final = "9"
 
@@ -54,17 +54,21 @@ class OpenPgp:
         answer = self._asked("--verify", str(place), "-", given=payload)
         statuses = list(_statuses(answer))
         if sum(words[0] == "NEWSIG" for words in statuses) > 1:
-            return CommitSignature(State.BAD, KIND, detail="there is more than one signature")
+            return CommitSignature(SignatureState.BAD, KIND, detail="there is more than one signature")
         for words in statuses:
             if words[0] in _REFUSED:
                 return _refused(words, statuses)
         valid = next((words for words in statuses if words[0] == "VALIDSIG" and len(words) > 10), None)
         if valid is None or answer.code != 0:
-            return CommitSignature(State.BAD, KIND, detail="it is no signature of these bytes")
+            return CommitSignature(SignatureState.BAD, KIND, detail="it is no signature of these bytes")
         primary, user = valid[10], _user(statuses)
         if valid[8] in _BROKEN_HASHES:
-            return CommitSignature(State.BAD, KIND, user, primary, detail="it is made over MD5, SHA-1 or RIPEMD-160")
-        return CommitSignature(State.GOOD if primary in self._listed else State.UNKNOWN_KEY, KIND, user, primary)
+            return CommitSignature(
+                SignatureState.BAD, KIND, user, primary, detail="it is made over MD5, SHA-1 or RIPEMD-160"
+            )
+        return CommitSignature(
+            SignatureState.GOOD if primary in self._listed else SignatureState.UNKNOWN_KEY, KIND, user, primary
+        )
 
     def _asked(self, *arguments: str, given: bytes = b"") -> Ran:
         return run(_PROGRAM, [f"--homedir={self._folder}", *_ALONE, *arguments], self._folder, given)
@@ -75,7 +79,7 @@ def _refused(words: Sequence[str], statuses: Sequence[Sequence[str]]) -> CommitS
     if words[0] == "ERRSIG":
         # Its fields: key, algorithms, class, time, reason, and the fingerprint in newer versions.
         if len(words) > 6 and words[6] != _NO_KEY:
-            return CommitSignature(State.UNSUPPORTED, KIND, detail="gpg does not know its algorithm")
+            return CommitSignature(SignatureState.UNSUPPORTED, KIND, detail="gpg does not know its algorithm")
         return CommitSignature(state, KIND, fingerprint=words[1])
     valid = next((each for each in statuses if each[0] == "VALIDSIG" and len(each) > 10), None)
     return CommitSignature(state, KIND, _user(statuses), valid[10] if valid else words[1])

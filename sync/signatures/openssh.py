@@ -9,7 +9,7 @@ from typing import Final
 
 from runner.errors import InvalidError
 from sync.signatures.programs import Ran, run
-from sync.signatures.verdict import CommitSignature, State, shown
+from sync.signatures.verdict import CommitSignature, SignatureState, shown
 
 BEGIN: Final = b"-----BEGIN SSH SIGNATURE-----"
 KIND: Final = "ssh"
@@ -36,13 +36,15 @@ class OpenSsh:
         for principal in self._principals(listed):
             found = self._asked("verify", "-n", _NAMESPACE, "-f", str(self._signers), "-I", principal, given=payload)
             if found.code == 0:
-                return CommitSignature(State.GOOD, KIND, shown(principal), _fingerprint(found))
+                return CommitSignature(SignatureState.GOOD, KIND, shown(principal), _fingerprint(found))
             answers.append(found)
         alone = self._asked("check-novalidate", "-n", _NAMESPACE, given=payload)
         if alone.code != 0:
-            return CommitSignature(State.BAD, KIND, detail=_reason(alone))
+            return CommitSignature(SignatureState.BAD, KIND, detail=_reason(alone))
         is_late = any(word in each.err for each in answers for word in _OUT_OF_TIME)
-        return CommitSignature(State.EXPIRED if is_late else State.UNKNOWN_KEY, KIND, fingerprint=_fingerprint(alone))
+        return CommitSignature(
+            SignatureState.EXPIRED if is_late else SignatureState.UNKNOWN_KEY, KIND, fingerprint=_fingerprint(alone)
+        )
 
     @staticmethod
     def _principals(listed: Ran) -> list[str]:

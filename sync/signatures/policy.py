@@ -20,7 +20,7 @@ from sync.signatures import openssh
 from sync.signatures.history import HistoryCutError, new_commits
 from sync.signatures.key_list import KEY_FILE, MOST_LIST, KeyList, unreadable
 from sync.signatures.programs import ProgramError
-from sync.signatures.verdict import CommitSignature, State
+from sync.signatures.verdict import CommitSignature, SignatureState
 from sync.signatures.verifier import Verifier
 from sync.sources import FetchError, Source
 
@@ -67,7 +67,7 @@ class SignaturePolicies:
                 found = _verified(policy, source, environment, commit, Verifier(keys, folder))
         except (ProgramError, InvalidError) as error:
             problem = Problem(error.code, f"commit {commit[:7]}: {error.message}", severity, hint=error.hint)
-            return Judged(CommitSignature(State.UNVERIFIED, commit=commit), (*problems, problem))
+            return Judged(CommitSignature(SignatureState.UNVERIFIED, commit=commit), (*problems, problem))
         bad = [each for each in found if not each.is_good]
         wrong = [each.problem(severity) for each in bad[:_MOST_PROBLEMS]]
         tip = replace(bad[0] if bad else found[0], commits=len(found))

@@ -12,7 +12,7 @@ from runner.errors import Problem, Severity
 _MOST_TEXT: Final = 200
 
 
-class State(enum.StrEnum):
+class SignatureState(enum.StrEnum):
     """Whether a signature counts, and if not, why."""
 
     GOOD = "good"
@@ -35,30 +35,30 @@ class _Fault(NamedTuple):
 
 
 _FAULTS: Final = {
-    State.MISSING: _Fault("signature.missing", "is not signed", "sign it: git commit --amend --no-edit -S"),
-    State.BAD: _Fault(
+    SignatureState.MISSING: _Fault("signature.missing", "is not signed", "sign it: git commit --amend --no-edit -S"),
+    SignatureState.BAD: _Fault(
         "signature.bad", "has a signature that does not hold", "sign it again: git commit --amend --no-edit -S"
     ),
-    State.UNKNOWN_KEY: _Fault(
+    SignatureState.UNKNOWN_KEY: _Fault(
         "signature.key.unknown",
         "is signed with a key that is not listed",
         "sign with a listed key; a key that a commit adds counts once that commit is active",
     ),
-    State.EXPIRED: _Fault(
+    SignatureState.EXPIRED: _Fault(
         "signature.key.expired",
         "is signed with a key that has expired, or is not valid yet",
         "sign with a key that is valid now; the server's clock counts, not the date of the commit",
     ),
-    State.REVOKED: _Fault(
+    SignatureState.REVOKED: _Fault(
         "signature.key.revoked", "is signed with a key that is revoked", "sign it again with another key"
     ),
-    State.UNSUPPORTED: _Fault(
+    SignatureState.UNSUPPORTED: _Fault(
         "signature.kind.unknown",
         "is signed in a way that is neither SSH nor OpenPGP",
         "sign with an SSH or an OpenPGP key: git config gpg.format ssh",
     ),
-    State.LARGE: _Fault("signature.large", "is too large to be verified, or its signature is"),
-    State.UNVERIFIED: _Fault("signature.verifier.failed", "has a signature that could not be verified"),
+    SignatureState.LARGE: _Fault("signature.large", "is too large to be verified, or its signature is"),
+    SignatureState.UNVERIFIED: _Fault("signature.verifier.failed", "has a signature that could not be verified"),
 }
 
 
@@ -71,7 +71,7 @@ class CommitSignature:
     `detail` says more of what is wrong; `commits` is how many commits were looked at, all good where this is.
     """
 
-    state: State
+    state: SignatureState
     kind: str | None = None
     signer: str | None = None
     fingerprint: str | None = None
@@ -81,13 +81,13 @@ class CommitSignature:
 
     def of(self, commit: str, *, revoked: frozenset[str] = frozenset()) -> CommitSignature:
         """Return it as what is said of `commit`, by someone who holds the keys in `revoked` for lost."""
-        is_lost = self.state is State.GOOD and self.fingerprint in revoked
-        return replace(self, commit=commit, state=State.REVOKED if is_lost else self.state)
+        is_lost = self.state is SignatureState.GOOD and self.fingerprint in revoked
+        return replace(self, commit=commit, state=SignatureState.REVOKED if is_lost else self.state)
 
     @property
     def is_good(self) -> bool:
         """Whether it counts."""
-        return self.state is State.GOOD
+        return self.state is SignatureState.GOOD
 
     @property
     def line(self) -> str:
@@ -118,7 +118,7 @@ class CommitSignature:
     @classmethod
     def from_json(cls, found: Mapping[str, Any] | None) -> CommitSignature | None:
         """Return what `as_json` gave; None for nothing."""
-        return cls(**{**found, "state": State(found["state"])}) if found else None
+        return cls(**{**found, "state": SignatureState(found["state"])}) if found else None
 
 
 def shown(text: str) -> str:
@@ -130,6 +130,6 @@ def described(found: Mapping[str, Any] | None) -> str | None:
     """Return the words for a signature as `CommitSignature.as_json` gave it: `alice@example.org` or `unknown key`."""
     if not found:
         return None
-    if found["state"] == State.GOOD:
+    if found["state"] == SignatureState.GOOD:
         return str(found["signer"])
-    return "not signed" if found["state"] == State.MISSING else str(found["state"]).replace("_", " ")
+    return "not signed" if found["state"] == SignatureState.MISSING else str(found["state"]).replace("_", " ")

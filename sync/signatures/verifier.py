@@ -11,7 +11,7 @@ from sync.signatures.key_list import KeyList
 from sync.signatures.openpgp import OpenPgp
 from sync.signatures.openssh import OpenSsh
 from sync.signatures.raw_commit import MOST_COMMIT, MOST_SIGNATURE, RawCommit
-from sync.signatures.verdict import CommitSignature, State
+from sync.signatures.verdict import CommitSignature, SignatureState
 
 _ARMOR: Final = b"-----BEGIN "
 
@@ -33,7 +33,7 @@ class Verifier:
             ProgramError: `signature.verifier.missing`, `signature.verifier.failed`.
         """
         if len(raw) > MOST_COMMIT:
-            return CommitSignature(State.LARGE, detail=f"{len(raw):,} bytes; the limit is {MOST_COMMIT:,}")
+            return CommitSignature(SignatureState.LARGE, detail=f"{len(raw):,} bytes; the limit is {MOST_COMMIT:,}")
         commit = RawCommit.of(raw)
         return _unfit(commit) or self._verified(commit.signatures[0], commit.payload)
 
@@ -42,7 +42,7 @@ class Verifier:
             return self._openssh.verify(signature, payload) if self._keys.signers else _no_keys(openssh.KIND)
         if signature.startswith(openpgp.BEGIN):
             return self._openpgp.verify(signature, payload) if self._keys.blocks else _no_keys(openpgp.KIND)
-        return CommitSignature(State.UNSUPPORTED)
+        return CommitSignature(SignatureState.UNSUPPORTED)
 
     @cached_property
     def _openssh(self) -> OpenSsh:
@@ -56,14 +56,16 @@ class Verifier:
 def _unfit(commit: RawCommit) -> CommitSignature | None:
     """Return why the signature of a commit need not be looked at, or None."""
     if not commit.signatures:
-        return CommitSignature(State.MISSING)
+        return CommitSignature(SignatureState.MISSING)
     size = len(commit.signatures[0])
     if size > MOST_SIGNATURE:
-        return CommitSignature(State.LARGE, detail=f"a signature of {size:,} bytes; the limit is {MOST_SIGNATURE:,}")
+        return CommitSignature(
+            SignatureState.LARGE, detail=f"a signature of {size:,} bytes; the limit is {MOST_SIGNATURE:,}"
+        )
     if len(commit.signatures) > 1 or commit.signatures[0].count(_ARMOR) > 1:
-        return CommitSignature(State.BAD, detail="there is more than one signature")
+        return CommitSignature(SignatureState.BAD, detail="there is more than one signature")
     return None
 
 
 def _no_keys(kind: str) -> CommitSignature:
-    return CommitSignature(State.UNKNOWN_KEY, kind, detail="no key of this kind is listed")
+    return CommitSignature(SignatureState.UNKNOWN_KEY, kind, detail="no key of this kind is listed")

@@ -92,6 +92,7 @@ def test_revisions_are_kept_in_order(store: Store, rows: Any) -> None:
 
 def test_a_ledger_row_that_was_changed_taken_out_or_put_in_is_found(store: Store, rows: Any) -> None:
     row = Revision("prod", "c1", "ACTIVE", rows.now, author="Ü", reason="why", seconds=1 / 3)
+    signed = store.write(lambda session: session.revisions.add(replace(row, signature={"state": "missing"})))
     other = store.write(lambda session: session.revisions.add(replace(row, environment="test")))
     ids = [store.write(lambda session: session.revisions.add(row)) for _ in range(1203)]
 
@@ -112,6 +113,8 @@ def test_a_ledger_row_that_was_changed_taken_out_or_put_in_is_found(store: Store
     assert after(f"UPDATE revisions SET actor = 'somebody' WHERE id = {ids[3]}") == ids[3]
     assert after(f"UPDATE revisions SET reason = NULL WHERE id = {ids[1202]}") == ids[1202]
     assert after(f"DELETE FROM revisions WHERE id = {ids[700]}") == ids[701]
+    assert after(f"UPDATE revisions SET signature = NULL WHERE id = {signed}") == signed
+    assert after(f"UPDATE revisions SET signature = '{{}}' WHERE id = {ids[5]}") == ids[5]
     assert after(f"UPDATE revisions SET environment = 'prod' WHERE id = {other}") == other
 
 

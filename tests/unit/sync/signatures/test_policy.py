@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from runner.errors import AccessError
@@ -278,8 +282,6 @@ def test_with_all_commits_a_rewritten_history_is_verified_from_where_it_parts(wo
 
 
 def test_a_mirror_that_was_lost_fetches_the_commits_that_must_be_verified(world: World) -> None:
-    import shutil
-
     policy: dict[str, Any] = {"required": True, "keys": [world.signers.listed("ann")], "scope": "all"}
     world.follow(**policy)
     world.push("one", files={LIST: world.signers.listed("ben")}, ssh="ann")
@@ -380,3 +382,18 @@ def test_the_api_writes_signed_commits_or_none(world: World) -> None:
     allowed.write_text("\n".join(listed))
     told = git(world.served, "-c", f"gpg.ssh.allowedSignersFile={allowed}", "log", "-1", "--format=%G? %GS", "main")
     assert told == "G mainstem", "git agrees"
+
+
+def test_a_row_from_before_there_were_signatures_keeps_its_digest(world: World) -> None:
+    service = world.follow()
+    world.push("one")
+    world.look()
+
+    [row] = service.history("prod")
+
+    with sqlite3.connect(world.home / "state.db") as database:
+        database.row_factory = sqlite3.Row
+        stored = dict(database.execute("SELECT * FROM revisions").fetchone())
+    database.close()
+    before = [value for name, value in stored.items() if name not in {"signature", "digest", "id"}]
+    assert row.digest == hashlib.sha256(orjson.dumps(before)).hexdigest()

@@ -11,7 +11,7 @@ import pytest
 from sync.repository import GitRepository
 from sync.signatures.key_list import KeyList
 from sync.signatures.raw_commit import RawCommit
-from sync.signatures.verdict import CommitSignature, State
+from sync.signatures.verdict import CommitSignature, SignatureState
 from sync.signatures.verifier import Verifier
 from tests.servers.git import git
 from tests.servers.signers import Signers, with_header
@@ -39,7 +39,7 @@ def test_a_commit_signed_by_git_with_a_listed_ssh_key_is_good(
 
     found = verified(tmp_path, raw(work_tree, commit), ssh_signers.listed("ann"))
 
-    assert (found.state, found.kind, found.signer) == (State.GOOD, "ssh", "ann@example.org")
+    assert (found.state, found.kind, found.signer) == (SignatureState.GOOD, "ssh", "ann@example.org")
     assert found.fingerprint is not None
     assert found.fingerprint.startswith("SHA256:")
 
@@ -51,7 +51,7 @@ def test_a_commit_signed_by_git_with_a_listed_openpgp_key_is_good(
 
     found = verified(tmp_path, raw(work_tree, commit), signers.armored("ben"), signers.armored("ann"))
 
-    expected = (State.GOOD, "openpgp", "ann@example.org", signers.fingerprint("ann"))
+    expected = (SignatureState.GOOD, "openpgp", "ann@example.org", signers.fingerprint("ann"))
     assert (found.state, found.kind, found.signer, found.fingerprint) == expected
     assert list(tmp_path.glob("*/gnupg/S.*")) == [], "no agent was started"
 
@@ -59,18 +59,18 @@ def test_a_commit_signed_by_git_with_a_listed_openpgp_key_is_good(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("", State.GOOD),
-        ('namespaces="git"', State.GOOD),
-        ('namespaces="file,git"', State.GOOD),
-        ('namespaces="file"', State.UNKNOWN_KEY),
-        ('valid-before="20200101"', State.EXPIRED),
-        ('valid-after="20900101"', State.EXPIRED),
-        ('valid-after="20200101",valid-before="20900101"', State.GOOD),
-        ("cert-authority", State.UNKNOWN_KEY),
+        ("", SignatureState.GOOD),
+        ('namespaces="git"', SignatureState.GOOD),
+        ('namespaces="file,git"', SignatureState.GOOD),
+        ('namespaces="file"', SignatureState.UNKNOWN_KEY),
+        ('valid-before="20200101"', SignatureState.EXPIRED),
+        ('valid-after="20900101"', SignatureState.EXPIRED),
+        ('valid-after="20200101",valid-before="20900101"', SignatureState.GOOD),
+        ("cert-authority", SignatureState.UNKNOWN_KEY),
     ],
 )
 def test_the_options_of_an_allowed_signer_count(
-    ssh_signers: Signers, work_tree: Any, tmp_path: Path, options: str, expected: State
+    ssh_signers: Signers, work_tree: Any, tmp_path: Path, options: str, expected: SignatureState
 ) -> None:
     commit = ssh_signers.write(work_tree.path, {"a": "1"}, ssh="ann")
 
@@ -87,8 +87,8 @@ def test_a_key_that_a_listed_authority_certified_counts_for_its_principals(
     good = verified(tmp_path, content, ssh_signers.listed("ca", "*@example.org", "cert-authority"))
     other = verified(tmp_path, content, ssh_signers.listed("ca", "*@other.org", "cert-authority"))
 
-    assert (good.state, good.signer) == (State.GOOD, "ben@example.org")
-    assert other.state is State.UNKNOWN_KEY
+    assert (good.state, good.signer) == (SignatureState.GOOD, "ben@example.org")
+    assert other.state is SignatureState.UNKNOWN_KEY
 
 
 def test_a_principal_with_spaces_and_several_principals_are_taken(
@@ -99,8 +99,8 @@ def test_a_principal_with_spaces_and_several_principals_are_taken(
     spaced = verified(tmp_path, content, ssh_signers.listed("ann", '"Ann Example"'))
     several = verified(tmp_path, content, ssh_signers.listed("ann", "-f,ann@example.org"))
 
-    assert (spaced.state, spaced.signer) == (State.GOOD, "Ann Example")
-    assert several.state is State.GOOD
+    assert (spaced.state, spaced.signer) == (SignatureState.GOOD, "Ann Example")
+    assert several.state is SignatureState.GOOD
 
 
 def test_keys_that_are_not_listed_or_expired_or_revoked_are_told_apart(
@@ -120,11 +120,11 @@ def test_keys_that_are_not_listed_or_expired_or_revoked_are_told_apart(
     found["old"] = verified(tmp_path, with_header(unsigned, signature), *listed).state
 
     assert found == {
-        "ssh": State.UNKNOWN_KEY,
-        "pgp": State.UNKNOWN_KEY,
-        "gone": State.REVOKED,
-        "none": State.MISSING,
-        "old": State.EXPIRED,
+        "ssh": SignatureState.UNKNOWN_KEY,
+        "pgp": SignatureState.UNKNOWN_KEY,
+        "gone": SignatureState.REVOKED,
+        "none": SignatureState.MISSING,
+        "old": SignatureState.EXPIRED,
     }
 
 
@@ -133,7 +133,7 @@ def test_a_kind_of_which_no_key_is_listed_needs_no_program(signers: Signers, wor
 
     found = verified(tmp_path, content, signers.listed("ann"))
 
-    assert (found.state, found.detail) == (State.UNKNOWN_KEY, "no key of this kind is listed")
+    assert (found.state, found.detail) == (SignatureState.UNKNOWN_KEY, "no key of this kind is listed")
     assert list(tmp_path.glob("*/gnupg")) == []
 
 
@@ -172,7 +172,7 @@ def test_merges_of_signed_tags_and_odd_encodings_are_verified_as_git_signed_them
 
     assert b"\nmergetag object " in raw(work_tree, merge)
     assert b"\nencoding ISO-8859-1\n" in raw(work_tree, odd)
-    assert [each.state for each in found.values()] == [State.GOOD, State.GOOD]
+    assert [each.state for each in found.values()] == [SignatureState.GOOD, SignatureState.GOOD]
 
 
 def test_what_is_signed_is_all_but_the_signature(ssh_signers: Signers, work_tree: Any) -> None:

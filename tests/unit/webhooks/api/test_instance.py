@@ -12,6 +12,8 @@ import pytest
 from runner import __version__
 from runner.metrics import Family, of_store
 from runner.store.records import Delivery, Environment, Repository, Revision, TriggerState
+from sync.history import cells
+from sync.signatures.verdict import CommitSignature, SignatureState
 from webhooks.health import health_app
 
 TALK = """id: hello
@@ -154,6 +156,26 @@ def test_a_repository_is_shown_without_its_secrets(api: Any) -> None:
     assert answers[4].json()["results"][0]["deliveryId"] == "d1"
     assert api.get("/api/v1/main/environments/unknown").status_code == 404
     assert api.get("/api/v1/main/deliveries?repository=unknown").status_code == 404
+
+
+def test_an_environment_and_its_revisions_say_who_signed_them(api: Any) -> None:
+    signer = CommitSignature(SignatureState.GOOD, "ssh", "ann", "SHA256:abc", commit="a" * 40).as_json()
+    kept = Revision("prod", "a" * 40, "ACTIVE", datetime.now(UTC), signature=signer)
+    resumed = Revision("prod", "a" * 40, "UNCHANGED", datetime.now(UTC), action="resume")
+
+    def add(db: Any) -> None:
+        db.environments.put(Environment("prod", "flows", active="a" * 40))
+        db.revisions.add(kept)
+        db.revisions.add(resumed)
+
+    api.services.store.write(add)
+
+    one = api.get("/api/v1/main/environments/prod").json()
+    rows = api.get("/api/v1/main/environments/prod/revisions").json()["results"]
+
+    assert one["signature"] == signer
+    assert [row["signature"] for row in rows] == [None, signer]
+    assert [cells(row)[-1] for row in rows] == ["-", "ann"], "as `mainstem sync history` shows them"
 
 
 def test_readiness_names_what_is_missing(api: Any) -> None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 import webhooks.pages
 from runner.states import State
 from runner.store.records import Environment, Pin, Repository, Revision
+from sync.signatures.verdict import CommitSignature, SignatureState
 from tests.servers.visitor import Visitor
 from webhooks.pages import PAGES
 from webhooks.pages.page import query_with
@@ -214,8 +215,10 @@ def test_environments_show_what_is_desired_active_and_wrong(api: Any, admin: Vis
     environment = Environment(
         "prod", "flows", active="a" * 40, state="DEGRADED", message="not activated", checked_at=now
     )
-    good = Revision("prod", "a" * 40, "ACTIVE", now - timedelta(hours=1), message="good")
-    bad = Revision("prod", "b" * 40, "INVALID", now, message="bad", problems=(problem,))
+    signer = CommitSignature(SignatureState.GOOD, "ssh", "<ann>", "SHA256:abc", commit="a" * 40).as_json()
+    unsigned = CommitSignature(SignatureState.MISSING, commit="b" * 40).as_json()
+    good = Revision("prod", "a" * 40, "ACTIVE", now - timedelta(hours=1), message="good", signature=signer)
+    bad = Revision("prod", "b" * 40, "INVALID", now, message="bad", problems=(problem,), signature=unsigned)
     api.services.store.write(lambda db: db.repositories.put(Repository("flows", "https://git.example/f.git", "github")))
     api.services.store.write(lambda db: db.environments.put(environment))
     for revision in (good, bad):
@@ -228,6 +231,10 @@ def test_environments_show_what_is_desired_active_and_wrong(api: Any, admin: Vis
     assert "Desired bbbbbbb is not active: INVALID" in said
     assert "flows/a.yaml:3:5 error no task type named" in said
     assert f"/ui/main/environments/prod/plan?commit={'b' * 40}" in answer.text
+    assert ", signed by &lt;ann&gt; (ssh SHA256:abc)</dd>" in answer.text
+    assert '<td class="text">not signed</td>' in answer.text
+    plan = admin.get(f"/ui/main/environments/prod/plan?commit={'a' * 40}")
+    assert "Signed by &lt;ann&gt; (ssh <code>SHA256:abc</code>)." in plan.text
 
 
 def test_a_pinned_environment_shows_what_git_wants_and_why_it_waits(api: Any, admin: Visitor) -> None:
