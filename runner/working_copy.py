@@ -22,7 +22,7 @@ SEEDS = ("_kv.yaml", "_kv.yml")
 SEALED = ("_secrets.yaml", "_secrets.yml")
 TEMPLATES = "_templates"
 _MARKERS = frozenset({"_flows", "flows"})
-_OTHER_FILES = frozenset({"_files", "files", TESTS})
+_OTHER_FILES = frozenset({"_files", "files", "_dashboards", "_global", TESTS})
 _NO_FLOWS = _OTHER_FILES | {TEMPLATES}
 _MOST_BYTES = 1 << 20
 

@@ -14,7 +14,8 @@ of tasks.
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
 to the root (see `runner.rules`).
 
-A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
+A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files. So are
+`_dashboards` and `_global`, in which Kestra's git tasks keep what is no flow.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from sync.signatures.key_list import KEY_FILE
 
 _OURS: Final = frozenset({SETTINGS_FILE, KEY_FILE})
 _SUFFIXES: Final = (".yaml", ".yml")
-_TESTS: Final = "tests"
+_APART: Final = frozenset({"tests", "_dashboards", "_global"})
 _REMEMBERED: Final = 100_000
 
 
@@ -127,7 +128,7 @@ def _is_beside(folders: list[str]) -> bool:
     return (
         "_files" in folders
         or "files" in folders[1:]
-        or _TESTS in folders
+        or not _APART.isdisjoint(folders)
         or any(name.startswith(".") for name in folders)
     )
 
@@ -164,7 +165,7 @@ def is_namespace_file(path: str, layout: Layout) -> bool:
     if layout.files is not None:
         return is_below(path, layout.files)
     folders = _folders_below(path, layout.root)
-    return _TESTS not in folders[: _marked(folders)]
+    return _APART.isdisjoint(folders[: _marked(folders)])
 
 
 def new_flow_path(namespace: str, flow_id: str, layout: Layout) -> str:
@@ -193,7 +194,7 @@ def _file_places(path: str, layout: Layout, homes: Mapping[str, set[str]]) -> It
             yield from _first_folder(path[len(layout.files) + 1 :] if layout.files else path)
         return
     marked = _marked(folders)
-    if _TESTS in folders[:marked]:
+    if not _APART.isdisjoint(folders[:marked]):
         return
     if marked is not None:
         above = "/".join(part for part in (layout.root, *folders[:marked]) if part)

@@ -127,6 +127,15 @@ def test_a_new_flow_goes_where_flows_are_read(namespace: str, layout: Layout, ex
     assert flow_place(path, layout)
 
 
+@pytest.mark.parametrize("path", ["_dashboards/main.yaml", "_global/dashboards/main.yaml", "team/_dashboards/a/b.yml"])
+def test_dashboards_of_kestra_are_neither_flows_nor_namespace_files(path: str) -> None:
+    layout = Layout("")
+
+    index = file_index([path, "_flows/team/a.yaml", "team/b.yaml"], layout, {})
+
+    assert (flow_place(path, layout), is_namespace_file(path, layout), index) == (None, False, {})
+
+
 def test_the_settings_of_a_repository_name_its_folders() -> None:
     layout = layout_of("flows/", parse_rules(b"{flows: pipelines, files: ./data}"))
 
