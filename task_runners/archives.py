@@ -19,7 +19,10 @@ from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.files import FileLimits, open_beneath, write_file
 from task_runners.outputs import PRIVATE
 
-__all__ = ["Owner", "pack", "unpack"]
+__all__ = ["LEFT_OUT", "Owner", "pack", "unpack"]
+
+LEFT_OUT = f"{PRIVATE}/left-out"
+"""Where whoever packs a directory elsewhere lists the files that are larger than any output may be."""
 
 _IN_MEMORY_BYTES = 8 * 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
@@ -126,10 +129,12 @@ def unpack(
     *,
     wanted: Callable[[str], bool] = lambda _name: True,
     limits: FileLimits | None = None,
+    depth: int = 1,
 ) -> list[str]:
-    """Write the regular files of a tar stream below `root`, without their first path component; return their names.
+    """Write the regular files of a tar stream below `root`, without the first `depth` parts; return their names.
 
-    Members that are not `wanted`, links and devices are passed over. Existing files are replaced.
+    Members that are not `wanted`, links and devices are passed over. Existing files are replaced. What the member
+    `LEFT_OUT` lists was too large to be packed.
 
     Raises:
         TaskRunnerError: `file.path.refused` for a name that leaves `root`, `file.outputs.too_many`,
@@ -137,12 +142,13 @@ def unpack(
     """
     limits = limits or FileLimits()
     written: list[str] = []
+    left_out: list[str] = []
     members = total = passed_over = 0
     try:
         with tarfile.open(fileobj=_Readable(chunks), mode="r|") as archive:
             for member in archive:
                 members += 1
-                relative = member.name.partition("/")[2]
+                relative = "/".join(member.name.split("/")[depth:])
                 is_taken = member.isreg() and relative and not relative.startswith(f"{PRIVATE}/") and wanted(relative)
                 total += member.size if is_taken else 0
                 passed_over += 0 if is_taken else member.size
@@ -158,6 +164,8 @@ def unpack(
                     raise _refused(
                         "file.outputs.too_large", "the working directory is too large to look for outputs in"
                     )
+                if member.isreg() and relative == LEFT_OUT:
+                    left_out = _names_in(archive.extractfile(member))
                 if not is_taken:
                     continue
                 content = archive.extractfile(member)
@@ -167,7 +175,14 @@ def unpack(
                 archive.members = []  # type: ignore[attr-defined]  # not in its stub; else all members stay in memory
     except tarfile.TarError as error:
         raise _refused("file.archive.broken", f"the archive of output files cannot be read: {error}") from error
+    for name in filter(wanted, left_out):
+        raise _refused("file.outputs.too_large", f"the output files are too large, at {name[:200]!r}")
     return written
+
+
+def _names_in(content: IO[bytes] | None) -> list[str]:
+    lines = content.read(_CHUNK_BYTES).decode("utf-8", "replace").splitlines() if content is not None else []
+    return [line.removeprefix("./") for line in lines]
 
 
 def _refused(code: str, message: str) -> TaskRunnerError:

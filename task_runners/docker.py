@@ -33,6 +33,7 @@ from task_runners.base import (
     TaskSpec,
     WorkDir,
 )
+from task_runners.docker_archive import archives_of
 from task_runners.docker_container import (
     OWNED_LABEL,
     attempt_of,
@@ -374,7 +375,7 @@ class Docker(TaskRunner):
     def _staging(client: APIClient, container: str, root: Path, user: str = "") -> TarStream:
         return TarStream(
             send=lambda archive: client.put_archive(container, "/", archive),
-            fetch=lambda: client.get_archive(container, str(root))[0],
+            fetch=lambda spec: archives_of(client, container, str(root), spec),
             prefix=str(root).lstrip("/"),  # the directory itself travels too: its owner and mode matter
             owner=owner_of(user),
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from task_runners.docker_archive import cut
 from task_runners.docker_faults import cancelled, no_image, too_slow
 from task_runners.docker_properties import Credentials
 from task_runners.spec import RunnerContext
@@ -84,7 +84,7 @@ def _cut_off(client: Any, answer: Any, ctx: RunnerContext, deadline: float | Non
     def watch() -> None:
         while not over.wait(_LOOK_S):
             if ctx.cancelled.is_set() or (deadline is not None and ctx.clock() >= deadline):
-                _shut(client, answer)
+                cut(client, answer)
                 return
 
     watcher = threading.Thread(target=watch, name="pull", daemon=True)
@@ -94,12 +94,6 @@ def _cut_off(client: Any, answer: Any, ctx: RunnerContext, deadline: float | Non
     finally:
         over.set()
         watcher.join()
-
-
-def _shut(client: Any, answer: Any) -> None:
-    raw = client._get_raw_response_socket(answer)  # noqa: SLF001 - the one way to wake who reads from it
-    with contextlib.suppress(OSError, AttributeError):
-        getattr(raw, "_sock", raw).shutdown(socket.SHUT_RDWR)
 
 
 def login(image: str, credentials: Credentials | None, config: dict[str, Any] | str | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from task_runners.errors import TaskRunnerError
+from task_runners.files import FileLimits
 from task_runners.kubernetes.merging import merged
 from task_runners.kubernetes.names import labels_of
 from task_runners.kubernetes.properties import Amounts, Credentials, Resources
@@ -34,12 +35,16 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What travels: the archive that has to be there first, and whether files come back (to `upload` if it is set)."""
+    """What travels: the archive that has to be there first, and whether files come back (to `upload` if it is set).
+
+    None that come back have more than `file_bytes`.
+    """
 
     root: str
     staged: Staged | None = None
     comes_back: bool = False
     upload: SignedUpload | None = None
+    file_bytes: int = FileLimits().file_bytes
 
 
 def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Files, policy: Policy) -> Object:
@@ -193,4 +198,4 @@ def _in_files(runner: Kubernetes, files: Files) -> Object:
 def _out_files(runner: Kubernetes, others: Mapping[str, Object], files: Files) -> Object:
     if OUT_FILES in others:
         raise TaskRunnerError("runner.property.invalid", f"`podSpec` may not have a container named {OUT_FILES}")
-    return _helper(runner, OUT_FILES, sending(files.upload, files.root), files.root)
+    return _helper(runner, OUT_FILES, sending(files.upload, files.root, files.file_bytes), files.root)

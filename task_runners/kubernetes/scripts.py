@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import shlex
 
+from task_runners.archives import LEFT_OUT
+from task_runners.outputs import PRIVATE
 from task_runners.staging.port import SignedUpload, Staged
 from task_runners.staging.wrapper import tools
 
@@ -51,11 +53,11 @@ def receive(staged: Staged, root: str) -> tuple[str, ...]:
     return ("sh", "-c", script)
 
 
-def sending(upload: SignedUpload | None, root: str) -> str:
+def sending(upload: SignedUpload | None, root: str, file_bytes: int) -> str:
     """Return the program of the last container: it waits for the end of the task and sends its files away."""
     kept, own = f"echo kept > {STATE}/out", f"echo kept > {STATE}/out"
     if upload is not None:
-        send = f"tar -c -f {STATE}/out.tar -C {shlex.quote(root)} . && again {_uploading(upload)}"
+        send = f"{_packing(root, f'{STATE}/out.tar', file_bytes)} && again {_uploading(upload)}"
         own = (
             f"{_PREPARED}(if {send}; then echo sent > {STATE}/out; else {kept}; fi; rm -f {STATE}/out.tar) &\n"
             f"(sleep {_NOTHING_LEFT_S}; [ -e {STATE}/out ] || {kept}) &\n"
@@ -68,9 +70,21 @@ def _uploading(upload: SignedUpload) -> str:
     return f"put {STATE}/out.tar {shlex.quote(upload.url)} {shlex.quote(headers)}"
 
 
-def send(root: str) -> tuple[str, ...]:
+def _packing(root: str, archive: str, file_bytes: int) -> str:
+    """Return the commands that pack all files, after removing those of more than `file_bytes`, which they list.
+
+    A sparse file of terabytes costs its body nothing, and would fill the disk of the node as an archive. Not every
+    `tar` can leave files out.
+    """
+    too_large = f"find . -type f -size +{file_bytes // 512}"
+    listed = f"mkdir -p {PRIVATE} && rm -rf {LEFT_OUT} && {too_large} > {LEFT_OUT}"
+    removed = f"(cd {shlex.quote(root)} && {listed} && {too_large} -exec rm -f {{}} \\;) 2>/dev/null"
+    return f"{{ {removed}; tar -c -f {archive} -C {shlex.quote(root)} .; }}"
+
+
+def send(root: str, file_bytes: int) -> tuple[str, ...]:
     """Return the command that writes all files to its standard output as an archive, then its digest to the other."""
     # The digest needs the whole archive, and a broken stream must not look like the end of a short one.
     archive = f"{STATE}/kept.tar"
-    script = f"tar -c -f {archive} -C {shlex.quote(root)} . && sha256sum {archive} >&2 && cat {archive} && rm {archive}"
+    script = f"{_packing(root, archive, file_bytes)} && sha256sum {archive} >&2 && cat {archive} && rm {archive}"
     return ("sh", "-c", script)

@@ -56,7 +56,7 @@ def staged_files(
             "`fileTransfer: HTTP` needs an address at which pods reach this server",
             hint="set `internalUrl` in the settings of the server, or leave `fileTransfer` out",
         )
-    return Files(root, staged, comes_back, upload)
+    return Files(root, staged, comes_back, upload, ctx.file_limits.file_bytes)
 
 
 def is_wanted(api: Api, pod: str) -> bool:
@@ -90,7 +90,7 @@ def fetch(
         ApiError: the connection broke.
         TaskRunnerError: `file.outputs...`, `file.archive.broken`.
     """
-    with ctx.stage.open(OUTPUT) if is_sent else _archive_of(api, pod, root, _most_bytes(ctx)) as archive:
+    with ctx.stage.open(OUTPUT) if is_sent else _archive_of(api, pod, root, ctx) as archive:
         unpack(_chunks(archive), workdir.path, wanted=wanted_files(spec), limits=ctx.file_limits)
 
 
@@ -103,10 +103,10 @@ def _chunks(archive: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _archive_of(api: Api, pod: str, root: str, most_bytes: int) -> IO[bytes]:
+def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext) -> IO[bytes]:
     """Return what the pod has, checked against the digest that the pod made of it."""
     archive: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
-    digest, size = hashlib.sha256(), 0
+    digest, size, most_bytes = hashlib.sha256(), 0, _most_bytes(ctx)
 
     def take(piece: bytes) -> None:
         nonlocal size
@@ -117,7 +117,7 @@ def _archive_of(api: Api, pod: str, root: str, most_bytes: int) -> IO[bytes]:
         archive.write(piece)
 
     try:
-        done = execute(api, pod, OUT_FILES, send(root), take=take, seconds=_SILENCE_S)
+        done = execute(api, pod, OUT_FILES, send(root, ctx.file_limits.file_bytes), take=take, seconds=_SILENCE_S)
         if done.exit_code != 0:
             raise _unreadable("file.outputs.unreadable", f"the files of the pod cannot be read: {done.text}")
         if digest.hexdigest() not in done.stderr.decode("ascii", "replace"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import IO
 
@@ -32,11 +33,12 @@ class SharedDir:
 class TarStream:
     """An engine that takes one tar archive before the start and gives one after the end.
 
-    `send` gets an archive whose names begin with `prefix`; `fetch` gives the archive of the same directory, in pieces.
+    `send` gets an archive whose names begin with `prefix`; `fetch` gives archives with what a task asks for of the same
+    directory, in pieces, each with how many parts of the names of its members to drop.
     """
 
     send: Callable[[IO[bytes]], object]
-    fetch: Callable[[], Iterable[bytes]]
+    fetch: Callable[[TaskSpec], Generator[tuple[int, Iterable[bytes]]]]
     prefix: str = "."
     owner: Owner = None
 
@@ -48,7 +50,10 @@ class TarStream:
 
     def get(self, staged: Staged, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> None:  # noqa: ARG002 - the port's
         """Write the files that are wanted of what the engine gives."""
-        unpack(self.fetch(), workdir.path, wanted=wanted_files(spec), limits=ctx.file_limits)
+        wanted = wanted_files(spec)
+        with contextlib.closing(self.fetch(spec)) as archives:
+            for depth, pieces in archives:
+                unpack(pieces, workdir.path, wanted=wanted, limits=ctx.file_limits, depth=depth)
 
     def remove(self, staged: Staged, ctx: RunnerContext) -> None:
         """Do nothing: the files go with the job."""

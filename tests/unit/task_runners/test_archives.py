@@ -26,6 +26,24 @@ def _file(archive: tarfile.TarFile, name: str, content: bytes = b"x", mode: int 
     archive.addfile(member, io.BytesIO(content))
 
 
+def test_what_was_too_large_to_be_packed_is_refused_when_it_is_wanted(tmp_path: Path) -> None:
+    def fill(archive: tarfile.TarFile) -> None:
+        _file(archive, "./out.txt")
+        _file(archive, "./.mainstem/left-out", b"./deep/large.bin\n")
+
+    taken = unpack(_tar(fill), tmp_path, wanted=lambda name: name.endswith(".txt"))
+    with pytest.raises(TaskRunnerError, match="large") as caught:
+        unpack(_tar(fill), tmp_path)
+
+    assert (taken, caught.value.code) == (["out.txt"], "file.outputs.too_large")
+
+
+def test_the_archive_of_one_file_names_it_from_its_first_part(tmp_path: Path) -> None:
+    taken = unpack(_tar(lambda archive: _file(archive, "out.txt")), tmp_path, depth=0)
+
+    assert (taken, (tmp_path / "out.txt").read_bytes()) == (["out.txt"], b"x")
+
+
 def test_a_directory_travels_there_and_back(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     (source / "b" / "empty").mkdir(parents=True)
