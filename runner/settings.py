@@ -223,6 +223,8 @@ class FailureBound(_Part):
     """How many must have ended before the share counts."""
     within_s: float = Field(default=1_800, gt=0)
     """Seconds after the deployment for which its runs are watched."""
+    propose: bool = False
+    """Whether a change request is opened then that takes the deployment back in git too."""
 
 
 class EnvironmentSettings(_Part):

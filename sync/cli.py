@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from runner.cli.client import Client, options, resolve
+from runner.cli.deliveries import deliveries, delivery
 from runner.cli.groups import SuggestingGroup
 from runner.cli.table import moment, show_rows
 from runner.errors import InvalidError, NotFoundError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _FINDING: Final = 1
 _CHANGES: Final = 5
 _SIGNS: Final = {"added": "+", "changed": "~", "moved": "~", "renamed": "~", "removed": "-", "quarantined": "!"}
-_RESULTS: Final = ("ACCEPTED", "IGNORED", "DUPLICATE", "REFUSED")
 _BAD: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "FAILED"})
 
 
@@ -316,6 +316,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @_environment
 @_reason
 @_length
+@click.option("--propose", is_flag=True, help="Open a change request too that goes back in git.")
 @_json
 @options
 def rollback(client: Client, commit: str | None, **given: Any) -> int:
@@ -325,6 +326,26 @@ def rollback(client: Client, commit: str | None, **given: Any) -> int:
     pushed waits until `mainstem sync resume`.
     """
     return _ordered(client, "rollback", commit, **given)
+
+
+@command.command("revert")
+@click.argument("commit", metavar="SHA", required=False)
+@_environment
+@click.option("--reason", required=True, help="Why; the change request shows it.")
+@_json
+@options
+def revert(client: Client, commit: str | None, *, environment: str, reason: str, as_json: bool) -> None:
+    """Open a change request that goes back in git to what is pinned, to what was active before, or to SHA.
+
+    What is active stays so: `mainstem sync rollback` goes back at once.
+    """
+    body = {"reason": reason} | ({"commit": commit} if commit else {})
+    found = client.post(f"/environments/{environment}/revert", json=body)
+    click.echo(json.dumps(found) if as_json else f"{environment}: proposed, {_place(found['pullRequest'])}")
+
+
+def _place(request: Mapping[str, Any]) -> str:
+    return request["url"] or f"branch {request['branch']}"
 
 
 @command.command("pin")
@@ -359,8 +380,9 @@ def _ordered(
     reason: str,
     length: str | None,
     as_json: bool,
+    propose: bool | None = None,
 ) -> int:
-    body = {"reason": reason, "commit": commit, "for": _iso(length) if length else None}
+    body = {"reason": reason, "commit": commit, "for": _iso(length) if length else None, "propose": propose or None}
     given = {key: value for key, value in body.items() if value is not None}
     found = client.post(f"/environments/{environment}/{action}", json=given)
     if as_json:
@@ -369,6 +391,11 @@ def _ordered(
     for result in found["results"]:
         click.echo("\n".join(_result(result)))
     click.echo(f"{environment}: {found['environment']['message']}")
+    if propose:
+        made = found.get("pullRequest")
+        said = f"proposed, {_place(made)}" if made else f"not proposed: {found['unproposed']}"
+        click.echo(f"{environment}: {said}")
+        return 0 if made else _FINDING
     return 0
 
 
@@ -424,57 +451,8 @@ def resume(client: Client, environment: str, reason: str | None, *, as_json: boo
     return _FINDING if any(result["result"] in _BAD for result in results) else 0
 
 
-@command.command("deliveries")
-@click.argument("repository", required=False)
-@click.option("--result", type=click.Choice(_RESULTS, case_sensitive=False), help="Only those that came to this.")
-@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many deliveries.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
-@options
-def deliveries(client: Client, repository: str | None, result: str | None, count: int, *, as_json: bool) -> None:
-    """Show the latest webhook deliveries of REPOSITORY, or of all, the newest first."""
-    params = {"repository": repository, "result": result, "limit": count}
-    given = {key: value for key, value in params.items() if value is not None}
-    rows = client.get("/deliveries", params=given)["results"]
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
-    heads = ("ID", "RECEIVED", "RESULT", "REPOSITORY", "EVENT", "REF", "COMMIT", "ACTOR", "REASON")
-    _table([heads, *(_delivery_cells(row) for row in rows)])
-
-
-def _delivery_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        str(row["id"]),
-        moment(row["receivedAt"]),
-        row["result"],
-        row["repository"],
-        row["event"] or "-",
-        (row["ref"] or "-").removeprefix("refs/heads/"),
-        (row["after"] or "-")[:7],
-        row["actor"] or "-",
-        row["reason"] or "",
-    )
-
-
-@command.command("delivery")
-@click.argument("number", metavar="ID", type=click.IntRange(1))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@options
-def delivery(client: Client, number: int, *, as_json: bool) -> None:
-    """Show one webhook delivery as it came: its headers, and the first 64 KiB of its body."""
-    found = client.get(f"/deliveries/{number}")
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for name in ("repository", "receivedAt", "deliveryId", "event", "result", "reason", "ref", "before", "after"):
-        click.echo(f"{name + ':':<13}{found[name] or '-'}")
-    click.echo("\n".join(f"{name}: {text}" for name, text in found["headers"].items()))
-    click.echo(f"\n{_printable(found['body'])}")
-
-
-def _printable(text: str) -> str:
-    # The body is somebody else's: it must not drive the terminal.
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+command.add_command(deliveries)
+command.add_command(delivery)
 
 
 @command.command("replay")

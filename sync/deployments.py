@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from runner.errors import ConflictError
-from runner.settings import FailureBound
+from runner.errors import ConflictError, MainstemError
+from runner.settings import EnvironmentSettings, FailureBound
 from runner.states import State
 from runner.store import Store
 from runner.store.records import Revision
@@ -17,6 +18,9 @@ from sync.activation import RACED, Outcome, RevisionResult
 from sync.drift import HEAL
 from sync.orders import Orders
 from sync.plan import ChangeKind
+from sync.reverts import Reverts
+
+log = logging.getLogger(__name__)
 
 _BAD: Final = State.FAILED
 _GOOD: Final = frozenset({State.SUCCESS, State.WARNING})
@@ -32,7 +36,29 @@ class Deployments:
 
     store: Store
     orders: Orders
+    reverts: Reverts
     clock: Callable[[], datetime]
+
+    def take_back(self, environments: Iterable[EnvironmentSettings]) -> Iterator[RevisionResult]:
+        """Undo the last deployment of each environment whose runs fail beyond what it allows; yield what came of it.
+
+        Where the environment says so it is proposed to git too, after the result was taken.
+        """
+        for declared in environments:
+            bound = declared.rollback_on_failures
+            if bound is None:
+                continue
+            try:
+                result = self.check(declared.name, bound)
+            except MainstemError as error:  # the others are watched all the same
+                fields = {"environment": declared.name, "code": error.code, "error": str(error)}
+                log.warning("a deployment cannot be taken back", extra=fields)
+                continue
+            if result is not None:
+                log.warning("a deployment was taken back", extra={"environment": declared.name})
+                yield result
+                if bound.propose:
+                    self.reverts.follow(result, "its runs failed")
 
     def check(self, name: str, bound: FailureBound) -> RevisionResult | None:
         """Go back to the revision before when the flows that the last one changed fail beyond `bound`.

@@ -171,6 +171,11 @@ class MirrorSource:
         """
         self._download([commit], _NothingKnown(), self._budget.max_bytes, leaving_out=b"tree:0")
 
+    def bring(self, commit: str) -> None:
+        """Make a commit readable that no ref may name any more. Raises `FetchError`."""
+        if commit not in self.repository:
+            self.fetch_whole([commit], 1)
+
     def ensure(self, blobs: Iterable[str]) -> None:
         """Bring the blobs that are not here yet. Raises `FetchError`."""
         missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._here and blob not in self.repository]

@@ -90,6 +90,19 @@ class Orders:
             order = Order(action, reason, Pin(name, target, actor, reason, now, until), yields=instead_of is not None)
             return self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started, order=order)
 
+    def back_to(self, name: str, commit: str | None) -> tuple[Environment, str]:
+        """Return an environment and the commit to go back to: `commit`, the pinned one, or what was active before.
+
+        Raises:
+            NotFoundError: as `stay`.
+        """
+        environment = self._environment(name)
+        source = self.origins.get(environment.repository)
+        pin = self.activation.pin(name)
+        with source.repository.lock:
+            wanted = commit or (pin.commit if pin is not None else None)
+            return environment, self._target(environment, source, wanted, is_rollback=True)[0]
+
     def resume(self, name: str, *, actor: str, reason: str | None = None, action: str = "resume") -> bool:
         """Take the pin of an environment away; False when it had none. It follows its ref from the next look on."""
         environment = self._environment(name)

@@ -44,6 +44,7 @@ from sync.plan import FlowKey, Plan
 from sync.plan_text import pinned_line, quarantine_line, quarantined_in
 from sync.planning import Planner
 from sync.proposals import Proposals
+from sync.reverts import Reverts
 from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
 from sync.signatures.policy import SignaturePolicies
@@ -109,13 +110,14 @@ class SyncService:
         self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._checks = Checks(store, self._origins, clock)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
-        self._deployments = Deployments(store, self._orders, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         self._previews = Previews(
             store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
         )
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
         self._proposals = Proposals(self._origins, self._planner, signatures, clock, self._origins.open_api)
+        self.reverts = Reverts(store, self._orders, self._proposals, clock)
+        self._deployments = Deployments(store, self._orders, self.reverts, clock)
         commits = Commits(
             store, self._origins, self._planner, self._activation, signatures, clock, self._after_write, self._proposals
         )
@@ -263,18 +265,8 @@ class SyncService:
 
     def take_back_failing(self) -> None:
         """Undo the last deployment of each environment whose runs fail beyond what its settings allow."""
-        for declared in self._settings.environments:
-            if declared.rollback_on_failures is None:
-                continue
-            try:
-                result = self._deployments.check(declared.name, declared.rollback_on_failures)
-            except MainstemError as error:  # the others are watched all the same
-                fields = {"environment": declared.name, "code": error.code, "error": str(error)}
-                log.warning("a deployment cannot be taken back", extra=fields)
-                continue
-            if result is not None:
-                log.warning("a deployment was taken back", extra={"environment": declared.name})
-                self._announce(result)
+        for result in self._deployments.take_back(self._settings.environments):
+            self._announce(result)
 
     # drift
 

@@ -44,6 +44,9 @@ class Source(Protocol):
     def ensure(self, blobs: Iterable[str]) -> None:
         """Make the blobs readable. Raises `FetchError`."""
 
+    def bring(self, commit: str) -> None:
+        """Make a commit readable, trees and all, that no ref may name any more. Raises `FetchError`."""
+
     def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:
         """Move `ref` from `expected` to `new`, a commit that is here; False when somebody was faster.
 
@@ -83,6 +86,11 @@ class LocalSource:
 
     def ensure(self, blobs: Iterable[str]) -> None:
         """Do nothing: the objects are here."""
+
+    def bring(self, commit: str) -> None:
+        """Demand that a commit is here. Raises `FetchError` `repository.commit.missing`."""
+        if commit not in self.repository:
+            raise FetchError("repository.commit.missing", f"{self.repository.path} has no commit {commit}")
 
     def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:  # noqa: ARG002 - all is here
         """Move `ref`. Raises `FetchError` when it is checked out: the files of the work tree would not follow."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from webhooks.answers.flows import TRIGGER
+from webhooks.answers.flows import PULL_REQUEST, TRIGGER
 from webhooks.schemas import (
     ANYTHING,
     FLAG,
@@ -178,7 +178,16 @@ REVISION: Final = Shape(
     ),
 )
 PLAN: Final = Shape("Plan", MAP)
-RECONCILED: Final = Shape("Reconciled", record(environment=ENVIRONMENT, results=listed(MAP)))
+RECONCILED: Final = Shape(
+    "Reconciled",
+    record(
+        environment=ENVIRONMENT,
+        results=listed(MAP),
+        pullRequest=optional(nullable(PULL_REQUEST)),
+        unproposed=optional(TEXT),
+    ),
+)
+"""Only a rollback that is to be proposed in git too has a pull request, or says why there is none."""
 DELIVERY: Final = Shape(
     "Delivery",
     record(

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runner.access import Permission
 from runner.durations import parse_duration
-from runner.errors import ConflictError, InvalidError, NotFoundError
+from runner.errors import ConflictError, InvalidError, MainstemError, NotFoundError
 from runner.store import Session
 from runner.store.records import Environment, Pin
+from webhooks.answers.flows import PROPOSED
 from webhooks.answers.instance import ENVIRONMENT, PLAN, RECONCILED, REPOSITORY, REVISION
 from webhooks.call import Call, page_of
 from webhooks.parameters import paging, text
 from webhooks.routes import Endpoint
-from webhooks.schemas import DURATION, TEXT, optional, page, record
+from webhooks.schemas import DURATION, FLAG, TEXT, optional, page, record
 from webhooks.shapes import environment_json, pin_json, repository_json, revision_json
 
 if TYPE_CHECKING:
+    from sync.activation import RevisionResult
     from sync.service import SyncService
 
 _BASE: Final = "/api/v1/{tenant}"
@@ -127,7 +129,31 @@ def _stay(call: Call, action: str) -> dict[str, Any]:
     call.note(found.name, commit=commit, reason=reason)
     result = sync_of(call).stay(found.name, commit, action=action, actor=call.actor, reason=reason, until=until)
     call.services.catalogue.invalidate()
-    return {"environment": _described(call, _environment(call)), "results": [result.as_json()]}
+    answer = {"environment": _described(call, _environment(call)), "results": [result.as_json()]}
+    return answer | (_followed_up(call, result, reason) if body.get("propose") is True else {})
+
+
+def _followed_up(call: Call, result: RevisionResult, reason: str) -> dict[str, Any]:
+    """Propose to go back in git too; what keeps that is no error, since the environment is back already."""
+    try:
+        made = sync_of(call).reverts.propose(result.environment, result.commit, actor=call.actor, reason=reason)
+    except MainstemError as error:
+        return {"pullRequest": None, "unproposed": f"{error.code}: {error.message}"}
+    return {"pullRequest": made.as_json()}
+
+
+def revert(call: Call) -> dict[str, Any]:
+    """Propose that the files of an environment are those of `commit` again, or of what is pinned or was before."""
+    found, body = _environment(call), call.json_map()
+    commit, reason = body.get("commit"), body.get("reason")
+    if commit is not None and (not isinstance(commit, str) or not _COMMIT.fullmatch(commit)):
+        raise InvalidError("commit.invalid", "commit must be a commit id of seven digits or more")
+    if not isinstance(reason, str) or not reason.strip():
+        raise InvalidError("environment.reason.missing", "say why: the change request shows it")
+    call.proposals.append(
+        sync_of(call).reverts.propose(found.name, commit, actor=call.actor, reason=" ".join(reason.split()))
+    )
+    return {"environment": _described(call, found)}
 
 
 def resume(call: Call) -> dict[str, Any]:
@@ -191,6 +217,18 @@ def endpoints() -> list[Endpoint]:
         ),
         Endpoint("GET", one + "/plan", read, plan, "What a commit would change", tag, query=commit, answer=PLAN),
         Endpoint("GET", one + "/drift", read, drift, "What differs from the active commit", tag, answer=PLAN),
+        Endpoint(
+            "POST",
+            one + "/revert",
+            Permission.SYNC_FORCE,
+            revert,
+            "Propose to go back to an earlier revision in git",
+            tag,
+            takes="application/json",
+            status=202,
+            body=record(reason=TEXT, commit=optional(TEXT)),
+            answer=PROPOSED,
+        ),
         *_verbs(one),
     ]
 
@@ -202,7 +240,13 @@ def _verbs(one: str) -> list[Endpoint]:
     verbs = (
         ("sync", run, sync, "Look at the repository now", record(allowDeletes=optional(TEXT))),
         ("heal", force, heal, "Bring flows back to the active commit", record(reason=TEXT)),
-        ("rollback", force, rollback, "Go back to an earlier revision", record(stays, commit=optional(TEXT))),
+        (
+            "rollback",
+            force,
+            rollback,
+            "Go back to an earlier revision",
+            record(stays, commit=optional(TEXT), propose=optional(FLAG)),
+        ),
         ("pin", force, pin, "Stay at a commit", record(stays, commit=TEXT)),
         ("suspend", force, suspend, "Stay at what is active", record(stays)),
         ("resume", force, resume, "Follow the ref again", record(reason=optional(TEXT))),

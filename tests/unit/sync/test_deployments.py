@@ -18,6 +18,7 @@ from runner.store.records import Revision
 from sync.deployments import failure
 from sync.poller import Poller
 from sync.service import SyncService
+from tests.servers.git import git
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 BOUND = FailureBound(rate=0.5, runs=4, within_s=600)
@@ -112,6 +113,21 @@ def test_what_fails_after_a_deployment_is_taken_back_and_pinned(world: World) ->
     )
     world.end("a", State.FAILED, 9)
     assert world.active() == world.commits[1]  # it does not go back further
+
+
+def test_what_is_taken_back_is_proposed_to_git_where_the_environment_says_so(world: World, git_server: Any) -> None:
+    settings = world.service._settings
+    bound = BOUND.model_copy(update={"propose": True})
+    declared = settings.environments[0].model_copy(update={"rollback_on_failures": bound})
+    world.service._settings = settings.model_copy(update={"environments": (declared,)})
+    world.end("a", State.FAILED, 4)
+
+    active = world.active()
+
+    bare, branch = git_server.root / "flows.git", f"mainstem/revert-prod-{world.commits[1][:7]}"
+    assert active == world.commits[1]
+    assert git(bare, "rev-parse", f"{branch}^") == world.commits[2]
+    assert git(bare, "rev-parse", f"{branch}^{{tree}}") == git(bare, "rev-parse", f"{world.commits[1]}^{{tree}}")
 
 
 def test_the_poller_takes_a_failing_deployment_back(world: World) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from sync.commit_record import Author
 from tests.servers.application import FLOW_A
 
 _MAIN = "/api/v1/main"
@@ -71,3 +73,48 @@ def test_a_flow_with_errors_is_422_and_leaves_no_branch(proposing_api: Any, sour
     repository = proposing_api.services.sync.repository("hosted").repository
     assert answer.status_code == 422
     assert [ref for ref in repository.heads() if "mainstem/" in ref] == []
+
+
+def test_going_back_is_proposed_to_git_alone_or_with_a_rollback(proposing_api: Any) -> None:
+    api, sync = proposing_api, proposing_api.services.sync
+    repository = sync.repository("hosted").repository
+    first = repository.head("refs/heads/main")
+    second = repository.commit_changes(
+        first, {"flows/w/a.yaml": _SLOWER.encode()}, author=Author("a", "a"), message="m", at=datetime.now(UTC)
+    )
+    repository.set_head("refs/heads/main", first, second)
+    sync.reconcile_repository("hosted", actor="ann")
+    one = f"{_MAIN}/environments/default"
+
+    alone = api.post(f"{one}/revert", json={"reason": "slow"})
+    active = api.get(one).json()["active"]
+    both = api.post(f"{one}/rollback", json={"reason": "slow", "propose": True})
+    wrong = [
+        api.post(f"{one}/revert", json=body).status_code
+        for body in ({}, {"reason": " "}, {"reason": "x", "commit": "@"})
+    ]
+    unknown = api.post(f"{one}/revert", json={"reason": "x", "commit": "f" * 40})
+
+    assert (alone.status_code, active) == (202, second)
+    assert alone.json()["pullRequest"] == {
+        "url": None,
+        "number": None,
+        "branch": f"mainstem/revert-default-{first[:7]}",
+    }
+    assert (both.status_code, both.json()["results"][0]["active"]) == (200, first)
+    assert both.json()["pullRequest"] == alone.json()["pullRequest"]
+    assert wrong == [422, 422, 422]
+    assert unknown.status_code == 404
+
+
+def test_a_rollback_whose_proposal_fails_says_so_and_is_carried_out(proposing_api: Any) -> None:
+    api, sync = proposing_api, proposing_api.services.sync
+    first = sync.repository("hosted").repository.head("refs/heads/main")
+
+    answer = api.post(
+        f"{_MAIN}/environments/default/rollback", json={"reason": "x", "commit": first, "propose": True}
+    ).json()
+
+    assert answer["pullRequest"] is None
+    assert answer["unproposed"].startswith("proposal.revert.none: ")
+    assert answer["environment"]["state"] == "PINNED"
