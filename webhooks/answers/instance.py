@@ -166,6 +166,8 @@ REVISION: Final = Shape(
         commit=TEXT,
         tree=nullable(TEXT),
         previous=nullable(TEXT),
+        action=TEXT,
+        reason=nullable(TEXT),
         result=TEXT,
         at=TIME,
         author=nullable(TEXT),
@@ -175,6 +177,8 @@ REVISION: Final = Shape(
         changes=listed(ANYTHING),
         problems=listed(ANYTHING),
         signature=_SIGNATURE,
+        prior=nullable(TEXT),
+        digest=nullable(TEXT),
     ),
 )
 PLAN: Final = Shape("Plan", MAP)
