@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,8 @@ from bench.flows import flow
 from bench.server import Server
 from tests.servers.git import GitServer, git, serving
 
+FLOWS = "acme/flows.git"
+EMPTY = "acme/empty.git"
 HOSTED = 1_000
 FORGE = 10_000
 FOLDERS = 100
@@ -64,7 +68,11 @@ def _hosted(flows: int) -> dict[str, Any]:
 def _forge(flows: int, doubles: int) -> dict[str, Any]:
     """A repository elsewhere, behind git's own HTTP server: cold start, changes, a plan, doubled deliveries."""
     with tempfile.TemporaryDirectory(prefix="mainstem-bench-") as room, serving(Path(room) / "served") as forge:
+        forge.repository(EMPTY)
+        with Server(_declared(forge.url, EMPTY)) as server:
+            empty_mb = server.resident_mb()
         work = _work_tree(Path(room) / "work", forge, flows)
+        alone = _alone(Path(room) / "alone", work)
         started = time.monotonic()
         with Server(_declared(forge.url)) as server:
             _wait_active(server, work.head())
@@ -74,16 +82,54 @@ def _forge(flows: int, doubles: int) -> dict[str, Any]:
             return {
                 "forge_flows": flows,
                 "forge_coldstart_s": round(cold_s, 1),
+                "forge_coldstart_target_s": 10,
                 "forge_active_p50_ms": round(statistics.median(times) * 1e3),
+                "forge_active_target_ms": 300,
                 "forge_active_max_ms": round(max(times) * 1e3),
                 "forge_reconcile_p50_ms": round(_reconcile_s(server, CHANGES) * 1e3),
                 "forge_git_fetch_p50_ms": round(work.fetch_s(CHANGES) * 1e3),
+                "forge_git_fetch_target_ms": 100,
                 "pull_request_files": PULL_REQUEST,
                 "pull_request_plan_p50_ms": round(statistics.median(planned) * 1e3),
+                "pull_request_plan_target_ms": 1_000,
                 "doubled_deliveries": doubles,
                 "doubled_fetches": _doubled(server, forge, work, doubles),
+                "doubled_fetches_target": 1,
+                "forge_empty_resident_mb": round(empty_mb, 1),
                 "forge_resident_mb": round(server.resident_mb(), 1),
+                **alone,
             }
+
+
+def _alone(room: Path, work: _WorkTree) -> dict[str, Any]:
+    """Follow the forge in a process that does nothing else: memory in MB, processor time in ms (`bench.sync_process`).
+
+    The memory at the end is after as many changes as are measured on the whole server.
+    """
+    room.mkdir()
+    command = [sys.executable, "-m", "bench.sync_process", str(room / "home"), work.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        found = [json.loads(process.stdout.readline())]
+        for number in range(CHANGES + 1):
+            if number:
+                work.commit({_file(7): flow(7, f"alone {number}")})
+                work.push()
+            process.stdin.write("now\n")
+            process.stdin.flush()
+            found.append(json.loads(process.stdout.readline()))
+        process.stdin.close()
+    empty, cold, *changes = found
+    return {
+        "sync_empty_resident_mb": round(empty["resident_mb"], 1),
+        "sync_resident_mb": round(changes[-1]["resident_mb"], 1),
+        "sync_resident_target_mb": 150,
+        "sync_peak_mb": round(changes[-1]["peak_mb"], 1),
+        "sync_coldstart_cpu_s": round(cold["cpu_s"], 1),
+        "sync_change_p50_ms": round(statistics.median(each["s"] for each in changes) * 1e3),
+        "sync_change_cpu_p50_ms": round(statistics.median(each["cpu_s"] for each in changes) * 1e3),
+    }
 
 
 class _WorkTree:
@@ -119,10 +165,10 @@ class _WorkTree:
 
 
 def _work_tree(path: Path, forge: GitServer, flows: int) -> _WorkTree:
-    forge.repository("acme/flows.git")
+    forge.repository(FLOWS)
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
-    work = _WorkTree(path, f"{forge.url}/acme/flows.git")
+    work = _WorkTree(path, f"{forge.url}/{FLOWS}")
     work.commit({_file(number): flow(number) for number in range(flows)})
     work.push()
     return work
@@ -132,8 +178,8 @@ def _file(number: int) -> str:
     return f"flows/part{number % FOLDERS}/flow{number}.yaml"
 
 
-def _declared(url: str, **environment: Any) -> dict[str, str]:
-    repository = {"name": "team", "url": f"{url}/acme/flows.git", "kind": "github", "webhookSecret": SECRET}
+def _declared(url: str, path: str = FLOWS, **environment: Any) -> dict[str, str]:
+    repository = {"name": "team", "url": f"{url}/{path}", "kind": "github", "webhookSecret": SECRET}
     followed = {"name": "production", "repository": "team", **environment}
     return {"MAINSTEM_REPOSITORIES": json.dumps([repository]), "MAINSTEM_ENVIRONMENTS": json.dumps([followed])}
 
@@ -210,7 +256,7 @@ def _writers(runs: int) -> dict[str, Any]:
                 list(pool.map(lambda server: _executed(server, runs), servers))
         # The last ones are written when the servers stop.
         taken = time.monotonic() - started
-        bare = forge.root / "acme/flows.git"
+        bare = forge.root / FLOWS
         names = git(bare, "ls-tree", "-r", "--name-only", "mainstem-reports", "runs").splitlines()
         rows = [git(bare, "show", f"mainstem-reports:{name}") for name in names if name.endswith(".jsonl")]
         written = [json.loads(line)["id"] for text in rows for line in text.splitlines() if '"id"' in line]
@@ -218,8 +264,10 @@ def _writers(runs: int) -> dict[str, Any]:
             "writers": WRITERS,
             "writers_runs": WRITERS * runs,
             "writers_lost": WRITERS * runs - len(set(written)),
+            "writers_lost_target": 0,
             "writers_doubled": len(written) - len(set(written)),
             "writers_commits": int(git(bare, "rev-list", "--count", "mainstem-reports")),
+            "writers_commits_target": WRITERS * runs // 20,
             "writers_s": round(taken, 1),
         }
 
