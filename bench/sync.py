@@ -17,6 +17,7 @@ from typing import Any
 from bench.deliveries import SECRET, deliver
 from bench.flows import flow
 from bench.server import Server
+from runner.store import Store
 from tests.servers.git import GitServer, git, serving
 
 FLOWS = "acme/flows.git"
@@ -106,7 +107,8 @@ def _alone(room: Path, work: _WorkTree) -> dict[str, Any]:
 
     The memory at the end is after as many changes as are measured on the whole server.
     """
-    room.mkdir()
+    (room / "home").mkdir(mode=0o700, parents=True)
+    Store.migrate(f"sqlite:///{room / 'home' / 'state.db'}")
     command = [sys.executable, "-m", "bench.sync_process", str(room / "home"), work.url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -1,7 +1,7 @@
 """The part that keeps environments at their commits, as a process of its own: what it holds, and what it uses.
 
 `python -m bench.sync_process HOME URL` follows a repository once for each line that it reads, and answers each with a
-line of JSON. It is what `mainstem sync-agent` runs, on a SQLite store and without a broker.
+line of JSON. HOME holds a migrated store. `mainstem sync-agent` runs the same, on PostgreSQL and with a broker.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ _NAME = "team"
 def main() -> None:
     """Follow the repository that the command line names."""
     home, url = Path(sys.argv[1]), sys.argv[2]
-    home.mkdir(mode=0o700)
     settings = Settings(
         home=home,
         repositories=(RepositorySettings(name=_NAME, url=url),),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from runner.errors import Problem, Severity
 from runner.flows.models import Flow, Task
@@ -15,6 +15,8 @@ from runner.rules import SETTINGS_FILE, PolicyRule
 from runner.settings import RunnerPolicySettings, Settings
 from task_runners.policy import Refusal, refusals
 from task_runners.spec import Policy
+
+_SHARED: Final = 10_000
 
 
 def policy_for(settings: Settings, namespace: str) -> Policy:
@@ -103,7 +105,14 @@ class TaskUse(NamedTuple):
     @classmethod
     def of(cls, task: Task) -> TaskUse:
         """Return what policies ask of a task."""
-        return cls(task.id, sys.intern(task.type), _demand(task))
+        demand = _demand(task)
+        return _plain_use(task.id, task.type) if demand is None else cls(task.id, task.type, demand)
+
+
+@lru_cache(maxsize=_SHARED)
+def _plain_use(task_id: str, type_name: str) -> TaskUse:
+    """Return what policies ask of a task without a runner: one object for the many flows that have such a task."""
+    return TaskUse(task_id, type_name, None)
 
 
 class FlowUse(NamedTuple):

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import stat
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -226,7 +227,7 @@ class GitRepository:
                 if refused.code == "repository.files.many":
                     break
             elif not stat.S_ISDIR(mode):
-                files[path] = sha
+                files[sys.intern(path)] = sha  # listings of commits after one another differ in few
         return Listing(tree, files, tuple(problems))
 
     def find(self, commit: str, path: str) -> str | None:

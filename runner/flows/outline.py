@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from runner.flows.models import Condition, Flow, Input
 
 FlowKey = tuple[str, str]
 """A flow's namespace and id."""
+
+_SHARED: Final = 10_000
 
 
 class Called(NamedTuple):
@@ -38,6 +41,12 @@ class Taken(NamedTuple):
     is_demanded: bool
 
 
+@lru_cache(maxsize=_SHARED)
+def _taken(name: str, *, is_demanded: bool) -> Taken:
+    """Return an input: one object for the many flows that have the same."""
+    return Taken(name, is_demanded)
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
     """What others need to know of a flow."""
@@ -50,7 +59,7 @@ class Outline:
     @classmethod
     def of(cls, flow: Flow) -> Outline:
         """Return the outline of a flow."""
-        inputs = tuple(Taken(each.id, _is_demanded(each)) for each in flow.inputs)
+        inputs = tuple(_taken(each.id, is_demanded=_is_demanded(each)) for each in flow.inputs)
         return cls((flow.namespace, flow.id), tuple(_calls(flow)), tuple(_awaits(flow)), inputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -151,14 +152,15 @@ class Flows:
         flow = {"space": draft.namespace, "flow": draft.flow_id}
         if last is not None and last.active and _is_same(last, draft):
             self._db.run(_MOVE, **flow, new_environment=draft.environment, new_commit=draft.commit, new_path=draft.path)
+            put = replace(last, environment=draft.environment, commit=draft.commit, path=draft.path)
         else:
             self._db.run(_RETIRE, **flow)
-            version = FlowVersion(
+            put = FlowVersion(
                 namespace=draft.namespace,
                 flow_id=draft.flow_id,
                 revision=last.revision + 1 if last else 1,
                 blob=draft.blob,
-                source=draft.source,
+                source=clean(draft.source),
                 created_at=draft.at,
                 environment=draft.environment,
                 commit=draft.commit,
@@ -167,10 +169,8 @@ class Flows:
                 labels=draft.labels,
                 defaults=draft.defaults,
             )
-            self._db.insert(FLOWS.insert, FLOWS.encode(version))
+            self._db.insert(FLOWS.insert, FLOWS.encode(put))
         self._generation.bump()
-        put = self.active(draft.namespace, draft.flow_id)
-        assert put is not None
         return put
 
     def pin(
