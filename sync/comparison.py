@@ -184,7 +184,7 @@ def plan_between(
     plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
     seeds, wrong = _seeds(head, path)
     ground = Ground.without_store(_seeds(base, path)[0], environment.name, now)
-    plan = replace(plan, rules_changed=ruling.changed)
+    plan = replace(plan, rules_changed=ruling.changed, required=ruling.required)
     return with_needs(with_seeds(plan, environment, seeds, ground, wrong), unknown)
 
 

@@ -300,6 +300,7 @@ def environment_json(environment: Environment) -> dict[str, Any]:
         "repository": environment.repository,
         "ref": environment.ref,
         "following": environment.following,
+        "settings": environment.rules,
         "path": environment.path,
         "namespaces": list(environment.namespaces),
         "writes": environment.writes,

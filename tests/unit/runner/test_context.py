@@ -20,10 +20,12 @@ from runner.flows.parse import parse_flow
 from runner.flows.plugin_defaults import Default
 from runner.key_values import MemoryKeyValues
 from runner.namespace_files import DirectoryNamespaceFiles
+from runner.rules import RepositoryRules
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
 from runner.tasks.log import Log
+from task_runners.policy import refusals
 from task_runners.spec import TaskSpec
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -393,3 +395,17 @@ def test_the_process_runner_refuses_to_serve_flows_of_several_repositories(host:
 
     assert refused.value.code == "runner.process.shared"
     assert (allowed.type, container.type) == ("core.runner.Process", "scripts.runner.docker.Docker")
+
+
+@pytest.mark.parametrize(("image", "code"), [("ghcr.io/a", None), ("evil/a", "runner.image.refused")])
+def test_what_an_expression_chose_is_judged_by_what_the_repository_forbids_itself(
+    host: Host, image: str, code: str | None
+) -> None:
+    rules = RepositoryRules.of_json({"policies": [{"images": ["ghcr.io/*"], "runners": ["process", "docker"]}]})
+    confined = replace(host, rules_of=lambda _environment: rules)
+
+    policy = context(confined).policy()
+    found = [refusal.code for refusal in refusals(policy, "docker", {}, image)]
+
+    assert found == ([code] if code else [])
+    assert list(refusals(context(host).policy(), "docker", {}, image)) == []

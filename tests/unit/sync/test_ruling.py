@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from runner.settings import EnvironmentSettings, RepositorySettings
 from sync.activation import Outcome, RevisionResult
+from sync.comparison import of_folder, plan_between
 from sync.plan_text import plan_lines
 from sync.reviews.text import Reviewed, comment_of
 from sync.service import SyncService
@@ -25,6 +29,7 @@ namespace: w
 tasks:
   - {id: body, type: scripts.shell.Script, script: echo}
 """
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
 STRICT = "policies: [{tasks: [core.*]}]\n"
 
 
@@ -197,3 +202,20 @@ def test_mistakes_in_the_file_are_told_with_their_places_and_change_nothing(foll
         (1, 1, "did you mean `policies`?"),
         (2, 10, "did you mean `required`?"),
     ]
+
+
+def test_a_plan_without_a_server_knows_the_rules_of_both_sides(tmp_path: Path) -> None:
+    for name, files in (
+        ("old", {".mainstem.yaml": STRICT, "flows/a.yaml": flow("w.a")}),
+        ("new", {".mainstem.yaml": "checks: {required: [ci]}", "flows/script.yaml": SCRIPT}),
+    ):
+        for path, text in files.items():
+            place = tmp_path / name / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+
+    plan = plan_between(of_folder(tmp_path / "old"), of_folder(tmp_path / "new"), None, now=NOW, zone=ZoneInfo("UTC"))
+
+    assert [each.code for each in plan.errors] == ["flow.task.forbidden"]
+    assert plan.rules_changed == ("checks.required nothing -> [ci]", "policies[0].tasks [core.*] -> nothing")
+    assert plan.required == ("ci",)

@@ -129,3 +129,16 @@ def test_nothing_secret_goes_to_the_tests(store: Any) -> None:
         "processRunner",
         "runnerPolicies",
     ]
+
+
+def test_what_the_active_commits_forbid_counts_in_tests_and_what_is_proposed_does_not(tmp_path: Path) -> None:
+    with closing(fresh_store(f"sqlite:///{tmp_path / 'state.db'}")) as store:
+        for name, tasks in (("prod", ["core.*"]), ("next", ["scripts.*"]), ("other", ["x"])):
+            environment = Environment(
+                name, "r" if name != "other" else "s", rules={"policies": [{"tasks": tasks}], "flows": "x"}
+            )
+            store.write(partial(_declare, environment))
+
+        found = confinement_of(Settings(), store, "r", is_fork=True).rules
+
+    assert found == {"policies": [{"tasks": ["scripts.*"]}, {"tasks": ["core.*"]}]}
