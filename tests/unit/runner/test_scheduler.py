@@ -444,7 +444,7 @@ def test_three_schedulers_start_one_execution_per_date_through_a_change_of_the_c
         assert own == expected
 
 
-def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -464,8 +464,8 @@ def test_the_thread_fires_in_time_wakes_when_told_and_stops_within_a_second(worl
     scheduler.start()
     world.now = datetime(2024, 3, 1, 0, 1, tzinfo=UTC)
     scheduler.wake()
-    fired = until(lambda: len(world.dates()) == 1, 2)
-    ran = until(lambda: len(runs) >= 2, 2)
+    fired = until(lambda: len(world.dates()) == 1, 10)  # unwoken it would sleep for half a minute
+    ran = until(lambda: len(runs) >= 2, 10)
     began = time.monotonic()
     scheduler.stop()
 

@@ -111,8 +111,9 @@ def test_an_unknown_repository_and_a_wrong_signature_cannot_be_told_apart(start:
     assert len(answers) == 1
     assert next(iter(answers))[0] == 401
     assert min(min(taken) for taken in seconds.values()) >= 0.05
-    medians = [sorted(taken)[2] for taken in seconds.values()]
-    assert max(medians) - min(medians) < 0.05
+    # The quickest of each: a machine that others keep busy adds to answers by chance, and takes nothing away.
+    quickest = [min(taken) for taken in seconds.values()]
+    assert max(quickest) - min(quickest) < 0.05
 
 
 @pytest.mark.alone("compares answers by milliseconds")
