@@ -193,7 +193,7 @@ def test_the_history_in_the_notes_of_a_clone_needs_no_server(work_tree: Any, flo
 
     assert (empty.code, whole.code, forged.code) == (3, 0, 1), whole.err
     assert "ledger.notes.missing" in empty.err
-    assert [line.split("\t")[6:] for line in whole.out.splitlines()] == [["bob", "why"], ["ann", ""]]
+    assert [line.split("\t")[5:] for line in whole.out.splitlines()] == [["bob", "why", "-"], ["ann", "", "-"]]
     assert [row["actor"] for row in json.loads(forged.out)] == ["eve", "bob", "ann"]
     assert "row 3 of server srv1 does not continue row 2" in forged.err
 
