@@ -73,11 +73,6 @@ class SignaturePolicies:
         tip = replace(bad[0] if bad else found[0], commits=len(found))
         return Judged(tip, (*problems, *wrong, *_none_left(policy, own, severity)))
 
-    def is_required(self, environment: str) -> bool:
-        """Whether only signed commits are activated in an environment."""
-        policy = self._policies.get(environment)
-        return policy is not None and policy.required
-
     def sign(self, environment: str, payload: bytes) -> bytes | None:
         """Return the server's signature of a commit that it makes, None where commits need none.
 
@@ -125,14 +120,17 @@ def _folder() -> Iterator[Path]:
 
 def _of_settings(policy: SignatureSettings) -> KeyList:
     lists = [KeyList.read(text.encode(), f"signatures.keys[{number}]") for number, text in enumerate(policy.keys)]
-    for path in policy.key_files:
-        try:
-            with path.open("rb") as file:
-                lists.append(KeyList.read(file.read(MOST_LIST + 1), str(path)))
-        except OSError as error:
-            reason = f"the file cannot be read ({error.strerror})"
-            lists.append(KeyList(problems=(unreadable(str(path), None, reason),)))
-    return KeyList.joined(lists)
+    return KeyList.joined([*lists, *map(_of_file, policy.key_files)])
+
+
+def _of_file(path: Path) -> KeyList:
+    # By its name alone: a plan is shown to those who propose changes, whom folders of the server do not concern.
+    try:
+        with path.open("rb") as file:
+            return KeyList.read(file.read(MOST_LIST + 1), path.name)
+    except OSError as error:
+        reason = f"the file cannot be read ({error.strerror})"
+        return KeyList(problems=(unreadable(path.name, None, reason),))
 
 
 def _of_active(source: Source, environment: Environment, active: str) -> KeyList:
@@ -162,11 +160,16 @@ def _verified(
     policy: SignatureSettings, source: Source, environment: Environment, commit: str, verifier: Verifier
 ) -> list[CommitSignature]:
     """Return the verdicts of the commits that need one, the tip first."""
-    revoked = frozenset(policy.revoked)
+    revoked = frozenset(each if each.startswith("SHA256:") else _hex(each) for each in policy.revoked)
     return [
         verifier.verify(source.repository.raw_commit(sha)).of(sha, revoked=revoked)
         for sha in _scope(policy, source, environment, commit)
     ]
+
+
+def _hex(fingerprint: str) -> str:
+    """Return the fingerprint of an OpenPGP key as `gpg` writes it for programs; people write it in groups."""
+    return "".join(fingerprint.split()).upper()
 
 
 def _scope(policy: SignatureSettings, source: Source, environment: Environment, commit: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, NamedTuple
 
 from runner.errors import Problem, Severity
@@ -118,7 +118,10 @@ class CommitSignature:
     @classmethod
     def from_json(cls, found: Mapping[str, Any] | None) -> CommitSignature | None:
         """Return what `as_json` gave; None for nothing."""
-        return cls(**{**found, "state": SignatureState(found["state"])}) if found else None
+        if not found:
+            return None
+        known = {each.name: found[each.name] for each in fields(cls) if each.name in found}
+        return cls(**{**known, "state": SignatureState(found["state"])})
 
 
 def shown(text: str) -> str:

@@ -205,8 +205,8 @@ def test_a_list_that_cannot_be_read_is_named_by_file_and_line_before_it_is_activ
     assert result.plan is not None
     told = {(each.file, each.line, each.severity.value) for each in result.plan.problems}
     assert told == {
-        (str(keys), 3, "warning"),
-        (str(tmp_path / "lost"), None, "warning"),
+        ("keys", 3, "warning"),
+        ("lost", None, "warning"),
         (LIST, 3, "error"),
     }
 
@@ -235,6 +235,22 @@ def test_a_key_that_is_lost_counts_no_more_whoever_lists_it(world: World) -> Non
     result = world.look()
 
     assert codes(result) == ["signature.key.revoked"]
+
+
+def test_the_fingerprint_of_a_lost_openpgp_key_may_be_written_in_groups(world: World, signers: Signers) -> None:
+    whole = signers.fingerprint("ann").lower()
+    groups = " ".join(whole[start : start + 4] for start in range(0, 40, 4))
+    world.follow(required=True, keys=[signers.armored("ann"), signers.armored("ben")], revoked=[groups])
+    signers.write(world.folder, {"flows/a.yaml": flow("one")}, pgp="ann")
+    git(world.folder, "push", "-q", str(world.served), "HEAD:refs/heads/main")
+    lost = world.look()
+    signers.write(world.folder, {"flows/a.yaml": flow("two")}, pgp="ben")
+    git(world.folder, "push", "-q", str(world.served), "HEAD:refs/heads/main")
+
+    taken = world.look()
+
+    assert codes(lost) == ["signature.key.revoked"]
+    assert taken.outcome is Outcome.ACTIVE
 
 
 @pytest.mark.parametrize(("scope", "expected"), [("tip", []), ("all", ["signature.missing"])])
@@ -281,7 +297,9 @@ def test_with_all_commits_a_rewritten_history_is_verified_from_where_it_parts(wo
     assert taken.plan.signature.commits == 2
 
 
-def test_a_mirror_that_was_lost_fetches_the_commits_that_must_be_verified(world: World) -> None:
+@pytest.mark.parametrize("allow_filter", ["true", "false"])
+def test_a_mirror_that_was_lost_fetches_the_commits_that_must_be_verified(world: World, allow_filter: str) -> None:
+    git(world.served, "config", "uploadpack.allowFilter", allow_filter)
     policy: dict[str, Any] = {"required": True, "keys": [world.signers.listed("ann")], "scope": "all"}
     world.follow(**policy)
     world.push("one", files={LIST: world.signers.listed("ben")}, ssh="ann")
