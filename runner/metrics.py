@@ -5,7 +5,7 @@ No flow ids, namespaces or labels of executions appear: who may read figures nee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -53,13 +53,15 @@ def render(families: Iterable[Family]) -> str:
 class Process:
     """What a process says of itself: its role, such as `worker`, and its counters and gauges by name.
 
-    `received` are the webhook deliveries that came to it, by result.
+    `received` are the webhook deliveries that came to it, by result; `left` is how many requests the forges of
+    repositories still take, and when that number begins anew, in seconds since 1970.
     """
 
     role: str
     started_at: datetime
     figures: Mapping[str, float] = field(default_factory=dict)
     received: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
 
 
 def of_process(process: Process, store: Store, now: datetime) -> list[Family]:
@@ -68,7 +70,13 @@ def of_process(process: Process, store: Store, now: datetime) -> list[Family]:
     info.add(1, version=__version__, role=process.role)
     up = Family("mainstem_uptime_seconds", "gauge", "Seconds since this process started.")
     up.add((now - process.started_at).total_seconds())
-    return [info, up, _received(process.received), *_process({**store.metrics_snapshot(), **process.figures})]
+    return [
+        info,
+        up,
+        _received(process.received),
+        *_left(process.left),
+        *_process({**store.metrics_snapshot(), **process.figures}),
+    ]
 
 
 def of_store(store: Store, now: datetime) -> list[Family]:
@@ -159,6 +167,16 @@ def _received(received: Mapping[str, int]) -> Family:
     for result, count in sorted(received.items()):
         family.add(count, result=result)
     return family
+
+
+def _left(limits: Mapping[str, tuple[int, float | None]]) -> Iterator[Family]:
+    left = Family("mainstem_forge_requests_left", "gauge", "Requests that the forge of a repository still takes.")
+    resets = Family("mainstem_forge_limit_reset_timestamp_seconds", "gauge", "When that number begins anew.")
+    for repository, (remaining, moment) in sorted(limits.items()):
+        left.add(remaining, repository=repository)
+        if moment is not None:
+            resets.add(moment, repository=repository)
+    yield from (left, resets)
 
 
 def _workers(db: Session) -> list[Family]:

@@ -205,8 +205,11 @@ class ServerProcess:
         received: Counter[str] = Counter()
         for item in self._mounted:
             received.update(item.deliveries())
+        from sync.forges.limits import LIMITS
+
         figures = {**self.parts.runtime.figures(), **self.parts.reports.figures()}
-        return Process(self.name, self._started_at, figures, received)
+        left = {name: (each.remaining, each.reset_s) for name, each in LIMITS.all().items()}
+        return Process(self.name, self._started_at, figures, received, left)
 
     def _figures(self) -> list[Family]:
         """Return what the health port says: of the whole server only where it serves, so that it is counted once."""

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 _SOONEST_EPOCH: Final = 1_000_000_000  # what is smaller is a number of seconds from now
 _LATEST_EPOCH: Final = 100_000_000_000
@@ -29,6 +31,11 @@ class Limit:
 
     remaining: int
     resets_at: datetime | None = None
+
+    @property
+    def reset_s(self) -> float | None:
+        """Return when the number begins anew, in seconds since 1970."""
+        return self.resets_at.timestamp() if self.resets_at is not None else None
 
 
 class Limits:
@@ -63,9 +70,9 @@ def limit_of(headers: Mapping[str, str]) -> Limit | None:
 
 def is_limited(answer: httpx.Response) -> bool:
     """Return whether an answer refuses because too much was asked, and not because it may not be asked."""
-    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return True
-    if answer.status_code != httpx.codes.FORBIDDEN:
+    if answer.status_code != HTTPStatus.FORBIDDEN:
         return False
     is_spent = _number(answer.headers, "x-ratelimit-remaining", "ratelimit-remaining") == 0
     text = answer.text[:_MOST_READ].lower()
@@ -86,7 +93,7 @@ def wait_s(answer: httpx.Response, otherwise: float) -> float:
     limit = limit_of(answer.headers)
     if limit is not None and limit.remaining == 0 and resets is not None:
         return max(0.0, resets - time.time())
-    return _SECONDARY_S if answer.status_code == httpx.codes.FORBIDDEN else otherwise
+    return _SECONDARY_S if answer.status_code == HTTPStatus.FORBIDDEN else otherwise
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

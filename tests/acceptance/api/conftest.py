@@ -8,10 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.servers.application import FLOW_A
+from tests.servers.git import git
 
 MAINSTEM = Path(sys.executable).with_name("mainstem")
 START_S = 60
@@ -44,9 +48,9 @@ class Running:
         )
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("up")
+@contextmanager
+def _started(folder: Path) -> Iterator[Running]:
+    """Start a server in a folder, and stop it afterwards."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("MAINSTEM_")}
     environ |= {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
     log = (folder / "log").open("w+")
@@ -63,3 +67,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, (folder / "log").read_text()
     log.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with _started(tmp_path_factory.mktemp("up")) as running:
+        yield running
+
+
+@pytest.fixture
+def proposing(tmp_path: Path) -> Iterator[Running]:
+    """A server whose environment takes proposals only, with the flow `w.a`."""
+    folder, work = tmp_path / "proposing", tmp_path / "work"
+    folder.mkdir()
+    (folder / "mainstem.yaml").write_text("environments: [{name: default, repository: hosted, writes: propose}]\n")
+    (work / "flows").mkdir(parents=True)
+    (work / "flows/a.yaml").write_text(FLOW_A)
+    with _started(folder) as running:
+        git(work, "init", "-q", "-b", "main")
+        git(work, "add", "-A")
+        git(work, "commit", "-q", "-m", "first")
+        git(work, "push", "-q", f"{running.url.replace('://', f'://x:{running.token}@')}/git/flows.git", "main")
+        yield running

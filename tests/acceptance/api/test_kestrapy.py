@@ -105,6 +105,22 @@ print(json.dumps(seen))
 '''
 
 
+PROPOSING = """
+import json, sys
+from kestrapy import KestraClient
+
+host, token = sys.argv[1:]
+client = KestraClient(host=host, token=token, timeout=20)
+flow = "id: a\\nnamespace: w\\ntasks:\\n  - {id: say, type: core.log.Log, message: MESSAGE}\\n"
+changed = client.flows.update_flow("w", "a", "main", flow.replace("MESSAGE", "slower"))
+created = client.flows.create_flow("main", flow.replace("id: a", "id: b"))
+client.flows.delete_flow("w", "a", "main")
+left = client.flows.flow("w", "a", "main", source=True)
+found = [each.id for each in client.flows.search_flows("main", page=1, size=10).results]
+print(json.dumps([changed.revision, created.id, created.revision, left.revision, found]))
+"""
+
+
 @pytest.fixture(scope="session")
 def python(request: pytest.FixtureRequest, optional: Callable[[str, str], NoReturn]) -> str:
     given = os.environ.get("MAINSTEM_TEST_KESTRAPY")
@@ -182,3 +198,17 @@ def test_the_published_client_writes_a_flow_runs_it_and_reads_its_log(server: An
     assert seen["secret"] == [["TOKEN"], ["of the forge"], ["TOKEN"]]
     assert seen["gone"] == "NotFoundException"
     assert "company.client.hello_from_client" in log
+
+
+@pytest.mark.timeout(240)
+def test_the_published_client_reads_the_answers_of_proposals(proposing: Any, python: str) -> None:
+    done = subprocess.run(
+        [python, "-c", PROPOSING, proposing.url, proposing.token],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [2, "b", 1, 1, ["a"]]

@@ -34,6 +34,7 @@ environments:
   - name: production
     repository: team
     namespaces: [company]
+    writes: propose
 reports:
   intervalS: 1
 """
@@ -125,6 +126,21 @@ class Team:
         token = (self.folder / ".mainstem/token").read_text().strip()
         answer = httpx.get(f"{self.url}/api/v1/main/{path}", headers={"authorization": f"Bearer {token}"}, timeout=30)
         return answer.json()
+
+    def put(self, path: str, source: str) -> Any:
+        """Write a flow through the API."""
+        token = (self.folder / ".mainstem/token").read_text().strip()
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/x-yaml"}
+        answer = httpx.put(f"{self.url}/api/v1/main/{path}", content=source, headers=headers, timeout=30)
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def hear_of(self, number: int, commit: str) -> None:
+        """Deliver a webhook that says that a change request of any number was opened."""
+        text = json.dumps(self.sender.payload("change_opened"))
+        sent = self.sender.send("change_opened", body=text.replace(": 7,", f": {number},").encode(), after=commit)
+        answer = httpx.post(f"{self.url}/hooks/team", content=sent.body, headers=sent.headers, timeout=30)
+        assert answer.status_code == 202, answer.text
 
     def wait_for_status(self, commit: str) -> Any:
         key = (commit, "mainstem/production")
@@ -338,3 +354,39 @@ def test_a_change_is_tested_and_tried_in_a_preview_before_it_is_merged(team: Tea
     assert CANARY not in refused
     assert "production.pr-7" in status
     assert [row["id"] for row in team.get("flows/search")["results"]] == ["kept"]
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
+def test_a_write_is_proposed_reviewed_merged_and_active_and_taken_back_the_same_way(team: Team) -> None:
+    first = team.commit("main", {"flows/company.team/kept.yaml": flow("kept")})
+    team.hear("push", first)
+    team.wait_until_active(first)
+    forge = team.forge
+
+    # proposed through the API, and reviewed like any other change request
+    written = team.put("flows/company.team/kept", flow("kept", "louder"))
+    number, branch = written["pullRequest"]["number"], written["pullRequest"]["branch"]
+    team.hear_of(number, written["commit"])
+    status = team.wait_for_status(written["commit"])
+
+    # merged
+    git(forge.bare, "update-ref", "refs/heads/main", written["commit"])
+    forge.pulls[number].state = "merged"
+    team.hear("push", written["commit"])
+    team.wait_until_active(written["commit"])
+    active = team.get("flows/company.team/kept")
+
+    # taken back at once, and in git
+    said = team.mainstem("sync", "rollback", first[:9], "-e", "production", "--reason", "too loud", "--propose")
+    back = forge.pulls[number + 1]
+    git(forge.bare, "update-ref", "refs/heads/main", forge.head(number + 1))
+    back.state = "merged"
+    team.mainstem("sync", "resume", "production")
+
+    assert (written["draft"], written["revision"], active["revision"]) == (True, 2, 2)
+    assert branch.startswith("mainstem/company.team.kept-")
+    assert (status["is_good"], status["summary"]) == (True, "1 changed")
+    assert f"production: proposed, {forge.url}/acme/flows/" in said
+    assert back.title == f"Revert production to {first[:7]}"
+    assert team.get("environments/production")["state"] == "OK"
+    assert git(forge.bare, "diff", "--stat", first, "main") == ""

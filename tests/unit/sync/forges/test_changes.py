@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from runner.metrics import Process, of_process, render
+from runner.store import Store
 from runner.store.records import Repository
 from sync.forges.api import ApiError, Check, Draft, ForgeApi
 from sync.forges.apis import api_of
 from sync.forges.limits import LIMITS, Limit, is_limited, limit_of, wait_s
 from tests.servers.dialects import TOKEN
 from tests.servers.git import git
+from tests.servers.store import fresh_store
 
 KINDS = ("github", "gitlab", "gitea", "forgejo", "bitbucket")
 DRAFT = Draft("mainstem/a-1", "main", "Write w.a", "text")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -130,12 +141,18 @@ def test_a_limit_that_lasts_is_told_at_once_and_is_no_lack_of_rights(forge: Any,
 
 
 @pytest.mark.parametrize("forge", ["github"], indirect=True)
-def test_what_is_left_of_a_limit_is_known_afterwards(forge: Any, api: ForgeApi) -> None:
+def test_what_is_left_of_a_limit_is_a_figure_afterwards(forge: Any, api: ForgeApi, store: Store) -> None:
     forge.limits = {"x-ratelimit-remaining": "4321", "x-ratelimit-reset": "1900000000"}
 
     api.find_open(DRAFT.branch, "main")
 
-    assert LIMITS.all()["changes-github"] == Limit(4321, datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC))
+    found = LIMITS.all()["changes-github"]
+    process = Process("up", datetime.now(UTC), left={"r": (found.remaining, found.reset_s), "s": (7, None)})
+    text = render(of_process(process, store, datetime.now(UTC)))
+    assert found == Limit(4321, datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC))
+    assert 'mainstem_forge_requests_left{repository="r"} 4321' in text
+    assert 'mainstem_forge_requests_left{repository="s"} 7' in text
+    assert text.count("mainstem_forge_limit_reset_timestamp_seconds{") == 1
 
 
 @pytest.mark.parametrize(
