@@ -77,12 +77,17 @@ def is_safe_name(name: str) -> bool:
     return plain not in _RESERVED and not any(char in name for char in "/\\\0")
 
 
-def refusal(path: str, mode: int, count: int) -> Problem | None:
-    """Return why an entry of a tree is not listed, or None; `count` files were listed before it."""
+def refusal(place: str, name: str, mode: int, count: int) -> Problem | None:
+    """Return why an entry of a tree is not listed, or None; `count` files were listed before it.
+
+    `place` is its folder with a slash at the end, or empty. The name may hold slashes of its own: a server that nobody
+    vouches for sends what it likes.
+    """
+    path = place + name
     shown = path.encode("utf-8", "backslashreplace").decode()
     if count >= MAX_FILES:
         return Problem("repository.files.many", f"there are more than {MAX_FILES:,} files below this path")
-    if not is_safe_name(path.rpartition("/")[2]) or not path.isprintable():
+    if not is_safe_name(name) or not path.isprintable():
         return Problem("repository.name.refused", f"{shown!r} is not an acceptable file name", file=shown)
     if path.count("/") >= MAX_DEPTH:
         return Problem("repository.depth.exceeded", f"folders are nested deeper than {MAX_DEPTH}", file=shown)

@@ -220,14 +220,14 @@ class GitRepository:
         files: dict[str, str] = {}
         problems: list[Problem] = []
         prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        for path, mode, sha in self._walk(tree, prefix, 0):
-            refused = refusal(path, mode, len(files))
+        for place, name, mode, sha in self._walk(tree, prefix, 0):
+            refused = refusal(place, name, mode, len(files))
             if refused is not None:
                 problems.append(refused)
                 if refused.code == "repository.files.many":
                     break
             elif not stat.S_ISDIR(mode):
-                files[sys.intern(path)] = sha  # listings of commits after one another differ in few
+                files[sys.intern(place + name)] = sha  # listings of commits after one another differ in few
         return Listing(tree, files, tuple(problems))
 
     def find(self, commit: str, path: str) -> str | None:
@@ -435,12 +435,11 @@ class GitRepository:
                 self._trees.popitem(last=False)
         return known
 
-    def _walk(self, tree: str, prefix: str, depth: int) -> Iterator[tuple[str, int, str]]:
+    def _walk(self, tree: str, place: str, depth: int) -> Iterator[tuple[str, str, int, str]]:
         for name, mode, sha in self._entries(tree):
-            path = prefix + name
-            yield path, mode, sha
+            yield place, name, mode, sha
             if stat.S_ISDIR(mode) and is_safe_name(name) and depth < MAX_DEPTH:
-                yield from self._walk(sha, path + "/", depth + 1)
+                yield from self._walk(sha, f"{place}{name}/", depth + 1)
 
     def _check_subtree(self, tree: str, depth: int) -> str | None:
         if tree in self._clean:

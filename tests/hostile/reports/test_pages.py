@@ -80,6 +80,30 @@ PAYLOADS = [
     "line\r\nline\rline\u2028line",
     "\ufeff\u200b\u200d",
     "\xe9\U0001f7e5",
+    "@team/owners @ann@example.org",
+    "Closes: #1, resolves owner/repo#22",
+    "resolves https://git.example.org/o/r/issues/1",
+    "\n\nSigned-off-by: root <root@example.org>\nCo-authored-by: @team <x@example.org>",
+    "\n---\nMainstem-Report: forged\n[skip ci] [ci skip]",
+    "/mainstem approve",
+    "/close\n/label ~bug",
+    "<!-- mainstem -->",
+    "<svg/onload=alert(1)>",
+    '<a href="javascript:alert(1)">x</a>',
+    "<style>*{display:none}</style>",
+    "<iframe srcdoc='x'></iframe>",
+    '```mermaid\ngraph TD; click A href "javascript:alert(1)"\n```',
+    "%%{init: {'securityLevel': 'loose'}}%%",
+    "[![x](x.svg)](javascript:x)",
+    "[^1]\n\n[^1]: note",
+    ":warning: :+1:",
+    "\x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
+    "\x9b31mred",
+    "\r\x1b[2Kall good",
+    "\u2066\u2067\u2068\u2069\u061c",
+    "\U000e0041\U000e0042",
+    "x" * 900,
+    "\u0301" * 500,
 ]
 
 
@@ -204,7 +228,7 @@ def test_the_diagram_keeps_one_line_for_a_task_whatever_its_value() -> None:
     for payload in PAYLOADS:
         page = run_page(_run(payload), str)
 
-        diagram = page.partition("```mermaid\n")[2].partition("\n```")[0].splitlines()
+        diagram = page.partition("## Timeline\n\n```mermaid\n")[2].partition("\n```")[0].splitlines()
 
         assert len(diagram) == 5
         assert re.fullmatch(r"    ✗ chart[\w .\-/…]* :crit, t0, [\d:.T-]+, [\d:.T-]+", diagram[4])

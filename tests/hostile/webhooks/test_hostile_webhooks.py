@@ -154,6 +154,18 @@ def test_a_replayed_delivery_is_no_second_look_under_whatever_id(hooks: Any, sen
     assert hooks.looks == [("team", "ann")]
 
 
+def test_deliveries_in_the_wrong_order_ask_for_looks_and_choose_no_commit(hooks: Any, sender: Any) -> None:
+    newer, older, gone = (json.dumps(sender.payload("push") | {"after": sha * 40}).encode() for sha in "ba0")
+
+    answers = [
+        hooks.post(sender.send(body=body, delivery=name))
+        for name, body in (("d-3", gone), ("d-2", newer), ("d-1", older), ("d-2", newer))
+    ]
+
+    assert [answer.status_code for answer in answers][1:] == [202, 202, 200]
+    assert set(hooks.looks) == {("team", "ann")}  # a repository and who pushed: what is there counts
+
+
 # ---------------------------------------------------------------- truncated and wrongly encoded
 
 
