@@ -83,13 +83,14 @@ class Follower:
         with self._changed:
             return self._followed.pop(task_run_id, None) is not None
 
-    def stop(self) -> None:
-        """End the threads; what is followed is left as it is."""
+    def stop(self, wait_s: float = 0.0) -> None:
+        """End the threads; what is followed is left as it is. Wait at most `wait_s` for what they do now."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._lookers.stop()
-        self._finishers.stop()
+        until = time.monotonic() + wait_s
+        for threads in (self._lookers, self._finishers):
+            threads.stop(until)
 
     def _wake(self, task_run_id: str) -> None:
         with self._changed:
@@ -173,9 +174,12 @@ class _Threads:
             self._threads.append(thread)
             thread.start()
 
-    def stop(self) -> None:
+    def stop(self, until: float) -> None:
         for _ in self._threads:
             self._work.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:

@@ -169,7 +169,7 @@ class Worker:
         self._wait_for_claims(_END_S)
         for claim in list(self._claims.values()):  # what cannot be ended must not keep others from going on
             self._release(claim.run, DRAINED)
-        self.follower.stop()
+        self.follower.stop(_END_S)  # the store is closed next
         self._store.write(lambda db: db.workers.remove(self.id))
 
     def rest(self) -> None:

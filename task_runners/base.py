@@ -75,7 +75,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_DRAIN_S = 10.0  # the log of an ended job that brings nothing new for this long is taken as finished
+_DRAIN_S = 60.0  # an engine that brings nothing new for this long, nor an end, of the log of an ended job hangs
 
 
 class TaskRunner(BaseModel, abc.ABC):
@@ -296,15 +296,21 @@ class _LogPump:
         self._runner, self._handle, self._ctx = runner, handle, ctx
         self._error: Exception | None = None
         self._taken = 0
+        self._is_telling = False
         self._thread = threading.Thread(target=self._run, name=f"log-{handle.id}", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait until everything was read; raise what the caller's `on_line` or the engine raised."""
+        """Wait until everything was read and told; raise what the caller's `on_line` or the engine raised.
+
+        An engine that hangs is given up after a minute of silence, and that is said in the log of the server.
+        """
         seen = -1
-        while self._thread.is_alive() and seen != self._taken:
+        while self._thread.is_alive() and (self._is_telling or seen != self._taken):
             seen = self._taken
             self._thread.join(_DRAIN_S)
+        if self._thread.is_alive():
+            log.warning("the log of an ended job has no end", extra={"job": self._handle.id, "lines": seen})
         if self._error is not None:
             raise self._error
 
@@ -328,4 +334,8 @@ class _LogPump:
     def _take(self, line: LogLine) -> None:
         self._taken += 1
         ctx = self._ctx
-        ctx.tell((line,), ctx.progress.with_lines((line,), None, ctx.capture.state()))
+        self._is_telling = True
+        try:
+            ctx.tell((line,), ctx.progress.with_lines((line,), None, ctx.capture.state()))
+        finally:
+            self._is_telling = False

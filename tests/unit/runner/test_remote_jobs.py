@@ -118,7 +118,7 @@ def test_a_job_elsewhere_gives_its_result_files_and_log(place: Place) -> None:
 
 
 def test_a_waiting_job_holds_no_thread(place: Place) -> None:
-    flow_id = deploy(place, f"while [ ! -e {place.folder}/go ]; do sleep 0.05; done; echo done")
+    flow_id = deploy(place, f"while [ ! -e {place.folder}/go ]; do sleep 0.5; done; echo done")
     local = LocalEngine(place.store, place.host, threads=1)
     place.opened.append(local)
     with local:

@@ -224,6 +224,22 @@ def test_a_log_that_never_ends_does_not_keep_the_result(tmp_path: Path, monkeypa
     assert (result.status, result.stdout_lines) == (Phase.SUCCEEDED, 1)
 
 
+def test_lines_that_are_told_slowly_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_DRAIN_S", 0.02)
+    told: list[str] = []
+    stored = threading.Event()
+
+    def on_line(line: LogLine) -> None:
+        stored.wait(0.2)  # a database that takes longer than an engine may be silent
+        told.append(line.text)
+
+    runner = Scripted()
+    runner._engine = Engine([DONE], b"one\ntwo\n")
+    result = runner.run(TaskSpec(("true",), "one"), WorkDir(tmp_path), RunnerContext(on_line=on_line))
+
+    assert (told, result.stdout_lines) == (["one", "two"], 2)
+
+
 def _with_full_disk(step: str, folder: Path) -> TaskResult:
     runner = Scripted(full_when=step)
     runner._engine = Engine([DONE])
