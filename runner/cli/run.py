@@ -216,7 +216,6 @@ class _Run:
                 host.kv.put(seed.namespace, seed.key, value, kind=seed.kind, ttl=seed.ttl)
 
     def _store(self, flow: Flow) -> Store:
-        from runner.flows.inherited import Inherited, as_text
         from runner.local import deploy
         from runner.store import Store
         from runner.working_copy import flows_below
@@ -224,11 +223,10 @@ class _Run:
         store = Store.open(f"sqlite:///{self.room / 'state.db'}", durability="off")
         for other in flows_below(self.root, self.file):
             deploy(store, *other)
-        source, defaults = self.source.decode("utf-8"), self.defaults
-        if self.options["until"]:  # what is written then has the defaults in it already
-            source = flow.model_dump_json(by_alias=True, exclude_defaults=True)
-            defaults = as_text(Inherited(variables=flow.namespace_variables))
-        deploy(store, flow, source, str(self.file), defaults)
+        source = self.source.decode("utf-8")
+        if self.options["until"]:
+            source = _cut(source, flow)
+        deploy(store, flow, source, str(self.file), self.defaults)
         return store
 
     # ---------------------------------------------------------------- showing
@@ -327,6 +325,16 @@ def _until(flow: Flow, task_id: str | None) -> Flow:
         known += inside
     hint = did_you_mean(task_id, known) or f"its tasks: {', '.join(known)}"
     raise NotFoundError("task.missing", f"the flow has no task {task_id!r} among its tasks", hint=hint)
+
+
+def _cut(source: str, flow: Flow) -> str:
+    """Return the source of a flow with as many of its tasks as `flow` has: the defaults are yet to come into both."""
+    from runner.flows.loader import examine
+    from runner.flows.parse import holds_tests
+
+    document = examine(source, companion=holds_tests)[0].value
+    kept = {key: value for key, value in document.items() if key != "outputs"}
+    return json.dumps({**kept, "tasks": document["tasks"][: len(flow.tasks)]}, default=str)
 
 
 def _with_files(inputs: Mapping[str, str], files: ExitStack) -> dict[str, Any]:

@@ -56,6 +56,31 @@ def test_all_commands_see_the_variables_of_the_namespaces_around(shell: Any) -> 
     assert (asked.returncode, "expression.undefined" in asked.stderr, "`region`" in asked.stderr) == (1, True, True)
 
 
+CHOSEN = """\
+id: greet
+namespace: company.team
+inputs: [{id: where, type: STRING, defaults: docker}]
+tasks:
+  - id: body
+    type: scripts.shell.Commands
+    containerImage: some/image
+    taskRunner: {type: "{{ inputs.where }}"}
+    commands: ["true"]
+  - {id: after, type: core.log.Log, message: after}
+"""
+RUNNERS = "pluginDefaults: [{type: docker, values: {host: 'unix:///of/the/defaults.sock'}}]\n"
+
+
+def test_a_part_of_a_flow_gets_the_defaults_of_the_task_runner_that_an_expression_names(shell: Any) -> None:
+    shell.write("flows/_defaults.yaml", RUNNERS)
+    shell.write("flows/company/team/greet.yaml", CHOSEN)
+
+    partly = shell.mainstem("run", "flows/company/team/greet.yaml", "--until", "body")
+
+    assert partly.returncode == 1
+    assert "no Docker daemon answers at unix:///of/the/defaults.sock" in partly.stdout + partly.stderr
+
+
 def test_a_run_finds_the_keys_of_the_folders_and_a_check_their_mistakes(shell: Any) -> None:
     shell.write("flows/company/_kv.yaml", "rate: {value: '{\"eur\": 2}', type: JSON}\n")
     shell.write(
