@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _QUEUE_KINDS: Final = frozenset({"advance", "run"})
 _DEFAULT_QUEUE: Final = "tasks"
-_WANTED: Final = frozenset({"OK", "PINNED"})  # a pin is what somebody ordered
-_NOT_ACTIVATED: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "FAILED"})
+_WANTED: Final = frozenset({"OK", "PINNED", "WAITING"})  # a pin is what somebody ordered, checks take their time
+_NOT_ACTIVATED: Final = frozenset({"QUARANTINED", "INVALID", "HELD", "UNCHECKED", "FAILED"})
 
 
 @dataclass(frozen=True, slots=True)

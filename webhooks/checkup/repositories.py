@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runner.errors import MainstemError
 from webhooks.checkup.finding import Finding, Patient, error, warning
@@ -12,8 +12,14 @@ from webhooks.checkup.finding import Finding, Patient, error, warning
 if TYPE_CHECKING:
     from runner.store import Store
     from runner.store.records import Environment
-from sync.following import MOVED, Following
-from sync.origins import Origins
+    from sync.origins import Origins
+
+_ADVICE: Final = {
+    "PINNED": "when it may follow again: mainstem sync resume {name}",
+    "DRIFTED": "see them: mainstem sync drift {name}; bring them back: add --heal",
+    "QUARANTINED": "correct these files: mainstem plan -e {name}",
+    "WAITING": "see its checks at the forge",
+}
 
 
 def check_repositories(patient: Patient) -> Iterator[Finding]:
@@ -68,10 +74,14 @@ def _notes(environment: Environment, origins: Origins, store: Store) -> Iterator
 
 
 def _environment(environment: Environment, origins: Origins) -> Finding:
+    from sync.following import MOVED, Following
+
     name = environment.repository if environment.name == "default" else f"{environment.repository}/{environment.name}"
     ref = environment.following.removeprefix("refs/heads/")
     try:
-        following = Following.of(environment, origins.get(environment.repository).heads([environment.ref]))
+        heads = origins.get(environment.repository).heads([environment.ref])
+        # Only where it was refused is a tag that was moved no release; see `movedTags`.
+        following = Following.of(environment, heads, follows_moved_tags=environment.state != "DETACHED")
     except MainstemError as problem:
         advice = problem.hint or "check its address and credentials; what is active stays active meanwhile"
         return error("repository", f"{name}: {problem.message}", advice)
@@ -93,18 +103,11 @@ def _held(environment: Environment, name: str, ref: str, held: str) -> Finding:
 
 def _deviation(environment: Environment, where: str, head: str) -> Finding:
     active = (environment.active or "nothing")[:7]
-    if environment.state == "PINNED":
-        advice = f"when it may follow again: mainstem sync resume {environment.name}"
-        return warning("repository", f"{where}, {environment.message}", advice)
     if environment.state == "DEGRADED":
-        return warning(
-            "repository", f"{where} is not valid, {active} stays active", "see the problems: mainstem sync history"
-        )
-    if environment.state == "DRIFTED":
-        advice = f"see them: mainstem sync drift {environment.name}; bring them back: add --heal"
-        return warning("repository", f"{where}, {environment.message}", advice)
-    if environment.state == "QUARANTINED":
-        advice = f"correct these files: mainstem plan -e {environment.name}"
+        advice = "see why: mainstem sync history"
+        return warning("repository", f"{where} is not activated, {active} stays active", advice)
+    if environment.state in _ADVICE:
+        advice = _ADVICE[environment.state].format(name=environment.name)
         return warning("repository", f"{where}, {environment.message}", advice)
     if head != environment.active:
         return warning("repository", f"{where}, active is {active}", "mainstem sync run")
