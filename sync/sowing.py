@@ -21,26 +21,23 @@ UNKNOWN: Final = "the keys and secrets that git wants"
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The keys and secrets of the store that a decision looks at, and the names of all environments."""
+    """The keys and secrets of the store that a decision looks at."""
 
     rows: Mapping[Place, Row]
-    environments: Collection[str] = ()
 
     @classmethod
     def of(cls, db: Session, seeds: Seeds, environment: str, now: datetime) -> Ground:
         """Return what there is of `seeds`, and of what commits of the environment wrote before."""
-        names = [each.name for each in db.environments.all()]
-        return cls(_rows(db, seeds, environment, now), names)
+        return cls(_rows(db, seeds, environment, now))
 
     @classmethod
     def without_store(cls, seeds: Seeds, environment: str, now: datetime) -> Ground:
         """Return what there would be after a commit that wants `seeds`."""
         return cls({place: _row_of(seed, environment, now) for place, seed in seeds.by_place.items()})
 
-    def owners(self, environment: str) -> dict[Place, str]:
-        """Return which other environments hold keys; what one that is no more has left belongs to nobody."""
-        others = set(self.environments) - {environment}
-        return {place: row.origin for place, row in self.rows.items() if row.origin in others and row.origin}
+    def owners(self, environment: str) -> dict[Place, str | None]:
+        """Return which other environments hold keys and secrets."""
+        return {place: row.origin for place, row in self.rows.items() if row.origin not in {None, environment}}
 
 
 def with_seeds(
@@ -58,7 +55,7 @@ def with_seeds(
     return replace(plan.with_problems(refused), seeds=seeds, seedings=seedings)
 
 
-def _refused(environment: Environment, seeds: Seeds, owners: Mapping[Place, str]) -> Iterator[Problem]:
+def _refused(environment: Environment, seeds: Seeds, owners: Mapping[Place, str | None]) -> Iterator[Problem]:
     for place, seed in seeds.by_place.items():
         if not owns(environment, seed.namespace):
             text = f"environment {environment.name} may put nothing into namespace {seed.namespace!r}"
@@ -96,10 +93,12 @@ def _write(db: Session, row: Row) -> None:
 def _rows(db: Session, seeds: Seeds, environment: str, now: datetime) -> dict[Place, Row]:
     found: dict[Place, Row] = {("kv", row.namespace, row.key): row for row in db.kv.of_origin(environment, now)}
     found |= {("secret", row.namespace, row.key): row for row in db.secrets.of_origin(environment)}
+    environments = {each.name for each in db.environments.all()}
     for place in seeds.by_place.keys() - found.keys():
         what, namespace, key = place
         row = db.kv.get(namespace, key, now) if what == "kv" else db.secrets.get(namespace, key)
-        if row is not None:
+        # What an environment that is no more has left is nobody's, as if it were not there.
+        if row is not None and (row.origin is None or row.origin in environments):
             found[place] = row
     return found
 

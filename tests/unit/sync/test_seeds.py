@@ -215,6 +215,19 @@ def test_an_environment_seeds_its_own_namespaces_and_no_key_of_another(server: S
     assert server.values() == {"team.rate": 1, "team.lab": 1}
 
 
+def test_what_an_environment_that_is_no_more_has_left_is_taken_over(server: Server, work_tree: Any) -> None:
+    work_tree.write({"lab/team/_kv.yaml": "rate: 1\nlab: 1\n", "flows/team/say.yaml": FLOW})
+    server.look()
+    server.store.write(lambda db: db.environments.delete("lab"))
+    work_tree.write({"flows/team/_kv.yaml": "rate: 1\n"})
+    result = server.look()
+    work_tree.write({"flows/team/_kv.yaml": "more: 1\n"})
+    server.look()
+
+    assert shown(result.plan) == ["  + kv team.rate  new      NUMBER"]
+    assert server.values() == {"team.lab": 1, "team.more": 1}
+
+
 def test_two_files_may_not_give_one_key(server: Server, work_tree: Any) -> None:
     work_tree.write({"flows/team/_kv.yaml": "rate: 1\n", "flows/team/_kv.yml": "other: 1\nrate: 2\n"})
 
