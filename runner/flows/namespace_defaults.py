@@ -104,6 +104,8 @@ class NamespaceDefaults:
 
     def text(self, namespace: str, source: str | bytes) -> str | None:
         """Return what a flow gets as text to be stored with it, None when it is nothing."""
+        if not self.templates:
+            return self._got(namespace)[1]
         inherited = self.around(namespace, source)
         return as_text(inherited) if inherited.templates else self._got(namespace)[1]
 

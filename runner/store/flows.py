@@ -15,11 +15,10 @@ from runner.store.connection import Connection
 from runner.store.counters import Counter
 from runner.store.queries import Page, labelled, ordering, paged, within
 from runner.store.records import ActiveFlow, FlowDraft, FlowVersion
-from runner.store.rows import Part, Rows
+from runner.store.rows import Rows
 from runner.store.statements import Statement
 
 FLOWS: Final = Rows(FlowVersion, schema.flows)
-_ACTIVE_FLOWS: Final = Part(ActiveFlow, schema.flows)
 _f: Final = schema.flows.c
 _ACTIVE: Final = _f.active == sa.literal_column("1")  # a literal, so that the partial index serves it
 _FLOW: Final = (_f.namespace == sa.bindparam("space"), _f.flow_id == sa.bindparam("flow"))
@@ -38,7 +37,8 @@ _SELECT_REVISION: Final = Statement(FLOWS.select(*_FLOW, _f.revision == sa.bindp
 _SELECT_LAST: Final = Statement(FLOWS.select(*_FLOW).order_by(_f.revision.desc()).limit(sa.literal_column("1")))
 _REVISIONS: Final = Statement(FLOWS.select(*_FLOW).order_by(_f.revision))
 _LIST: Final = Statement(FLOWS.select(_ACTIVE).order_by(*_BY_NAME))
-_LIST_ACTIVE: Final = Statement(sa.select(*_ACTIVE_FLOWS.columns).where(_ACTIVE).order_by(*_BY_NAME))
+_ACTIVE_FLOWS: Final = sa.select(*(_f[name] for name in ActiveFlow._fields))
+_LIST_ACTIVE: Final = Statement(_ACTIVE_FLOWS.where(_ACTIVE).order_by(*_BY_NAME))
 _OF_ENVIRONMENT: Final = Statement(FLOWS.select(_ACTIVE, _f.environment == sa.bindparam("env")).order_by(*_BY_NAME))
 _KEYS_OF_ENVIRONMENT: Final = Statement(
     sa.select(_f.namespace, _f.flow_id).where(_ACTIVE, _f.environment == sa.bindparam("env"))
@@ -246,7 +246,7 @@ class Flows:
 
     def all_active(self) -> Sequence[ActiveFlow]:
         """Return all active flows without their sources, by namespace and id."""
-        return [_ACTIVE_FLOWS.decode(row) for row in self._db.all(_LIST_ACTIVE)]
+        return [ActiveFlow._make(row) for row in self._db.all(_LIST_ACTIVE)]
 
     def _first(self, statement: Statement, **values: Any) -> FlowVersion | None:
         found = self._db.one(statement, **values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,7 @@ class FlowVersion:
     defaults: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveFlow:
+class ActiveFlow(NamedTuple):
     """The version of a flow that is active, without its source: all of them are read for each plan.
 
     `blob` is empty where the source of the version is known not to be what the id stands for.

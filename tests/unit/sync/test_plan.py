@@ -33,7 +33,7 @@ def version(key: str, blob: str = "b1", path: str | None = None) -> ActiveFlow:
     return ActiveFlow(namespace, name, 1, blob, environment="prod", path=path or f"flows/{key}.yaml")
 
 
-STAGED = replace(version("team.a.one", path="next/one.yaml"), environment="staging")
+STAGED = version("team.a.one", path="next/one.yaml")._replace(environment="staging")
 
 
 def plan(
