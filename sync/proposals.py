@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from runner.errors import ConflictError, MainstemError
-from runner.reports.text import code, cut, unlinked
+from runner.reports.text import code, unlinked
 from runner.store.records import Environment, Repository
 from sync.commit_record import Author
 from sync.edits import Edit, Edits, check_faults, differs
@@ -27,7 +27,7 @@ from sync.origins import Origins
 from sync.plan import FlowKey, Plan
 from sync.planning import Planner
 from sync.refs import is_pattern
-from sync.reviews.text import Reviewed, section
+from sync.reviews.text import CUT, Reviewed, section, within
 from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
 
@@ -263,4 +263,4 @@ def _text(wish: Wish, pushed: _Pushed, most: int) -> str:
     lines += ["", *section(Reviewed(wish.environment.name, pushed.plan))]
     count = len(pushed.edits)
     end = f"\n\n<sub>{count} file{'s' * (count != 1)}; asked for again while this is open, it is written anew.</sub>"
-    return cut("\n".join(lines).rstrip(), most - len(end)) + end
+    return within("\n".join(lines).rstrip(), most - len(end), CUT) + end

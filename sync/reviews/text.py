@@ -42,7 +42,8 @@ _LATER: Final = (
 )
 _FOLD: Final = "<details>"
 _CLOSED: Final = "\n\n</details>"
-_CUT: Final = "\n\n… the rest is cut: see `mainstem plan`."
+CUT: Final = "\n\n… the rest is cut: see `mainstem plan`."
+"""What stands at the end of a plan that is too long for its forge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +111,11 @@ def comment_of(
         parts += [*section(reviewed), ""]
     parts += [f"> {inline(remark)}" for remark in remarks]
     end = f"\n\n<sub>Mainstem, commit {head[:12]}; this comment follows the newest commit.</sub>"
-    told = _within("\n".join(["\n", *answers]).rstrip(), most // 2, "\n\n… the rest is cut.")
-    return _within("\n".join(parts), most - len(told) - len(end), _CUT) + told + end
+    told = within("\n".join(["\n", *answers]).rstrip(), most // 2, "\n\n… the rest is cut.")
+    return within("\n".join(parts), most - len(told) - len(end), CUT) + told + end
 
 
-def _within(text: str, most: int, cut_off: str) -> str:
+def within(text: str, most: int, cut_off: str) -> str:
     """Return a text of at most `most` characters, cut at the end of a line where it is longer."""
     if len(text) <= most:
         return text

@@ -10,6 +10,7 @@ import pytest
 
 from runner.errors import ConflictError, FlowError, MainstemError
 from runner.settings import EnvironmentSettings, RepositorySettings
+from sync.forges.bitbucket_api import BitbucketApi
 from sync.proposals import Proposal, branch_of
 from sync.service import SyncService
 from tests.servers.dialects import TOKEN
@@ -204,6 +205,22 @@ def test_what_others_named_is_no_mention_and_closes_nothing(world: World) -> Non
     assert pull.title == "Write 2 files of w"
     assert not any(bad in text for text in (pull.title, pull.text, message) for bad in ("#12", "@team"))
     assert world.show(made[0].branch, "flows/w/Closes #12 @team.sql") == "select 1"
+
+
+@pytest.mark.parametrize("forge", ["bitbucket"], indirect=True)
+def test_a_plan_that_is_too_long_for_the_forge_is_cut_where_nothing_is_left_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BitbucketApi, "most_comment", 900)
+
+    made = world.write(*(flow(f"f{number}") for number in range(40)))
+
+    [pull] = world.forge.opened
+    assert made is not None
+    assert 600 < len(pull.text) <= 900
+    assert (pull.text.count("<details>"), pull.text.count("</details>")) == (1, 1)
+    assert "… the rest is cut: see `mainstem plan`." in pull.text
+    assert pull.text.endswith("it is written anew.</sub>")
 
 
 @pytest.mark.parametrize("forge", ["github"], indirect=True)
