@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -93,14 +94,19 @@ def page() -> str:
     """Return the whole page."""
     texts = of_fields(runner.settings)
     parts = [_INTRODUCTION, "\n## Settings of a server\n", _table(Settings, texts, variable=True)]
-    for name, field in Settings.model_fields.items():
+    return "".join([*parts, *_sections(Settings, texts, ""), _OTHERS])
+
+
+def _sections(model: type[BaseModel], texts: dict[tuple[str, str], str], above: str) -> Iterator[str]:
+    """Yield a section for each part of a model, and for the parts of that; `above` is what their names begin with."""
+    for name, field in model.model_fields.items():
         part = _part(field)
         if part is not None:
-            key = Settings.model_fields[name].alias or name
+            key = f"{above}{field.alias or name}"
             title = f"`{key}`, a list" if _is_list(field) else f"`{key}`"
-            parts.append(f"\n## {title}\n\n{inspect.getdoc(part)}\n")
-            parts.append(_table(part, texts, variable=False))
-    return "".join([*parts, _OTHERS])
+            yield f"\n## {title}\n\n{inspect.getdoc(part)}\n"
+            yield _table(part, texts, variable=False)
+            yield from _sections(part, texts, f"{key}.")
 
 
 def _table(model: type[BaseModel], texts: dict[tuple[str, str], str], *, variable: bool) -> str:

@@ -255,7 +255,7 @@ class EnvironmentSettings(_Part):
     rollback_on_failures: FailureBound | None = None
     """When a deployment is taken back by itself (`rate`, `runs`, `withinS`); without it never."""
     signatures: SignatureSettings | None = None
-    """Whose signatures of commits count (`docs/gitops.md`); without it none is looked at."""
+    """Whose signatures of commits count, and whether they must be there; without it none is looked at."""
 
 
 class Settings(_Part):
