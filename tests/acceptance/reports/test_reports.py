@@ -268,3 +268,22 @@ def test_reports_move_no_environment_and_are_counted(server: Running) -> None:
     assert len(history.json()["results"]) == 1, history.text
     assert re.search(r"^mainstem_process_report_commits [1-9]", metrics, re.MULTILINE)
     assert re.search(r"^mainstem_process_report_commits_failed 0$", metrics, re.MULTILINE)
+
+
+def test_the_deployment_has_its_page_on_the_branch_and_its_note_on_the_commit(server: Running) -> None:
+    work = server.folder / "work"
+    commit = server.git("rev-parse", "HEAD", cwd=work).strip()
+    server.git("fetch", "-q", server.remote, "refs/notes/mainstem:refs/notes/mainstem", cwd=work)
+
+    log = server.git("log", "-1", "--notes=mainstem", cwd=work)
+    history = _run([str(MAINSTEM), "sync", "history", "--from-notes", "."], work, server.environ)
+
+    page = next((server.folder / "reports" / "default" / "deployments").glob(f"*-{commit[:7]}.md")).read_text()
+    assert f"✓ {commit[:7]} is active" in page
+    assert "closes #1" not in page
+    assert "Notes (mainstem):" in log
+    assert f"to={commit}" in log
+    assert history.split("\t")[1:4] == [commit[:7], "sync", "ACTIVE"]
+    assert (next((server.folder / "reports").rglob(f"{server.execution['id']}.junit.xml"))).read_text().count(
+        "<failure"
+    ) == 1
