@@ -155,6 +155,7 @@ ENVIRONMENT: Final = Shape(
         changeRequest=nullable(WHOLE),
         expiresAt=nullable(TIME),
         pin=nullable(record(commit=TEXT, actor=TEXT, reason=TEXT, at=TIME, until=nullable(TIME))),
+        settings=nullable(MAP),
         signature=_SIGNATURE,
     ),
 )
