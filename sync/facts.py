@@ -9,16 +9,18 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runner.errors import FlowError, Problem
 from runner.flows.catalogue import stored_flow
 from runner.flows.models import Flow
 from runner.policies import FlowUse
-from runner.store import Store
 from runner.store.records import ActiveFlow, FlowVersion
 from sync.repository import blob_id
 from sync.sifting import Candidate, Facts, Warnings
+
+if TYPE_CHECKING:  # plans of a laptop load no database
+    from runner.store import Store
 
 _MOST: Final = 100_000
 _Key = tuple[str, str, str, str | None]  # namespace, id, blob, and the text of what it inherits
