@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runner.errors import Problem, Severity
 from runner.flows.seeds import Seed
 from runner.secrets.sealed import SealedSecret
 from runner.store.records import Environment, KeyValue, StoredSecret
-from runner.store.session import Session
 from sync.plan import Plan
 from sync.seeds import Place, Row, Seeding, SeedingKind, Seeds, Wanted, decided
 from sync.sifting import owns
+
+if TYPE_CHECKING:  # plans of a laptop load no database
+    from runner.store.session import Session
 
 UNKNOWN: Final = "the keys and secrets that git wants"
 
