@@ -322,7 +322,7 @@ class Worker:
             self._give_up(claim, "the store was out of reach")
         if claim.is_current:
             # Others read the log of a run as soon as they see its result, and no crash may part the two.
-            self._store.logs.flush()
+            self._store.logs.flush_appended()
             self._record(claim, outcome)
 
     def _look_back(self, claim: Claim) -> None:

@@ -148,6 +148,27 @@ def test_a_flush_waits_for_what_is_announced_by_others_and_not_by_itself(store: 
     thread.join(60)
 
 
+def test_who_has_written_its_own_lines_waits_for_nobody_s_announcement(store: Store, rows: Any) -> None:
+    announced, may_end = threading.Event(), threading.Event()
+
+    def announce() -> None:
+        with store.logs.announced():
+            announced.set()
+            assert may_end.wait(60)
+
+    thread = threading.Thread(target=announce)
+    thread.start()
+    assert announced.wait(60)
+    store.logs.append([_entry(rows, "own")])
+
+    store.logs.flush_appended()
+
+    found = [entry.message for entry in store.logs.search(LogQuery()).items]
+    may_end.set()
+    thread.join(60)
+    assert found == ["own"]
+
+
 def test_a_follower_misses_nothing_that_several_processes_write(store_url: str, rows: Any) -> None:
     is_shared = store_url.startswith("postgresql")
     writers = [Store.open(store_url) for _ in range(3 if is_shared else 1)]
