@@ -123,8 +123,8 @@ class Planner:
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
 
-        Without `is_trusted` nothing is said about which secrets and keys there are, since a stranger could try out
-        names, and no secret of the commit is opened.
+        Without `is_trusted` nothing is said about which secrets and keys there are, nor what they hold: a stranger could
+        try out names. No secret of the commit is opened then.
         With `is_ordered` somebody wants the very commit, so its own rules count and not those in force (`sync.ruling`).
 
         With `is_drift` an active flow counts as changed when its source is not what its blob id stands for. The
@@ -162,7 +162,7 @@ class Planner:
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
         wanted = read_seeds(source, listing.files, layout, self._seal if is_trusted else None)
-        plan = self._seeded(plan, stand.environment, *wanted)
+        plan = self._seeded(plan, stand.environment, *wanted, is_trusted=is_trusted)
         plan = replace(plan, required=ruling.required, wait_s=ruling.wait_s)
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         plan = with_needs(plan, self._holds if is_trusted else unknown)
@@ -209,9 +209,14 @@ class Planner:
         if len(self._defaults) > _REMEMBERED:
             self._defaults.popitem(last=False)
 
-    def _seeded(self, plan: Plan, environment: Environment, seeds: Seeds, wrong: Sequence[Problem]) -> Plan:
-        now = self._clock()
-        ground = self._store.read(lambda db: Ground.of(db, seeds, environment.name, now))
+    def _seeded(
+        self, plan: Plan, environment: Environment, seeds: Seeds, wrong: Sequence[Problem], *, is_trusted: bool = True
+    ) -> Plan:
+        now, name = self._clock(), environment.name
+        if is_trusted:
+            ground = self._store.read(lambda db: Ground.of(db, seeds, name, now))
+        else:
+            ground = self._store.read(lambda db: Ground.of_git(db, name, now))
         return with_seeds(plan, environment, seeds, ground, wrong)
 
     def recall(self, source: Source, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:

@@ -55,6 +55,11 @@ class Seeding:
     seed: Wanted | None = field(default=None, repr=False, compare=False)
 
     @property
+    def place(self) -> Place:
+        """Return where it stands."""
+        return (self.what, self.namespace, self.key)
+
+    @property
     def name(self) -> str:
         """Return how a plan calls it."""
         return f"{self.what} {self.namespace}.{self.key}"

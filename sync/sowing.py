@@ -33,6 +33,11 @@ class Ground:
         return cls(_rows(db, seeds, environment, now))
 
     @classmethod
+    def of_git(cls, db: Session, environment: str, now: datetime) -> Ground:
+        """Return what commits of the environment wrote before, which stands in git: all that a stranger may hear of."""
+        return cls(_rows(db, Seeds(), environment, now))
+
+    @classmethod
     def without_store(cls, seeds: Seeds, environment: str, now: datetime) -> Ground:
         """Return what there would be after a commit that wants `seeds`."""
         return cls({place: _row_of(seed, environment, now) for place, seed in seeds.by_place.items()})
@@ -52,20 +57,24 @@ def with_seeds(
     plan = plan.with_problems(wrong)
     if any(problem.severity is Severity.ERROR for problem in wrong):
         return plan
-    refused = _refused(environment, seeds, ground.owners(environment.name))
-    seedings = tuple(decided(seeds, ground.rows, environment.name))
-    return replace(plan.with_problems(refused), seeds=seeds, seedings=seedings)
+    refused = dict(_refused(environment, seeds, ground.owners(environment.name)))
+    # Of what belongs to others nothing is said: a plan shows what stands there now.
+    seedings = tuple(each for each in decided(seeds, ground.rows, environment.name) if each.place not in refused)
+    return replace(plan.with_problems(refused.values()), seeds=seeds, seedings=seedings)
 
 
-def _refused(environment: Environment, seeds: Seeds, owners: Mapping[Place, str | None]) -> Iterator[Problem]:
+def _refused(
+    environment: Environment, seeds: Seeds, owners: Mapping[Place, str | None]
+) -> Iterator[tuple[Place, Problem]]:
     for place, seed in seeds.by_place.items():
         if not owns(environment, seed.namespace):
             text = f"environment {environment.name} may put nothing into namespace {seed.namespace!r}"
             hint = f"it owns: {', '.join(environment.namespaces)}"
-            yield Problem("seed.namespace.foreign", text, file=seed.file, line=seed.line, hint=hint)
+            yield place, Problem("seed.namespace.foreign", text, file=seed.file, line=seed.line, hint=hint)
         elif place in owners:
             text = f"{seed.key!r} of {seed.namespace} belongs to environment {owners[place]}"
-            yield Problem("seed.key.owned", text, file=seed.file, line=seed.line, hint="one key has one owner")
+            hint = "one key has one owner"
+            yield place, Problem("seed.key.owned", text, file=seed.file, line=seed.line, hint=hint)
 
 
 def without_seeds(plan: Plan) -> Plan:

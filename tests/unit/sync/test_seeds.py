@@ -204,7 +204,10 @@ def test_a_mistake_in_the_file_keeps_the_revision_out_and_all_keys_as_they_are(s
 def test_an_environment_seeds_its_own_namespaces_and_no_key_of_another(server: Server, work_tree: Any) -> None:
     work_tree.write({"lab/team/_kv.yaml": "rate: 1\nlab: 1\n", "flows/team/say.yaml": FLOW})
     server.look()
-    work_tree.write({"flows/finance/_kv.yaml": "x: 1\n", "flows/team/_kv.yaml": "rate: 2\n"})
+    secret = KeyValue("finance", "x", "NUMBER", 98_765, NOW, NOW)
+    server.store.write(lambda db: db.kv.put(secret))
+    foreign, owned = "x: {value: 1, overwrite: true}\n", "rate: {value: 2, overwrite: true}\n"
+    work_tree.write({"flows/finance/_kv.yaml": foreign, "flows/team/_kv.yaml": owned})
     result = server.look()
 
     assert result.plan is not None
@@ -212,7 +215,8 @@ def test_an_environment_seeds_its_own_namespaces_and_no_key_of_another(server: S
         ("seed.namespace.foreign", "flows/finance/_kv.yaml"),
         ("seed.key.owned", "flows/team/_kv.yaml"),
     ]
-    assert server.values() == {"team.rate": 1, "team.lab": 1}
+    assert shown(result.plan) == [], "what others hold is nobody's business"
+    assert server.values() == {"team.rate": 1, "team.lab": 1, "finance.x": 98_765}
 
 
 def test_what_an_environment_that_is_no_more_has_left_is_taken_over(server: Server, work_tree: Any) -> None:
