@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from time import perf_counter
 
 from runner.errors import AccessError, ConflictError, MainstemError
@@ -24,7 +23,6 @@ from sync.plan_text import pinned_line
 from sync.planning import Planner, read_layout
 from sync.proposals import Proposal, Proposals, Wish
 from sync.refs import is_pattern
-from sync.signatures.policy import SignaturePolicies
 
 Proposed = Callable[[Proposal], None]
 """Hears of the proposal that was made in place of a commit."""
@@ -40,7 +38,6 @@ class Commits:
     origins: Origins
     planner: Planner
     activation: Activation
-    signatures: SignaturePolicies
     clock: Callable[[], datetime]
     applied: Callable[[RevisionResult, str], None]
     proposals: Proposals
@@ -64,7 +61,7 @@ class Commits:
             FlowError: `flow.invalid` with the problems; nothing is committed.
             ConflictError: `environment.held`, `environment.pinned`; `repository.head.moved` when somebody was faster.
             AccessError: `environment.writes.refused`, `environment.writes.unchecked`; `signature.writes.refused` when
-                commits must be signed, and the server cannot.
+                commits must be signed, and the server cannot, or the head is not.
             ProposalError: as `Proposals.make`.
         """
         check_writes(environment, may_propose=proposed is not None)
@@ -94,7 +91,7 @@ class Commits:
                 author=author,
                 message=text,
                 at=self.clock(),
-                sign=partial(self.signatures.sign, environment.name),
+                sign=self.planner.signer(source, environment.name, head),
             )
             plan = self.planner.plan(source, environment.name, commit, allowed_deletions=deletions)
             check_faults(plan, edits)

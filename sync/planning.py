@@ -177,6 +177,11 @@ class Planner:
         found = self._signatures.judge(source, environment, commit)
         return replace(plan.with_problems(found.problems), signature=found.signature)
 
+    def signer(self, source: Source, environment: str, base: str | None) -> Callable[[bytes], bytes | None]:
+        """Return what signs a commit of the server on top of `base`; see `SignaturePolicies.signer`."""
+        stand = self._store.read(lambda db: db.environments.get(environment))
+        return self._signatures.signer(source, stand, base) if stand is not None else lambda _payload: None
+
     def _as_they_are(self, environment: str) -> list[ActiveFlow]:
         """Return the active flows, without an id of their content where that is not what the id stands for."""
         versions = self._store.read(lambda db: db.flows.of_environment(environment))

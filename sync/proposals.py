@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -28,7 +27,6 @@ from sync.plan import FlowKey, Plan
 from sync.planning import Planner
 from sync.refs import is_pattern
 from sync.reviews.text import CUT, Reviewed, section, within
-from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
 
 BRANCHES: Final = "refs/heads/"
@@ -109,7 +107,6 @@ class Proposals:
 
     origins: Origins
     planner: Planner
-    signatures: SignaturePolicies
     clock: Callable[[], datetime]
     open_api: Callable[[Repository], ForgeApi | None]
 
@@ -118,7 +115,8 @@ class Proposals:
 
         Raises:
             FlowError: `flow.invalid` with the problems; nothing is pushed.
-            AccessError: `signature.writes.refused` when commits must be signed, and the server cannot.
+            AccessError: `signature.writes.refused` when commits must be signed, and the server cannot, or what it
+                would go on from is not.
             ConflictError: `proposal.base.none`; `repository.head.moved` when others were faster, again and again.
             FetchError: the repository cannot be reached, or takes no such branch.
             ProposalError: `proposal.forge.away`, nothing is pushed; `proposal.unopened`, the branch is.
@@ -176,7 +174,7 @@ class Proposals:
         lines = [unlinked(line) for line in wish.message.splitlines()]
         message = "\n".join([*lines, "", f"Requested-by: {unlinked(wish.actor)}", ""])
         author = Author(wish.actor, f"{wish.actor}@users.mainstem.local")
-        sign = partial(self.signatures.sign, wish.environment.name)
+        sign = self.planner.signer(source, wish.environment.name, on)
         return source.repository.commit_changes(on, edits, author=author, message=message, at=self.clock(), sign=sign)
 
     def _planned(self, source: Source, wish: Wish, commit: str, edits: Edits) -> _Pushed:

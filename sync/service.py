@@ -115,11 +115,11 @@ class SyncService:
             store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
         )
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
-        self._proposals = Proposals(self._origins, self._planner, signatures, clock, self._origins.open_api)
+        self._proposals = Proposals(self._origins, self._planner, clock, self._origins.open_api)
         self.reverts = Reverts(store, self._orders, self._proposals, clock)
         self._deployments = Deployments(store, self._orders, self.reverts, clock)
         commits = Commits(
-            store, self._origins, self._planner, self._activation, signatures, clock, self._after_write, self._proposals
+            store, self._origins, self._planner, self._activation, clock, self._after_write, self._proposals
         )
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)

@@ -7,9 +7,10 @@ nobody can add a key and sign with it in the same push.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -73,6 +74,32 @@ class SignaturePolicies:
         tip = replace(bad[0] if bad else found[0], commits=len(found))
         return Judged(tip, (*problems, *wrong, *_none_left(policy, own, severity)))
 
+    def signer(self, source: Source, environment: Environment, base: str | None) -> Callable[[bytes], bytes | None]:
+        """Return what signs, as `sign` does, a commit that the server makes on top of `base` (None: on nothing).
+
+        A signature speaks for all that is below it too. So the server gives none on top of a commit that is neither
+        active nor signed as it must be: whoever may push, and has no key, would get one from the next write otherwise.
+        The caller holds the lock of the repository.
+
+        Raises:
+            AccessError: `signature.writes.refused`, where commits must be signed and `base` is not.
+            FetchError: as `judge`.
+        """
+        policy = self._policies.get(environment.name)
+        if policy is None or policy.signing_key is None or base is None or base == environment.active:
+            return partial(self.sign, environment.name)
+        found = self.judge(source, environment, base).signature
+        if found is not None and found.is_good:
+            return partial(self.sign, environment.name)
+        if policy.required:
+            reason = found.line if found is not None else "no key is listed"
+            raise AccessError(
+                "signature.writes.refused",
+                f"the server signs nothing on top of {base[:7]}: {reason}",
+                hint="take that commit back, or push one on top of it that is signed",
+            )
+        return _unsigned
+
     def sign(self, environment: str, payload: bytes) -> bytes | None:
         """Return the server's signature of a commit that it makes, None where commits need none.
 
@@ -110,6 +137,10 @@ class SignaturePolicies:
         """Return what the commit itself lists, which counts once it is active: until then it must be readable."""
         found = _of_commit(source, commit) if policy.in_repository else KeyList()
         return replace(found, problems=tuple(replace(each, severity=severity) for each in found.problems))
+
+
+def _unsigned(_payload: bytes) -> None:
+    return None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from runner.settings import EnvironmentSettings, RepositorySettings, Settings, S
 from runner.store import Store
 from sync.activation import Outcome, RevisionResult
 from sync.plan_text import plan_lines
+from sync.proposals import Proposal
 from sync.service import SyncService
 from tests.servers.git import git
 from tests.servers.signers import Signers
@@ -42,11 +43,11 @@ class World:
     home: Path
     opened: list[tuple[SyncService, Store]] = field(default_factory=list)
 
-    def follow(self, **policy: Any) -> SyncService:
+    def follow(self, *, writes: Any = "commit", **policy: Any) -> SyncService:
         """Start a server with a policy, again where there was one: what was active stays active."""
         self.close()
         signatures = SignatureSettings(**policy) if policy else None
-        environment = EnvironmentSettings(name="prod", repository="r", signatures=signatures)
+        environment = EnvironmentSettings(name="prod", repository="r", signatures=signatures, writes=writes)
         settings = Settings(
             home=self.home, environments=(environment,), repositories=(RepositorySettings(name="r", url=self.url),)
         )
@@ -415,3 +416,43 @@ def test_a_row_from_before_there_were_signatures_keeps_its_digest(world: World) 
     database.close()
     before = [value for name, value in stored.items() if name not in {"signature", "digest", "id"}]
     assert row.digest == hashlib.sha256(orjson.dumps(before)).hexdigest()
+
+
+def test_the_server_signs_nothing_on_top_of_what_nobody_signed(world: World) -> None:
+    listed = [world.signers.listed("ann"), world.signers.listed("ca", "mainstem")]
+    service = world.follow(required=True, keys=listed, signing_key=world.signers.ssh("ca"))
+    first = world.push("one", ssh="ann")
+    world.look()
+    smuggled = world.push("two", files={"flows/b.yaml": flow("smuggled").replace("id: a", "id: b")})
+    refused = world.look()
+
+    with pytest.raises(AccessError) as error:
+        service.write_flow(flow("by hand"), actor="ben")
+    undisturbed = git(world.served, "rev-parse", "main"), service.environment("prod").active
+    world.push("three", ssh="ann")
+    version = service.write_flow(flow("by hand"), actor="ben")
+
+    assert (refused.outcome, error.value.code) == (Outcome.INVALID, "signature.writes.refused")
+    assert f"on top of {smuggled[:7]}: commit {smuggled[:7]} is not signed" in error.value.message
+    assert undisturbed == (smuggled, first)
+    assert "by hand" in version.source
+
+
+def test_a_proposal_does_not_go_on_from_what_somebody_pushed_to_its_branch_unsigned(world: World) -> None:
+    listed = [world.signers.listed("ann"), world.signers.listed("ca", "mainstem")]
+    service = world.follow(writes="propose", required=True, keys=listed, signing_key=world.signers.ssh("ca"))
+    world.push("one", ssh="ann")
+    world.look()
+    made: list[Proposal] = []
+    service.write_flow(flow("two"), actor="ben", proposed=made.append)
+    service.write_flow(flow("three"), actor="ben", proposed=made.append)
+    git(world.folder, "pull", "-q", "--ff-only", str(world.served), made[-1].branch)
+    unsigned = world.commit("smuggled")
+    git(world.folder, "push", "-q", str(world.served), f"HEAD:refs/heads/{made[-1].branch}")
+
+    with pytest.raises(AccessError) as refused:
+        service.write_flow(flow("four"), actor="ben", proposed=made.append)
+
+    assert [each.branch for each in made] == [made[0].branch] * 2
+    assert refused.value.code == "signature.writes.refused"
+    assert git(world.served, "rev-parse", made[0].branch) == unsigned
