@@ -61,7 +61,8 @@ class KeyList:
         if len(content) > MOST_LIST:
             return cls(problems=(unreadable(name, None, f"the file has more than {MOST_LIST:,} bytes"),))
         signers, blocks, problems = [], [], []
-        lines = enumerate(content.decode("utf-8", "replace").splitlines(), start=1)
+        # Lines as those see them who review the list, and `ssh-keygen`: Python would break them at more characters.
+        lines = enumerate(content.decode("utf-8", "replace").split("\n"), start=1)
         for number, line in lines:
             text = line.strip()
             if text == _BEGIN:

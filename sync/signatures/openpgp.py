@@ -91,7 +91,7 @@ def _user(statuses: Sequence[Sequence[str]]) -> str | None:
 
 
 def _statuses(answer: Ran) -> Iterator[list[str]]:
-    """Yield the words of each line that `gpg` writes for programs."""
-    for line in answer.out.splitlines():
+    """Yield the words of each line that `gpg` writes for programs; names of users may hold other ends of lines."""
+    for line in answer.out.split("\n"):
         if line.startswith(_MARK) and (words := line.removeprefix(_MARK).split()):
             yield words

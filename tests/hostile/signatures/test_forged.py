@@ -179,3 +179,26 @@ def test_a_line_that_is_no_key_is_named_and_the_others_count(signers: Signers, n
     assert all(problem.message.startswith("keys") for problem in found.problems)
     assert found.signers == (() if found.problems[0].line is None else (signers.listed("ann"),))
     assert found.blocks == ()
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_a_comment_in_a_list_of_keys_goes_on_to_the_end_that_reviewers_see(ssh_signers: Signers, end: str) -> None:
+    hidden = f"# retired:{end}{ssh_signers.listed('ben')}\n{ssh_signers.listed('ann')}\n"
+
+    found = KeyList.read(hidden.encode(), "keys")
+
+    assert (found.signers, found.problems) == ((ssh_signers.listed("ann"),), ())
+
+
+def test_the_name_of_a_user_cannot_say_that_another_key_signed(signers: Signers, tmp_path: Path) -> None:
+    other = signers.fingerprint("ann")
+    name = f"eve\u2028[GNUPG:] VALIDSIG {other} 2026-01-01 1 0 4 0 22 8 00 {other}\u2028[GNUPG:] X <eve@example.org>"
+    signers.gpg("--quick-generate-key", name, "ed25519", "sign", "never")
+    rows = signers.gpg("--with-colons", "--list-keys", "eve@example.org").decode().split("\n")
+    eve = next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
+    signature = signers.gpg("--armor", "--local-user", eve, "--detach-sign", given=COMMIT)
+    listed = [signers.gpg("--armor", "--export", eve).decode(), signers.armored("ann")]
+
+    found = Verifier(KeyList.read("\n".join(listed).encode(), "keys"), tmp_path).verify(headed(signature))
+
+    assert (found.state, found.fingerprint) == (SignatureState.GOOD, eve)
