@@ -12,7 +12,6 @@ from runner.store import Store
 from runner.store.records import Repository
 from sync.activation import Gate, Outcome
 from sync.forges.api import ForgeApi
-from sync.forges.apis import api_of
 from sync.forges.check_states import CheckState
 from sync.origins import Origins
 from sync.plan import Plan
@@ -23,12 +22,16 @@ _UNKNOWN: Final = "environment.checks.unknown"
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Asks the forge of a repository whether a commit may be activated. It is asked again at each look, in bounds."""
+    """Asks the forge of a repository whether a commit may be activated. It is asked again at each look, in bounds.
+
+    Whoever asks holds the lock of the repository, so no answer is waited for long. `api` opens the API of a repository
+    at its forge.
+    """
 
     store: Store
     origins: Origins
     clock: Callable[[], datetime]
-    api: Callable[[Repository], ForgeApi | None] = api_of
+    api: Callable[[Repository], ForgeApi | None]
 
     def gate(self, plan: Plan) -> Gate:
         """Return whether the checks of a plan are green, and what is said where they are not."""
@@ -49,6 +52,7 @@ class Checks:
         if found is None:
             message = f"repository {repository} has no forge with an API, or there is no token for it"
             raise MainstemError(_UNKNOWN, message)
+        found.hurry()
         return found
 
     def _judged(

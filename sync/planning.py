@@ -123,8 +123,8 @@ class Planner:
     ) -> Plan:
         """Return the plan of `commit`, whose trees are readable, for what is active in `environment` now.
 
-        Without `is_trusted` nothing is said about which secrets and keys there are, nor what they hold: a stranger could
-        try out names. No secret of the commit is opened then.
+        Without `is_trusted` nothing is said about which secrets and keys there are, nor what they hold: a stranger
+        could try out names. No secret of the commit is opened then.
         With `is_ordered` somebody wants the very commit, so its own rules count and not those in force (`sync.ruling`).
 
         With `is_drift` an active flow counts as changed when its source is not what its blob id stands for. The

@@ -108,7 +108,7 @@ class SyncService:
         signatures = SignaturePolicies(settings.environments)
         self._planner = Planner(store, answers, clock, holds, runner, signatures, seal)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
-        self._checks = Checks(store, self._origins, clock)
+        self._checks = Checks(store, self._origins, clock, self._origins.open_api)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         self._previews = Previews(

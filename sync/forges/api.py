@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _ATTEMPTS: Final = 4
 _LONGEST_WAIT_S: Final = 30.0
 _TIMEOUT: Final = httpx.Timeout(20.0, connect=10.0)
+_HURRIED_WAIT_S: Final = 2.0
+_HURRIED_TIMEOUT: Final = httpx.Timeout(5.0)
 _MOST_PAGES: Final = 20
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _CONFLICTS: Final = frozenset({400, 409, 422})
@@ -151,6 +153,7 @@ class ForgeApi(abc.ABC):
         self.path = address.path.strip("/").removesuffix(".git")
         self._token = repository.api_token or repository.password or ""
         self._sleep = sleep
+        self._longest_wait_s = _LONGEST_WAIT_S
         self._tokens = tokens
         self._name = repository.name
         self._username = repository.username
@@ -171,6 +174,11 @@ class ForgeApi(abc.ABC):
     ) -> None:
         """Close the connections."""
         self._client.close()
+
+    def hurry(self) -> None:
+        """Take seconds for a request from now on, not minutes: who asks holds a lock meanwhile, and will ask again."""
+        self._longest_wait_s = _HURRIED_WAIT_S
+        self._client.timeout = _HURRIED_TIMEOUT
 
     @property
     def site(self) -> str:
@@ -291,7 +299,7 @@ class ForgeApi(abc.ABC):
             try:
                 answer = self._asked(method, path, **given)
             except httpx.HTTPError as error:
-                if last or not may_repeat:
+                if last or not may_repeat or pause > self._longest_wait_s:
                     raise ApiError(
                         "forge.unreachable", self._clean(f"{self.site} cannot be reached: {error}")
                     ) from None
@@ -299,7 +307,7 @@ class ForgeApi(abc.ABC):
                 continue
             wait = wait_s(answer, pause)
             is_busy = is_limited(answer) or (answer.status_code in _AGAIN and may_repeat)
-            if last or not is_busy or wait > _LONGEST_WAIT_S:
+            if last or not is_busy or wait > self._longest_wait_s:
                 return answer
             self._sleep(wait)
         raise AssertionError("the last attempt returns or raises")

@@ -94,12 +94,11 @@ class GitHubApp:
         return f"{text}.{_encoded(self.key.sign(text.encode(), PKCS1v15(), SHA256()))}"
 
     def _asked(self) -> _Token:
-        address = parse_address(self.url)
-        owner, _, name = address.path.strip("/").removesuffix(".git").rpartition("/")
-        if self.installation is None:
-            self.installation = int(self._call("GET", f"repos/{owner}/{name}/installation")["id"])
-        body = {"repositories": [name]}
-        found = self._call("POST", f"app/installations/{self.installation}/access_tokens", body)
+        path = parse_address(self.url).path.strip("/").removesuffix(".git")
+        # Asked for with each token: an app that was removed and installed again has another number.
+        number = self.installation or self._call("GET", f"repos/{path}/installation")["id"]
+        body = {"repositories": [path.rpartition("/")[2]]}
+        found = self._call("POST", f"app/installations/{number}/access_tokens", body)
         return _Token(str(found["token"]), moment_of(found["expires_at"]).timestamp())
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
@@ -124,8 +123,9 @@ class GitHubApp:
     def _base(self) -> str:
         if self.api_url:
             return self.api_url.rstrip("/")
-        host = parse_address(self.url).host
-        return "https://api.github.com" if host == "github.com" else f"https://{host}/api/v3"
+        address = parse_address(self.url)
+        port = f":{address.port}" if address.port else ""
+        return "https://api.github.com" if address.host == "github.com" else f"https://{address.host}{port}/api/v3"
 
 
 def app_of(repository: RepositorySettings, given: GitHubAppSettings) -> GitHubApp:

@@ -36,6 +36,7 @@ class AppDoor:
     key: RSAPrivateKey = field(default_factory=_new_key)
     lasts: timedelta = timedelta(hours=1)
     heard: Callable[[str], None] = lambda _token: None
+    installation: int = INSTALLATION
     issued: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -54,8 +55,8 @@ class AppDoor:
         if wrong is not None:
             return wrong
         if request.method == "GET":
-            return JSONResponse({"id": INSTALLATION, "app_id": int(APP)})
-        if request.path_params["id"] != INSTALLATION or (await request.json()) != {"repositories": ["flows"]}:
+            return JSONResponse({"id": self.installation, "app_id": int(APP)})
+        if request.path_params["id"] != self.installation or (await request.json()) != {"repositories": ["flows"]}:
             return JSONResponse({"message": "Not Found"}, status_code=404)
         token = f"ghs_{uuid.uuid4().hex}"
         self.issued.append(token)

@@ -120,6 +120,48 @@ def test_a_token_about_to_run_out_is_not_used(forge: Forge, door: AppDoor) -> No
 
 
 @pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_an_app_that_was_installed_anew_is_found_again(forge: Forge, door: AppDoor) -> None:
+    app = GitHubApp(URL, APP, read_key(door.pem), None, forge.url)
+    first = app.token()
+    door.revoke()
+    door.installation += 1
+
+    second = app.renewed(first)
+
+    assert [first, second] == door.issued
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://github.com/acme/flows.git", "https://api.github.com"),
+        ("https://git.example.org:8443/acme/flows.git", "https://git.example.org:8443/api/v3"),
+    ],
+)
+def test_the_claim_goes_to_the_api_of_the_repositorys_own_host(url: str, place: str) -> None:
+    app = GitHubApp(url, APP, AppDoor(set()).key)
+
+    assert app._base() == place
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_an_app_asks_for_the_checks_that_a_repository_requires(
+    service: SyncService, forge: Forge, work_tree: Any
+) -> None:
+    service.reconcile_repository("r", actor="poll")
+    work_tree.write({".mainstem.yaml": "checks: {required: [lint]}\n", "flows/w/a.yaml": FLOW + "# more\n"})
+    git(work_tree.path, "push", "-q", str(forge.bare), "main")
+    [waits] = service.reconcile_repository("r", actor="poll")
+    assert waits.commit is not None
+    forge.results[waits.commit, "lint"] = "green"
+
+    [green] = service.reconcile_repository("r", actor="poll")
+
+    assert (waits.outcome.value, green.outcome.value) == ("WAITING", "ACTIVE")
+    assert (waits.message or "").endswith("lint is open")
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
 def test_a_key_that_is_not_the_apps_reads_nothing_and_is_not_shown(
     start: Callable[..., SyncService], forge: Forge, door: AppDoor, git_server: Any
 ) -> None:

@@ -8,7 +8,9 @@ from datetime import timedelta
 import pytest
 
 from runner.errors import AccessError
+from runner.store.records import Repository
 from sync.activation import Outcome, RevisionResult
+from sync.forges.api import ForgeApi
 from sync.forges.check_states import CheckState, states_of
 from tests.servers.review_world import World, flow
 
@@ -132,6 +134,28 @@ def test_a_forge_that_is_down_keeps_a_commit_waiting(world: World) -> None:
 
     assert down.outcome is Outcome.WAITING
     assert "ci/build, lint cannot be asked for: " in (down.message or "")
+    assert look(world).outcome is Outcome.ACTIVE
+
+
+@github
+def test_a_busy_forge_does_not_keep_the_repository_locked_for_long(world: World) -> None:
+    commit = push(world, said=REQUIRED)
+    waits: list[float] = []
+    checks = world.service._checks
+
+    def counted(repository: Repository) -> ForgeApi | None:
+        api = checks.api(repository)
+        if api is not None:
+            api._sleep = waits.append
+        return api
+
+    world.service._checks = replace(checks, api=counted)
+    world.forge.failures.extend([(429, {"retry-after": "25"}), (502, {}), (502, {}), (502, {})])
+    first, second = look(world), look(world)
+    green(world, commit, "ci/build", "lint")
+
+    assert (first.outcome, second.outcome) == (Outcome.WAITING, Outcome.WAITING)
+    assert sum(waits) < 5
     assert look(world).outcome is Outcome.ACTIVE
 
 
