@@ -21,6 +21,7 @@ from sync.orders import Orders
 from sync.plan_text import short
 from sync.planning import list_files, read_layout
 from sync.proposals import OURS, Proposal, Proposals, Wish
+from sync.signatures.key_list import KEY_FILE
 from sync.sources import Source
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,11 @@ def _edits(source: Source, environment: Environment, head: str | None, target: s
 
 
 def _files(source: Source, environment: Environment, commit: str) -> dict[str, str]:
-    """Return the files that an environment is made of at a commit, with the one that says where they are."""
+    """Return the files that an environment is made of at a commit, with the one that says where they are.
+
+    The list of keys is none of them: a key that was taken out must not come back because flows go back.
+    """
     files = dict(list_files(source, commit, read_layout(source, commit, environment.path)).files)
+    files.pop(KEY_FILE, None)
     settings = source.repository.find(commit, SETTINGS_FILE)
     return files | {SETTINGS_FILE: settings} if settings is not None else files

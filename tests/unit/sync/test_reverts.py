@@ -121,3 +121,21 @@ def test_what_was_never_active_is_not_gone_back_to(
 
     assert caught.value.code == code
     assert world.forge.opened == []
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_a_key_that_was_taken_out_does_not_come_back_with_the_flows(
+    start: Callable[..., SyncService], git_server: Any, forge: Any, work_tree: Any
+) -> None:
+    repository = RepositorySettings(
+        name="r", url=f"{git_server.url}/acme/flows.git", kind=forge.kind, api_url=forge.url, api_token=TOKEN
+    )
+    service = start(EnvironmentSettings(name="prod", repository="r", path=""), repositories=(repository,))
+    world = World(service, forge, work_tree)
+    world.push({"w/a.yaml": flow("a", "one"), ".mainstem.signers": "# ann and the one who left\n"})
+    world.push({"w/a.yaml": flow("a", "two"), ".mainstem.signers": "# ann\n"})
+
+    made = world.service.reverts.propose("prod", world.commits[0], actor="ann", reason="loads fail")
+
+    changed = git(forge.bare, "diff", "--name-only", world.commits[1], made.branch)
+    assert changed == "w/a.yaml"
