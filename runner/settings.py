@@ -157,7 +157,7 @@ class GitHubAppSettings(_Part):
 
     id: str | int
     """The id of the app, or its client id."""
-    private_key: str
+    private_key: str = Field(repr=False)
     """Its private key in PEM, or the path of the file."""
     installation: int | None = None
     """The id of its installation; without it, the one that has the repository."""
@@ -177,19 +177,19 @@ class RepositorySettings(_Part):
     """`github`, `gitlab`, `gitea`, `forgejo`, `bitbucket` or `generic`: how webhooks and tokens are read and sent."""
     username: str | None = None
     """User name for HTTP; without it the one that the kind of forge expects beside a token."""
-    password: str | None = None
+    password: str | None = Field(default=None, repr=False)
     """Password or token for HTTP."""
-    ssh_key: str | None = None
+    ssh_key: str | None = Field(default=None, repr=False)
     """A private key, or the path of its file."""
-    webhook_secret: str | None = None
+    webhook_secret: str | None = Field(default=None, repr=False)
     """Secret that signs the deliveries of the forge."""
-    previous_webhook_secret: str | None = None
+    previous_webhook_secret: str | None = Field(default=None, repr=False)
     """Secret that is still accepted while a new one is brought in."""
     interval_s: int = 60
     """Seconds between two looks at the remote, whether or not a webhook came."""
     api_url: str | None = None
     """Where the forge's API is, for statuses and comments on change requests; without it, where its kind has it."""
-    api_token: str | None = None
+    api_token: str | None = Field(default=None, repr=False)
     """The token for that API, which needs to write statuses and comments; without it the password."""
     github_app: GitHubAppSettings | None = None
     """A GitHub App (`id`, `privateKey`, `installation`) in place of `password` and `apiToken`, at GitHub only."""
@@ -283,11 +283,11 @@ class Settings(_Part):
     """Where files of executions are: a path, or a bucket as `s3://`, `gs://` or `az://`; without it in the home."""
     storage_options: dict[str, str] = Field(default_factory=dict)
     """How the bucket is reached: `endpoint`, `region`, keys … (`docs/deployment.md`); else as its cloud's tools do."""
-    encryption_key: str | None = None
+    encryption_key: str | None = Field(default=None, repr=False)
     """32 bytes in base64 that encrypt secret inputs and credentials, the same in all processes; or one is made."""
     age_key_file: Path | None = None
     """A file of `age-keygen` (0600) whose keys open secrets in repositories, `_secrets.yaml`. Needs the extra `age`."""
-    admin_token: str | None = None
+    admin_token: str | None = Field(default=None, repr=False)
     """The secret of the token `admin` of a deployment; without it `mainstem serve` makes the first one in its home."""
     health_port: int | None = None
     """Port on which a process answers probes and gives its figures, without a token; without it none."""

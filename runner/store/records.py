@@ -21,13 +21,13 @@ class Repository:
     url: str
     kind: str = "generic"
     username: str | None = None
-    password: str | None = None
-    ssh_key: str | None = None
-    webhook_secret: str | None = None
-    previous_webhook_secret: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ssh_key: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    previous_webhook_secret: str | None = field(default=None, repr=False)
     interval_s: int = 60
     api_url: str | None = None
-    api_token: str | None = None
+    api_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

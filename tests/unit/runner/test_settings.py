@@ -6,6 +6,7 @@ import pytest
 
 from runner.errors import InvalidError
 from runner.settings import Settings
+from runner.store.records import Repository
 
 FILE = """\
 repositories:
@@ -70,3 +71,17 @@ def test_what_links_name_is_not_how_this_machine_reaches_the_server(
     settings = Settings(host=host, url=url)
 
     assert (settings.local_url, settings.public_url) == (local, public)
+
+
+def test_what_lets_one_in_is_in_no_text_of_the_settings() -> None:
+    app = {"id": 7, "privateKey": "hidden-pem"}
+    names = ("password", "sshKey", "webhookSecret", "previousWebhookSecret", "apiToken")
+    repository = {"name": "r", "url": "https://github.com/a/b", "githubApp": app, **{n: f"hidden-{n}" for n in names}}
+
+    settings = Settings.model_validate(
+        {"repositories": [repository], "encryptionKey": "hidden-key", "adminToken": "hidden-admin"}
+    )
+
+    assert settings.repositories[0].api_token == "hidden-apiToken"
+    stored = Repository(**settings.repositories[0].model_dump(exclude={"github_app"}))
+    assert "hidden" not in f"{settings!r} {settings} {stored!r}"
