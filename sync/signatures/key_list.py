@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from runner.errors import Problem, Severity
@@ -23,7 +24,7 @@ _OPTION: Final = r'[A-Za-z-]+(?:="[^"]*")?'
 # One place for every part: nothing here can be read in two ways, so that a long line costs no more than its length.
 _SIGNER: Final = re.compile(
     r'(?:"[^"]+"|[^\s"]+)[ \t]+'
-    rf"(?:{_OPTION}(?:,{_OPTION})*[ \t]+)?"
+    rf"(?:(?P<options>{_OPTION}(?:,{_OPTION})*)[ \t]+)?"
     r"(?P<type>(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+)[ \t]+(?P<key>[A-Za-z0-9+/]+={0,2})(?:[ \t].*)?\Z"
 )
 _LONGEST_LINE: Final = 32 << 10
@@ -44,6 +45,13 @@ class KeyList:
     def is_empty(self) -> bool:
         """Whether no key can count."""
         return not self.signers and not self.blocks
+
+    def without_authorities(self, lost: frozenset[str]) -> KeyList:
+        """Return the list without authorities for certificates whose fingerprint (`SHA256:…`) is in `lost`.
+
+        What they certified has fingerprints of its own, so nothing else would tell that it is not to be believed.
+        """
+        return replace(self, signers=tuple(line for line in self.signers if _authority(line) not in lost))
 
     @classmethod
     def joined(cls, lists: Iterable[KeyList]) -> KeyList:
@@ -111,3 +119,12 @@ def _fault(line: str) -> str | None:
     if key[:4] != len(kind).to_bytes(4, "big") or not key[4:].startswith(kind) or len(key) < len(kind) + 20:
         return f"the key is none of type {found['type']}"
     return None
+
+
+def _authority(line: str) -> str | None:
+    """Return the fingerprint of a line's key where it is one of an authority."""
+    found = _SIGNER.match(line)
+    if found is None or "cert-authority" not in (found["options"] or "").lower():
+        return None
+    digest = hashlib.sha256(base64.b64decode(found["key"])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -130,7 +130,7 @@ class SignaturePolicies:
         lists = [_of_settings(policy)]
         if policy.in_repository and environment.active is not None:
             lists.append(_of_active(source, environment, environment.active))
-        return KeyList.joined(lists)
+        return KeyList.joined(lists).without_authorities(_revoked(policy))
 
     @staticmethod
     def _own_lists(policy: SignatureSettings, source: Source, commit: str, severity: Severity) -> KeyList:
@@ -191,11 +191,15 @@ def _verified(
     policy: SignatureSettings, source: Source, environment: Environment, commit: str, verifier: Verifier
 ) -> list[CommitSignature]:
     """Return the verdicts of the commits that need one, the tip first."""
-    revoked = frozenset(each if each.startswith("SHA256:") else _hex(each) for each in policy.revoked)
+    revoked = _revoked(policy)
     return [
         verifier.verify(source.repository.raw_commit(sha)).of(sha, revoked=revoked)
         for sha in _scope(policy, source, environment, commit)
     ]
+
+
+def _revoked(policy: SignatureSettings) -> frozenset[str]:
+    return frozenset(each if each.startswith("SHA256:") else _hex(each) for each in policy.revoked)
 
 
 def _hex(fingerprint: str) -> str:

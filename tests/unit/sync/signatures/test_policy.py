@@ -22,7 +22,7 @@ from sync.plan_text import plan_lines
 from sync.proposals import Proposal
 from sync.service import SyncService
 from tests.servers.git import git
-from tests.servers.signers import Signers
+from tests.servers.signers import Signers, run
 from tests.servers.store import fresh_store
 
 LIST = ".mainstem.signers"
@@ -252,6 +252,21 @@ def test_the_fingerprint_of_a_lost_openpgp_key_may_be_written_in_groups(world: W
 
     assert codes(lost) == ["signature.key.revoked"]
     assert taken.outcome is Outcome.ACTIVE
+
+
+def test_what_a_lost_authority_certified_counts_no_more(world: World) -> None:
+    authority = world.signers.listed("ca", "ben@example.org", "cert-authority")
+    shown = run("ssh-keygen", "-l", "-f", str(world.signers.ssh("ca").with_suffix(".pub")), folder=world.folder)
+    world.follow(required=True, keys=[authority, world.signers.listed("ann")])
+    world.push("one", ssh="cert")
+    before = world.look()
+    world.follow(required=True, keys=[authority, world.signers.listed("ann")], revoked=[shown.split()[1]])
+    world.push("two", ssh="cert")
+
+    after = world.look()
+
+    assert before.outcome is Outcome.ACTIVE
+    assert (after.outcome, codes(after)) == (Outcome.INVALID, ["signature.key.unknown"])
 
 
 @pytest.mark.parametrize(("scope", "expected"), [("tip", []), ("all", ["signature.missing"])])
