@@ -79,14 +79,17 @@ class SignaturePolicies:
 
         A signature speaks for all that is below it too. So the server gives none on top of a commit that is neither
         active nor signed as it must be: whoever may push, and has no key, would get one from the next write otherwise.
-        The caller holds the lock of the repository.
+        Where signatures are not required, being active proves nothing: another environment of the same branch may
+        require them. The caller holds the lock of the repository.
 
         Raises:
             AccessError: `signature.writes.refused`, where commits must be signed and `base` is not.
             FetchError: as `judge`.
         """
         policy = self._policies.get(environment.name)
-        if policy is None or policy.signing_key is None or base is None or base == environment.active:
+        if policy is None or policy.signing_key is None or base is None:
+            return partial(self.sign, environment.name)
+        if policy.required and base == environment.active:
             return partial(self.sign, environment.name)
         found = self.judge(source, environment, base).signature
         if found is not None and found.is_good:

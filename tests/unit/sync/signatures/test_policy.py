@@ -453,6 +453,21 @@ def test_the_server_signs_nothing_on_top_of_what_nobody_signed(world: World) -> 
     assert "by hand" in version.source
 
 
+def test_where_signatures_are_not_required_the_server_vouches_for_no_unsigned_commit(world: World) -> None:
+    listed = [world.signers.listed("ann"), world.signers.listed("ca", "mainstem")]
+    service = world.follow(keys=listed, signing_key=world.signers.ssh("ca"))
+    world.push("one")
+    world.look()
+    service.write_flow(flow("two"), actor="ben")
+    world.push("three", ssh="ann")
+    world.look()
+    service.write_flow(flow("four"), actor="ben")
+
+    states = [row.signature and row.signature["state"] for row in service.history("prod")]
+
+    assert states == ["good", "good", "missing", "missing"], "another environment may ask for signatures"
+
+
 def test_a_proposal_does_not_go_on_from_what_somebody_pushed_to_its_branch_unsigned(world: World) -> None:
     listed = [world.signers.listed("ann"), world.signers.listed("ca", "mainstem")]
     service = world.follow(writes="propose", required=True, keys=listed, signing_key=world.signers.ssh("ca"))
