@@ -1,7 +1,8 @@
 """Fetching an image by a Docker daemon, which may take for ever: a registry that stalls says nothing at all.
 
 So somebody waits beside the one who reads the daemon's words, and cuts the connection when nobody wants the image any
-more; the daemon then gives up too.
+more; the daemon then gives up too. Until it has said its first word there is no connection to be cut: whoever waits for
+that is left behind.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 from task_runners.docker_archive import cut
 from task_runners.docker_faults import cancelled, no_image, too_slow
 from task_runners.docker_properties import Credentials
+from task_runners.errors import TaskRunnerError
 from task_runners.spec import RunnerContext
 
 __all__ = ["login", "pull"]
@@ -47,7 +50,8 @@ def pull(
             raise too_slow(image, timeout)
 
     try:
-        with contextlib.closing(_asked(client, image, credentials)) as answer, _cut_off(client, answer, ctx, deadline):
+        answer = _first_word(client, image, credentials, demand_wanted)
+        with contextlib.closing(answer), _cut_off(client, answer, ctx, deadline):
             for event in client._stream_helper(answer, decode=True):  # noqa: SLF001 - what its own `pull` returns
                 demand_wanted()
                 if "error" in event:
@@ -58,6 +62,38 @@ def pull(
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         demand_wanted()
         raise docker.errors.DockerException(str(error)) from error
+
+
+def _first_word(client: Any, image: str, credentials: dict[str, Any] | None, demand_wanted: Callable[[], None]) -> Any:
+    """Return the open answer of the daemon, which says nothing before the registry does; raise when it is not wanted.
+
+    An answer that comes after that is cut at once.
+    """
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    given_up = threading.Event()
+
+    def ask() -> None:
+        try:
+            answer = _asked(client, image, credentials)
+        except Exception as error:  # noqa: BLE001 - raised by whoever waits
+            answers.put(error)
+            return
+        if given_up.is_set():
+            cut(client, answer)
+        answers.put(answer)
+
+    threading.Thread(target=ask, name="pull-asked", daemon=True).start()
+    while True:
+        with contextlib.suppress(queue.Empty):
+            found = answers.get(timeout=_LOOK_S)
+            if isinstance(found, Exception):
+                raise found
+            return found
+        try:
+            demand_wanted()
+        except TaskRunnerError:
+            given_up.set()
+            raise
 
 
 def _asked(client: Any, image: str, credentials: dict[str, Any] | None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -344,6 +345,18 @@ def test_the_timeout_counts_while_a_registry_stalls(docker_bench: Bench, stalled
     result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
 
     assert (result.failure_reason, stalled.pulls) == (FailureReason.DEADLINE, 1)
+    assert "timeout of 1 s" in (result.message or "")
+
+
+@pytest.mark.timeout(60)
+def test_the_timeout_counts_while_a_registry_has_not_said_a_word(docker_bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/never/answers:1"
+        spec = replace(docker_bench.spec("true"), image=image, timeout=timedelta(seconds=1))
+
+        result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context())
+
+    assert result.failure_reason is FailureReason.DEADLINE
     assert "timeout of 1 s" in (result.message or "")
 
 
