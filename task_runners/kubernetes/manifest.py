@@ -37,7 +37,7 @@ Object = dict[str, Any]
 class Files:
     """What travels: the archive that has to be there first, and whether files come back (to `upload` if it is set).
 
-    None that come back have more than `file_bytes`.
+    None that come back have more than `file_bytes`, and their archive no more than `archive_bytes`.
     """
 
     root: str
@@ -45,6 +45,7 @@ class Files:
     comes_back: bool = False
     upload: SignedUpload | None = None
     file_bytes: int = FileLimits().file_bytes
+    archive_bytes: int = FileLimits().total_bytes
 
 
 def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Files, policy: Policy) -> Object:
@@ -198,4 +199,5 @@ def _in_files(runner: Kubernetes, files: Files) -> Object:
 def _out_files(runner: Kubernetes, others: Mapping[str, Object], files: Files) -> Object:
     if OUT_FILES in others:
         raise TaskRunnerError("runner.property.invalid", f"`podSpec` may not have a container named {OUT_FILES}")
-    return _helper(runner, OUT_FILES, sending(files.upload, files.root, files.file_bytes), files.root)
+    script = sending(files.upload, files.root, files.file_bytes, files.archive_bytes)
+    return _helper(runner, OUT_FILES, script, files.root)

@@ -14,9 +14,11 @@ from task_runners.outputs import PRIVATE
 from task_runners.staging.port import SignedUpload, Staged
 from task_runners.staging.wrapper import tools
 
-__all__ = ["ASK_OUT", "ASK_WISH", "END", "STATE", "fetching", "receive", "send", "sending"]
+__all__ = ["ASK_OUT", "ASK_WISH", "END", "STATE", "TOO_LARGE", "fetching", "receive", "send", "sending"]
 
 STATE = "/mainstem"
+TOO_LARGE = 128 + 25
+"""The exit code of a shell whose `tar` was ended by SIGXFSZ: the archive would have become larger than it may be."""
 ASK_WISH = ("sh", "-c", f"cat {STATE}/wish 2>/dev/null; true")
 ASK_OUT = ("sh", "-c", f": > {STATE}/ended; cat {STATE}/out 2>/dev/null; true")
 END = ("sh", "-c", f": > {STATE}/over")
@@ -53,11 +55,11 @@ def receive(staged: Staged, root: str) -> tuple[str, ...]:
     return ("sh", "-c", script)
 
 
-def sending(upload: SignedUpload | None, root: str, file_bytes: int) -> str:
+def sending(upload: SignedUpload | None, root: str, file_bytes: int, archive_bytes: int) -> str:
     """Return the program of the last container: it waits for the end of the task and sends its files away."""
     kept, own = f"echo kept > {STATE}/out", f"echo kept > {STATE}/out"
     if upload is not None:
-        send = f"{_packing(root, f'{STATE}/out.tar', file_bytes)} && again {_uploading(upload)}"
+        send = f"{_packing(root, f'{STATE}/out.tar', file_bytes, archive_bytes)} && again {_uploading(upload)}"
         own = (
             f"{_PREPARED}(if {send}; then echo sent > {STATE}/out; else {kept}; fi; rm -f {STATE}/out.tar) &\n"
             f"(sleep {_NOTHING_LEFT_S}; [ -e {STATE}/out ] || {kept}) &\n"
@@ -70,21 +72,25 @@ def _uploading(upload: SignedUpload) -> str:
     return f"put {STATE}/out.tar {shlex.quote(upload.url)} {shlex.quote(headers)}"
 
 
-def _packing(root: str, archive: str, file_bytes: int) -> str:
+def _packing(root: str, archive: str, file_bytes: int, archive_bytes: int) -> str:
     """Return the commands that pack all files, after removing those of more than `file_bytes`, which they list.
 
-    A sparse file of terabytes costs its body nothing, and would fill the disk of the node as an archive. Not every
-    `tar` can leave files out.
+    A sparse file of terabytes costs its body nothing, and neither do a thousand smaller ones: they would fill the disk
+    of the node as an archive, which therefore gets no more than `archive_bytes`. Not every `tar` can leave files out.
     """
     too_large = f"find . -type f -size +{file_bytes // 512}"
-    listed = f"mkdir -p {PRIVATE} && rm -rf {LEFT_OUT} && {too_large} > {LEFT_OUT}"
-    removed = f"(cd {shlex.quote(root)} && {listed} && {too_large} -exec rm -f {{}} \\;) 2>/dev/null"
-    return f"{{ {removed}; tar -c -f {archive} -C {shlex.quote(root)} .; }}"
+    # The body may have made a file or a link of this name.
+    room = f"if [ -h {PRIVATE} ] || [ ! -d {PRIVATE} ]; then rm -f {PRIVATE}; mkdir {PRIVATE}; fi; rm -rf {LEFT_OUT}"
+    listed = f"{too_large} > {LEFT_OUT}; {too_large} -exec rm -f {{}} \\;"
+    removed = f"(cd {shlex.quote(root)} && {{ {room}; {listed}; }}) 2>/dev/null"
+    bounded = f"(ulimit -f {archive_bytes // 512}; exec tar -c -f {archive} -C {shlex.quote(root)} .)"
+    return f"{{ {removed}; {bounded}; }}"
 
 
-def send(root: str, file_bytes: int) -> tuple[str, ...]:
+def send(root: str, file_bytes: int, archive_bytes: int) -> tuple[str, ...]:
     """Return the command that writes all files to its standard output as an archive, then its digest to the other."""
     # The digest needs the whole archive, and a broken stream must not look like the end of a short one.
     archive = f"{STATE}/kept.tar"
-    script = f"{_packing(root, archive, file_bytes)} && sha256sum {archive} >&2 && cat {archive} && rm {archive}"
-    return ("sh", "-c", script)
+    packing = _packing(root, archive, file_bytes, archive_bytes)
+    given = f"sha256sum {archive} >&2 && cat {archive}"
+    return ("sh", "-c", f"{packing} && {given}; code=$?; rm -f {archive}; exit $code")

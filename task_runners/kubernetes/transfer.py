@@ -14,7 +14,7 @@ from task_runners.kubernetes.api import Api, ApiError
 from task_runners.kubernetes.execution import execute
 from task_runners.kubernetes.manifest import IN_FILES, OUT_FILES, Files
 from task_runners.kubernetes.properties import FileTransfer
-from task_runners.kubernetes.scripts import ASK_OUT, ASK_WISH, END, receive, send
+from task_runners.kubernetes.scripts import ASK_OUT, ASK_WISH, END, TOO_LARGE, receive, send
 from task_runners.outputs import PRIVATE
 from task_runners.spec import RunnerContext, TaskSpec, WorkDir
 from task_runners.staging.direct import wanted_files
@@ -56,7 +56,7 @@ def staged_files(
             "`fileTransfer: HTTP` needs an address at which pods reach this server",
             hint="set `internalUrl` in the settings of the server, or leave `fileTransfer` out",
         )
-    return Files(root, staged, comes_back, upload, ctx.file_limits.file_bytes)
+    return Files(root, staged, comes_back, upload, ctx.file_limits.file_bytes, _most_bytes(ctx))
 
 
 def is_wanted(api: Api, pod: str) -> bool:
@@ -112,12 +112,15 @@ def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext) -> IO[bytes]:
         nonlocal size
         size += len(piece)
         if size > most_bytes:
-            raise _unreadable("file.outputs.too_large", "the working directory is too large to look for outputs in")
+            raise _too_much()
         digest.update(piece)
         archive.write(piece)
 
     try:
-        done = execute(api, pod, OUT_FILES, send(root, ctx.file_limits.file_bytes), take=take, seconds=_SILENCE_S)
+        command = send(root, ctx.file_limits.file_bytes, most_bytes)
+        done = execute(api, pod, OUT_FILES, command, take=take, seconds=_SILENCE_S)
+        if done.exit_code == TOO_LARGE:
+            raise _too_much()
         if done.exit_code != 0:
             raise _unreadable("file.outputs.unreadable", f"the files of the pod cannot be read: {done.text}")
         if digest.hexdigest() not in done.stderr.decode("ascii", "replace"):
@@ -127,6 +130,10 @@ def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext) -> IO[bytes]:
         raise
     archive.seek(0)
     return archive
+
+
+def _too_much() -> TaskRunnerError:
+    return _unreadable("file.outputs.too_large", "the working directory is too large to look for outputs in")
 
 
 def _unreadable(code: str, message: str) -> TaskRunnerError:

@@ -46,6 +46,30 @@ def test_an_output_beside_a_file_of_five_gigabytes_comes_back(bench: Bench) -> N
     assert sum(result.stages.values()) < 30
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("trick", [": > .mainstem", "ln -s /nowhere/at/all .mainstem"])
+def test_no_pod_packs_five_gigabytes_whatever_is_in_the_way(kubernetes_bench: Bench, trick: str) -> None:
+    result = kubernetes_bench.run(f"rm -rf .mainstem; {trick}; {SPARSE}", output_globs=("*.bin",))
+
+    assert (result.status, result.failure_reason) == (Phase.FAILED, FailureReason.OUTPUT_FILES)
+    assert "large.bin" in (result.message or "")
+    assert sum(result.stages.values()) < 30
+
+
+@pytest.mark.timeout(60)
+def test_no_pod_packs_more_than_is_read_of_many_files(kubernetes_bench: Bench) -> None:
+    body = "for i in $(seq 1 90); do dd if=/dev/zero of=$i.bin bs=1 count=0 seek=1048576 2>/dev/null; done"
+    limits = replace(FileLimits(), file_bytes=1 << 20, total_bytes=2 << 20)
+    ctx = kubernetes_bench.context(file_limits=limits)
+
+    result = kubernetes_bench.runner.run(
+        kubernetes_bench.spec("sh", "-c", body, output_globs=("1.bin",)), kubernetes_bench.workdir, ctx
+    )
+
+    assert (result.status, result.failure_reason) == (Phase.FAILED, FailureReason.OUTPUT_FILES)
+    assert "too large" in (result.message or "")
+
+
 def test_links_pipes_and_devices_do_not_come_back(bench: Bench) -> None:
     result = bench.run(ODD, output_globs=("**",))
 
