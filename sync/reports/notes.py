@@ -81,7 +81,7 @@ class NoteBook:
             if known is None:
                 continue
             new = [line for line in dict.fromkeys(added) if line not in known]
-            text = "".join(f"{line}\n" for line in (*known, *new)).encode()
+            text = "".join(f"{line}\n" for line in (*known, *new)).encode("utf-8", "surrogateescape")
             if new and len(text) <= MOST_BYTES:
                 yield path, text
             elif new:
@@ -99,7 +99,8 @@ class NoteBook:
             content = self._source.repository.blob(blob, limit=MOST_BYTES)
         except InvalidError:
             return None
-        return content.decode("utf-8", "surrogateescape").split("\n")[: content.count(b"\n")] if content else []
+        # People write without a last line break too, and in any encoding.
+        return content.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n") if content else []
 
     def _place(self, head: str | None, commit: str) -> tuple[str, str | None]:
         """Return the path of a commit's note and what is there; git may have put it into folders or not."""

@@ -87,6 +87,20 @@ def _fill(repository: GitRepository, run_git: Any, count: int) -> None:
     run_git(repository.path, "notes", "--ref", REF, "add", "-m", "x", blob)
 
 
+@pytest.mark.parametrize("said", [b"looked at by Bob", b"\nlooked at\n\nby Bob", b"caf\xe9\n", b"one\r\n\x00\n", b"\n"])
+def test_a_note_of_somebody_else_stays_byte_for_byte(repository: GitRepository, commit: str, said: bytes) -> None:
+    author = Author("Bob", "bob@example.org")
+    head = repository.commit_changes(None, {commit: said}, author=author, message="x", at=AT)
+    assert repository.set_head(REF, None, head)
+
+    after = add(LocalSource(repository), {commit: ["line"]})
+
+    assert after is not None
+    blob = repository.find(after, commit)
+    assert blob is not None
+    assert repository.blob(blob, limit=MOST_BYTES) == said.removesuffix(b"\n") + b"\nline\n"
+
+
 def test_whoever_was_slower_appends_to_what_the_other_wrote(
     repository: GitRepository, commit: str, run_git: Any
 ) -> None:
