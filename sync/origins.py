@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shutil
 import threading
@@ -141,7 +143,7 @@ class Origins:
 
     def _trim(self, key: str, most_bytes: int) -> bool:
         folder = self._mirror_path(key)
-        if not folder.exists() or sum(each.stat().st_size for each in folder.rglob("*.*")) <= most_bytes:
+        if not folder.exists() or _disk_bytes(folder) <= most_bytes:
             return False
         self._drop(key)
         shutil.rmtree(folder)
@@ -257,6 +259,17 @@ class Origins:
         path.touch(mode=0o600)
         path.write_text(repository.ssh_key.rstrip("\n") + "\n", encoding="utf-8")
         return path
+
+
+def _disk_bytes(folder: Path) -> int:
+    """Return how many bytes of the disk are taken: what we write ourselves are very many very small files."""
+    found = 0
+    for _, _, names, descriptor in os.fwalk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a file of the moment
+                status = os.stat(name, dir_fd=descriptor)
+                found += max(status.st_size, status.st_blocks * 512)
+    return found
 
 
 def _is_hosted(declared: RepositorySettings) -> bool:

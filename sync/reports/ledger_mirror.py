@@ -72,8 +72,9 @@ class LedgerMirror:
         # A preview follows nothing, and its commits are a stranger's.
         return environment.previews is None and (self._mode == "all" or environment.repository == HOSTED)
 
-    def write(self, now: datetime) -> None:
-        """Append all rows that are due, at most 500 of an environment at once."""
+    def write(self, now: datetime) -> list[str]:
+        """Append all rows that are due, at most 500 of an environment at once; return the repositories written to."""
+        written = []
         for repository, names in self.due(now).items():
             try:
                 self._append(repository, names, now)
@@ -85,6 +86,8 @@ class LedgerMirror:
                 log.warning("the ledger cannot be mirrored to %s", repository, extra=fields, exc_info=not is_ours)
             else:
                 self._backoff.worked(repository)
+                written.append(repository)
+        return written
 
     def _append(self, repository: str, names: list[str], now: datetime) -> None:
         untold = self._store.read(lambda db: [Untold.read(db, name) for name in names])

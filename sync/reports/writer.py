@@ -84,6 +84,7 @@ class ReportWriter:
         self._shelf = RecordShelf()
         self._name = writer
         self._branches: dict[str, ReportBranch] = {}
+        self._written: set[str] = set()  # repositories to be tidied
         self._running = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -148,7 +149,9 @@ class ReportWriter:
         for name in restless:
             found.setdefault(name, [])
         gone = sum(self._publish(name, due, now) for name, due in found.items())
-        self._notes.write(now)
+        mirrored = self._notes.write(now)
+        self._written.update(mirrored)
+        self._untidy += len(mirrored)
         return gone
 
     def _restless(self, now: datetime) -> list[str]:
@@ -208,6 +211,7 @@ class ReportWriter:
         self._backoff.worked(repository)
         self._commits += commits
         self._untidy += commits
+        self._written.add(repository)
         return len(ids)
 
     def _target(self, environment: Environment) -> str:
@@ -289,7 +293,7 @@ class ReportWriter:
         if self._untidy < commits:
             return
         self._untidy = 0
-        for repository in list(self._branches):
+        for repository in sorted(self._written):
             self._sync.maintain(repository, most_loose=_MOST_LOOSE)
             if self._sync.trim_reports(repository, _MOST_MIRROR_BYTES):
-                del self._branches[repository]
+                self._branches.pop(repository, None)

@@ -143,6 +143,26 @@ def test_as_notes_a_crash_before_the_outbox_was_emptied_tells_nothing_twice(star
     assert [line["id"] for line in noted(run_git, server.branch.path, run.commit)] == [run.id]
 
 
+def test_as_notes_a_mirror_that_grew_large_is_thrown_away_and_made_again(
+    start: Any, git_server: Any, run_git: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.reports.writer._MOST_MIRROR_BYTES", 100)
+    server = two_teams(start, git_server, as_="notes", ledger_notes="all")
+    mirrors = [server.settings.home / "mirrors" / f"{name}.reports.git" for name in ("red", "blue")]
+    first = server.ended("red.red")
+    server.write()
+    held = [mirror.exists() for mirror in mirrors]
+
+    server.writer._tidy(1)
+    gone = [not mirror.exists() for mirror in mirrors]
+    second = server.ended("red.red")
+    server.write()
+
+    assert (held, gone) == ([True, True], [True, True])
+    lines = noted(run_git, git_server.root / "red.git", first.commit)
+    assert [line["id"] for line in lines] == [first.id, second.id]
+
+
 def test_as_notes_secrets_are_hidden(start: Any, run_git: Any) -> None:
     server = start(as_="notes")
     server.deploy("weather.report")
