@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Literal
 
-from runner.errors import AccessError, NotFoundError
+from runner.errors import AccessError, MainstemError, NotFoundError
 from runner.executions.models import TaskRun
 from runner.plugin import Storage
 from runner.storage.uris import task_uri
@@ -146,8 +146,13 @@ class StorageStage:
 
     def remove(self) -> None:
         """Remove all archives of the attempt, and of those before it that were lost."""
-        for folder in (self._folder, *self._earlier):
-            self._storage.delete(folder)
+        try:
+            for folder in (self._folder, *self._earlier):
+                self._storage.delete(folder)
+        except (MainstemError, OSError) as error:
+            raise TaskRunnerError(
+                "staging.archive.unremoved", f"the archives of the job cannot be removed: {error}"
+            ) from error
 
     def _address(self, name: str, direction: Direction, lifetime: timedelta, max_bytes: int) -> str | None:
         base = self._host.settings.address_for_jobs

@@ -214,7 +214,11 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
             # By the job, whoever tidies up after a crash finds its files: they go before it. And once more after it,
             # since a job that still ran may have handed in some meanwhile.
             stage = self._stage(handle, ctx)
-            stage.remove()
+            try:
+                stage.remove()
+            except TaskRunnerError:  # a bucket that is away must not let a job run on
+                self.cancel(handle, timedelta(0), ctx)
+                raise
             self._discard(handle, ctx)
             stage.remove()
         else:

@@ -150,16 +150,21 @@ class Kubernetes(RemoteTaskRunner):
         """Remove the pod (kept with `delete: false`, and then let end), its Secret, and what was staged for it."""
         cluster = self._cluster(ctx, handle)
         cluster.logs.forget(handle.id)
-        ctx.stage.remove()
-        with told(cluster, f"to delete the pod {handle.id}"):
-            if handle.data.get("secret"):
-                cluster.api.delete("secrets", handle.id)
-            # The pod goes last: by it, whoever tidies up after a crash finds all the rest.
-            if self.delete:
-                cluster.api.delete("pods", handle.id, grace_s=1)
-            else:
-                with contextlib.suppress(ApiError):  # it has no such container, or ended
-                    transfer.end_sidecar(cluster.api, handle.id)
+        try:
+            ctx.stage.remove()
+        finally:  # a storage that is away must not let a pod run on
+            with told(cluster, f"to delete the pod {handle.id}"):
+                self._remove_pod(cluster.api, handle)
+
+    def _remove_pod(self, api: Api, handle: JobHandle) -> None:
+        if handle.data.get("secret"):
+            api.delete("secrets", handle.id)
+        # The pod goes last: by it, whoever tidies up after a crash finds all the rest.
+        if self.delete:
+            api.delete("pods", handle.id, grace_s=1)
+        else:
+            with contextlib.suppress(ApiError):  # it has no such container, or ended
+                transfer.end_sidecar(api, handle.id)
 
     def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
         """Return the handle of the pod that an earlier worker made for this attempt; None when there is none."""

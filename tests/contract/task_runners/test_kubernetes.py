@@ -278,6 +278,26 @@ def test_a_pod_may_stay_and_then_ends_by_itself(kubernetes_bench: Bench, kuberne
 # --- an API server that is not well -----------------------------------------------------------------------------------
 
 
+class Away(FolderStage):
+    """A stage whose storage cannot be reached any more when a job is removed."""
+
+    def remove(self) -> None:
+        raise TaskRunnerError("staging.archive.unremoved", "the storage is away")
+
+
+def test_a_storage_that_is_away_lets_no_pod_run_on(
+    kubernetes_bench: Bench, kubernetes: KubernetesServer, tmp_path: Path
+) -> None:
+    kubernetes_bench.stage = Away(tmp_path)
+    runner, ctx = kubernetes_bench.runner, kubernetes_bench.context()
+    handle = runner.submit(kubernetes_bench.spec("sleep", "60"), kubernetes_bench.workdir, ctx)
+
+    with pytest.raises(TaskRunnerError, match="away"):
+        runner.cleanup(handle, ctx)
+
+    wait_until(lambda: kubernetes.pods() == [], "the end of the pod", 30)
+
+
 def test_one_watch_tells_of_all_pods_whatever_happens_to_it(
     kubernetes_bench: Bench, kubernetes: KubernetesServer
 ) -> None:

@@ -199,3 +199,15 @@ def test_without_an_address_of_the_server_nothing_is_staged(door: Door, tmp_path
 
     assert caught.value.code == "staging.address.unset"
     assert host.storage.list(FOLDER) == []
+
+
+def test_a_storage_that_cannot_be_reached_is_trouble_of_the_job_alone(door: Door) -> None:
+    door.stage.put("out.tar", io.BytesIO(b"x"))
+    folder = next(path for path in door.host.settings.home.rglob(".staging") if path.is_dir())
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(folder.with_name("moved"))
+
+    with pytest.raises(TaskRunnerError) as raised:
+        door.stage.remove()
+
+    assert raised.value.code == "staging.archive.unremoved"
