@@ -40,10 +40,13 @@ Files = dict[str, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Bindery:
-    """Makes the files of reports for environments; `places` says by name where the flows of each come from."""
+    """Makes the files of reports for environments; `places` says by name where the flows of each come from.
+
+    A repository that cannot be opened now is None.
+    """
 
     environments: Sequence[Environment]
-    places: Mapping[str, tuple[Repository, GitRepository]]
+    places: Mapping[str, tuple[Repository, GitRepository | None]]
     store: Store
     gathering: Gathering
     mask: Mask

@@ -20,12 +20,14 @@ _PATHS: Final = {
 }
 
 
-def commit_note(commit: str | None, repository: GitRepository, declared: Repository) -> CommitNote | None:
+def commit_note(commit: str | None, repository: GitRepository | None, declared: Repository) -> CommitNote | None:
     """Return what a page says of a commit: its subject and author when it is here, a link when its forge is known."""
     if commit is None:
         return None
     paths, web = _PATHS.get(declared.kind), _web_address(declared)
     url = f"{web}{paths[0]}{commit}" if paths and web else None
+    if repository is None:
+        return CommitNote(commit, url=url)
     try:
         found = repository.commit(commit)
     except MainstemError:

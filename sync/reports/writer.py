@@ -247,8 +247,15 @@ class ReportWriter:
             shelf=self._shelf,
         )
 
-    def _place(self, repository: str) -> tuple[Repository, GitRepository]:
-        return self._sync.credentials(repository), self._sync.repository(repository).repository
+    def _place(self, repository: str) -> tuple[Repository, GitRepository | None]:
+        """Return what pages say of where flows come from: less where that is gone, since reports of others go on."""
+        declared = Repository(repository, "")
+        try:
+            declared = self._sync.credentials(repository)
+            return declared, self._sync.repository(repository).repository
+        except MainstemError as error:
+            log.warning("pages cannot show commits of %s", repository, extra={"error": f"{error.code}: {error}"})
+            return declared, None
 
     def _writer(self) -> str:
         self._name = self._name or named(self._store)

@@ -98,6 +98,34 @@ def test_a_repository_for_reports_that_is_away_keeps_them_until_it_is_back(
     assert branch_of(bare).runs() == [run.id]
 
 
+def test_a_repository_that_is_gone_keeps_no_reports_of_others_back(
+    start: Any, git_server: Any, run_git: Any, branch_of: Any, tmp_path: Path
+) -> None:
+    local = tmp_path / "local.git"
+    run_git(tmp_path, "init", "-q", "--bare", "-b", "main", str(local))
+    git_server.repository("results.git")
+    server = start(
+        EnvironmentSettings(name="prod", repository="hosted", namespaces=("weather",)),
+        EnvironmentSettings(name="other", repository="local", namespaces=("far",)),
+        repositories=(
+            RepositorySettings(name="local", url=f"file://{local}"),
+            RepositorySettings(name="results", url=f"{git_server.url}/results.git"),
+        ),
+        repository="results",
+    )
+    server.deploy("weather.report")
+    server.deploy("far.away")
+    runs = [server.ended("weather.report"), server.ended("far.away")]
+    server.service._origins.forget("local")  # as after a restart
+    local.rename(local.with_name("moved.git"))
+
+    server.write()
+
+    branch = branch_of(git_server.root / "results.git")
+    assert branch.runs() == sorted(run.id for run in runs)
+    assert server.writer.backlog() == 0
+
+
 def test_a_repository_that_is_not_declared_is_refused_at_the_start(start: Any) -> None:
     with pytest.raises(InvalidError) as raised:
         start(repository="nowhere")
