@@ -15,12 +15,16 @@ LAST_LINES = 30
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a task gave as output. `sha256` is None when the file was too large to be read for a report."""
+    """A file that a task gave as output. `sha256` is None when the file was too large to be read for a report.
+
+    One that is not `is_own` was made by another run, or came as an input, and was passed on.
+    """
 
     task: str
     name: str
     size: int
     sha256: str | None = None
+    is_own: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def run_events(details: RunDetails, mask: Mask) -> Iterator[dict[str, Any]]:
     facets: dict[str, Any] = {}
     parent = details.execution.parent_execution_id
     if parent is not None:
-        facets["parent"] = _parent(parent, row.namespace, parent)
+        facets["parent"] = _parent(parent, *_job_above(details, parent))
     if details.execution.schedule_date is not None:
         facets["nominalTime"] = _facet(
             "1-0-1/NominalTimeRunFacet", nominalStartTime=_time(details.execution.schedule_date)
@@ -110,6 +110,13 @@ def _source(details: RunDetails) -> dict[str, Any]:
 
 def _parent(execution: str, namespace: str, name: str) -> dict[str, Any]:
     return _facet("1-0-1/ParentRunFacet", run={"runId": run_id(execution)}, job={"namespace": namespace, "name": name})
+
+
+def _job_above(details: RunDetails, parent: str) -> tuple[str, str]:
+    """Return the namespace and the name of the flow that the run is a subflow of."""
+    trigger = details.execution.trigger
+    cause = trigger.variables if trigger is not None and trigger.variables.get("executionId") == parent else {}
+    return str(cause.get("namespace") or details.row.namespace), str(cause.get("flowId") or parent)
 
 
 def _error(message: str | None, mask: Mask) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _BUILDER: Final = f"urn:mainstem:{__version__}"
 
 
 def provenance(details: RunDetails, mask: Mask) -> dict[str, Any] | None:
-    """Return the statement about the files that a good run gave, masked; None when it gave none that were read.
+    """Return the statement about the files that a good run made, masked; None when it made none that were read.
 
     It says which files (SHA-256), of which flow at which commit, with which inputs. It is not signed: whoever trusts
     the branch that it lies on trusts it.
@@ -25,7 +25,7 @@ def provenance(details: RunDetails, mask: Mask) -> dict[str, Any] | None:
     subject = [
         {"name": f"{each.task}/{clean(each.name, mask)}", "digest": {"sha256": each.sha256}}
         for each in details.artifacts
-        if each.sha256 is not None
+        if each.sha256 is not None and each.is_own
     ]
     if not subject or not row.is_good:
         return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from runner.errors import MainstemError, NotFoundError
-from runner.executions.models import LogEntry, TaskRun
+from runner.errors import InvalidError, MainstemError, NotFoundError
+from runner.executions.models import Execution, LogEntry, TaskRun
 from runner.executions.outputs import restored
 from runner.flows.catalogue import Catalogue
 from runner.flows.diff import diff_flows
@@ -18,7 +18,8 @@ from runner.plugin import Storage
 from runner.reports.details import LAST_LINES, Artifact, RunDetails
 from runner.reports.record import FlowRecord
 from runner.reports.rows import RunRow, failed_leaves
-from runner.storage.uris import is_uri
+from runner.storage.access import may_read
+from runner.storage.uris import execution_uri, is_uri
 from runner.store import LogQuery, Store
 from runner.store.records import FlowVersion
 
@@ -59,9 +60,9 @@ class Gathering:
         )
         runs, attempts, rows, execution = loaded
         version = self._version(row)
-        outputs = restored(self.storage, rows)
         if execution is None:
             raise NotFoundError("execution.missing", f"there is no execution {row.id} any more")
+        outputs = restored(self.storage, rows)
         return RunDetails(
             row=row,
             execution=execution,
@@ -69,7 +70,7 @@ class Gathering:
             attempts=attempts,
             outputs=outputs,
             logs=self._logs(runs),
-            artifacts=tuple(self._artifacts(runs, outputs)),
+            artifacts=tuple(self._artifacts(execution, runs, outputs)),
             source=version.source if version else None,
             defaults=version.defaults if version else None,
             secret_inputs=self._secret_inputs(row),
@@ -88,7 +89,11 @@ class Gathering:
             found[run.id] = tuple(self.store.logs.last(query, LAST_LINES))
         return found
 
-    def _artifacts(self, runs: tuple[TaskRun, ...], outputs: Mapping[str, Any]) -> Iterator[Artifact]:
+    def _artifacts(
+        self, execution: Execution, runs: tuple[TaskRun, ...], outputs: Mapping[str, Any]
+    ) -> Iterator[Artifact]:
+        own = f"{execution_uri(execution.namespace, execution.flow_id, execution.id)}tasks/"
+        is_readable = self._right_to_read(execution)
         seen: set[str] = set()
         left = _MOST_READ
         for run in runs:
@@ -96,10 +101,30 @@ class Gathering:
                 if uri in seen or len(seen) >= _MOST_ARTIFACTS:
                     continue
                 seen.add(uri)
-                artifact = self._artifact(run.task_id, uri, left)
+                # A body may print any address: what its task could not read, its report does not either.
+                artifact = self._artifact(run.task_id, uri, left) if is_readable(uri) else None
                 if artifact is not None:
                     left -= artifact.size if artifact.sha256 else 0
-                    yield artifact
+                    yield replace(artifact, is_own=uri.startswith(own))
+
+    def _right_to_read(self, execution: Execution) -> Callable[[str], bool]:
+        """Return what says whether an execution may read a stored file, as its expressions may."""
+        try:
+            flow = self.catalogue.get(execution.namespace, execution.flow_id, execution.flow_revision)
+        except MainstemError:
+            own = execution_uri(execution.namespace, execution.flow_id, execution.id)
+            return lambda uri: uri.startswith(own) and "/.." not in uri
+
+        def lookup(execution_id: str) -> Execution | None:
+            return self.store.read(lambda db: db.executions.get(execution_id))
+
+        def is_readable(uri: str) -> bool:
+            try:
+                return may_read(uri, execution, flow, lookup=lookup)
+            except InvalidError:
+                return False
+
+        return is_readable
 
     def _artifact(self, task: str, uri: str, most: int) -> Artifact | None:
         name = uri.rpartition("/")[2]
@@ -112,7 +137,7 @@ class Gathering:
                 while piece := file.read(_PIECE):
                     digest.update(piece)
         except (MainstemError, OSError) as error:
-            # A file that was deleted since, or another's that may not be read, is no reason to be without a report.
+            # A file that was deleted since is no reason to be without a report.
             log.info("a file of a run cannot be read for its report", extra={"uri": uri, "reason": str(error)[:200]})
             return None
         return Artifact(task, name, size, digest.hexdigest())

@@ -21,6 +21,7 @@ from openlineage.client.facet_v2 import (
 from openlineage.client.serde import Serde
 from openlineage.client.transport.http import HttpConfig, HttpTransport
 
+from runner.executions.models import TriggerInfo
 from runner.reports.details import CommitNote, Origin
 from runner.reports.lineage import run_events, run_id
 from runner.states import State
@@ -59,7 +60,9 @@ def failed(runs: Any) -> Any:
     """A run of two tasks of which one failed."""
     good, bad = runs.task("fetch", State.SUCCESS), runs.task("chart", error="no rows, s3cret-value")
     note = CommitNote("4f2c9ab", url="https://git.example.org/team/flows/commit/4f2c9ab")
-    execution = runs.execution(error="no rows, s3cret-value", parent_execution_id="above")
+    cause = {"executionId": "above", "namespace": "weather.all", "flowId": "nightly"}
+    trigger = TriggerInfo("part", "io.kestra.plugin.core.flow.Subflow", cause)
+    execution = runs.execution(error="no rows, s3cret-value", parent_execution_id="above", trigger=trigger)
     return runs.details(execution=execution, runs=(good, bad), origin=ORIGIN, commit=note)
 
 
@@ -74,7 +77,8 @@ def test_the_run_and_each_task_start_and_end(runs: Any, failed: Any) -> None:
     whole, task = events[1], events[5]
     assert {event.job.namespace for event in events} == {"weather"}
     assert task.run.facets["parent"].run["runId"] == whole.run.runId == run_id("01jd8w")
-    assert whole.run.facets["parent"].run["runId"] == run_id("above")
+    above = whole.run.facets["parent"]
+    assert (above.run["runId"], above.job) == (run_id("above"), {"namespace": "weather.all", "name": "nightly"})
     assert whole.run.facets["errorMessage"].message == "no rows, ******"
     source = task.job.facets["sourceCodeLocation"]
     assert (source.repoUrl, source.version, source.branch) == (ORIGIN.url, "4f2c9ab" + "0" * 33, "main")

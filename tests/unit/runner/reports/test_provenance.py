@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,7 +52,15 @@ def test_inputs_are_there_without_secrets(runs: Any) -> None:
     assert inputs == {"station": "LGA", "token": "******", "note": "******"}
 
 
-@pytest.mark.parametrize(("state", "files"), [(State.FAILED, FILES), (State.SUCCESS, ()), (State.SUCCESS, FILES[1:])])
+@pytest.mark.parametrize(
+    ("state", "files"),
+    [
+        (State.FAILED, FILES),
+        (State.SUCCESS, ()),
+        (State.SUCCESS, FILES[1:]),
+        (State.SUCCESS, (replace(FILES[0], is_own=False),)),
+    ],
+)
 def test_without_files_of_a_good_run_there_is_no_statement(
     runs: Any, state: State, files: tuple[Artifact, ...]
 ) -> None:

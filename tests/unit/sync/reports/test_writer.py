@@ -16,6 +16,7 @@ import pytest
 from runner.errors import InvalidError
 from runner.settings import EnvironmentSettings, RepositorySettings
 from runner.states import State
+from runner.storage.uris import execution_uri
 from sync.activation import Outcome
 
 Start = Callable[..., Any]
@@ -342,7 +343,7 @@ def test_a_run_without_a_page_does_not_keep_the_others_back(server: Any, caplog:
             raise RuntimeError(uri)
 
     bad = server.ended(state=State.FAILED)
-    server.with_task(bad, "kestra:///weather/report/x.csv")
+    server.with_task(bad, f"{execution_uri('weather', 'report', bad.id)}tasks/say/1/x.csv")
     good = server.ended()
     object.__setattr__(server.host, "storage", Broken())
     server.restarted()
@@ -450,7 +451,7 @@ def test_lineage_and_provenance_are_written_where_they_are_wanted_and_go_with_th
     server = start(formats=("openlineage", "provenance"), retention_days=1)
     server.deploy("weather.report")
     run = server.ended()
-    uri = "kestra:///weather/report/chart.png"
+    uri = f"{execution_uri('weather', 'report', run.id)}tasks/say/1/chart.png"
     server.host.storage.put(uri, io.BytesIO(b"png"))
     server.with_task(run, uri)
 
