@@ -16,10 +16,12 @@ from typing import Any, Final
 from runner.store.records import Environment
 
 _WILD: Final = re.compile(r"[*?\[]")
+_SET: Final = re.compile(r"\[[^]]+\]")
 _VERSION: Final = re.compile(r"[^0-9]*?(?P<numbers>[0-9]+(?:\.[0-9]+)*)(?P<rest>[^0-9+][^+]*)?(?:\+.*)?")
 _POST: Final = re.compile(r"[-._]?(?:post|rev|r|p)[-._]?([0-9]*)", re.IGNORECASE)
 _PRE: Final = re.compile(r"[-._]?(?:dev|alpha|beta|preview|pre|rc|snapshot|a|b|c|m)(?![a-z]).*", re.IGNORECASE)
 _PARTS: Final = re.compile(r"[0-9]+|[^0-9]+")
+_IDENTIFIERS: Final = re.compile(r"[0-9]+|[a-z]+")
 _SEMANTIC: Final = 3  # numbers of a version that may have any words behind a `-`
 _LAST: Final = (1, 0)
 _LONGEST: Final = 255
@@ -72,9 +74,9 @@ def would_follow(environment: Environment, ref: str, refs: Iterable[str]) -> boo
 
 
 def _asks_for_previews(pattern: str) -> bool:
-    """Whether something is written behind the first wildcard, as in `v*-*` or `v*rc*`."""
-    _, *rest = _WILD.split(pattern.rpartition("/")[2], maxsplit=1)
-    return bool(rest and rest[0].strip("*?"))
+    """Whether a word or a `-` is written behind the first wildcard, as in `v*-*` or `v*rc*`; `v[0-9]*.*` has none."""
+    name = pattern.rpartition("/")[2]
+    return any(char.isalpha() or char == "-" for char in _SET.sub("", name[len(beginning(name)) :]))
 
 
 def _version(name: str) -> tuple[Key, Key, Key] | None:
@@ -98,8 +100,13 @@ def _version(name: str) -> tuple[Key, Key, Key] | None:
 def _preview(rest: str) -> Key:
     """Return the order of pre-releases: identifiers one by one, numbers before words, development versions first."""
     words = rest.lower().lstrip("-._")
-    return (not words.startswith("dev"), *_natural(re.sub(r"[^0-9a-z]+", "", words)))
+    return (not words.startswith("dev"), *_ordered(_IDENTIFIERS.findall(words)))
 
 
 def _natural(name: str) -> Key:
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in _PARTS.findall(name))
+    return _ordered(_PARTS.findall(name))
+
+
+def _ordered(parts: Iterable[str]) -> Key:
+    # `²` is a digit for Python and no number.
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
