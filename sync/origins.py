@@ -20,7 +20,7 @@ from runner.store.session import Session
 from sync.forges.apis import api_of
 from sync.forges.registry import kinds
 from sync.names import MAIN, check_followed, check_ref
-from sync.refs import is_followed
+from sync.refs import fits, is_followed
 from sync.remote import Credentials, parse_address
 from sync.repository import GitRepository
 from sync.sources import LocalSource, Source
@@ -86,7 +86,7 @@ class Origins:
                 db.repositories.put(repository)
             for environment in environments:
                 # Another process may activate a commit at this moment: only what is declared is written.
-                db.environments.declare(_declared(environment))
+                _declare(db, _declared(environment))
 
         self._store.write(write)
 
@@ -329,6 +329,16 @@ def _full_ref(ref: str) -> str:
     if ref.startswith(("tags/", "heads/")):
         return f"refs/{ref}"
     return ref if ref.startswith("refs/") else f"refs/heads/{ref or MAIN}"
+
+
+def _declare(db: Session, declared: Environment) -> None:
+    """Write what an environment is to be; the ref that it followed is forgotten where its pattern means others now."""
+    known = db.environments.get(declared.name)
+    db.environments.declare(declared)
+    if known is None or known.followed is None:
+        return
+    if known.repository != declared.repository or not fits(declared.ref, known.followed):
+        db.environments.forget_followed(declared.name)
 
 
 def _declared(declared: EnvironmentSettings) -> Environment:

@@ -137,6 +137,10 @@ class Environments(Shelf[Environment]):
         """Remember which ref of those that fit its pattern an environment follows, and what it named."""
         self._db.run(_FOLLOW, environment_name=environment, new_followed=ref, new_commit=commit)
 
+    def forget_followed(self, environment: str) -> None:
+        """Forget which ref an environment follows: its settings name another one by now."""
+        self._db.run(_FOLLOW, environment_name=environment, new_followed=None, new_commit=None)
+
     def set_rules(self, environment: str, rules: Mapping[str, Any]) -> None:
         """Remember what the active commit says in its settings file."""
         self._db.run(_RULE, environment_name=environment, new_rules=dump(rules))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.flows.catalogue import Catalogue
+from runner.settings import EnvironmentSettings, Settings
+from sync.service import SyncService
+
 BROKEN = "id: broken\nnamespace: w\ntasks: 3\n"
 
 
@@ -40,3 +44,30 @@ def test_pushed_tags_are_releases_and_the_highest_version_is_active(
     assert "(a tag that an environment follows cannot be deleted)" in deleted.output
     assert older.code == 0
     assert hosted.service.environment("default").active == second
+
+
+def test_an_environment_that_follows_a_branch_by_now_takes_no_tag_that_it_followed(
+    start_hosted: Any, work_tree: Any, flow_text: Any
+) -> None:
+    hosted = start_hosted(ref="tags/v*")
+    first = work_tree.write({"flows/company.a.yaml": flow_text("company.a")})
+    work_tree.git("tag", "v1.0.0")
+    work_tree.push(hosted.url(), "--tags")
+    declare_again(hosted, ref="main")
+    known = hosted.service.environment("default")
+    work_tree.write({"flows/company.a.yaml": flow_text("company.a", "other")})
+    work_tree.git("tag", "-f", "v1.0.0")
+
+    moved = work_tree.push(hosted.url(), "-f", refspec="refs/tags/v1.0.0")
+
+    assert (known.followed, known.following, known.active) == (None, "refs/heads/main", first)
+    assert (moved.code, hosted.service.environment("default").active) == (0, first)
+
+
+def declare_again(hosted: Any, **environment: Any) -> None:
+    """Start another process on the same store, whose settings say something else of the environment."""
+    declared = EnvironmentSettings(name="default", repository="hosted", **environment)
+    settings = Settings(home=hosted.home, environments=(declared,))
+    service = SyncService(hosted.store, Catalogue(hosted.store), settings)
+    service.ensure_declared()
+    service.close()
