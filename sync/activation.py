@@ -230,7 +230,7 @@ def refusal(plan: Plan) -> InvalidError:
 
 
 def _outcome(plan: Plan) -> Outcome:
-    is_changed = bool(plan.differences or plan.files_changed or plan.sown)
+    is_changed = bool(plan.differences or plan.files_changed or plan.sown or plan.rules_changed)
     if plan.quarantined and (is_changed or plan.commit != plan.base):
         return Outcome.QUARANTINED
     return Outcome.ACTIVE if is_changed else Outcome.UNCHANGED

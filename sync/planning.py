@@ -11,6 +11,7 @@ from typing import Final
 from runner.errors import MainstemError, NotFoundError, Problem
 from runner.flows.inherited import from_text
 from runner.flows.namespace_defaults import NamespaceDefaults
+from runner.rules import changed_rules
 from runner.secrets.sealed import Seal
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
@@ -30,7 +31,7 @@ from sync.parsed import Answers, FlowFiles, gathered_defaults, parse_file
 from sync.plan import Change, FlowKey, Plan
 from sync.plan_making import make_plan
 from sync.repository import Listing, blob_id
-from sync.ruling import Ruling, read_rules
+from sync.ruling import Ruling, read_rules, rules_in_force
 from sync.seeds import Seeds, gathered_seeds
 from sync.sifting import Candidate, NewTree
 from sync.signatures.policy import SignaturePolicies
@@ -228,7 +229,7 @@ class Planner:
         """Return the plan of a commit that was active once, from the flows that the store kept.
 
         For when the repository is away and the mirror has lost the commit, or when files of it were `quarantined`.
-        Files beside the flows cannot be compared, and keys stay as they are where the commit is lost.
+        Files beside the flows cannot be compared, and keys and rules stay as they are where the commit is lost.
         """
         stand = self._store.read(lambda db: _stand(db, environment))
         versions = self._store.read(lambda db: db.flows.as_of(environment, row.at))
@@ -251,9 +252,13 @@ class Planner:
         plan = make_plan(stand.environment, stand.active, new, ask)
         plan = plan.with_quarantine(quarantined, {(v.namespace, v.flow_id): v.commit for v in versions})
         try:
-            layout = read_layout(source, row.commit, stand.environment.path)
+            rules = read_rules(source, row.commit)
+            layout = layout_of(stand.environment.path, rules)
             files = list_files(source, row.commit, layout).files
             source.ensure(files.values())
+            plan = replace(
+                plan, rules=rules, rules_changed=changed_rules(rules_in_force(source, stand.environment), rules)
+            )
             return self._seeded(plan, stand.environment, *read_seeds(source, files, layout, self._seal))
         except (MainstemError, KeyError):
             return without_seeds(plan)

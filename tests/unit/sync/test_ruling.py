@@ -96,7 +96,7 @@ def test_a_commit_that_frees_itself_of_a_rule_is_held_to_it_all_the_same(follow:
     assert [each.outcome for each in (first, freed, mended, after)] == [
         Outcome.ACTIVE,
         Outcome.INVALID,
-        Outcome.UNCHANGED,
+        Outcome.ACTIVE,
         Outcome.ACTIVE,
     ]
     assert codes(freed) == ["flow.task.forbidden"]
@@ -150,6 +150,30 @@ def test_an_order_takes_a_commit_by_its_own_rules(follow: Follow) -> None:
 
     assert (back.outcome, back.active) == (Outcome.ACTIVE, before)
     assert followed.service.environment("prod").rules == {}
+
+
+def test_a_commit_that_changes_nothing_but_rules_is_one_to_go_back_from(follow: Follow) -> None:
+    followed = follow()
+    followed.push(a=flow("w.a"))
+    before = followed.push(a=flow("w.a") + "description: second\n")
+    strict = followed.push(settings=STRICT)
+
+    back = followed.service.stay("prod", None, actor="ann", reason="too strict", action="rollback")
+
+    assert strict.outcome is Outcome.ACTIVE
+    assert (back.active, followed.service.environment("prod").rules) == (before.commit, {})
+
+
+def test_going_back_to_a_commit_in_quarantine_brings_its_rules_back_too(follow: Follow) -> None:
+    followed = follow(on_invalid="quarantine")
+    before = followed.push(settings="namespaces: [w]", a=flow("w.a"), broken="id: broken\n")
+    strict = followed.push(settings=STRICT, broken=None)
+
+    back = followed.service.stay("prod", before.commit, actor="ann", reason="broken", action="rollback")
+
+    assert (before.outcome, strict.outcome) == (Outcome.QUARANTINED, Outcome.ACTIVE)
+    assert back.active == before.commit
+    assert followed.service.environment("prod").rules == {"namespaces": ["w"]}
 
 
 def test_an_environment_of_before_there_were_rules_is_judged_by_its_active_commit(follow: Follow) -> None:
