@@ -5,10 +5,10 @@ A flow is parsed for its facts and forgotten: models of ten thousand flows are a
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from runner.errors import FlowError, Problem
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # plans of a laptop load no database
     from runner.store import Store
 
 _MOST: Final = 100_000
+_MOST_SHARED: Final = 1_000
 _Key = tuple[str, str, str, str | None]  # namespace, id, blob, and the text of what it inherits
 
 
@@ -82,12 +83,18 @@ class FlowFacts:
     def _kept(self, key: _Key, found: Facts | None) -> Facts | None:
         namespace, flow_id, blob, inherited = key
         # Of thousands of flows few differ in these two.
-        shared = sys.intern(inherited) if inherited is not None else None
+        shared = _shared(inherited) if inherited is not None else None
         with self._lock:
-            self._known[sys.intern(namespace), flow_id, blob, shared] = found
+            self._known[_shared(namespace), flow_id, blob, shared] = found
             while len(self._known) > _MOST:
                 del self._known[next(iter(self._known))]
         return found
+
+
+@lru_cache(maxsize=_MOST_SHARED)
+def _shared(text: str) -> str:
+    """Return one object for texts that are equal. What `sys.intern` gets stays for ever in some versions of Python."""
+    return text
 
 
 def _parsed(version: FlowVersion | None) -> Flow | None:

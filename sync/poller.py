@@ -7,12 +7,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from runner.errors import MainstemError
 from runner.store import Store
 from sync.activation import Outcome, RevisionResult
-from sync.following import MOVED
+from sync.following import MISSING, MOVED
 from sync.origins import HOSTED
 from sync.service import SyncService
 
@@ -29,6 +29,13 @@ _POLL: Final = "poll"
 _THREADS: Final = 3
 _RETRY_S: Final = 5.0
 T = TypeVar("T")
+
+
+class _Seen(NamedTuple):
+    """Whether all environments of a repository could be looked at, and whether one waits for its checks."""
+
+    is_whole: bool
+    waits: bool = False
 
 
 def next_wait(interval_s: float, failures: int, chance: float) -> float:
@@ -108,8 +115,8 @@ class Poller:
                 return
             name, actor = chosen
             if name:
-                is_met = self._look(name, actor)
-                self._done(name, actor, intervals.get(name, _HOSTED_S), is_met=is_met)
+                seen = self._look(name, actor)
+                self._done(name, actor, intervals.get(name, _HOSTED_S), seen)
 
     @staticmethod
     def _do(failure: str, work: Callable[[], T]) -> T | None:
@@ -149,8 +156,8 @@ class Poller:
                     return "", ""  # repositories may have been added meanwhile
         return None
 
-    def _look(self, name: str, actor: str) -> bool:
-        """Reconcile a repository; return whether all its environments could be looked at."""
+    def _look(self, name: str, actor: str) -> _Seen:
+        """Reconcile a repository."""
         try:
             results = self._service.reconcile_repository(name, actor=actor, reason="poll")
             if actor == _POLL:
@@ -158,15 +165,14 @@ class Poller:
                 self._check_drift(name)
         except MainstemError as error:
             log.warning("a repository cannot be reconciled", extra={"repository": name, "code": error.code})
-            return False
+            return _Seen(is_whole=False)
         except Exception:  # one repository must not end polling of the others
             log.exception("reconciling failed", extra={"repository": name})
-            return False
-        # A tag that was moved stays so: to look again soon would not mend it.
-        is_whole = not any(result.outcome is Outcome.FAILED and result.code != MOVED for result in results)
-        # Nobody tells when checks have ended, so after a push they are asked for soon, and then less and less often.
-        waits = actor != _POLL and any(result.outcome is Outcome.WAITING for result in results)
-        return self._reviewed(name, results) and is_whole and not waits
+            return _Seen(is_whole=False)
+        # A ref that is gone and a tag that was moved stay so: to look again soon would not mend it.
+        failed = [each for each in results if each.outcome is Outcome.FAILED and each.code not in {MISSING, MOVED}]
+        waits = any(each.outcome is Outcome.WAITING for each in results)
+        return _Seen(is_whole=self._reviewed(name, results) and not failed, waits=waits)
 
     def _check_drift(self, name: str) -> None:
         """Compare active flows with git, from time to time: it reads all of them."""
@@ -186,9 +192,14 @@ class Poller:
             log.exception("change requests cannot be reviewed", extra={"repository": name})
             return False
 
-    def _done(self, name: str, actor: str, interval_s: float, *, is_met: bool) -> None:
+    def _done(self, name: str, actor: str, interval_s: float, seen: _Seen) -> None:
         with self._wake:
             self._busy.discard(name)
+            # Nobody tells when checks have ended, so after a push they are asked for soon, and then less and less
+            # often, until the interval is no longer than that.
+            hurries = seen.waits and actor != _POLL
+            soon_s = _RETRY_S * 2.0 ** (self._failures.get(name, 0) + 1)
+            is_met = seen.is_whole and not (hurries and soon_s < interval_s)
             if is_met:
                 self._unmet.pop(name, None)
             elif actor != _POLL:

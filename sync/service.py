@@ -323,7 +323,8 @@ class SyncService:
         head = following.commit
         if head is None:
             return self._detached(environment, following)
-        if following.ref is not None and head == environment.active:
+        named = (environment.followed, environment.followed_commit)
+        if following.ref is not None and head == environment.active and named != (following.ref, head):
             self._store.write(partial(_follow, environment.name, following.ref, head))
         if self._is_settled(environment, head, is_forced=is_forced):
             return RevisionResult(environment.name, Outcome.UNCHANGED, head, environment.active)

@@ -12,6 +12,7 @@ from runner.errors import NotFoundError
 from runner.store import Session
 from runner.store.records import Repository
 from sync.activation import Outcome, RevisionResult
+from sync.following import MISSING, MOVED
 from sync.poller import Poller, next_wait
 from tests.servers.store import fresh_store
 
@@ -26,6 +27,7 @@ class Recorder:
         self.error: Exception | None = None
         self.expired: list[str] = []
         self.watching: Exception | None = None
+        self.result = RevisionResult("default", Outcome.UNCHANGED)
 
     def reconcile_repository(self, name: str, *, actor: str, reason: str) -> list[RevisionResult]:
         assert reason == "poll"
@@ -33,7 +35,7 @@ class Recorder:
         self.gate.wait(60)
         if self.error:
             raise self.error
-        return [RevisionResult("default", Outcome.UNCHANGED)]
+        return [self.result]
 
     def expire_pins(self) -> list[str]:
         expired, self.expired = self.expired, []
@@ -182,6 +184,27 @@ def test_a_requested_look_that_fails_is_tried_again_long_before_the_interval(
 
 
 @pytest.mark.alone("its thread must come up in time")
+@pytest.mark.parametrize(
+    "result",
+    [
+        RevisionResult("default", Outcome.WAITING),
+        RevisionResult("default", Outcome.FAILED, code=MISSING),
+        RevisionResult("default", Outcome.FAILED, code=MOVED),
+    ],
+    ids=["waits", "gone", "moved"],
+)
+def test_what_only_time_can_change_is_looked_at_in_the_interval(polled: Any, result: RevisionResult) -> None:
+    poller, recorder = polled(Repository("r", "http://x", interval_s=1))
+    recorder.result = result
+    wait_for(lambda: ("r", "poll") in recorder.looks)
+    poller.request("r")
+    wait_for(lambda: ("r", "webhook") in recorder.looks)
+
+    wait_for(lambda: recorder.looks[-1] == ("r", "poll"))
+
+    assert poller._failures["r"] == 0
+
+
 def test_stopping_takes_less_than_a_second_even_while_a_fetch_hangs(polled: Any) -> None:
     poller, recorder = polled(Repository("a", "https://a"))
     recorder.gate.clear()
