@@ -168,11 +168,16 @@ class GitRepository:
 
         Raises:
             NotFoundError: `repository.commit.missing`.
+            InvalidError: `repository.commit.malformed` when it is none that git would write.
         """
         found = self._object(check_sha(sha))
         if not isinstance(found, Commit):
             raise NotFoundError("repository.commit.missing", f"there is no commit {sha} in {self.path.name}")
-        return CommitRecord.of(found)
+        try:
+            return CommitRecord.of(found)
+        except (ObjectFormatException, AttributeError, TypeError):  # no author, no tree, no time, or no number for one
+            message = f"commit {sha[:7]} is malformed: it lacks an author, a time or a tree"
+            raise InvalidError("repository.commit.malformed", message, hint="git fsck names it; commit anew") from None
 
     def raw_commit(self, sha: str) -> bytes:
         """Return the bytes of the commit `sha`, exactly those that its id is the hash of.
@@ -274,7 +279,7 @@ class GitRepository:
             return True
         try:
             return bool(can_fast_forward(self._repo, ObjectID(old.encode()), ObjectID(new.encode())))
-        except (KeyError, MissingCommitError):
+        except (KeyError, MissingCommitError, ObjectFormatException, TypeError):
             return False
 
     def new_objects(self, old: str | None, new: str) -> list[ShaFile]:

@@ -19,6 +19,7 @@ from sync.activation import RevisionResult
 from sync.service import SyncService
 from tests.servers.git import serving
 from tests.servers.store import fresh_store
+from tests.servers.sync_service import start
 
 FINE = b"id: fine\nnamespace: team\ntasks: [{id: a, type: core.log.Log, message: x}]\n"
 FILE, FOLDER, LINK, SUBMODULE = "100644", "40000", "120000", "160000"
