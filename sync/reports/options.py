@@ -16,7 +16,13 @@ def reports(environment: Environment) -> bool:
 
 
 def options_of(settings: ReportSettings, environments: Iterable[Environment]) -> ReportSettings:
-    """Return the settings for the branch that environments of a repository share: of each the least that is said."""
+    """Return the settings for the branch that environments share: of each the least that is said.
+
+    Where they come from several repositories none of these decides for the runs of others: the operator's count alone.
+    """
+    environments = list(environments)
+    if len({each.repository for each in environments}) > 1:
+        return settings
     said = [_rules(each) for each in environments]
     least: dict[str, Any] = {
         name: min([getattr(settings, name), *(value for each in said if (value := getattr(each, name)) is not None)])

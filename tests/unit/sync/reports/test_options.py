@@ -44,3 +44,12 @@ def test_of_the_operator_and_all_environments_of_a_branch_the_least_counts(
     found = options_of(ReportSettings(include="all"), [environment(each) for each in said])
 
     assert (found.retention_days, found.max_pages, found.include) == expected
+
+
+def test_on_a_branch_of_several_repositories_none_decides_for_the_others() -> None:
+    strict = {"reports": {"retentionDays": 1, "maxPages": 0, "include": "default"}}
+    environments = [Environment("red", "red", rules=strict), Environment("blue", "blue")]
+
+    found = options_of(ReportSettings(include="all"), environments)
+
+    assert (found.retention_days, found.max_pages, found.include) == (30, 2_000, "all")
