@@ -8,11 +8,14 @@ the first body starts if the server has not.
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -119,12 +122,17 @@ class Process(TaskRunner):
         poller = select.poll()
         for descriptor in open_pipes:
             poller.register(descriptor, select.POLLIN)
+        left: dict[int, int] | None = None  # how much of what the body wrote is in each pipe, once it has ended
         while open_pipes:
             ready = poller.poll(500)
-            if not ready and job.end is not None:
-                return  # somebody outside holds the other end of a pipe; all that the body wrote was read
+            if left is None and job.end is not None:
+                left = {descriptor: _unread(descriptor) for descriptor in open_pipes}
+            if left is not None and not any(left[descriptor] > 0 for descriptor in open_pipes):
+                return  # somebody outside may hold the other end of a pipe, and write for ever
             for descriptor, _ in ready:
                 chunk = os.read(descriptor, _READ_BYTES)
+                if left is not None:
+                    left[descriptor] -= len(chunk)
                 if chunk:
                     yield from ctx.capture.feed(open_pipes[descriptor], chunk)
                 else:
@@ -152,6 +160,13 @@ class Process(TaskRunner):
                 job.wall_seconds = time.monotonic() - job.started
                 job.end = end
         return job.end
+
+
+def _unread(descriptor: int) -> int:
+    """Return how many bytes wait in a pipe."""
+    waiting = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
+    return waiting[0]
 
 
 def _status(job: _Job, end: BodyEnd | None) -> JobStatus:

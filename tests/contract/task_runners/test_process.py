@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -290,3 +292,39 @@ def test_the_runner_starts_a_supervisor_where_none_was_given(workdir: WorkDir) -
     result = Process().run(TaskSpec(("echo", "alone"), "alone"), workdir, ctx)
 
     assert (result.status, texts) == (Phase.SUCCEEDED, ["alone"])
+
+
+_GIVES_AWAY = """
+import array, socket, sys
+there = socket.socket(socket.AF_UNIX)
+there.connect(sys.argv[1])
+print("mine", flush=True)
+there.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [1]))])
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_stranger_who_writes_into_the_log_for_ever_keeps_no_task(process_bench: Bench) -> None:
+    address = str(process_bench.workdir.path / "door")
+    over = threading.Event()
+
+    def write() -> None:
+        connection, _ = door.accept()
+        _, found, _, _ = socket.recv_fds(connection, 1, 1)
+        with connection, os.fdopen(found[0], "wb", buffering=0) as pipe:
+            while not over.wait(0.01):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.write(b"theirs\n")
+
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(address)
+        door.listen()
+        stranger = threading.Thread(target=write)
+        stranger.start()
+
+        spec = process_bench.spec(sys.executable, "-c", _GIVES_AWAY, address)
+        result = process_bench.runner.run(spec, process_bench.workdir, process_bench.context())
+
+        over.set()
+        stranger.join()
+    assert (result.status, process_bench.texts()[0]) == (Phase.SUCCEEDED, "mine")
