@@ -77,7 +77,7 @@ def with_needs(plan: Plan, holds: Holds) -> Plan:
                 unchecked.append(f"{kind}('{key}') of {namespace}")
             elif not is_there:
                 problems.append(_missing(change, kind, namespace, key))
-    return plan.with_problems(problems, unchecked=tuple(sorted(set(unchecked))))
+    return plan.with_problems(problems, unchecked=(*plan.unchecked, *sorted(set(unchecked))))
 
 
 def _needs(change: Change) -> Sequence[tuple[str, str, str]]:

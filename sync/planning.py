@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from runner.errors import MainstemError, NotFoundError, Problem
+from runner.errors import MainstemError, NotFoundError, Problem, Severity
 from runner.flows.inherited import from_text
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.rules import changed_rules
@@ -39,6 +39,7 @@ from sync.sources import Source
 from sync.sowing import Ground, with_seeds, without_seeds
 
 _REMEMBERED: Final = 64
+_CLOSED: Final = frozenset({"secret.sealed.key", "secret.file.mode"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,10 @@ class Planner:
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
         wanted = read_seeds(source, listing.files, layout, self._seal if is_trusted else None)
-        plan = self._seeded(plan, stand.environment, *wanted, is_trusted=is_trusted)
+        if is_drift or (is_ordered and is_admitted):
+            plan = self._restored(plan, stand.environment, *wanted)
+        else:
+            plan = self._seeded(plan, stand.environment, *wanted, is_trusted=is_trusted)
         plan = replace(plan, required=ruling.required, wait_s=ruling.wait_s)
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         plan = with_needs(plan, self._holds if is_trusted else unknown)
@@ -225,6 +229,12 @@ class Planner:
             ground = self._store.read(lambda db: Ground.of_git(db, name, now))
         return with_seeds(plan, environment, seeds, ground, wrong)
 
+    def _restored(self, plan: Plan, environment: Environment, seeds: Seeds, wrong: Sequence[Problem]) -> Plan:
+        """Return a plan of what was active once: secrets that no key opens today must not keep anybody from it."""
+        errors = {each.code for each in wrong if each.severity is Severity.ERROR}
+        is_closed = bool(errors) and errors <= _CLOSED
+        return without_seeds(plan) if is_closed else self._seeded(plan, environment, seeds, wrong)
+
     def recall(self, source: Source, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.
 
@@ -259,7 +269,7 @@ class Planner:
             plan = replace(
                 plan, rules=rules, rules_changed=changed_rules(rules_in_force(source, stand.environment), rules)
             )
-            return self._seeded(plan, stand.environment, *read_seeds(source, files, layout, self._seal))
+            return self._restored(plan, stand.environment, *read_seeds(source, files, layout, self._seal))
         except (MainstemError, KeyError):
             return without_seeds(plan)
 

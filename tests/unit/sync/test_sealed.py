@@ -158,6 +158,24 @@ def test_a_rollback_puts_the_secrets_of_that_revision_back(server: Server, work_
     assert [server.host.secrets.get("team", key) for key in FIRST] == list(FIRST.values())
 
 
+def test_a_rollback_past_a_change_of_the_servers_key_keeps_the_secrets_of_today(
+    server: Server, work_tree: Any, encrypt: Any, pyrage: Any
+) -> None:
+    first = work_tree.write({"flows/team/say.yaml": FLOW, FILE: encrypt(FIRST)})
+    server.look()
+    work_tree.write({"flows/team/say.yaml": FLOW + "# bad\n", FILE: encrypt({"token": "second thought"})})
+    server.look()
+    assert server.settings.age_key_file is not None
+    server.settings.age_key_file.write_text(f"{pyrage.x25519.Identity.generate()}\n")
+
+    back = server.sync.stay("prod", first, action="rollback", actor="ann", reason="it breaks")
+
+    assert (back.outcome, back.active) == (Outcome.ACTIVE, first)
+    assert back.plan is not None
+    assert back.plan.unchecked == ("the keys and secrets that git wants",)
+    assert server.host.secrets.get("team", "TOKEN") == "second thought"
+
+
 def test_nothing_is_written_anywhere_in_the_clear(
     server: Server, work_tree: Any, encrypt: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
