@@ -1,4 +1,4 @@
-"""What became of a commit, said at its forge: active, not valid, or held, with a link to its plan."""
+"""What became of a commit, said at its forge: active, not valid, held or waiting, with a link to its plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from sync.reviews.text import Reviewed, check_of
 log = logging.getLogger(__name__)
 
 _MOST_SUMMARY: Final = 140
-_WORDS: Final = {outcome: "active" for outcome in Outcome if outcome.is_active}
+_WORDS: Final = {outcome: "active" for outcome in Outcome if outcome.is_active} | {
+    Outcome.WAITING: "waits for its required checks",
+    Outcome.UNCHECKED: "not active, its required checks were not green in time",
+}
 _TOLD: Final = frozenset({*_WORDS, Outcome.INVALID, Outcome.HELD})
 
 
@@ -74,5 +77,13 @@ class Statuses:
             }
         )
         check = check_of(Reviewed(environment.name, plan, self._page_of(environment.name, revision.commit)))
-        word = _WORDS.get(Outcome(revision.result))
-        return replace(check, summary=cut(f"{word}: {check.summary}", _MOST_SUMMARY)) if word else check
+        result = Outcome(revision.result)
+        word = _WORDS.get(result)
+        if word is None:
+            return check
+        return replace(
+            check,
+            is_good=check.is_good and result is not Outcome.UNCHECKED,
+            is_pending=result is Outcome.WAITING,
+            summary=cut(f"{word}: {check.summary}", _MOST_SUMMARY),
+        )

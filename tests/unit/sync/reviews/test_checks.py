@@ -91,6 +91,24 @@ def test_after_its_time_a_commit_is_not_asked_about_again_unless_somebody_says_s
     assert forced.outcome is Outcome.ACTIVE
 
 
+@every_forge
+def test_a_commit_that_waits_is_pending_at_its_forge_and_red_once_its_time_is_over(world: World) -> None:
+    commit = push(world, said=REQUIRED)
+    world.service.review("r", [look(world)])
+    waiting = dict(world.forge.status(commit))
+    checks = world.service._checks
+    world.service._checks = replace(checks, clock=lambda: checks.clock() + timedelta(seconds=3_601))
+
+    world.service.review("r", [look(world)])
+
+    over = world.forge.status(commit)
+    assert (waiting["is_good"], waiting["summary"]) == (None, "waits for its required checks: 1 changed")
+    assert (over["is_good"], over["summary"]) == (
+        False,
+        "not active, its required checks were not green in time: 1 changed",
+    )
+
+
 @github
 def test_who_drops_a_required_check_has_it_green_once_more(world: World) -> None:
     first = push(world, said=REQUIRED)
