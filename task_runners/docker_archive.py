@@ -27,7 +27,7 @@ def archives_of(client: Any, container: str, root: str, spec: TaskSpec) -> Gener
     to be read before the next one is asked for.
 
     Raises:
-        docker.errors.NotFound: there is no such directory.
+        docker.errors.NotFound: there is no such directory, or no such container.
     """
     import docker.errors
 
@@ -36,6 +36,7 @@ def archives_of(client: Any, container: str, root: str, spec: TaskSpec) -> Gener
         with _asked(client, container, root) as pieces:
             yield 1, pieces
         return
+    _demand_there(client, container, root)  # of a file that is missing, the daemon does not say what is missing
     for name in names:
         with contextlib.suppress(docker.errors.NotFound), _asked(client, container, f"{root}/{name}") as pieces:
             yield 0, pieces
@@ -48,10 +49,16 @@ def _names(spec: TaskSpec) -> list[str] | None:
     return names if is_plain and "." not in names and ".." not in names else None
 
 
+def _demand_there(client: Any, container: str, path: str) -> None:
+    """Raise `docker.errors.NotFound` when a container has no such path, or is gone."""
+    url = client._url("/containers/{0}/archive", container)  # noqa: SLF001 - as below
+    client._raise_for_status(client.head(url, params={"path": path}, timeout=client.timeout))  # noqa: SLF001 - as below
+
+
 @contextlib.contextmanager
 def _asked(client: Any, container: str, path: str) -> Iterator[Iterator[bytes]]:
     """Give the pieces of an archive. docker-py's `get_archive` does, too, but keeps the connection for itself."""
-    url = client._url("/containers/{0}/archive", container)  # noqa: SLF001 - as above
+    url = client._url("/containers/{0}/archive", container)  # noqa: SLF001 - the client's way to every address
     answer = client._get(url, params={"path": path}, stream=True)  # noqa: SLF001 - as above
     client._raise_for_status(answer)  # noqa: SLF001 - as above
     try:

@@ -312,6 +312,26 @@ def test_registry_logins_come_from_credentials_or_config() -> None:
     assert given == {"username": "u", "password": "p", "serveraddress": "quay.io"}
 
 
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_outputs_of_a_container_that_lost_them_are_no_empty_list(
+    docker_bench: Bench, daemon: Any, *, is_removed: bool
+) -> None:
+    runner, ctx = docker_bench.runner, docker_bench.context()
+    script = "echo made > out.txt; cd /; rm -rf $WORKING_DIR"
+    spec = docker_bench.spec("sh", "-c", "sleep 60" if is_removed else script, output_globs=("out.txt",))
+    handle = runner.submit(spec, docker_bench.workdir, ctx)
+    if is_removed:
+        daemon.remove_container(handle.id, force=True)
+    else:
+        wait_until(lambda: runner.poll(handle, ctx).phase.is_final, "the end of the body")
+
+    with pytest.raises(TaskRunnerError) as raised:
+        runner.collect(spec, docker_bench.workdir, handle, ctx)
+
+    runner.cleanup(handle, ctx)
+    assert raised.value.code == "file.outputs.unreadable"
+
+
 @pytest.fixture
 def stalled(daemon: Any) -> Iterator[Registry]:
     """A registry that gives half an image and then nothing more, without a word."""
