@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+import orjson
+
 from runner.durations import parse_duration
 from runner.errors import FlowError, InvalidError, Problem, Severity
 from runner.flows.loader import Document, examine
@@ -31,6 +33,7 @@ MOST_SEEDS: Final = 1_000
 _OPTIONS: Final = ("value", "type", "ttl", "description", "overwrite")
 _LONGEST_DESCRIPTION: Final = 1_000
 _LONGEST_SHOWN: Final = 40
+_LONGEST_TTL: Final = timedelta(days=36_525)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class _Reading:
         if options["value"] is None:
             raise InvalidError("kv.value.invalid", "null is no value", hint="take the key out of the file instead")
         kind, value = typed_value(options["value"], options.get("type"))
+        _check_kept(value)
         return Seed(
             namespace=self._namespace,
             key=checked_key(key),
@@ -136,7 +140,7 @@ class _Reading:
             file=self._file,
             line=self._document.positions.key((key,)).line,
             ttl=_ttl(options.get("ttl")),
-            description=options.get("description"),
+            description=_prose(options.get("description")),
             overwrite=options.get("overwrite", False),
         )
 
@@ -161,8 +165,22 @@ def _check_options(options: Mapping[str, Any]) -> None:
         )
 
 
+def _check_kept(value: Any) -> None:
+    """Demand a value that the store keeps as it is: another one would be written anew with every revision."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        message = f"the store cannot keep it as it is: {str(error)[:100]}"
+        raise InvalidError("kv.value.invalid", message, hint="put a number of more than 64 bits in quotes") from None
+
+
 def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _prose(text: str | None) -> str | None:
+    """Return a text as the store keeps it."""
+    return text.replace("\0", "\ufffd") if text is not None else None
 
 
 def _ttl(text: Any) -> timedelta | None:
@@ -171,4 +189,6 @@ def _ttl(text: Any) -> timedelta | None:
     ttl = parse_duration(str(text))
     if ttl <= timedelta(0):
         raise InvalidError("kv.ttl.invalid", f"ttl {text!r} is not a time to come")
+    if ttl > _LONGEST_TTL:
+        raise InvalidError("kv.ttl.invalid", f"ttl {text!r} is longer than a hundred years", hint="leave it out")
     return ttl

@@ -144,7 +144,7 @@ def test_what_a_flow_writes_between_plan_and_activation_stays(server: Server, wo
 
 
 def test_an_unchanged_file_writes_nothing(server: Server, work_tree: Any) -> None:
-    seeds = "rate: {value: {b: 1, a: [2]}, ttl: PT1H, description: why}\n"
+    seeds = 'rate: {value: {b: 1, a: [2]}, ttl: PT1H, description: "why\\0"}\n'
     work_tree.write({"flows/team/say.yaml": FLOW, "flows/team/_kv.yaml": seeds})
     server.look()
     server.now += timedelta(minutes=5)
