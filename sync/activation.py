@@ -13,6 +13,7 @@ from runner.errors import ConflictError, InvalidError
 from runner.store import Store
 from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revision
 from runner.store.session import Session
+from sync.hanging import hang
 from sync.plan import FlowKey, Plan
 from sync.plan_text import active_line, held_lines, invalid_line, pinned_line, pinned_lines, quarantine_line
 from sync.sowing import sow
@@ -186,8 +187,7 @@ class Activation:
                 # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
                 # One in quarantine is as it was, files and all.
                 db.flows.pin(plan.environment, plan.commit, but=plan.standing, in_force=self.in_force)
-            if plan.seeds is not None:
-                sow(db, plan.seeds, plan.environment, now)
+            _bring(db, plan, now)
             _switch_triggers(db, plan, now, self.zone)
             db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
             db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=allow_deletes))
@@ -230,7 +230,8 @@ def refusal(plan: Plan) -> InvalidError:
 
 
 def _outcome(plan: Plan) -> Outcome:
-    is_changed = bool(plan.differences or plan.files_changed or plan.sown or plan.rules_changed)
+    beside = plan.files_changed or plan.sown or plan.dashboard_changes or plan.rules_changed
+    is_changed = bool(plan.differences or beside)
     if plan.quarantined and (is_changed or plan.commit != plan.base):
         return Outcome.QUARANTINED
     return Outcome.ACTIVE if is_changed else Outcome.UNCHANGED
@@ -252,6 +253,14 @@ def _remember(db: Session, plan: Plan) -> None:
         db.environments.set_rules(plan.environment, plan.rules.as_json())
     if plan.followed is not None:
         db.environments.set_followed(plan.environment, plan.followed, plan.commit)
+
+
+def _bring(db: Session, plan: Plan, now: datetime) -> None:
+    """Write the keys and dashboards of a plan, as far as they are known."""
+    if plan.seeds is not None:
+        sow(db, plan.seeds, plan.environment, now)
+    if plan.dashboards is not None:
+        hang(db, plan.dashboards, plan.environment, now)
 
 
 def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowVersion]:
@@ -318,6 +327,8 @@ def _audit(
         detail["reason"] = order.reason
     if plan.sown:
         detail["keys"] = [f"{each.kind} {each.name}" for each in plan.sown[:_MOST_NAMED_KEYS]]
+    if plan.dashboard_changes:
+        detail["dashboards"] = [f"{each.kind} {each.id}" for each in plan.dashboard_changes[:_MOST_NAMED_KEYS]]
     if plan.signature is not None:
         detail["signature"] = plan.signature.as_json()
     action = f"sync.{order.action}" if order else "sync.apply"

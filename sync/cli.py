@@ -169,7 +169,8 @@ def _snapshot(stack: ExitStack, path: Path, name: str | None) -> Snapshot:
 
 
 def _plan_rows(found: Mapping[str, Any]) -> list[str]:
-    from sync.plan_text import seeding_lines
+    from sync.dashboards import dashboard_change_of
+    from sync.plan_text import dashboard_lines, seeding_lines
     from sync.seeds import seeding_of
 
     rows = []
@@ -179,6 +180,7 @@ def _plan_rows(found: Mapping[str, Any]) -> list[str]:
         rows.append(f"  {_SIGNS[change['kind']]} {name}  {change['kind']}  {remark}".rstrip())
     rows.append(f"  = {found['unchanged']} unchanged")
     rows += seeding_lines([seeding_of(row) for row in found.get("keys", ())])
+    rows += dashboard_lines([dashboard_change_of(row) for row in found.get("dashboards", ())])
     if found.get("filesChanged"):
         rows.append(f"  ~ {found['filesChanged']} namespace files changed")
     signature = CommitSignature.from_json(found.get("signature"))

@@ -21,7 +21,9 @@ from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, parse_rules
 from runner.store.records import ActiveFlow, Environment
+from sync.dashboards import WantedDashboards, gathered_dashboards, without_store
 from sync.facts import no_warnings
+from sync.hanging import with_dashboards
 from sync.layout import FlowPlace, Layout, flow_place, layout_of
 from sync.names import MAX_FILES, MAX_FLOW_BYTES
 from sync.needs import unknown, with_needs
@@ -184,12 +186,20 @@ def plan_between(
     plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
     seeds, wrong = _seeds(head, path)
     ground = Ground.without_store(_seeds(base, path)[0], environment.name, now)
+    boards, faults = _dashboards(head, path)
+    plan = with_dashboards(
+        plan, environment, boards, without_store(_dashboards(base, path)[0], environment.name, now), faults
+    )
     plan = replace(plan, rules_changed=ruling.changed, required=ruling.required)
     return with_needs(with_seeds(plan, environment, seeds, ground, wrong), unknown)
 
 
 def _seeds(snapshot: Snapshot, path: str | None) -> tuple[Seeds, list[Problem]]:
     return gathered_seeds(snapshot.files, _layout(snapshot, path), snapshot.read)
+
+
+def _dashboards(snapshot: Snapshot, path: str | None) -> tuple[WantedDashboards, list[Problem]]:
+    return gathered_dashboards(snapshot.files, _layout(snapshot, path), snapshot.read)
 
 
 def _ruling(base: Snapshot, head: Snapshot) -> Ruling:

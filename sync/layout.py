@@ -14,8 +14,10 @@ of tasks.
 A file `.mainstem.yaml` at the root may name the folders instead: `flows: pipelines` and `files: data`, both relative
 to the root (see `runner.rules`).
 
-A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files. So are
-`_dashboards` and `_global`, in which Kestra's git tasks keep what is no flow.
+A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
+
+The YAML files of `_dashboards`, `<namespace>/dashboards` and `_global/dashboards` are dashboards; what else lies in
+`_dashboards` and `_global`, in which Kestra's git tasks keep what is no flow, is left alone.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from sync.signatures.key_list import KEY_FILE
 
 _OURS: Final = frozenset({SETTINGS_FILE, KEY_FILE})
 _SUFFIXES: Final = (".yaml", ".yml")
+_DASHBOARDS: Final = "dashboards"
 _APART: Final = frozenset({"tests", "_dashboards", "_global"})
 _REMEMBERED: Final = 100_000
 
@@ -90,6 +93,17 @@ def seed_place(path: str, layout: Layout) -> FlowPlace | None:
     return _yaml_place(path, layout) if is_one and not is_template(path) else None
 
 
+def dashboard_place(path: str, layout: Layout) -> FlowPlace | None:
+    """Return where the dashboard `path` stands, or None when it is none."""
+    if _DASHBOARDS not in path or not _is_yaml_of(path, layout):
+        return None
+    folders = _folders_below(path, layout.root)
+    index = _dashboards_at(folders, layout)
+    if index is None or _is_beside(folders[:index]) or any(name.startswith(".") for name in folders):
+        return None
+    return FlowPlace(path, ".".join(_named(folders[:index], layout)) or None)
+
+
 def is_about_flows(path: str) -> bool:
     """Whether a file is about flows or namespaces, and no flow itself: defaults, keys, secrets, templates."""
     return is_defaults(path) or is_seeds(path) or is_sealed(path) or is_template(path)
@@ -102,20 +116,40 @@ def flow_place(path: str, layout: Layout) -> FlowPlace | None:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _yaml_place(path: str, layout: Layout) -> FlowPlace | None:
-    if not path.endswith(_SUFFIXES) or not is_below(path, layout.root) or path == SETTINGS_FILE:
-        return None
-    if layout.files is not None and layout.files != layout.root and is_below(path, layout.files):
+    if not _is_yaml_of(path, layout):
         return None
     folders = _folders_below(path, layout.root)
-    if _is_beside(folders):
+    if not _APART.isdisjoint(folders) or _is_beside(folders) or _dashboards_at(folders, layout) is not None:
         return None
+    return FlowPlace(path, ".".join(_named(folders, layout)) or None)
+
+
+def _is_yaml_of(path: str, layout: Layout) -> bool:
+    """Whether a file is YAML among the flows of a layout, and not among its files."""
+    if not path.endswith(_SUFFIXES) or not is_below(path, layout.root) or path == SETTINGS_FILE:
+        return False
+    return layout.files is None or layout.files == layout.root or not is_below(path, layout.files)
+
+
+def _named(folders: list[str], layout: Layout) -> list[str]:
+    """Return the parts of the namespace that folders give."""
     # A top folder `flows` is a namespace of that name only when the environment's path is above it on purpose.
-    named = [
+    return [
         name
         for index, name in enumerate(folders)
-        if name not in {"_flows", TEMPLATES} and not (name == "flows" and (index or not layout.root))
+        if name not in {"_flows", "_global", TEMPLATES} and not (name == "flows" and (index or not layout.root))
     ]
-    return FlowPlace(path, ".".join(named) or None)
+
+
+def _dashboards_at(folders: list[str], layout: Layout) -> int | None:
+    """Return which folder holds dashboards: at the top, `dashboards` could be the name of a namespace."""
+    for index, name in enumerate(folders):
+        if name == TEMPLATES:
+            return None
+        is_named = name == _DASHBOARDS and (_named(folders[:index], layout) or "_global" in folders[:index])
+        if name == "_" + _DASHBOARDS or is_named:
+            return index
+    return None
 
 
 def _folders_below(path: str, root: str) -> list[str]:
@@ -128,7 +162,7 @@ def _is_beside(folders: list[str]) -> bool:
     return (
         "_files" in folders
         or "files" in folders[1:]
-        or not _APART.isdisjoint(folders)
+        or "tests" in folders
         or any(name.startswith(".") for name in folders)
     )
 
@@ -151,16 +185,23 @@ def file_index(paths: Iterable[str], layout: Layout, stated: Mapping[str, str]) 
             homes.setdefault(_home(folder, layout.root), set()).add(namespace)
     index: dict[str, dict[str, str]] = {}
     for path in paths:
-        if path in flows or path in _OURS or (is_about_flows(path) and _yaml_place(path, layout)):
+        if path in flows or path in _OURS or _is_apart(path, layout):
             continue
         for namespace, name in _file_places(path, layout, homes):
             index.setdefault(namespace, {}).setdefault(name, path)
     return index
 
 
+def _is_apart(path: str, layout: Layout) -> bool:
+    """Whether a file is a dashboard, or something about flows."""
+    if dashboard_place(path, layout) is not None:
+        return True
+    return is_about_flows(path) and _yaml_place(path, layout) is not None
+
+
 def is_namespace_file(path: str, layout: Layout) -> bool:
     """Whether tasks may read a file: it is no flow, nothing about flows, no test of flows, and no settings."""
-    if path in _OURS or _yaml_place(path, layout) is not None:
+    if path in _OURS or _yaml_place(path, layout) is not None or dashboard_place(path, layout) is not None:
         return False
     if layout.files is not None:
         return is_below(path, layout.files)

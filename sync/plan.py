@@ -11,6 +11,7 @@ from runner.errors import Problem, Severity
 from runner.flows.head import FlowHead
 from runner.flows.models import Flow
 from runner.rules import RepositoryRules
+from sync.dashboards import DashboardChange, WantedDashboards, dashboard_change_of
 from sync.seeds import Seeding, SeedingKind, Seeds, seeding_of
 from sync.signatures.verdict import CommitSignature
 
@@ -97,7 +98,8 @@ class Plan:
     `held` says why the deletion guard stopped it, None when it did not. A plan with an error among its problems is
     never applied, unless the error is one of a file in quarantine. `unchanged` counts flows; `files_changed` counts the
     files beside them that came, went or changed; `unchecked` names what could not be looked up here. `seeds` are the
-    keys that the commit wants, None where that is not known and all keys stay; `seedings` what becomes of them.
+    keys that the commit wants, None where that is not known and all keys stay; `seedings` what becomes of them; so it
+    is with `dashboards` and `dashboard_changes`.
     `signature` is None where no policy asks for one.
 
     `rules` are what the commit says in its settings file, None where that is not known, and `rules_changed` the lines
@@ -125,6 +127,8 @@ class Plan:
     followed: str | None = None
     seedings: tuple[Seeding, ...] = ()
     seeds: Seeds | None = field(default=None, repr=False, compare=False)
+    dashboard_changes: tuple[DashboardChange, ...] = ()
+    dashboards: WantedDashboards | None = field(default=None, repr=False, compare=False)
     signature: CommitSignature | None = None
     required: tuple[str, ...] = ()
     wait_s: int = 0
@@ -221,6 +225,7 @@ class Plan:
             "settingsChanged": list(self.rules_changed),
             "followed": self.followed,
             "keys": [seeding.as_json() for seeding in self.seedings],
+            "dashboards": [change.as_json() for change in self.dashboard_changes],
             "signature": self.signature.as_json() if self.signature else None,
             "requiredChecks": list(self.required),
         }
@@ -275,6 +280,7 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
         rules_changed=tuple(found.get("settingsChanged", ())),
         followed=found.get("followed"),
         seedings=tuple(seeding_of(row) for row in found.get("keys", ())),
+        dashboard_changes=tuple(dashboard_change_of(row) for row in found.get("dashboards", ())),
         signature=CommitSignature.from_json(found.get("signature")),
         required=tuple(found.get("requiredChecks", ())),
     )

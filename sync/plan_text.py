@@ -8,6 +8,7 @@ from typing import Any, Final
 from runner.errors import Problem
 from runner.rules import SETTINGS_FILE
 from runner.store.records import Pin
+from sync.dashboards import DashboardChange, DashboardChangeKind
 from sync.plan import Change, ChangeKind, Plan, change_of
 from sync.seeds import Seeding, SeedingKind
 
@@ -29,6 +30,12 @@ _SEED_SIGNS: Final = {
     SeedingKind.CHANGED: ("~", "changed"),
     SeedingKind.REMOVED: ("-", "removed"),
     SeedingKind.KEPT: (".", "kept"),
+}
+
+_DASHBOARD_SIGNS: Final = {
+    DashboardChangeKind.ADDED: ("+", "new"),
+    DashboardChangeKind.CHANGED: ("~", "changed"),
+    DashboardChangeKind.REMOVED: ("-", "removed"),
 }
 
 
@@ -54,6 +61,7 @@ def body_lines(plan: Plan) -> list[str]:
     if plan.unchanged or not plan.changes:
         lines.append(f"  = {plan.unchanged} unchanged")
     lines += seeding_lines(plan.seedings)
+    lines += dashboard_lines(plan.dashboard_changes)
     if plan.files_changed:
         lines.append(f"  ~ {plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
     lines += [f"  ! {SETTINGS_FILE}  {line}" for line in plan.rules_changed]
@@ -84,14 +92,22 @@ def change_lines(changes: Sequence[Change]) -> list[str]:
 
 def seeding_lines(seedings: Sequence[Seeding]) -> list[str]:
     """Return one line per key, in columns; what exceeds the limit is counted."""
-    shown = seedings[:MAX_CHANGES]
-    width = max((len(each.name) for each in shown), default=0)
-    lines = []
-    for each in shown:
-        sign, word = _SEED_SIGNS[each.kind]
-        lines.append(f"  {sign} {each.name:<{width}}  {word:<{_WORD_WIDTH}}  {each.note or ''}".rstrip())
-    if len(seedings) > len(shown):
-        lines.append(f"    and {len(seedings) - len(shown)} more keys")
+    return _columns([(*_SEED_SIGNS[each.kind], each.name, each.note or "") for each in seedings], "keys")
+
+
+def dashboard_lines(changes: Sequence[DashboardChange]) -> list[str]:
+    """Return one line per dashboard, in columns; what exceeds the limit is counted."""
+    rows = [(*_DASHBOARD_SIGNS[change.kind], change.name, change.note or "") for change in changes]
+    return _columns(rows, "dashboards")
+
+
+def _columns(rows: Sequence[tuple[str, str, str, str]], what: str) -> list[str]:
+    """Return rows of sign, word, name and note as lines; what exceeds the limit is counted."""
+    shown = rows[:MAX_CHANGES]
+    width = max((len(name) for _, _, name, _ in shown), default=0)
+    lines = [f"  {sign} {name:<{width}}  {word:<{_WORD_WIDTH}}  {note}".rstrip() for sign, word, name, note in shown]
+    if len(rows) > len(shown):
+        lines.append(f"    and {len(rows) - len(shown)} more {what}")
     return lines
 
 

@@ -16,6 +16,8 @@ from runner.secrets.sealed import Seal
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
 from runner.store.session import Session
+from sync.dashboards import WantedDashboards, gathered_dashboards
+from sync.hanging import standing_dashboards, with_dashboards, without_dashboards
 from sync.layout import (
     FlowPlace,
     Layout,
@@ -86,6 +88,11 @@ def read_seeds(
     Without a `seal` no secret is opened.
     """
     return gathered_seeds(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES), seal)
+
+
+def read_dashboards(source: Source, files: Mapping[str, str], layout: Layout) -> tuple[WantedDashboards, list[Problem]]:
+    """Return the dashboards of a commit (path to blob id, all of them here), and what is wrong there."""
+    return gathered_dashboards(files, layout, lambda path: source.repository.blob(files[path], limit=MAX_FLOW_BYTES))
 
 
 class Planner:
@@ -168,6 +175,7 @@ class Planner:
             plan = self._restored(plan, stand.environment, *wanted)
         else:
             plan = self._seeded(plan, stand.environment, *wanted, is_trusted=is_trusted)
+        plan = self._hung(plan, stand.environment, *read_dashboards(source, listing.files, layout))
         plan = replace(plan, required=ruling.required, wait_s=ruling.wait_s)
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         plan = with_needs(plan, self._holds if is_trusted else unknown)
@@ -235,6 +243,11 @@ class Planner:
         is_closed = bool(errors) and errors <= _CLOSED
         return without_seeds(plan) if is_closed else self._seeded(plan, environment, seeds, wrong)
 
+    def _hung(
+        self, plan: Plan, environment: Environment, dashboards: WantedDashboards, wrong: Sequence[Problem]
+    ) -> Plan:
+        return with_dashboards(plan, environment, dashboards, self._store.read(standing_dashboards), wrong)
+
     def recall(self, source: Source, environment: str, row: Revision, quarantined: Sequence[Change] = ()) -> Plan:
         """Return the plan of a commit that was active once, from the flows that the store kept.
 
@@ -269,9 +282,10 @@ class Planner:
             plan = replace(
                 plan, rules=rules, rules_changed=changed_rules(rules_in_force(source, stand.environment), rules)
             )
-            return self._restored(plan, stand.environment, *read_seeds(source, files, layout, self._seal))
+            sown = self._restored(plan, stand.environment, *read_seeds(source, files, layout, self._seal))
+            return self._hung(sown, stand.environment, *read_dashboards(source, files, layout))
         except (MainstemError, KeyError):
-            return without_seeds(plan)
+            return without_dashboards(without_seeds(plan))
 
     @staticmethod
     def _files_of(source: Source, commit: str, path: str) -> dict[str, str]:

@@ -88,6 +88,10 @@ class _Dashboards:
         if not isinstance(reading.value, dict):
             reading.complain("dashboard.file.invalid", "a dashboard is a map with `id`, `title` and `charts`", ())
             return None
+        if "tasks" in reading.value:
+            hint = "a namespace of that name has a dotted folder: team.dashboards/"
+            reading.complain("dashboard.file.invalid", "this is a flow, and its folder is for dashboards", (), hint)
+            return None
         value = reading.map(reading.value, (), "a dashboard", _DASHBOARD) or {}
         return Dashboard(
             id=self._id(value, (), "a dashboard") or "",

@@ -318,6 +318,20 @@ class StoredSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredDashboard:
+    """A dashboard that a commit of `environment` brought, from the file `path`. Without a `namespace` it is for all."""
+
+    id: str
+    title: str
+    source: str
+    environment: str
+    path: str
+    created_at: datetime
+    updated_at: datetime
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """An API token; only `digest`, the SHA-256 of the secret, is stored. `namespaces` are prefixes by segment."""
 

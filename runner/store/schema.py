@@ -417,6 +417,19 @@ secrets: Final = _table(
     keys=("namespace", "key"),
 )
 
+dashboards: Final = _table(
+    "dashboards",
+    text("id"),
+    prose("title", null=False),
+    prose("source", null=False),
+    text("environment"),
+    prose("path", null=False),
+    moment("created_at"),
+    moment("updated_at"),
+    text("namespace", null=True),
+    keys=("id",),
+)
+
 tokens: Final = _table(
     "tokens",
     text("name"),

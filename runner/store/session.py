@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner.store.access import Audit, Tokens
 from runner.store.claims import Claims
 from runner.store.connection import Connection
+from runner.store.dashboards import Dashboards
 from runner.store.deliveries import Deliveries, Idempotency
 from runner.store.execution_search import ExecutionSearch
 from runner.store.executions import ExecutionRows
@@ -49,6 +50,7 @@ class Session:
         self.idempotency = Idempotency(connection)
         self.kv = KeyValues(connection)
         self.secrets = Secrets(connection)
+        self.dashboards = Dashboards(connection)
         self.tokens = Tokens(connection)
         self.audit = Audit(connection)
         self.metrics = Metrics(connection)

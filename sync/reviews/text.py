@@ -15,6 +15,7 @@ from runner.errors import Problem
 from runner.reports.run_page import table
 from runner.reports.text import code, cut, inline
 from runner.rules import SETTINGS_FILE
+from sync.dashboards import DashboardChange
 from sync.forges.api import Annotation, Check
 from sync.plan import Change, ChangeKind, Plan
 from sync.seeds import Seeding
@@ -79,6 +80,9 @@ def counts(plan: Plan) -> str:
     parts = [f"{found[kind]} {word}" for kind, word in _WORDS.items() if found[kind]]
     if plan.sown:
         parts.append(f"{len(plan.sown)} key{'s' if len(plan.sown) > 1 else ''} written or removed")
+    if plan.dashboard_changes:
+        count = len(plan.dashboard_changes)
+        parts.append(f"{count} dashboard{'s' if count > 1 else ''} changed")
     if plan.files_changed:
         parts.append(f"{plan.files_changed} namespace file{'s' if plan.files_changed > 1 else ''} changed")
     return ", ".join(parts) or "nothing changes"
@@ -141,6 +145,7 @@ def section(reviewed: Reviewed) -> list[str]:
     lines += [f"{_LATER}\n"] if plan.rules_changed else []
     lines += _folded([change for change in plan.changes if change.kind not in _OPEN])
     lines += _keys(plan.seedings)
+    lines += _dashboards(plan.dashboard_changes)
     lines += [f"Must be green after the merge: {', '.join(map(code, plan.required))}.", ""] if plan.required else []
     lines += [f"Not looked up here: {', '.join(map(code, plan.unchecked[:_MOST_ROWS]))}.", ""] if plan.unchecked else []
     if reviewed.url:
@@ -192,13 +197,21 @@ def _folded(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _keys(seedings: Sequence[Seeding]) -> Iterator[str]:
-    if not seedings:
+    return _rows_of("key", [(each.name, each.kind.value, each.note) for each in seedings])
+
+
+def _dashboards(changes: Sequence[DashboardChange]) -> Iterator[str]:
+    return _rows_of("dashboard", [(each.id, each.kind.value, each.note) for each in changes])
+
+
+def _rows_of(what: str, named: Sequence[tuple[str, str, str | None]]) -> Iterator[str]:
+    if not named:
         return
-    rows = [(code(each.name), each.kind.value, code(each.note) if each.note else "") for each in seedings[:_MOST_ROWS]]
-    if len(seedings) > _MOST_ROWS:
-        rows.append((f"and {len(seedings) - _MOST_ROWS} more", "", ""))
-    what = f"{len(seedings)} key{'s' if len(seedings) > 1 else ''}"
-    yield from (f"{_FOLD}<summary>{what}</summary>", "", table(("key", "", "what"), rows) + _CLOSED, "")
+    rows = [(code(name), word, code(note) if note else "") for name, word, note in named[:_MOST_ROWS]]
+    if len(named) > _MOST_ROWS:
+        rows.append((f"and {len(named) - _MOST_ROWS} more", "", ""))
+    count = f"{len(named)} {what}{'s' if len(named) > 1 else ''}"
+    yield from (f"{_FOLD}<summary>{count}</summary>", "", table((what, "", "what"), rows) + _CLOSED, "")
 
 
 def _remarks(change: Change) -> Iterator[str]:

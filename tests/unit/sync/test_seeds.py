@@ -180,7 +180,10 @@ def test_a_lost_commit_is_rolled_back_to_with_the_keys_as_they_are(server: Serve
     unknown = planner.recall(lost, "prod", type(row)(**{**_fields(row), "commit": "0" * 40}))
 
     assert shown(known) == ["  ~ kv team.rate  changed  NUMBER 2 -> 1"]
-    assert (unknown.seeds, unknown.unchecked) == (None, ("the keys and secrets that git wants",))
+    assert (unknown.seeds, unknown.unchecked) == (
+        None,
+        ("the keys and secrets that git wants", "the dashboards that git wants"),
+    )
 
 
 def _fields(row: Any) -> dict[str, Any]:
