@@ -21,6 +21,7 @@ DEFAULTS = ("_defaults.yaml", "_defaults.yml")
 SEEDS = ("_kv.yaml", "_kv.yml")
 SEALED = ("_secrets.yaml", "_secrets.yml")
 TEMPLATES = "_templates"
+DASHBOARDS = "dashboards"
 _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", "_dashboards", "_global", TESTS})
 _NO_FLOWS = _OTHER_FILES | {TEMPLATES}
@@ -39,6 +40,8 @@ def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
             continue
         for folder, files in _walk(path, skip=_NO_FLOWS):
             parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
+            if _is_for_dashboards(folder.relative_to(path).parts):
+                continue
             for found in files:
                 if found.name not in (*DEFAULTS, *SEEDS, *SEALED):
                     yield found, ".".join(parts) or None
@@ -94,6 +97,23 @@ def templates_of(path: Path, beside: Path | None = None) -> Iterator[TemplateFil
             content = file.read_bytes()[: _MOST_BYTES + 1]
             name = str(file) if beside is None else _as_given(file, beside)
             yield parse_template(content, file=name, namespace=space or None)
+
+
+def dashboard_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the dashboards at or below `paths`; a file that is named is one when it stands in a folder of them."""
+    for path in paths:
+        if path.is_dir():
+            for folder, files in _walk(path, skip=_NO_FLOWS - {"_" + DASHBOARDS, "_global"}):
+                parts = folder.relative_to(path).parts
+                yield from files if _is_for_dashboards(parts) or path.name == "_" + DASHBOARDS else ()
+        elif path.absolute().parent.name.lstrip("_") == DASHBOARDS:
+            yield path
+
+
+def _is_for_dashboards(parts: tuple[str, ...]) -> bool:
+    """Whether folders below a named one hold dashboards; at the top `dashboards` could be the name of a namespace."""
+    named = [index for index, part in enumerate(parts) if part not in _MARKERS]
+    return "_" + DASHBOARDS in parts or DASHBOARDS in (parts[index] for index in named[1:])
 
 
 def suite_files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from runner.working_copy import (
     DEFAULTS,
     SEALED,
     SEEDS,
+    dashboard_files,
     defaults_around,
     defaults_files,
     flow_files,
@@ -72,6 +73,8 @@ class _Checking:
             # What of a file of secrets is not encrypted must not be shown beside a problem.
             self._defaults[each.file] = "" if Path(each.file).name in SEALED else _text(Path(each.file))
             self._problems += each.problems
+        for path in dashboard_files(paths):
+            self._add_dashboard(path)
 
     def _add_defaults(self, path: Path) -> None:
         from runner.flows.namespace_defaults import parse_defaults
@@ -79,6 +82,13 @@ class _Checking:
         name = str(path)
         self._defaults[name] = _text(path)
         self._problems += parse_defaults(self._defaults[name].encode(), file=name, namespace=None).problems
+
+    def _add_dashboard(self, path: Path) -> None:
+        from runner.dashboards.parse import parse_dashboard
+
+        name = str(path)
+        self._defaults[name] = _text(path)
+        self._problems += parse_dashboard(self._defaults[name], file=name).problems
 
     def _add_templates(self, paths: tuple[Path, ...]) -> None:
         from runner.flows.namespace_defaults import NamespaceDefaults

@@ -10,6 +10,7 @@ def endpoints() -> list[Endpoint]:
     from webhooks.api import (
         audit,
         catalogue,
+        dashboards,
         deliveries,
         environments,
         execution_bulk,
@@ -73,6 +74,7 @@ def endpoints() -> list[Endpoint]:
         trigger_backfills,
         trigger_bulk,
         kv,
+        dashboards,
         namespaces,
         secrets,
         namespace_files,

@@ -216,21 +216,28 @@ def inherited_for(call: Call, source: str) -> Inherited:
 def verdict_on(index: int, source: str, inherited: Inherited = _NOTHING) -> dict[str, Any]:
     """Return what is wrong with a source, as an entry of a validation."""
     parsed = parse_flow(source, inherited=inherited)
+    flow = parsed.flow.id if parsed.flow else _scalar(source, "id")
+    namespace = parsed.flow.namespace if parsed.flow else _scalar(source, "namespace")
+    return {**verdict(parsed.problems), "index": index, "flow": flow, "namespace": namespace}
+
+
+def verdict(problems: Iterable[Problem]) -> dict[str, Any]:
+    """Return problems as the one entry of a validation that is about no flow."""
+    found = list(problems)
 
     def texts(severity: Severity) -> list[str]:
-        return [_line(problem) for problem in parsed.problems if problem.severity is severity]
+        return [_line(problem) for problem in found if problem.severity is severity]
 
-    errors = texts(Severity.ERROR)
     return {
-        "index": index,
-        "flow": parsed.flow.id if parsed.flow else _scalar(source, "id"),
-        "namespace": parsed.flow.namespace if parsed.flow else _scalar(source, "namespace"),
-        "constraints": "\n".join(errors) or None,
+        "index": 0,
+        "flow": None,
+        "namespace": None,
+        "constraints": "\n".join(texts(Severity.ERROR)) or None,
         "outdated": False,
         "deprecationPaths": [],
         "warnings": texts(Severity.WARNING),
         "infos": texts(Severity.INFO),
-        "problems": [problem.as_json() for problem in parsed.problems],
+        "problems": [problem.as_json() for problem in found],
     }
 
 

@@ -77,7 +77,8 @@ def argument(name, parameter, group):
 
 
 found = {}
-for group in ("flows", "executions", "logs", "triggers", "kv", "files", "namespaces", "outputs", "metrics", "plugins"):
+for group in ("flows", "executions", "logs", "triggers", "kv", "files", "namespaces", "outputs", "metrics", "plugins",
+              "dashboards"):
     api = getattr(client, group)
     for name, method in inspect.getmembers(api, inspect.ismethod):
         if name.startswith("_"):

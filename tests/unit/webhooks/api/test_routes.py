@@ -145,7 +145,7 @@ def test_there_is_one_tenant(api: Any, tenant: str) -> None:
     assert api.get(f"/api/v1/{tenant}/flows/search").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/api/v1/main/executions/x/actions/restart", "/api/v1/main/dashboards", "/nothing"])
+@pytest.mark.parametrize("path", ["/api/v1/main/executions/x/actions/restart", "/api/v1/main/blueprints", "/nothing"])
 def test_a_route_that_does_not_exist_is_a_problem_document(api: Any, path: str) -> None:
     answer = api.get(path)
 
