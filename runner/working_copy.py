@@ -40,7 +40,7 @@ def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
             continue
         for folder, files in _walk(path, skip=_NO_FLOWS):
             parts = [part for part in folder.relative_to(path).parts if part not in _MARKERS]
-            if _is_for_dashboards(folder.relative_to(path).parts):
+            if path.name == "_" + DASHBOARDS or _is_for_dashboards(folder.relative_to(path).parts):
                 continue
             for found in files:
                 if found.name not in (*DEFAULTS, *SEEDS, *SEALED):
@@ -106,8 +106,16 @@ def dashboard_files(paths: Iterable[Path]) -> Iterator[Path]:
             for folder, files in _walk(path, skip=_NO_FLOWS - {"_" + DASHBOARDS, "_global"}):
                 parts = folder.relative_to(path).parts
                 yield from files if _is_for_dashboards(parts) or path.name == "_" + DASHBOARDS else ()
-        elif path.absolute().parent.name.lstrip("_") == DASHBOARDS:
+        elif _is_named_dashboard(path):
             yield path
+
+
+def _is_named_dashboard(path: Path) -> bool:
+    folder = path.absolute().parent.name
+    if folder != DASHBOARDS or not path.is_file():
+        return folder == "_" + DASHBOARDS
+    # The folder may be that of a namespace which is called so.
+    return not any(line.startswith(b"tasks:") for line in path.read_bytes()[: _MOST_BYTES + 1].splitlines())
 
 
 def _is_for_dashboards(parts: tuple[str, ...]) -> bool:

@@ -10,13 +10,17 @@ import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from runner.dashboards.models import Dashboard
-from runner.dashboards.parse import parse_dashboard
+from runner.dashboards.parse import ParsedDashboard, parse_dashboard
 from runner.errors import InvalidError, Problem
 from runner.store.records import StoredDashboard
 from sync.layout import FlowPlace, Layout, dashboard_place
+
+_LARGE: Final = 64 << 10
+"""A dashboard of more bytes is parsed anew by each plan."""
 
 
 class DashboardChangeKind(enum.StrEnum):
@@ -105,12 +109,18 @@ def gathered_dashboards(
         except InvalidError as error:
             problems.append(Problem(error.code, error.message, file=path))
             continue
-        parsed = parse_dashboard(content, file=path)
+        parsed = _remembered(content, path) if len(content) <= _LARGE else parse_dashboard(content, file=path)
         problems += parsed.problems
         if parsed.dashboard is not None:
             wanted.append(_wanted(parsed.dashboard, places[path], content))
     found, doubled = WantedDashboards.of(wanted)
     return found, [*problems, *doubled]
+
+
+@lru_cache(maxsize=500)
+def _remembered(content: bytes, path: str) -> ParsedDashboard:
+    # Most plans find the dashboards of the plan before.
+    return parse_dashboard(content, file=path)
 
 
 def _wanted(dashboard: Dashboard, place: FlowPlace, content: bytes) -> WantedDashboard:
@@ -130,13 +140,13 @@ def at_id(wanted: WantedDashboard, code: str, text: str, hint: str | None = None
 def decided(
     dashboards: WantedDashboards, stand: Mapping[str, StoredDashboard], environment: str
 ) -> list[DashboardChange]:
-    """Return what becomes of dashboards, by id; `stand` is what there is."""
+    """Return what becomes of dashboards, by id; `stand` is what there is. Those of others stay as they are."""
     kinds, changes = DashboardChangeKind, []
     for wanted in dashboards.by_id.values():
         row = stand.get(wanted.id)
         if row is None:
-            changes.append(DashboardChange(kinds.ADDED, wanted.id, wanted.path, wanted.title, wanted))
-        elif not wanted.is_said_by(row):
+            changes.append(DashboardChange(kinds.ADDED, wanted.id, wanted.path, repr(wanted.title), wanted))
+        elif row.environment == environment and not wanted.is_said_by(row):
             note = wanted.difference_to(row) or None
             changes.append(DashboardChange(kinds.CHANGED, wanted.id, wanted.path, note, wanted))
     changes += [

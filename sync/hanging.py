@@ -51,7 +51,8 @@ def _refused(
             yield at_id(wanted, "dashboard.id.owned", text, "one id is one dashboard of the whole server")
         elif wanted.namespace is None and "*" not in environment.namespaces:
             text = f"environment {environment.name} owns some namespaces only, and this dashboard is of none"
-            hint = f"put it into a folder of one: {environment.namespaces[0].removesuffix('.*')}/dashboards/"
+            space = next(iter(environment.namespaces), "NAMESPACE").removesuffix(".*")
+            hint = f"put it into a folder of one: {space}/dashboards/"
             yield at_id(wanted, "dashboard.namespace.foreign", text, hint)
         elif wanted.namespace is not None and not owns(environment, wanted.namespace):
             text = f"environment {environment.name} may put no dashboard into namespace {wanted.namespace!r}"

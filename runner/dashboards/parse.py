@@ -35,6 +35,7 @@ _CHART: Final = ("id", "type", "chartOptions", "data")
 _MARKDOWN: Final = ("id", "type", "chartOptions", "content", "source")
 _SOURCES: Final = {"Text": ("content",), "FlowDescription": ("namespace", "flowId")}
 _WIDEST: Final = 12
+_LONGEST_TITLE: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class _Dashboards:
         value = reading.map(reading.value, (), "a dashboard", _DASHBOARD) or {}
         return Dashboard(
             id=self._id(value, (), "a dashboard") or "",
-            title=reading.text(value, "title", (), is_required=True) or "",
+            title=self._title(value),
             description=reading.text(value, "description", ()),
             window=self._window(value.get("timeWindow")),
             charts=tuple(self._charts(value.get("charts"))),
@@ -107,6 +108,13 @@ class _Dashboards:
         if found is not None and not _ID.fullmatch(found):
             text = f"the id of {what} has up to 100 letters, digits, `_`, `-` and `.`"
             self._reading.complain("dashboard.property.invalid", text, (*path, "id"))
+        return found
+
+    def _title(self, value: Mapping[str, Any]) -> str:
+        found = self._reading.text(value, "title", (), is_required=True) or ""
+        if len(found) > _LONGEST_TITLE:
+            text = f"the title has more than {_LONGEST_TITLE} characters"
+            self._reading.complain("dashboard.property.invalid", text, ("title",))
         return found
 
     def _window(self, said: Any) -> TimeWindow:
@@ -137,7 +145,7 @@ class _Dashboards:
         for value, path in self._reading.list(said, ("charts",), "charts", MOST_CHARTS):
             chart = self.chart(value, path)
             if chart is not None and chart.id and charts.setdefault(chart.id, chart) is not chart:
-                text = f"another chart has the id {chart.id!r} already"
+                text = f"another chart has the id {chart.id[:100]!r} already"
                 self._reading.complain("dashboard.chart.duplicate", text, (*path, "id"))
         return list(charts.values())
 
@@ -220,5 +228,5 @@ class _Dashboards:
     def _check_column(self, name: str, columns: tuple[Column, ...], path: Path) -> None:
         known = [column.key for column in columns]
         if known and name not in known:
-            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
-            self._reading.complain("dashboard.column.unknown", f"the data has no column {name!r}", path, hint)
+            hint = did_you_mean(name, known) or f"known: {', '.join(known)[:200]}"
+            self._reading.complain("dashboard.column.unknown", f"the data has no column {name[:80]!r}", path, hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,7 +22,7 @@ from runner.dashboards.vocabulary import (
     FilterShape,
 )
 from runner.durations import parse_duration
-from runner.errors import InvalidError
+from runner.errors import ExpressionError, InvalidError
 from runner.flows.positions import Path
 from runner.flows.spelling import did_you_mean
 
@@ -133,8 +132,8 @@ class ReadQuery:
             if value is None or name is None:
                 continue
             if known and name not in known:
-                hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
-                text = f"the data has no column {name!r}"
+                hint = did_you_mean(name, known) or f"known: {', '.join(known)[:200]}"
+                text = f"the data has no column {name[:80]!r}"
                 self._reading.complain("dashboard.column.unknown", text, (*path, "column"), hint)
             yield Order(name, self._reading.word(value, "order", path, ORDERS) == "DESC")
 
@@ -215,7 +214,7 @@ def comparable(kind: str, field: FieldKind, said: float | str) -> Any:
             return _number(field, said)
         if kind == "REGEX":
             _check_pattern(str(said))
-    except (ValueError, InvalidError, re.error):
+    except (ValueError, InvalidError, ExpressionError):
         raise InvalidError("dashboard.filter.invalid", f"{str(said)[:80]!r} is no {_WANTED[field]}") from None
     return str(said)
 
@@ -223,7 +222,9 @@ def comparable(kind: str, field: FieldKind, said: float | str) -> Any:
 def _check_pattern(pattern: str) -> None:
     if len(pattern) > _LONGEST_PATTERN:
         raise ValueError(pattern)
-    re.compile(pattern)
+    from runner.expressions.regex import compile_pattern
+
+    compile_pattern(pattern)
 
 
 def _number(field: FieldKind, said: float | str) -> float:

@@ -33,7 +33,7 @@ class Reading:
         for key in value if known is not None else ():
             if known is not None and key not in known:
                 hint = did_you_mean(key, known)
-                text = f"{what} has no property {key!r}"
+                text = f"{what} has no property {key[:80]!r}"
                 self.complain("dashboard.property.unknown", text, (*path, key), hint, at_key=True)
         return value
 

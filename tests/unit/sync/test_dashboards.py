@@ -81,9 +81,9 @@ def test_dashboards_come_change_and_go_with_their_files(server: Server, work_tre
     second = server.look()
 
     assert (first.outcome, second.outcome) == (Outcome.ACTIVE, Outcome.ACTIVE)
-    assert shown(first.plan) == ["  + dashboard night  new      Runs", "  + dashboard team   new      Runs"]
+    assert shown(first.plan) == ["  + dashboard night  new      'Runs'", "  + dashboard team   new      'Runs'"]
     assert shown(second.plan) == [
-        "  + dashboard all    new      Runs",
+        "  + dashboard all    new      'Runs'",
         "  ~ dashboard night  changed  'Runs' -> 'Nights'",
         "  - dashboard team   removed",
     ]
@@ -175,6 +175,24 @@ def test_one_id_is_one_dashboard_within_and_across_environments(server: Server, 
     assert server.titles() == {"taken": "Runs"}
 
 
+def test_what_another_environment_brought_between_plan_and_activation_stays(server: Server, work_tree: Any) -> None:
+    commit = work_tree.write({"flows/team/say.yaml": FLOW, TOP: board("night"), TEAM: board("team")})
+    source = server.sync.repository("r")
+    source.fetch("refs/heads/main", commit)
+    plan = server.sync._planner.plan(source, "prod", commit)
+    theirs = StoredDashboard("night", "Theirs", board("night", "Theirs"), "lab", "lab/x.yaml", NOW, NOW)
+    server.store.write(lambda db: db.dashboards.put(theirs))
+    server.sync._activation.apply(plan, actor="test", seconds=lambda: 0.0)
+
+    assert server.titles() == {"night": "Theirs", "team": "Runs"}
+
+
+def test_a_title_cannot_speak_for_the_terminal(server: Server, work_tree: Any) -> None:
+    work_tree.write({"flows/team/say.yaml": FLOW, TOP: board("night", '"\\e[2Jgone"')})
+
+    assert shown(server.look().plan) == ["  + dashboard night  new      '\\x1b[2Jgone'"]
+
+
 def test_an_environment_brings_dashboards_of_its_own_namespaces_alone(server: Server, work_tree: Any) -> None:
     work_tree.write({"lab/team/dashboards/a.yaml": board("a"), "lab/_dashboards/b.yaml": board("b")})
 
@@ -215,7 +233,7 @@ def test_a_plan_of_two_folders_says_the_same_of_dashboards(tmp_path: Path) -> No
     plan = plan_between(of_folder(tmp_path / "old"), of_folder(tmp_path / "new"), None, now=NOW, zone=ZoneInfo("UTC"))
 
     assert shown(plan) == [
-        "  + dashboard new    new      new",
+        "  + dashboard new    new      'new'",
         "  ~ dashboard night  changed  'old' -> 'new'",
         "  - dashboard old    removed",
     ]

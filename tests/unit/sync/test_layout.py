@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runner.rules import parse_rules
-from sync.layout import Layout, file_index, flow_place, is_namespace_file, layout_of, new_flow_path
+from sync.layout import Layout, dashboard_place, file_index, flow_place, is_namespace_file, layout_of, new_flow_path
 
 FLOWS = Layout("flows")
 
@@ -134,6 +134,42 @@ def test_dashboards_of_kestra_are_neither_flows_nor_namespace_files(path: str) -
     index = file_index([path, "_flows/team/a.yaml", "team/b.yaml"], layout, {})
 
     assert (flow_place(path, layout), is_namespace_file(path, layout), index) == (None, False, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "expected"),
+    [
+        ("_dashboards/a.yaml", "", (None,)),
+        ("flows/_dashboards/deep/a.yml", "flows", (None,)),
+        ("flows/_global/dashboards/a.yaml", "flows", (None,)),
+        ("flows/team/dashboards/a.yaml", "flows", ("team",)),
+        ("flows/company/team/_dashboards/a.yaml", "flows", ("company.team",)),
+        ("flows/_flows/team/dashboards/a.yaml", "flows", ("team",)),
+        ("flows/team/dashboards/notes.md", "flows", None),
+        ("flows/team/dashboards/.draft/a.yaml", "flows", None),
+        ("flows/dashboards/a.yaml", "flows", None),
+        ("flows/_flows/dashboards/a.yaml", "flows", None),
+        ("flows/team.dashboards/a.yaml", "flows", None),
+        ("flows/team/_files/dashboards/a.yaml", "flows", None),
+        ("flows/team/tests/_dashboards/a.yaml", "flows", None),
+        ("flows/_templates/dashboards/a.yaml", "flows", None),
+        ("flows/_global/flows/a.yaml", "flows", None),
+        ("_dashboards/a.yaml", "flows", None),
+    ],
+)
+def test_a_dashboard_is_yaml_in_a_folder_of_them_below_a_namespace(
+    path: str, root: str, expected: tuple[str | None] | None
+) -> None:
+    place = dashboard_place(path, Layout(root))
+
+    assert (place and (place.namespace,)) == expected
+
+
+def test_what_is_no_yaml_beside_dashboards_of_a_namespace_stays_a_file_for_tasks() -> None:
+    paths = ["flows/team/a.yaml", "flows/team/dashboards/d.yaml", "flows/team/dashboards/x.json"]
+
+    assert file_index(paths, Layout("flows"), {}) == {"team": {"dashboards/x.json": "flows/team/dashboards/x.json"}}
+    assert [is_namespace_file(path, Layout("flows")) for path in paths] == [False, False, True]
 
 
 def test_the_settings_of_a_repository_name_its_folders() -> None:

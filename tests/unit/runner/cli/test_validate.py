@@ -198,6 +198,33 @@ def test_tests_may_follow_their_flow_in_one_file(flows: Path) -> None:
     assert [(problem["line"], problem["code"]) for problem in json.loads(result.output)] == [(8, "test.task.unknown")]
 
 
+CHART = "id: %s\ntitle: T\ncharts: [{id: a, type: core.dashboard.chart.%s, content: hi}]\n"
+
+
+@pytest.mark.parametrize("folder", ["_dashboards", "company/dashboards", "_global/dashboards"])
+def test_dashboards_are_checked_where_they_stand_and_are_no_flows(flows: Path, folder: str) -> None:
+    path = flows / folder / "night.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(CHART % ("night", "Markdown"))
+
+    clean = _run(flows)
+    path.write_text(CHART % ("night", "Markup"))
+    told = [json.loads(_run(named, "--json").output) for named in (flows, path)]
+
+    assert clean.output.startswith("2 flows, no problems (")
+    assert [[(each["line"], each["column"], each["code"]) for each in found] for found in told] == [
+        [(3, 24, "dashboard.chart.unknown")]
+    ] * 2
+
+
+def test_a_namespace_may_be_called_dashboards(flows: Path) -> None:
+    path = flows / "dashboards" / "c.yaml"
+    path.parent.mkdir()
+    path.write_text(GOOD % "c")
+
+    assert [_run(named).output.split(",")[0] for named in (flows, path)] == ["3 flows", "1 flow"]
+
+
 def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:
     assert _run(tmp_path / "nothing").exit_code == 2
 
