@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runner.errors import Problem, Severity
 from runner.store.records import Environment, StoredDashboard
-from runner.store.session import Session
 from sync.dashboards import DashboardChange, WantedDashboards, at_id, decided, row_of
 from sync.plan import Plan
 from sync.sifting import owns
+
+if TYPE_CHECKING:  # plans of a laptop load no database
+    from runner.store.session import Session
 
 UNKNOWN: Final = "the dashboards that git wants"
 
