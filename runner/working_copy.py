@@ -31,8 +31,9 @@ _MOST_BYTES = 1 << 20
 def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
     """Yield the flow files that `paths` name, with the namespace that their folders below a named folder give.
 
-    Hidden folders, those of namespace files (`_files`, `files`), flow tests (`tests`) and templates are left out, and
-    so are files of plugin defaults (see `defaults_around`) and of keys (see `seeds_of`).
+    Hidden folders, those of namespace files (`_files`, `files`), flow tests (`tests`), templates and dashboards (see
+    `dashboard_files`) are left out, and so are files of plugin defaults (see `defaults_around`) and of keys (see
+    `seeds_of`).
     """
     for path in paths:
         if not path.is_dir():
