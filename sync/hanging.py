@@ -54,7 +54,7 @@ def _refused(
         elif wanted.namespace is None and "*" not in environment.namespaces:
             text = f"environment {environment.name} owns some namespaces only, and this dashboard is of none"
             space = next(iter(environment.namespaces), "NAMESPACE").removesuffix(".*")
-            hint = f"put it into a folder of one: {space}/dashboards/"
+            hint = f"put it into a folder of one: {space}/_dashboards/"
             yield at_id(wanted, "dashboard.namespace.foreign", text, hint)
         elif wanted.namespace is not None and not owns(environment, wanted.namespace):
             text = f"environment {environment.name} may put no dashboard into namespace {wanted.namespace!r}"

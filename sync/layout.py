@@ -16,7 +16,7 @@ to the root (see `runner.rules`).
 
 A folder `tests`, at any depth, holds tests of flows and is left alone, unless it lies among the files.
 
-The YAML files of `_dashboards`, `<namespace>/dashboards` and `_global/dashboards` are dashboards; what else lies in
+The YAML files of `_dashboards`, at any depth, and of `_global/dashboards` are dashboards; what else lies in
 `_dashboards` and `_global`, in which Kestra's git tasks keep what is no flow, is left alone.
 """
 
@@ -98,7 +98,7 @@ def dashboard_place(path: str, layout: Layout) -> FlowPlace | None:
     if _DASHBOARDS not in path or not _is_yaml_of(path, layout):
         return None
     folders = _folders_below(path, layout.root)
-    index = _dashboards_at(folders, layout)
+    index = _dashboards_at(folders)
     if index is None or _is_beside(folders[:index]) or any(name.startswith(".") for name in folders):
         return None
     return FlowPlace(path, ".".join(_named(folders[:index], layout)) or None)
@@ -119,7 +119,7 @@ def _yaml_place(path: str, layout: Layout) -> FlowPlace | None:
     if not _is_yaml_of(path, layout):
         return None
     folders = _folders_below(path, layout.root)
-    if not _APART.isdisjoint(folders) or _is_beside(folders) or _dashboards_at(folders, layout) is not None:
+    if not _APART.isdisjoint(folders) or _is_beside(folders) or _dashboards_at(folders) is not None:
         return None
     return FlowPlace(path, ".".join(_named(folders, layout)) or None)
 
@@ -141,12 +141,12 @@ def _named(folders: list[str], layout: Layout) -> list[str]:
     ]
 
 
-def _dashboards_at(folders: list[str], layout: Layout) -> int | None:
-    """Return which folder holds dashboards: at the top, `dashboards` could be the name of a namespace."""
+def _dashboards_at(folders: list[str]) -> int | None:
+    """Return which folder holds dashboards; `dashboards` alone can be the last part of a namespace."""
     for index, name in enumerate(folders):
         if name == TEMPLATES:
             return None
-        is_named = name == _DASHBOARDS and (_named(folders[:index], layout) or "_global" in folders[:index])
+        is_named = name == _DASHBOARDS and "_global" in folders[:index]
         if name == "_" + _DASHBOARDS or is_named:
             return index
     return None

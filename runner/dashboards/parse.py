@@ -90,7 +90,7 @@ class _Dashboards:
             reading.complain("dashboard.file.invalid", "a dashboard is a map with `id`, `title` and `charts`", ())
             return None
         if "tasks" in reading.value:
-            hint = "a namespace of that name has a dotted folder: team.dashboards/"
+            hint = "a folder whose name does not begin with _ holds flows"
             reading.complain("dashboard.file.invalid", "this is a flow, and its folder is for dashboards", (), hint)
             return None
         value = reading.map(reading.value, (), "a dashboard", _DASHBOARD) or {}

@@ -23,7 +23,7 @@ from tests.servers.store import fresh_store
 NOW = datetime(2026, 11, 26, 9, tzinfo=UTC)
 FLOW = "id: say\nnamespace: team\ntasks: [{id: s, type: core.log.Log, message: hi}]\n"
 TOP = "flows/_dashboards/night.yaml"
-TEAM = "flows/team/dashboards/team.yaml"
+TEAM = "flows/team/_dashboards/team.yaml"
 
 
 def board(name: str, title: str = "Runs") -> str:
@@ -97,7 +97,7 @@ def test_dashboards_come_change_and_go_with_their_files(server: Server, work_tre
 
 
 def test_a_dashboard_is_of_the_namespace_whose_folder_holds_it(server: Server, work_tree: Any) -> None:
-    nested = "flows/company/sales/dashboards/deep/s.yaml"
+    nested = "flows/company/sales/_dashboards/deep/s.yaml"
     work_tree.write({"flows/team/say.yaml": FLOW, TOP: board("night"), TEAM: board("team"), nested: board("sales")})
     server.look()
 
@@ -163,11 +163,11 @@ def test_every_mistake_keeps_the_revision_out_and_the_dashboards_as_they_are(ser
 
 
 def test_one_id_is_one_dashboard_within_and_across_environments(server: Server, work_tree: Any) -> None:
-    work_tree.write({"lab/lab/dashboards/a.yaml": board("taken"), "flows/team/say.yaml": FLOW})
+    work_tree.write({"lab/lab/_dashboards/a.yaml": board("taken"), "flows/team/say.yaml": FLOW})
     server.look()
-    work_tree.write({TOP: board("taken"), TEAM: board("twice"), "flows/team/dashboards/b.yaml": board("twice")})
+    work_tree.write({TOP: board("taken"), TEAM: board("twice"), "flows/team/_dashboards/b.yaml": board("twice")})
     doubled = server.look()
-    work_tree.write({"flows/team/dashboards/b.yaml": None})
+    work_tree.write({"flows/team/_dashboards/b.yaml": None})
     owned = server.look()
 
     assert errors(doubled.plan) == [("dashboard.id.duplicate", TEAM, 2)]
@@ -194,20 +194,20 @@ def test_a_title_cannot_speak_for_the_terminal(server: Server, work_tree: Any) -
 
 
 def test_an_environment_brings_dashboards_of_its_own_namespaces_alone(server: Server, work_tree: Any) -> None:
-    work_tree.write({"lab/team/dashboards/a.yaml": board("a"), "lab/_dashboards/b.yaml": board("b")})
+    work_tree.write({"lab/team/_dashboards/a.yaml": board("a"), "lab/_dashboards/b.yaml": board("b")})
 
     result = server.look("lab")
 
     assert errors(result.plan) == [
         ("dashboard.namespace.foreign", "lab/_dashboards/b.yaml", 2),
-        ("dashboard.namespace.foreign", "lab/team/dashboards/a.yaml", 2),
+        ("dashboard.namespace.foreign", "lab/team/_dashboards/a.yaml", 2),
     ]
     assert result.plan is not None
-    assert result.plan.errors[0].hint == "put it into a folder of one: lab/dashboards/"
+    assert result.plan.errors[0].hint == "put it into a folder of one: lab/_dashboards/"
 
 
 def test_what_an_environment_that_is_no_more_has_left_is_taken_over(server: Server, work_tree: Any) -> None:
-    work_tree.write({"lab/lab/dashboards/a.yaml": board("a"), "flows/team/say.yaml": FLOW})
+    work_tree.write({"lab/lab/_dashboards/a.yaml": board("a"), "flows/team/say.yaml": FLOW})
     server.look()
     server.store.write(lambda db: db.environments.delete("lab"))
     work_tree.write({TOP: board("a", "Ours")})
@@ -226,7 +226,7 @@ def test_a_flow_among_dashboards_is_told_where_flows_go(server: Server, work_tre
 
 def test_a_plan_of_two_folders_says_the_same_of_dashboards(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        for path, text in ((TOP, board("night", name)), (f"flows/team/dashboards/{name}.yaml", board(name, name))):
+        for path, text in ((TOP, board("night", name)), (f"flows/team/_dashboards/{name}.yaml", board(name, name))):
             (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / path).write_text(text)
 

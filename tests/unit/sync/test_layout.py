@@ -142,17 +142,18 @@ def test_dashboards_of_kestra_are_neither_flows_nor_namespace_files(path: str) -
         ("_dashboards/a.yaml", "", (None,)),
         ("flows/_dashboards/deep/a.yml", "flows", (None,)),
         ("flows/_global/dashboards/a.yaml", "flows", (None,)),
-        ("flows/team/dashboards/a.yaml", "flows", ("team",)),
+        ("flows/team/_dashboards/a.yaml", "flows", ("team",)),
+        ("flows/team/dashboards/a.yaml", "flows", None),
         ("flows/company/team/_dashboards/a.yaml", "flows", ("company.team",)),
-        ("flows/_flows/team/dashboards/a.yaml", "flows", ("team",)),
-        ("flows/team/dashboards/notes.md", "flows", None),
-        ("flows/team/dashboards/.draft/a.yaml", "flows", None),
+        ("flows/_flows/team/_dashboards/a.yaml", "flows", ("team",)),
+        ("flows/team/_dashboards/notes.md", "flows", None),
+        ("flows/team/_dashboards/.draft/a.yaml", "flows", None),
         ("flows/dashboards/a.yaml", "flows", None),
         ("flows/_flows/dashboards/a.yaml", "flows", None),
         ("flows/team.dashboards/a.yaml", "flows", None),
-        ("flows/team/_files/dashboards/a.yaml", "flows", None),
+        ("flows/team/_files/_dashboards/a.yaml", "flows", None),
         ("flows/team/tests/_dashboards/a.yaml", "flows", None),
-        ("flows/_templates/dashboards/a.yaml", "flows", None),
+        ("flows/_templates/_dashboards/a.yaml", "flows", None),
         ("flows/_global/flows/a.yaml", "flows", None),
         ("_dashboards/a.yaml", "flows", None),
     ],
@@ -165,11 +166,14 @@ def test_a_dashboard_is_yaml_in_a_folder_of_them_below_a_namespace(
     assert (place and (place.namespace,)) == expected
 
 
-def test_what_is_no_yaml_beside_dashboards_of_a_namespace_stays_a_file_for_tasks() -> None:
-    paths = ["flows/team/a.yaml", "flows/team/dashboards/d.yaml", "flows/team/dashboards/x.json"]
+def test_a_folder_called_dashboards_is_a_namespace_and_one_with_a_line_before_it_is_none() -> None:
+    paths = ["flows/team/dashboards/a.yaml", "flows/team/_dashboards/d.yaml", "flows/team/_dashboards/x.json"]
 
-    assert file_index(paths, Layout("flows"), {}) == {"team": {"dashboards/x.json": "flows/team/dashboards/x.json"}}
-    assert [is_namespace_file(path, Layout("flows")) for path in paths] == [False, False, True]
+    place = flow_place(paths[0], Layout("flows"))
+
+    assert (place and place.namespace) == "team.dashboards"
+    assert [flow_place(path, Layout("flows")) for path in paths[1:]] == [None, None]
+    assert [is_namespace_file(path, Layout("flows")) for path in paths] == [False, False, False]
 
 
 def test_the_settings_of_a_repository_name_its_folders() -> None:
