@@ -138,6 +138,7 @@ class Command:
             masker=host.masker,
             environment=host.environment,
             policy=self._context.policy(),
+            control_groups=host.control_groups,
             stage=self._context.stage(),
             **options,
         )

@@ -52,7 +52,8 @@ class Janitor:
                 del self._used[next(iter(self._used))]
 
     def run_once(self) -> int:
-        """Remove what nobody owns; return how many jobs that were."""
+        """Remove what nobody owns; return how many jobs that were. Control groups of dead keepers are not counted."""
+        self._host.control_groups.sweep()
         removed = sum(self._sweep(runner) for runner in self._runners())
         self.removed += removed
         return removed

@@ -33,6 +33,7 @@ from runner.settings import Settings, expression_variables, secrets_from_environ
 from runner.storage.access import may_read
 from runner.storage.base import open_storage
 from runner.storage.uris import NAMESPACE_FILE_SCHEME, is_uri, namespace_file_of, namespace_file_uri
+from task_runners.control_groups import ControlGroups
 from task_runners.masking import Masker
 from task_runners.staging.object_store import SECRET_OPTIONS
 
@@ -55,9 +56,9 @@ class Host:
     `log` and `metric` take what tasks write; both must be quick and safe to call from any thread. `execution_of`,
     `runs_of` and `error_logs_of` read the store for one execution id. `environment` is the outer environment:
     expressions see its `ENV_*` and `KESTRA_*`, local bodies an allow-list of it. `uid_of` gives the user under which
-    bodies of a namespace run (None: the user of this process). `store` and `engine` are for the tasks that look after
-    executions, logs and triggers. Time and chance come from `clock`, `monotonic` and `wait` (seconds), `new_id` and
-    `fraction` (in [0, 1)), so that a simulation can repeat what happened.
+    bodies of a namespace run (None: the user of this process); `control_groups` hold local ones. `store` and `engine`
+    are for the tasks that look after executions, logs and triggers. Time and chance come from `clock`, `monotonic`
+    and `wait` (seconds), `new_id` and `fraction` (in [0, 1)), so that a simulation can repeat what happened.
     """
 
     settings: Settings
@@ -82,6 +83,7 @@ class Host:
     runs_of: Callable[[str], Sequence[TaskRun]] = lambda _id: ()
     error_logs_of: Callable[[str], Sequence[LogEntry]] = lambda _id: ()
     uid_of: Callable[[str], int | None] = lambda _namespace: None
+    control_groups: ControlGroups = field(default_factory=ControlGroups)
     repositories: Callable[[], int] = lambda: 1
     """How many repositories have flows here."""
     rules_of: Callable[[str | None], RepositoryRules] = lambda _environment: RepositoryRules()

@@ -43,6 +43,8 @@ class ProcessRunnerSettings(_Part):
     """Whether it may serve flows of several repositories, whose authors then see one another's work."""
     uid_base: int = 200_000
     """When the server is root, tasks run as users from this number on: one for each namespace."""
+    cgroup: str = Field(default="auto", pattern=r"^(auto|none|/.*)$")
+    """Where each task gets a control group (v2): `auto` is what systemd delegated to the server, `none` is nowhere."""
 
 
 class RunnerPolicySettings(_Part):

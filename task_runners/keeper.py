@@ -32,6 +32,19 @@ import socket
 import sys
 import time
 
+if __name__ == "__main__":  # -I: not even its own folder is on the path
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - pathlib costs 10 ms
+
+from task_runners import cgroup
+from task_runners.descendants import (
+    HAS_CHILDREN_FILES,
+    all_parents,
+    descendants,
+    frozen_descendants,
+    kill,
+    listed_children,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +54,6 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _SPARES = 2
-_FREEZE_ROUNDS = 50
 _FIRST_FREE = 3  # after stdin, stdout and stderr
 _DESCRIPTORS = 4
 _PACKET_BYTES = 65536
@@ -58,60 +70,11 @@ _LIMITS = {
 _SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - pathlib costs 10 ms
 
 
 def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-
-
-def _descendants(root: int) -> list[int]:
-    found: list[int] = []
-    todo = [root]
-    parents = None if _HAS_CHILDREN_FILES else _all_parents()
-    while todo:
-        process = todo.pop()
-        children = _listed_children(process) if parents is None else [pid for pid in parents if parents[pid] == process]
-        found += children
-        todo += children
-    return found
-
-
-def _listed_children(process: int) -> list[int]:
-    # Children of other threads than the first are not listed there; keepers have one, and what bodies start in other
-    # threads becomes ours at the latest when its parent was killed.
-    with contextlib.suppress(OSError), open(f"/proc/{process}/task/{process}/children", "rb") as file:  # noqa: PTH123 - pathlib costs 10 ms of start-up
-        return [int(child) for child in file.read().split()]
-    return []
-
-
-def _all_parents() -> dict[int, int]:
-    """Return process id to parent id for all processes, for kernels without `children` files (gVisor)."""
-    parents = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - as above
-        if name.isdigit():
-            with contextlib.suppress(OSError, ValueError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - as above
-                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
-    return parents
-
-
-def _frozen_descendants(root: int) -> set[int]:
-    """Return every descendant, stopped first, since one that forks as fast as it is killed would never end."""
-    frozen: set[int] = set()
-    for _ in range(_FREEZE_ROUNDS):
-        running = set(_descendants(root)) - frozen
-        if not running:
-            break
-        for process in running:
-            _kill(process, signal.SIGSTOP)
-        frozen |= running
-    return frozen
-
-
-def _kill(process: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(process, number)
 
 
 def _wakeup(handled: dict[int, Callable[[int, Any], None]]) -> int:
@@ -135,12 +98,17 @@ def _nothing(_number: int, _frame: Any) -> None:
 # --- the body ---------------------------------------------------------------------------------------------------------
 
 
-def _become_body(request: dict[str, Any], stdout: int, stderr: int, errors: int, keeper: int) -> NoReturn:
+def _become_body(
+    request: dict[str, Any], stdout: int, stderr: int, errors: int, keeper: int, place: _Place | None
+) -> NoReturn:
     step = "session"
     try:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)  # what is ignored stays ignored through exec
         os.setsid()
+        limits = dict(request.get("limits") or {})
+        if place is not None and place.enter():
+            limits = {name: value for name, value in limits.items() if name not in place.held}
         step = "descriptors"
         stdin = os.open("/dev/null", os.O_RDONLY)
         os.dup2(stdin, 0)
@@ -148,8 +116,8 @@ def _become_body(request: dict[str, Any], stdout: int, stderr: int, errors: int,
         os.dup2(stderr, 2)
         errors = _only(errors)
         step = "limits"
-        for name, value in (request.get("limits") or {}).items():
-            _limit(_LIMITS[name], value)
+        for name in limits.keys() & _LIMITS.keys():
+            _limit(_LIMITS[name], limits[name])
         _limit(resource.RLIMIT_CORE, 0)
         step = "user"
         uid = request.get("uid")
@@ -207,6 +175,40 @@ def _only(descriptor: int) -> int:
 # --- the keeper -------------------------------------------------------------------------------------------------------
 
 
+class _Place:
+    """The control group of a body. `held` are the limits that it enforces; the others are left to `setrlimit`."""
+
+    def __init__(self, group: cgroup.Group, limits: dict[str, Any]) -> None:
+        self.group = group
+        self.held = group.limit(limits)
+        self._is_inside = False
+
+    @classmethod
+    def of(cls, request: dict[str, Any]) -> _Place | None:
+        """Return the place that a request asks for; None when the system has none, and the body does without."""
+        wish = request.get("group")
+        try:
+            return cls(cgroup.make(wish["parent"], wish["name"]), request.get("limits") or {}) if wish else None
+        except OSError:
+            return None
+
+    def fork(self) -> int:
+        """Do what `os.fork` does, with the child in the group if the system can."""
+        body = self.group.fork()
+        self._is_inside = body is not None
+        return os.fork() if body is None else body
+
+    def enter(self) -> bool:
+        """Be in the group, in the child; return whether the system let it."""
+        return self._is_inside or self.group.enter()
+
+    def leave(self) -> dict[str, Any]:
+        """Remove the group with all in it; return what was used there."""
+        used = self.group.usage()
+        self.group.close()
+        return used
+
+
 class _Keeper:
     """One body from start to end, in a process of its own."""
 
@@ -246,32 +248,41 @@ class _Keeper:
                 file.seek(0)
                 request = json.load(file)
             self._send(control, {"taken": os.getpid()})
-            body = self._start(request, stdout, stderr, control)
-            if body is not None:
-                stopped, status = self._watch(body, control)
-                status = self._sweep(body, status)
-                self._report(control, status, stopped=stopped)
+            place = _Place.of(request)
+            body, failure = self._start(request, stdout, stderr, place)
+            if body is None:
+                if place is not None:
+                    place.leave()
+                self._send(control, failure)
+                return
+            self._send(control, {"started": body})
+            stopped, status = self._watch(body, control)
+            if place is not None:
+                place.group.kill()
+            status = self._sweep(body, status)
+            used = place.leave() if place is not None else {}
+            self._report(control, status, used, stopped=stopped)
 
-    def _start(self, request: dict[str, Any], stdout: int, stderr: int, control: socket.socket) -> int | None:
+    def _start(
+        self, request: dict[str, Any], stdout: int, stderr: int, place: _Place | None
+    ) -> tuple[int | None, dict[str, Any]]:
+        """Return the process id of the body, or None and what is to be told of the failure."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         keeper = os.getpid()
         try:
-            body = os.fork()
+            body = os.fork() if place is None else place.fork()
         except OSError as error:
-            self._send(control, {"failed": "fork", "errno": error.errno})
-            return None
+            return None, {"failed": "fork", "errno": error.errno}
         if body == 0:
-            _become_body(request, stdout, stderr, writer, keeper)
+            _become_body(request, stdout, stderr, writer, keeper, place)
         for descriptor in (writer, stdout, stderr):
             os.close(descriptor)
         failure = os.read(reader, 4096)
         os.close(reader)
         if failure:
             os.waitpid(body, 0)
-            self._send(control, json.loads(failure))
-            return None
-        self._send(control, {"started": body})
-        return body
+            return None, json.loads(failure)
+        return body, {}
 
     def _watch(self, body: int, control: socket.socket) -> tuple[str | None, int | None]:
         """Wait until the body ended or has to; return why it was stopped, if it was, and its wait status if known."""
@@ -293,7 +304,7 @@ class _Keeper:
                     return "server", None
                 stopped = "request"
                 if message["stop"] > 0:
-                    _kill(-body, signal.SIGTERM)
+                    kill(-body, signal.SIGTERM)
                 at = time.monotonic() + message["stop"]
                 kill_at = at if kill_at is None else min(kill_at, at)
             if kill_at is not None and time.monotonic() >= kill_at:
@@ -303,8 +314,8 @@ class _Keeper:
         """Kill every descendant until there is none; return the wait status of the body."""
         keeper = os.getpid()
         while True:
-            for process in _frozen_descendants(keeper):
-                _kill(process, signal.SIGKILL)
+            for process in frozen_descendants(keeper):
+                kill(process, signal.SIGKILL)
             try:
                 process, ended = os.waitpid(-1, 0)
             except ChildProcessError:
@@ -314,7 +325,7 @@ class _Keeper:
             more = _reap(body)
             status = status if more is None else more
 
-    def _report(self, control: socket.socket, status: int | None, *, stopped: str | None) -> None:
+    def _report(self, control: socket.socket, status: int | None, used: dict[str, Any], *, stopped: str | None) -> None:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         code = os.waitstatus_to_exitcode(status) if status is not None else None
         report = {
@@ -322,6 +333,7 @@ class _Keeper:
             "stopped": stopped,
             "peak_memory_bytes": usage.ru_maxrss * 1024,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            **used,
         }
         self._send(control, report)
 
@@ -387,7 +399,7 @@ class _Supervisor:
                 for channel in self._spares:
                     channel.close()
                 for keeper in self._keepers:
-                    _kill(keeper, signal.SIGTERM)
+                    kill(keeper, signal.SIGTERM)
         self._kill_strays()
 
     def _serve(self) -> bool:
@@ -447,12 +459,10 @@ class _Supervisor:
     def _kill_strays(self) -> None:
         """Kill what became ours because its keeper was killed. Their end comes back as SIGCHLD until none is left."""
         me = os.getpid()
-        children = (
-            _listed_children(me) if _HAS_CHILDREN_FILES else [pid for pid, up in _all_parents().items() if up == me]
-        )
+        children = listed_children(me) if HAS_CHILDREN_FILES else [pid for pid, up in all_parents().items() if up == me]
         for stray in set(children) - self._keepers:
-            for process in (stray, *_descendants(stray)):
-                _kill(process, signal.SIGKILL)
+            for process in (stray, *descendants(stray)):
+                kill(process, signal.SIGKILL)
 
 
 def _run_keeper(channel: socket.socket, supervisor: int) -> NoReturn:

@@ -22,15 +22,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from task_runners.base import (
     Capabilities,
     FailureReason,
     JobHandle,
     JobStatus,
+    Limits,
     LogCursor,
     LogLine,
     Phase,
@@ -41,10 +42,12 @@ from task_runners.base import (
     Usage,
     WorkDir,
 )
+from task_runners.control_groups import ControlGroups
+from task_runners.docker_properties import Size
 from task_runners.files import give_to
 from task_runners.supervisor import Body, BodyEnd, Supervisor, shared_supervisor
 
-__all__ = ["Process", "body_environment", "outer_path"]
+__all__ = ["Process", "body_environment", "outer_path", "status_of"]
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,16 +59,39 @@ class _Job:
     body: Body
     started: float
     memory_limit: int | None
+    groups: ControlGroups
     end: BodyEnd | None = None
     wall_seconds: float = 0.0
+
+
+class _Properties(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Memory(_Properties):
+    """How much memory a body and all it starts may use."""
+
+    memory: Annotated[Size, Field(ge=1)] | None = None
+
+
+class Cpu(_Properties):
+    """How many processors a body may keep busy."""
+
+    cpus: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class Process(TaskRunner):
     """Runs the command on this machine, in the working directory itself.
 
-    `memory_bytes` limits the address space of each process, `processes` counts all of the user's (root is exempt),
-    `file_bytes` and `cpu_seconds` are those of `setrlimit`.
+    Where the server has control groups (`processRunner.cgroup`), each body has one, and `memory`, `processes` and `cpu`
+    hold for all of it together, as far as the controller is there. Else `memory_bytes` limits the address space of each
+    process, `processes` counts all of the user's (root is exempt), and `cpu` does not hold. `file_bytes` and
+    `cpu_seconds` are those of `setrlimit`.
     """
+
+    memory: Memory = Memory()
+    cpu: Cpu = Cpu()
+    processes: int | None = Field(default=None, ge=1)
 
     capabilities: ClassVar[Capabilities] = Capabilities(shared_files=True)
     poll_seconds: ClassVar[float] = 0.2
@@ -89,16 +115,27 @@ class Process(TaskRunner):
         if spec.uid is not None:
             give_to(workdir.path, spec.uid)
         ctx.save_handle(handle)
+        limits, groups = self.limits(spec.limits), ctx.control_groups
         body = (self._supervisor or shared_supervisor()).start_body(
             spec.command,
             env=body_environment(spec, workdir, ctx.environment),
             cwd=workdir.path,
             uid=spec.uid,
-            limits=spec.limits,
+            limits=limits,
+            group=(groups.path, handle.id) if groups.path is not None else None,
         )
         with self._lock:
-            self._jobs[handle.id] = _Job(body, time.monotonic(), spec.limits.memory_bytes)
+            self._jobs[handle.id] = _Job(body, time.monotonic(), limits.memory_bytes, groups)
         return handle
+
+    def limits(self, given: Limits) -> Limits:
+        """Return what a body may use: what the flow says of this task runner, else `given`."""
+        return replace(
+            given,
+            memory_bytes=self.memory.memory or given.memory_bytes,
+            processes=self.processes or given.processes,
+            cpus=self.cpu.cpus or given.cpus,
+        )
 
     def poll(self, handle: JobHandle, ctx: RunnerContext) -> JobStatus:  # noqa: ARG002 - the clock is the job's own
         """Return where the body stands."""
@@ -151,6 +188,8 @@ class Process(TaskRunner):
             job = self._jobs.pop(handle.id, None)
         if job is not None:
             job.body.close()
+            if job.end is not None and job.end.lost:
+                job.groups.sweep()  # its keeper was killed and could not
 
     @staticmethod
     def _ended(job: _Job, timeout: float) -> BodyEnd | None:
@@ -172,12 +211,20 @@ def _unread(descriptor: int) -> int:
 def _status(job: _Job, end: BodyEnd | None) -> JobStatus:
     if end is None:
         return JobStatus(Phase.RUNNING, details={"pid": job.body.pid})
-    usage = Usage(end.peak_memory_bytes, end.cpu_seconds, round(job.wall_seconds, 6))
+    return status_of(end, job.wall_seconds, memory_limit=job.memory_limit)
+
+
+def status_of(end: BodyEnd, wall_seconds: float, *, memory_limit: int | None) -> JobStatus:
+    """Return how a body ended that had `memory_limit` bytes."""
+    usage = Usage(end.peak_memory_bytes, end.cpu_seconds, round(wall_seconds, 6))
     if end.lost:
         message = "the process that watched the body was killed; the body was ended"
         return JobStatus(Phase.LOST, None, FailureReason.LOST, message, usage)
     assert end.exit_code is not None  # only who did not see the end does not know it
     ended = JobStatus.exited(end.exit_code, usage)
+    if end.out_of_memory and end.exit_code != 0:
+        limit = f" (limit {memory_limit / 1024**2:g} MiB)" if memory_limit else ""
+        ended = replace(ended, failure_reason=FailureReason.OOM_KILLED, message=f"out of memory{limit}")
     if end.signal is None:
         return ended
     return replace(ended, message=f"{ended.message} (signal {end.signal})", details={"signal": end.signal})

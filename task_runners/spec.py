@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from task_runners.capture import Capture, LogLine, OutputLimits
+from task_runners.control_groups import ControlGroups
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.files import FileLimits, safe_join
 from task_runners.lines import Metric
@@ -68,6 +69,7 @@ class Limits:
     processes: int | None = None
     file_bytes: int | None = None
     cpu_seconds: int | None = None
+    cpus: float | None = None
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ class RunnerContext:
     `on_line` gets the lines in order, from one thread. `cancelled` asks for the end of the attempt; `left` asks whoever
     follows a job that can be found again to leave it as it is (`JobLeftError`). `save_handle` must store before it
     returns. `environment` is the outer environment from which a local body inherits an allow-list.
+    `control_groups` are where local bodies get groups of their own.
     `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again; `log_cursor`
     tells how far its log was stored then. Where the working directory was not filled again, `resubmits` is False: a
     job that cannot be found again is a `JobGoneError`. `interruptions` counts the jobs before this one that did the
@@ -270,6 +273,7 @@ class RunnerContext:
     policy: Policy = field(default_factory=Policy)
     file_limits: FileLimits = field(default_factory=FileLimits)
     output_limits: OutputLimits = field(default_factory=OutputLimits)
+    control_groups: ControlGroups = field(default_factory=ControlGroups)
     stage: Stage = field(default_factory=NoStage)
     stored_handle: JobHandle | None = None
     resubmits: bool = True

@@ -46,6 +46,8 @@ class BodyEnd:
     lost: bool = False
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    out_of_memory: bool = False
+    """Whether the kernel killed something in its control group at the limit of memory."""
 
 
 class Body:
@@ -119,18 +121,22 @@ class Supervisor:
         cwd: Path,
         uid: int | None = None,
         limits: Limits | None = None,
+        group: tuple[Path, str] | None = None,
     ) -> Body:
         """Start `argv` with exactly the environment `env` and return when it runs.
 
         A program without a slash is searched on `env["PATH"]`. With `uid`, user and group get that number and no
-        other groups (this process must be root).
+        other groups (this process must be root). `group` is a control group to make one of its own below, and the name
+        for that; where the system does not let us, the body runs without.
 
         Raises:
             TaskRunnerError: `runner.command.missing`, `runner.interpreter.denied`, `runner.start.failed`,
                 `runner.supervisor.lost`.
         """
         bounds = {name: value for name, value in asdict(limits or Limits()).items() if value is not None}
-        request = {"argv": list(argv), "env": dict(env), "cwd": str(cwd), "uid": uid, "limits": bounds}
+        request: dict[str, Any] = {"argv": list(argv), "env": dict(env), "cwd": str(cwd), "uid": uid, "limits": bounds}
+        if group is not None:
+            request["group"] = {"parent": str(group[0]), "name": group[1]}
         for _ in range(_TRIES):
             body = self._hand_over(request)
             try:
@@ -307,6 +313,7 @@ def _end(control: socket.socket) -> BodyEnd:
         lost=code is None,
         peak_memory_bytes=message["peak_memory_bytes"],
         cpu_seconds=message["cpu_seconds"],
+        out_of_memory=message.get("out_of_memory", False),
     )
 
 

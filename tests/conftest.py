@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -43,6 +44,18 @@ def absent(name: str, reason: str) -> NoReturn:
 def optional() -> Callable[[str, str], NoReturn]:
     """Give `absent`, for fixtures that need a server which a laptop may not have."""
     return absent
+
+
+@pytest.fixture
+def control_group(optional: Callable[[str, str], NoReturn]) -> Iterator[Path]:
+    """Give a control group (v2) of the machine for one test; whatever is in it at the end is killed."""
+    from tests.servers.control_groups import group_of_tests, hierarchy
+
+    found = hierarchy()
+    if found is None:
+        optional("cgroups", "there is no hierarchy of control groups v2 that this user may change")
+    with group_of_tests(found) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -28,11 +29,13 @@ from sync.needs import is_known
 from sync.poller import Poller
 from sync.reports.writer import ReportWriter
 from sync.service import SyncService
+from task_runners.control_groups import AUTO, NONE, ControlGroups, find_control_groups
 from webhooks.app import create_app
 from webhooks.routes import Mounted
 from webhooks.services import Services
 
 _ERROR_LOGS = 100
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -84,6 +87,8 @@ def make_parts(
         holds=lambda kind, namespace, key: is_known(host.secrets, host.kv, kind, namespace, key),
     )
     host = make_host(settings, store, sync, environment)
+    if roles is None or roles.works:
+        host = replace(host, control_groups=_control_groups(settings))
     runtime = Runtime(settings, store, catalogue, host, broker_url, roles or Roles())
     reports = ReportWriter(settings, store, catalogue, sync, host)
     poller = Poller(sync, store)
@@ -112,6 +117,18 @@ def make_host(settings: Settings, store: Store, sync: SyncService, environment: 
         store=store,
         uid_of=_Uids(store, settings) if os.geteuid() == 0 else lambda _namespace: None,
     )
+
+
+def _control_groups(settings: Settings) -> ControlGroups:
+    """Return where bodies get control groups, without those that a server before this one left."""
+    wish = settings.process_runner.cgroup
+    groups = find_control_groups(wish)
+    is_expected = groups.path is not None or wish not in {AUTO, NONE}
+    log.log(logging.WARNING if is_expected and groups.missing else logging.INFO, groups.summary)
+    removed = groups.sweep()
+    if removed:
+        log.warning("control groups without a keeper were removed", extra={"count": removed})
+    return groups
 
 
 def _rules_of(store: Store, name: str | None) -> RepositoryRules:

@@ -81,6 +81,14 @@ def test_services_of_the_compose_file_are_hardened_and_wait_for_the_migration() 
 
 
 @pytest.mark.parametrize("name", ["mainstem.service", "mainstem@.service"])
+def test_a_unit_has_the_control_groups_that_bodies_are_put_into(name: str) -> None:
+    lines = (ROOT / "packaging" / "systemd" / name).read_text(encoding="utf-8").splitlines()
+
+    assert "Delegate=cpu memory pids" in lines
+    assert not [line for line in lines if line.startswith("ProtectControlGroups=")]
+
+
+@pytest.mark.parametrize("name", ["mainstem.service", "mainstem@.service"])
 def test_systemd_finds_nothing_wrong_with_a_unit(
     optional: Callable[[str, str], NoReturn], name: str, tmp_path: Path
 ) -> None:

@@ -25,8 +25,10 @@ from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
 from runner.tasks.log import Log
+from task_runners.control_groups import ControlGroups
 from task_runners.policy import refusals
-from task_runners.spec import TaskSpec
+from task_runners.process import Process
+from task_runners.spec import Limits, TaskSpec
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ENVIRONMENT = {"SECRET_KEY": "aHVudGVyMg==", "ENV_REGION": "eu", "KESTRA_OLD": "x", "PATH": "/bin"}
@@ -264,6 +266,25 @@ def test_expressions_see_the_logs_states_and_environment_of_the_server(host: Hos
 )
 def test_a_task_runner_is_found_by_its_map(host: Host, spec: Mapping[str, Any] | None, found: str) -> None:
     assert context(host).task_runner(spec).type == found
+
+
+def test_limits_of_the_process_runner_may_be_expressions(host: Host) -> None:
+    memory, cpu = {"memory": "{{ 64 * 2 }}MB"}, {"cpus": "{{ 1.0 / 2 }}"}
+    given = {"type": "process", "memory": memory, "cpu": cpu, "processes": "{{ 9 }}"}
+
+    runner = context(host).task_runner(given)
+
+    assert isinstance(runner, Process)
+    assert runner.limits(Limits()) == Limits(memory_bytes=128 * 1024**2, cpus=0.5, processes=9)
+
+
+def test_a_command_meets_the_control_groups_of_the_server(host: Host) -> None:
+    groups = ControlGroups(Path("/sys/fs/cgroup/somewhere"))
+    ctx = context(replace(host, control_groups=groups))
+
+    command = Command(ctx, ctx.task_runner(None), {"command": ("true",)})
+
+    assert command._runner_context().control_groups is groups
 
 
 def test_an_expression_that_chooses_the_task_runner_gets_the_defaults_of_what_it_chose(host: Host) -> None:

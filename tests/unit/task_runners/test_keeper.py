@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from task_runners import keeper
+from task_runners import descendants, keeper
 
 
 @pytest.mark.parametrize("has_children_files", [True, False])
 def test_every_descendant_is_found_with_and_without_the_kernel_s_lists(
     monkeypatch: pytest.MonkeyPatch, *, has_children_files: bool
 ) -> None:
-    if has_children_files and not keeper._HAS_CHILDREN_FILES:
+    if has_children_files and not descendants.HAS_CHILDREN_FILES:
         pytest.skip("this kernel has no /proc/PID/task/TID/children")
-    monkeypatch.setattr(keeper, "_HAS_CHILDREN_FILES", has_children_files)
+    monkeypatch.setattr(descendants, "HAS_CHILDREN_FILES", has_children_files)
     script = "setsid sh -c 'sleep 60 & echo $!; wait' & sleep 60 & echo $!; wait"
 
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as shell:
         assert shell.stdout is not None
         sleeps = {int(shell.stdout.readline()), int(shell.stdout.readline())}
-        found = set(keeper._descendants(shell.pid))
-        frozen = keeper._frozen_descendants(shell.pid)
+        found = set(descendants.descendants(shell.pid))
+        frozen = descendants.frozen_descendants(shell.pid)
         for process in (shell.pid, *frozen):
             os.kill(process, 9)
 
@@ -33,8 +33,8 @@ def test_every_descendant_is_found_with_and_without_the_kernel_s_lists(
 
 
 def test_the_program_of_the_supervisor_needs_only_small_parts_of_the_standard_library() -> None:
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import keeper; print(*sorted(sys.modules))"
-    here = str(Path(keeper.__file__).parent)
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import task_runners.keeper; print(*sorted(sys.modules))"
+    here = str(Path(keeper.__file__).parent.parent)
 
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program, here], capture_output=True, text=True, check=True)
 
