@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.servers.git import git_server
+from tests.servers.program import wait_until
 from tests.servers.work_tree import work_tree
 
 _MAINSTEM = Path(sys.executable).with_name("mainstem")
@@ -128,6 +129,8 @@ def followed(tmp_path: Path, git_server: Any, work_tree: Any, forges: Any) -> It
         first = server.push("first")
         _run(server.mainstem, "sync", "run", "production")
         assert server.active == first
+        # The server looks at each repository when it starts, too: that look must not be counted with those of a test.
+        wait_until(lambda: server.looks() >= 2, "the look of the start")
         git_server.requests.clear()
         yield server
     finally:
