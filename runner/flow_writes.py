@@ -41,8 +41,8 @@ class NoFlowWriter:
         self,
         sources: Sequence[str],  # noqa: ARG002 - the protocol's
         *,
-        actor: str,  # noqa: ARG002
-        removing: Sequence[tuple[str, str]] = (),  # noqa: ARG002
+        actor: str,  # noqa: ARG002 - named as the port names it
+        removing: Sequence[tuple[str, str]] = (),  # noqa: ARG002 - named as the port names it
     ) -> list[FlowVersion]:
         """Raise `AccessError` `flow.writes.absent`."""
         raise AccessError(

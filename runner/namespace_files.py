@@ -69,11 +69,11 @@ class ReadOnlyNamespaceFiles:
         self,
         environment: str | None,  # noqa: ARG002 - the protocol's
         namespace: str,
-        files: Mapping[str, bytes],  # noqa: ARG002
+        files: Mapping[str, bytes],  # noqa: ARG002 - named as the port names it
         *,
-        conflict: Conflict = "OVERWRITE",  # noqa: ARG002
-        removing: Callable[[str], bool] | None = None,  # noqa: ARG002
-        actor: str,  # noqa: ARG002
+        conflict: Conflict = "OVERWRITE",  # noqa: ARG002 - named as the port names it
+        removing: Callable[[str], bool] | None = None,  # noqa: ARG002 - named as the port names it
+        actor: str,  # noqa: ARG002 - named as the port names it
     ) -> list[str]:
         """Raise `AccessError` `namespace.files.readonly`."""
         raise readonly(namespace)
@@ -82,9 +82,9 @@ class ReadOnlyNamespaceFiles:
         self,
         environment: str | None,  # noqa: ARG002 - the protocol's
         namespace: str,
-        matches: Callable[[str], bool],  # noqa: ARG002
+        matches: Callable[[str], bool],  # noqa: ARG002 - named as the port names it
         *,
-        actor: str,  # noqa: ARG002
+        actor: str,  # noqa: ARG002 - named as the port names it
     ) -> list[str]:
         """Raise `AccessError` `namespace.files.readonly`."""
         raise readonly(namespace)

@@ -62,7 +62,7 @@ class Periodic:
                     continue
             try:
                 job.run()
-            except Exception:
+            except Exception:  # see below
                 # Jobs are given by others; whatever one of them does, the others must go on.
                 log.exception("a periodic job failed", extra={"job": job.name})
             job.due_at = time.monotonic() + job.seconds

@@ -126,7 +126,7 @@ class Scheduler:
     def _safely(work: Callable[[], float | object]) -> float | None:
         try:
             found = work()
-        except Exception:
+        except Exception:  # see below
             # The scheduler must outlive every fault of the store and of single schedules.
             log.exception("the scheduler could not look at what is due")
             return None

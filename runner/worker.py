@@ -292,7 +292,7 @@ class Worker:
         except JobInterruptedError as error:
             claim.job.tidy()
             claim.given_up = error.reason.value
-        except BaseException:
+        except BaseException:  # whatever it is, the claim must not be held further
             self._let_go(claim)
             raise
         self._let_go(claim)

@@ -155,7 +155,7 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
                     "runner.cancelled", "cancelled before the job began", failure_reason=FailureReason.CANCELLED
                 )
             return _with(handle, self._start(handle, wrapped, spec, ctx))
-        except BaseException:
+        except BaseException:  # no job stays, be it an interrupt
             with contextlib.suppress(TaskRunnerError):
                 self.cleanup(handle, ctx)
             raise

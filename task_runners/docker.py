@@ -145,7 +145,7 @@ class Docker(TaskRunner):
                     raise cancelled("cancelled before the container started")
                 job.attached = client.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
                 self._begin(client, container, spec)
-            except BaseException:
+            except BaseException:  # no container stays, be it an interrupt
                 self._jobs.pop(container, None)
                 job.detach()
                 client.remove_container(container, force=True, v=True)

@@ -143,7 +143,7 @@ class Supervisor:
                 if _is_taken(body.control):
                     body.pid = _started(body.control, request)
                     return body
-            except BaseException:
+            except BaseException:  # its descriptors are closed whatever happens
                 body.close()
                 raise
             # It ended before a keeper had the request, so nothing of the body ever ran and it may be asked again.
@@ -161,7 +161,7 @@ class Supervisor:
                 theirs.callback(os.close, memory)
                 try:
                     self._send([memory, out[1], err[1], control_body.fileno()])
-                except BaseException:
+                except BaseException:  # its descriptors are closed whatever happens
                     body.close()
                     raise
         except OSError as error:

@@ -96,7 +96,7 @@ class ServerProcess:
         begun = time.monotonic()
         try:
             self.start()
-        except BaseException:
+        except BaseException:  # what was started is ended, be it by an interrupt
             self._exit.close()
             raise
         self.seconds = time.monotonic() - begun
@@ -107,7 +107,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start the parts of this process, in their order."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of process has its own
 
     def take_home(self) -> None:
         """Take the lock of the home, which no other process may use until the end. Raises as `lock_home`."""
@@ -182,7 +182,7 @@ class ServerProcess:
 
     def banner(self) -> str:
         """Return what to announce once everything runs."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of process has its own
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT, then drain; a second signal hurries. Return the exit code."""

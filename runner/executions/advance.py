@@ -100,7 +100,7 @@ class Advancer:
                 if not pending:
                     return
                 pending = self._round(pending)
-        except BaseException:
+        except BaseException:  # what others rang for meanwhile must be rung again
             if noted := self._turns.drop(pending):
                 self._doorbell.ring_executions(noted)
             raise

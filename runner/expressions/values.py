@@ -42,7 +42,7 @@ class Deferred(Mapping[str, Any]):
 
     def whole(self) -> Any:
         """Return all of it as plain maps and lists, MISSING when there is nothing."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of lazy value has its own
 
     def names(self) -> Iterable[str]:
         """Return keys that it may have, as far as they are known without reading anything."""

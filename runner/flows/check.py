@@ -79,7 +79,7 @@ def check_flow(flow: Flow, places: Places) -> list[Problem]:
 def _findings(check: Callable[[Flow], Iterable[Finding]], flow: Flow, places: Places) -> Iterator[Finding]:
     try:
         yield from check(flow)
-    except Exception:
+    except Exception:  # a plugin's code may raise anything
         # What is left of a refused task may be less than the methods of its plugin expect. That it is refused is told.
         if not places.faulty:
             raise

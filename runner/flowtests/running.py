@@ -73,7 +73,7 @@ def run_case(located: LocatedSuite, case: Case, around: Surroundings) -> CaseRes
             result = _Run(located, case, around, room, store).result()
     except MainstemError as error:
         result = replace(blank, findings=(_whole(located, case, error.message),), is_error=True)
-    except Exception as error:
+    except Exception as error:  # one case must not end the others: it is told as an error
         log.exception("a case could not be run")
         result = replace(blank, findings=(_whole(located, case, f"{type(error).__name__}: {error}"),), is_error=True)
     finally:

@@ -118,7 +118,7 @@ def plugin_backends() -> list[SecretBackend]:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             found.append(entry.load()())
-        except Exception as error:
+        except Exception as error:  # so may the code of others
             # Foreign code may raise anything; the name of the entry point is what helps.
             message = f"the secret backend {entry.name!r} cannot be loaded: {error}"
             raise MainstemError("secret.backend.broken", message) from error

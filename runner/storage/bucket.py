@@ -42,7 +42,7 @@ class BucketStorage:
         try:
             with _translated(uri):
                 self._store.get(path, copy)
-        except BaseException:
+        except BaseException:  # no copy stays, be it an interrupt
             copy.close()
             raise
         copy.seek(0)

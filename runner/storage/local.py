@@ -41,7 +41,7 @@ class LocalStorage:
             try:
                 size = _write(temporary, descriptor, source)
                 os.rename(temporary, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-            except BaseException:
+            except BaseException:  # no half a file stays, be it an interrupt
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary, dir_fd=descriptor)
                 raise

@@ -278,7 +278,7 @@ class LogStore:
     def _write(self, batch: list[tuple[Any, ...] | Told]) -> None:
         try:
             self._engine.write(lambda connection: self._insert(connection, batch))
-        except Exception:
+        except Exception:  # see below
             # Logs are dropped first: a full disk must neither stop executions nor this thread.
             self.dropped += len(batch)
             log.exception("log entries dropped", extra={"entries": len(batch)})

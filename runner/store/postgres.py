@@ -179,7 +179,7 @@ class PostgresEngine:
         driver = cast("psycopg.Connection[Any]", lent.driver_connection)
         try:
             yield self._wrap(lent, driver)
-        except BaseException:
+        except BaseException:  # see below
             # Whatever went wrong, and be it an interrupt: the connection must not go back inside a transaction.
             if not _roll_back(lent, driver):
                 self._renew(pool)

@@ -258,7 +258,7 @@ def is_holiday(day: date, country: str, part: str | None = None) -> bool:
 
     try:
         return day in country_holidays(country, subdiv=part, years=day.year)
-    except (NotImplementedError, KeyError):
+    except (NotImplementedError, KeyError):  # how the library says that it knows no such place
         place = f"{country}-{part}" if part else country
         raise InvalidError(
             "condition.country.unknown",

@@ -69,6 +69,7 @@ def of_export(content: bytes, name: str) -> Iterator[Source]:
             for entry in entries:
                 with archive.open(entry) as file:
                     yield from split(entry.filename, file.read(MAX_FLOW_BYTES + 1))
+    # RuntimeError is an encrypted member, NotImplementedError an unknown compression.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise InvalidError("kestra.export.invalid", f"{name} is no export that can be read: {error}") from None
 

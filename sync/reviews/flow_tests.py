@@ -70,7 +70,7 @@ def write_out(source: Source, commit: str, path: str) -> Path:
             if size > _MOST_BYTES:
                 raise TestsError("review.tests.large", "the files of the flows are more than 64 MiB")
             write_file(room, f"{_FLOWS}/{name.removeprefix(path).lstrip('/')}", content)
-    except BaseException:
+    except BaseException:  # no files stay, be it an interrupt
         shutil.rmtree(room, ignore_errors=True)
         raise
     return room

@@ -81,7 +81,7 @@ def _open(api: Api, path: str, params: dict[str, Any]) -> Iterator[Any]:
         raise _denied(error.response) from error
     except (HTTPXWSException, httpx2.HTTPError, OSError) as error:
         raise _broken(error) from error
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # how the websocket library tells of a broken connection
         raise _broken(group.exceptions[0]) from group
 
 

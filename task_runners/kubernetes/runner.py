@@ -112,7 +112,7 @@ class Kubernetes(RemoteTaskRunner):
                     secret = login_secret(name, image, self.credentials, labels_of(spec, {}))
                     self._create(cluster.api, "secrets", secret, spec)
                 made = self._create(cluster.api, "pods", pod, spec)
-        except BaseException:
+        except BaseException:  # no pod and no secret stay, be it an interrupt
             with contextlib.suppress(TaskRunnerError):  # why it cannot start says more than why nothing can be removed
                 self.cleanup(handle, ctx)
             raise

@@ -125,7 +125,7 @@ def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext) -> IO[bytes]:
             raise _unreadable("file.outputs.unreadable", f"the files of the pod cannot be read: {done.text}")
         if digest.hexdigest() not in done.stderr.decode("ascii", "replace"):
             raise ApiError(0, "Truncated", "the files of the pod did not arrive whole")
-    except BaseException:
+    except BaseException:  # no archive stays, be it an interrupt
         archive.close()
         raise
     archive.seek(0)

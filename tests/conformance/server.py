@@ -52,7 +52,7 @@ class CaseServer:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # what was started is ended, be it by an interrupt
             self._exit.close()
             raise
         return self

@@ -111,7 +111,7 @@ def flow_id() -> str:
 
 
 @pytest.fixture(params=["docker", "aws"])
-def engine(request: pytest.FixtureRequest, docker_host: str, flow_id: str) -> Iterator[Engine]:  # noqa: F811
+def engine(request: pytest.FixtureRequest, docker_host: str, flow_id: str) -> Iterator[Engine]:  # noqa: F811 - a fixture
     if request.param == "aws":
         yield Cloud(request.getfixturevalue("moto_server"), flow_id)
         return

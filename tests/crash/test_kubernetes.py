@@ -45,7 +45,7 @@ def wait_for_bodies(api: Api, kubernetes: KubernetesServer, accepted: list[str])
     assert ["running" in main["state"] for main in mains] == [True] * len(accepted)  # the kill has to bite
 
 
-def assert_each_ran_once(api: Api, kubernetes: KubernetesServer, accepted: list[str], before: int) -> None:  # noqa: F811
+def assert_each_ran_once(api: Api, kubernetes: KubernetesServer, accepted: list[str], before: int) -> None:  # noqa: F811 - a fixture
     """See that each body had one pod, that its log is whole, and that its file came back."""
     made = [line for line in kubernetes.gate.requests[before:] if line.startswith("POST") and "/pods?" in line]
     logs = {each: body_lines(api, each) for each in accepted}

@@ -160,7 +160,7 @@ def _bodies(server: Server) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def docker_stand(place: Callable[[str], Path], docker_host: str) -> Iterator[Stand]:  # noqa: F811
+def docker_stand(place: Callable[[str], Path], docker_host: str) -> Iterator[Stand]:  # noqa: F811 - a fixture
     client: Any = docker.APIClient(base_url=docker_host, timeout=60)
 
     def left(flow_id: str) -> list[str]:
@@ -195,7 +195,7 @@ def kubernetes_stand(
 
 
 @pytest.fixture(scope="module")
-def aws_stand(place: Callable[[str], Path], moto_server: str, docker_host: str) -> Iterator[Stand]:  # noqa: F811
+def aws_stand(place: Callable[[str], Path], moto_server: str, docker_host: str) -> Iterator[Stand]:  # noqa: F811 - a fixture
     there = account(moto_server, f"stages-{new_id()[-12:].lower()}")
     given = {key: value for key, value in there.properties.items() if key != "job_queue_arn"}
     runner = Batch(**given, completion_check_interval="PT0.3S", wait_for_logs="PT5S")

@@ -105,7 +105,7 @@ def _kept(target: Target) -> Callable[[bytes], None]:
     def check(data: bytes) -> None:
         try:
             target.timed(data)
-        except Exception:
+        except Exception:  # whatever it is, it is a finding and raised again
             keep(target, data)
             raise
 

@@ -55,7 +55,7 @@ class Dialect:
         self.forge = forge
 
     def routes(self) -> Iterator[tuple[str, str, Any]]:
-        raise NotImplementedError
+        raise NotImplementedError  # each forge has its own
 
     def pull(self, request: Request) -> Pull | None:
         return self.forge.pulls.get(int(request.path_params["number"]))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runner.ids import new_id
-from tests.contract.task_runners.conftest import (  # noqa: F401
+from tests.contract.task_runners.conftest import (  # noqa: F401 - fixtures are known by their names here
     aws_account,
     azure,
     azure_cloud,
@@ -22,12 +22,12 @@ from tests.contract.task_runners.conftest import (  # noqa: F401
     google_cloud,
     kubernetes,
 )
-from tests.crash.conftest import folder  # noqa: F401
+from tests.crash.conftest import folder  # noqa: F401 - fixtures are known by their names here
 from tests.servers.aws import Account
 from tests.servers.embedded import Server
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.locks import only_one
-from tests.servers.object_stores import azurite_server, gcs_server, moto_server, options_for  # noqa: F401
+from tests.servers.object_stores import azurite_server, gcs_server, moto_server, options_for  # noqa: F401 - fixtures are known by their names here
 from tests.soak import leftovers
 from tests.soak.killer import carry_out, plan
 
@@ -58,7 +58,7 @@ def token() -> str:
 
 
 @pytest.fixture
-def daemon(docker_host: str, token: str) -> Iterator[leftovers.Daemon]:  # noqa: F811
+def daemon(docker_host: str, token: str) -> Iterator[leftovers.Daemon]:  # noqa: F811 - a fixture
     with only_one("docker"), closing(leftovers.Daemon(docker_host, token)) as made:  # others remove what is not theirs
         made.make_images()
         yield made
@@ -66,10 +66,10 @@ def daemon(docker_host: str, token: str) -> Iterator[leftovers.Daemon]:  # noqa:
 
 @pytest.fixture
 def runners(
-    docker_host: str,  # noqa: F811
-    aws_account: Account,  # noqa: F811
-    google: dict[str, Any],  # noqa: F811
-    azure: dict[str, Any],  # noqa: F811
+    docker_host: str,  # noqa: F811 - a fixture
+    aws_account: Account,  # noqa: F811 - a fixture
+    google: dict[str, Any],  # noqa: F811 - a fixture
+    azure: dict[str, Any],  # noqa: F811 - a fixture
 ) -> dict[str, dict[str, Any]]:
     """Give the properties of all task runners, as a flow says them."""
     quick = {"completionCheckInterval": "PT0.5S", "waitForLogs": "PT1S"}
@@ -114,8 +114,8 @@ def flow_for(place: str, runner: Mapping[str, Any], image: str, token: str) -> s
 
 @pytest.fixture
 def server(
-    folder: Path,  # noqa: F811
-    kubernetes: KubernetesServer,  # noqa: F811
+    folder: Path,  # noqa: F811 - a fixture
+    kubernetes: KubernetesServer,  # noqa: F811 - a fixture
     daemon: leftovers.Daemon,
 ) -> Iterator[Server]:
     kubernetes.node.private_images[SECRET_IMAGE] = ("ann", "pass")
@@ -131,8 +131,8 @@ def server(
 def looks(
     server: Server,
     daemon: leftovers.Daemon,
-    kubernetes: KubernetesServer,  # noqa: F811
-    aws_account: Account,  # noqa: F811
+    kubernetes: KubernetesServer,  # noqa: F811 - a fixture
+    aws_account: Account,  # noqa: F811 - a fixture
     runners: dict[str, dict[str, Any]],
     token: str,
 ) -> dict[str, leftovers.Look]:

@@ -108,6 +108,7 @@ def _unpacked(content: bytes) -> Iterator[tuple[str, str]]:
                 if len(text) > _FLOW_BYTES or left < 0:
                     raise InvalidError("flow.archive.invalid", f"{each.filename[:200]!r} makes the archive too large")
                 yield each.filename, text.decode(errors="replace")
+    # RuntimeError is an encrypted member, NotImplementedError an unknown compression.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise InvalidError("flow.archive.invalid", f"the zip cannot be read: {error}") from None
 

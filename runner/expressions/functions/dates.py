@@ -68,7 +68,7 @@ def _holidays(country: str, sub_division: str | None) -> Any:
     part = sub_division.rpartition("-")[2].upper() if sub_division else None
     try:
         return holidays.country_holidays(country, subdiv=part)
-    except NotImplementedError:
+    except NotImplementedError:  # how the library says that it knows no such place
         raise ExpressionError(
             "expression.argument", f"no holidays are known for {country} {part or ''}".strip()
         ) from None

@@ -211,7 +211,7 @@ def _lock(path: Path, how: int) -> int:
                 return descriptor
         except FileNotFoundError:
             pass
-        except BaseException:
+        except BaseException:  # the descriptor is closed whatever happens
             os.close(descriptor)
             raise
         os.close(descriptor)

@@ -99,7 +99,7 @@ client.executions.delete_execution(execution.id, "main")
 client.flows.delete_flow("company.client", "hello_from_client", "main")
 try:
     client.flows.flow("company.client", "hello_from_client", "main")
-except Exception as error:
+except Exception as error:  # its kind is what is looked at
     seen["gone"] = type(error).__name__
 print(json.dumps(seen))
 '''

@@ -92,7 +92,7 @@ for group in ("flows", "executions", "logs", "triggers", "kv", "files", "namespa
             if inspect.isgenerator(result):
                 next(result, None)
                 result.close()
-        except Exception as error:
+        except Exception as error:  # what the client cannot do is noted, whatever it raises
             note = f"{type(error).__name__}: {error}"[:200]
         else:
             note = ""
@@ -127,7 +127,7 @@ def table(found: dict[str, tuple[int, str]]) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_the_page_says_which_methods_of_the_client_are_answered(server: Any, python: str) -> None:  # noqa: F811
+def test_the_page_says_which_methods_of_the_client_are_answered(server: Any, python: str) -> None:  # noqa: F811 - a fixture
     found = methods_of(server, python)
     page = PAGE.read_text()
 

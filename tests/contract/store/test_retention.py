@@ -339,7 +339,7 @@ def test_periods_say_which_states_leave_when(settings: dict[str, Any], found: li
 
 def test_links_in_a_circle_are_followed_once() -> None:
     links = {name: Links(name, NOW, frozenset({other})) for name, other in (("a", "b"), ("b", "a"))}
-    asked: Callable[..., Any] = lambda ids: [links[each] for each in ids]  # noqa: E731
+    asked: Callable[..., Any] = lambda ids: [links[each] for each in ids]  # noqa: E731 - a name for one line
 
     assert without_needed(["a", "b"], [], asked) == ["a", "b"]
     assert without_needed(["a", "b"], [Links("c", NOW, frozenset({"a"}))], asked) == []

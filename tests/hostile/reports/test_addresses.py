@@ -23,7 +23,7 @@ CONTENT = b"wages of all"
     ],
 )
 def test_a_report_tells_neither_size_nor_digest_of_files_that_the_run_may_not_read(
-    start: Any,  # noqa: F811
+    start: Any,  # noqa: F811 - a fixture
     address: str,
 ) -> None:
     server = start(formats=("provenance",))

@@ -82,7 +82,7 @@ Kestra.outputs({"said": helper.said, "args": sys.argv[1:], "apart": sys.prefix !
 
 
 @pytest.mark.parametrize("is_apart", [True, False])
-def test_python_runs_its_main_file(bench: Bench, is_apart: bool) -> None:  # noqa: FBT001
+def test_python_runs_its_main_file(bench: Bench, is_apart: bool) -> None:  # noqa: FBT001 - a column of the table
     outcome = run(
         bench,
         Python,

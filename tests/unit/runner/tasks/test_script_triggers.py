@@ -39,7 +39,7 @@ def test_every_script_task_has_its_trigger(name: str, form: str) -> None:
 @pytest.mark.parametrize(
     ("condition", "is_met"), [("exit 3", True), ("EXIT 3", True), ("exit 0", False), ("a.b", True)]
 )
-def test_an_exit_code_or_what_was_printed_meets_the_condition(bench: Bench, condition: str, is_met: bool) -> None:  # noqa: FBT001
+def test_an_exit_code_or_what_was_printed_meets_the_condition(bench: Bench, condition: str, is_met: bool) -> None:  # noqa: FBT001 - a column of the table
     script = """print('::{"outputs": {"listing": "a-b"}}::'); raise SystemExit(3)"""
 
     found = look(bench, "scripts.python.ScriptTrigger", script=script, exitCondition=condition)

@@ -124,7 +124,7 @@ def fires_on(days: int, zone: ZoneInfo, window: str, first: tuple[int, int], sec
             assert concerns(flow, trigger, event)
             found = matches(trigger, event, memory, zone, render_plain)
             memory = found.memory
-            fired += [f"{datetime(2024, 1, 1) + timedelta(days=day):%m-%d}"] if found.fires else []  # noqa: DTZ001
+            fired += [f"{datetime(2024, 1, 1) + timedelta(days=day):%m-%d}"] if found.fires else []  # noqa: DTZ001 - a day, no moment
     return fired
 
 

@@ -101,7 +101,7 @@ class _Request:
     """A request without a query."""
 
     query_params: dict[str, str] = {}  # noqa: RUF012 - never changed
-    scope: dict[str, str] = {"path": "/x"}  # noqa: RUF012
+    scope: dict[str, str] = {"path": "/x"}  # noqa: RUF012 - never changed
 
 
 @pytest.mark.parametrize(
