@@ -28,7 +28,7 @@ class Bitbucket(Dialect):
         yield "DELETE", report, self.remove
         yield "PUT", report, lambda *_: {}
         yield "POST", report + "/annotations", self.annotate
-        yield "GET", pull + "/comments", self.list
+        yield "GET", pull + "/comments", self.comments
         yield "POST", pull + "/comments", self.comment
         yield "PUT", pull + "/comments/{id:int}", self.change
         yield "GET", pull + "/comments/{id:int}", self.one
@@ -68,10 +68,6 @@ class Bitbucket(Dialect):
     def rename(self, request: Request, body: Any) -> Any:
         return self.shape(self.describe(request.path_params["number"], body["title"], body["description"]))
 
-    def get(self, request: Request, _: Any) -> Any:
-        pull = self.pull(request)
-        return self.shape(pull) if pull else missing()
-
     def shape(self, pull: Pull) -> Any:
         return {
             "id": pull.number,
@@ -103,7 +99,7 @@ class Bitbucket(Dialect):
         self.forge.statuses[key]["annotations"] += [(each["path"], each["line"]) for each in body]
         return body
 
-    def list(self, request: Request, _: Any) -> Any:
+    def comments(self, request: Request, _: Any) -> Any:
         rows = self.forge.comments.get(int(request.path_params["number"]), [])
         return {"values": [self._row(row) for row in rows]}
 

@@ -57,6 +57,31 @@ class Dialect:
     def routes(self) -> Iterator[tuple[str, str, Any]]:
         raise NotImplementedError  # each forge has its own
 
+    def shape(self, pull: Pull) -> Any:
+        """Return a change request as the forge shows it."""
+        raise NotImplementedError  # each forge has its own
+
+    @staticmethod
+    def _row(row: dict[str, Any]) -> dict[str, Any]:
+        """Return a comment as the forge shows it."""
+        raise NotImplementedError  # each forge has its own
+
+    def get(self, request: Request, _: Any) -> Any:
+        pull = self.pull(request)
+        return self.shape(pull) if pull else missing()
+
+    def comments(self, request: Request, _: Any) -> Any:
+        rows = self.forge.comments.get(int(request.path_params["number"]), [])
+        page, size = int(request.query_params["page"]), int(request.query_params["per_page"])
+        return [self._row(row) for row in rows[(page - 1) * size : page * size]]
+
+    def comment(self, request: Request, body: Any) -> Any:
+        return self._row(self.add(int(request.path_params["number"]), body["body"]))
+
+    def change(self, request: Request, body: Any) -> Any:
+        row = self.edit(request.path_params["id"], body["body"])
+        return self._row(row) if row else missing()
+
     def pull(self, request: Request) -> Pull | None:
         return self.forge.pulls.get(int(request.path_params["number"]))
 
@@ -146,7 +171,7 @@ class GitHub(Dialect):
         yield "POST", self.prefix + "/statuses/{sha}", self.status
         yield "GET", self.prefix + "/commits/{sha}/statuses", self.told
         yield "GET", self.prefix + "/commits/{sha}/check-runs", self.runs
-        yield "GET", self.prefix + "/issues/{number:int}/comments", self.list
+        yield "GET", self.prefix + "/issues/{number:int}/comments", self.comments
         yield "POST", self.prefix + "/issues/{number:int}/comments", self.comment
         yield "PATCH", self.prefix + "/issues/comments/{id:int}", self.change
         yield "GET", self.prefix + "/issues/comments/{id:int}", self.one
@@ -182,10 +207,6 @@ class GitHub(Dialect):
 
     def rename(self, request: Request, body: Any) -> Any:
         return self.shape(self.describe(request.path_params["number"], body["title"], body["body"]))
-
-    def get(self, request: Request, _: Any) -> Any:
-        pull = self.pull(request)
-        return self.shape(pull) if pull else missing()
 
     def shape(self, pull: Pull) -> Any:
         theirs = None if pull.is_fork else {"id": 1}
@@ -241,18 +262,6 @@ class GitHub(Dialect):
         self.keep(request.path_params["sha"], body["context"], is_good=good, **named)
         return {"id": 6}
 
-    def list(self, request: Request, _: Any) -> Any:
-        rows = self.forge.comments.get(int(request.path_params["number"]), [])
-        page, size = int(request.query_params["page"]), int(request.query_params["per_page"])
-        return [self._row(row) for row in rows[(page - 1) * size : page * size]]
-
-    def comment(self, request: Request, body: Any) -> Any:
-        return self._row(self.add(int(request.path_params["number"]), body["body"]))
-
-    def change(self, request: Request, body: Any) -> Any:
-        row = self.edit(request.path_params["id"], body["body"])
-        return self._row(row) if row else missing()
-
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
         kind, name = "Bot" if row["author"] == ROBOT else "User", NAMES[row["author"]]
@@ -292,7 +301,7 @@ class Gitea(GitHub):
             "base": {"label": "main", "ref": "main", "repo_id": 1},
         }
 
-    def list(self, request: Request, _: Any) -> Any:
+    def comments(self, request: Request, _: Any) -> Any:
         return [self._row(row) for row in self.forge.comments.get(int(request.path_params["number"]), [])]
 
 
@@ -309,7 +318,7 @@ class GitLab(Dialect):
         yield "GET", merge_request, self.get
         yield "POST", self.prefix + "/statuses/{sha}", self.status
         yield "GET", self.prefix + "/repository/commits/{sha}/statuses", self.told
-        yield "GET", merge_request + "/notes", self.list
+        yield "GET", merge_request + "/notes", self.comments
         yield "POST", merge_request + "/notes", self.comment
         yield "PUT", merge_request + "/notes/{id:int}", self.change
         yield "GET", merge_request + "/notes/{id:int}", self.one
@@ -347,10 +356,6 @@ class GitLab(Dialect):
     def rename(self, request: Request, body: Any) -> Any:
         return self.shape(self.describe(request.path_params["number"], body["title"], body["description"]))
 
-    def get(self, request: Request, _: Any) -> Any:
-        pull = self.pull(request)
-        return self.shape(pull) if pull else missing()
-
     def shape(self, pull: Pull) -> Any:
         return {
             "iid": pull.number,
@@ -370,18 +375,6 @@ class GitLab(Dialect):
             return JSONResponse({"message": text}, status_code=400)
         self.keep(sha, name, is_good=good, summary=body["description"], url=body.get("target_url"))
         return {"id": 6}
-
-    def list(self, request: Request, _: Any) -> Any:
-        rows = self.forge.comments.get(int(request.path_params["number"]), [])
-        page, size = int(request.query_params["page"]), int(request.query_params["per_page"])
-        return [self._row(row) for row in rows[(page - 1) * size : page * size]]
-
-    def comment(self, request: Request, body: Any) -> Any:
-        return self._row(self.add(int(request.path_params["number"]), body["body"]))
-
-    def change(self, request: Request, body: Any) -> Any:
-        row = self.edit(request.path_params["id"], body["body"])
-        return self._row(row) if row else missing()
 
     @staticmethod
     def _row(row: dict[str, Any]) -> dict[str, Any]:
