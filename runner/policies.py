@@ -29,7 +29,7 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
         covering = _covering(settings, base)
     if not covering:
         return Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged)
-    rule = max(covering, key=lambda each: len(each[0]))[1]
+    rule = max(covering, key=lambda each: (each[0] != "*", len(each[0])))[1]
     return Policy(
         allow_volumes=rule.volumes,
         allow_privileged=rule.privileged,
@@ -40,6 +40,8 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
         registries=rule.registries,
         networks=rule.networks,
         service_accounts=rule.service_accounts,
+        secrets=rule.secrets,
+        claims=rule.claims,
     )
 
 
@@ -75,6 +77,8 @@ def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
         registries=rule.registries,
         networks=rule.networks,
         service_accounts=("*",) if rule.service_accounts is None else rule.service_accounts,
+        secrets=("*",),
+        claims=("*",),
     )
 
 

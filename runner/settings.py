@@ -63,6 +63,11 @@ class RunnerPolicySettings(_Part):
     service_accounts: tuple[str, ...] | None = None
     """Patterns of what jobs may act as: service accounts of pods, roles of AWS, service accounts of Google, pools of
     Azure. Without it none under the credentials of the workers; flows with credentials of their own may name any."""
+    secrets: tuple[str, ...] | None = None
+    """Patterns of Secrets that pods may read, by any way that a `podSpec` has. Without it none under the credentials of
+    the workers; flows with credentials of their own may name any."""
+    claims: tuple[str, ...] | None = None
+    """Patterns of volume claims that pods may mount; without it as with `secrets`."""
     volumes: bool = False
     """Whether folders of the host may be mounted."""
     privileged: bool = False

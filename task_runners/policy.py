@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from task_runners.errors import FailureReason, TaskRunnerError
+from task_runners.pod_policy import HOST_VOLUMES, is_privilege, named_by
 from task_runners.registry import canonical_name
 
 if TYPE_CHECKING:
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["Refusal", "demand_allowed", "demand_described", "refusals", "registry_of"]
 
 _IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
+# An engine takes such a name for the digest of an image that it has, whatever registry that came from.
+_DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]+")
+_HUB: Final = "docker.io"
 _HOST_NETWORKS: Final = ("host", "container")
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
 _TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
 _ACCOUNTS: Final = ("serviceAccountName", "serviceAccount")
+# A kubeconfig in a flow that names files of the worker is the worker's login, not one of the flow.
+_FILES_OF_WORKER: Final = ("clientCertFile", "clientKeyFile")
 
 
 class _Identities(NamedTuple):
@@ -39,6 +45,12 @@ class _Identities(NamedTuple):
         if self.is_pod:
             return _accounts_of_pod(properties)
         return [str(value) for key, value in _entries(properties) if key in self.names and value]
+
+    def is_own(self, properties: Mapping[str, Any]) -> bool:
+        """Return whether a flow with these properties logs in by itself, so that it reaches what it could anyhow."""
+        login = properties.get(self.own_login)
+        files = login if isinstance(login, Mapping) else {}
+        return bool(login) and not any(files.get(each) for each in _FILES_OF_WORKER)
 
 
 _IDENTITIES: Final = {
@@ -95,7 +107,10 @@ def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], imag
         yield from _image(policy, name)
     for key, value in _entries(properties):
         yield from _entry(policy, key, value)
-    yield from _identities(policy, _IDENTITIES.get(canonical_name(type_name)), properties)
+    known = _IDENTITIES.get(canonical_name(type_name))
+    yield from _identities(policy, known, properties)
+    if known is not None and known.is_pod:
+        yield from _objects(policy, known, properties)
     for other in policy.also:
         yield from refusals(other, type_name, properties, image)
 
@@ -103,19 +118,27 @@ def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], imag
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
     if key == "image" and isinstance(value, str) and value:
         yield from _image(policy, value)
-    elif key in _PRIVILEGES and value is True and not policy.allow_privileged:
-        yield Refusal("privileged", f"flows of this namespace may not set `{key}`")
-    elif key == "procMount" and value not in (None, "Default") and not policy.allow_privileged:
-        yield Refusal("privileged", "flows of this namespace may not unmask `/proc`")
-    elif key == "capabilities" and isinstance(value, Mapping) and not policy.allow_privileged:
-        if any(each not in policy.capabilities for each in _listed(value.get("add"))):
-            yield Refusal("privileged", "flows of this namespace may not add capabilities")
+    elif not policy.allow_privileged and (message := _privilege(policy, key, value)):
+        yield Refusal("privileged", f"flows of this namespace may not {message}")
     elif _is_host_volume(key, value) and not policy.allow_volumes:
         yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
     elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
         yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}", value)
+    elif key == "hostPort" and value and not _is_network(policy, "host"):
+        yield Refusal("networkMode", "flows of this namespace may not take ports of the host")
     elif key == "hostNetwork" and value is True and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not use the network of the host")
+
+
+def _privilege(policy: Policy, key: str, value: Any) -> str | None:
+    if (key in _PRIVILEGES and value is True) or is_privilege(key, value):
+        return f"set `{key}` so"
+    if key == "procMount" and value not in (None, "Default"):
+        return "unmask `/proc`"
+    if key == "capabilities" and isinstance(value, Mapping):
+        added = _listed(value.get("add"))
+        return "add capabilities" if any(each not in policy.capabilities for each in added) else None
+    return None
 
 
 def _identities(policy: Policy, known: _Identities | None, properties: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -124,11 +147,26 @@ def _identities(policy: Policy, known: _Identities | None, properties: Mapping[s
     Under the login of the worker those of the list, and none without one; a flow that logs in by itself reaches no
     further than its own credentials do.
     """
-    if known is None or (policy.service_accounts is None and properties.get(known.own_login)):
+    if known is None or (policy.service_accounts is None and known.is_own(properties)):
         return
     for name in known.named(properties):
         if not any(fnmatchcase(name, pattern) for pattern in policy.service_accounts or ()):
             yield Refusal("serviceAccount", f"jobs of flows of this namespace may not act as {name!r}", name)
+
+
+def _objects(policy: Policy, known: _Identities, properties: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Yield the Secrets and volume claims of its namespace that a pod may not have; as with identities.
+
+    Whoever may make a pod could read each of them by it, also those of the server.
+    """
+    allowed = {"secret": policy.secrets, "claim": policy.claims}
+    is_own = known.is_own(properties)
+    for key, value in _entries(properties):
+        for kind, name in named_by(key, value):
+            patterns = allowed[kind]
+            is_free = patterns is None and is_own
+            if not is_free and not any(fnmatchcase(name, pattern) for pattern in patterns or ()):
+                yield Refusal(kind, f"pods of flows of this namespace may not use the {kind} {name!r}", name)
 
 
 def _accounts_of_pod(properties: Mapping[str, Any]) -> list[str]:
@@ -163,32 +201,43 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_host_volume(key: str, value: Any) -> bool:
     is_list = isinstance(value, list | tuple)
-    return key == "hostPath" or (key == "volumes" and is_list and any(isinstance(item, str) for item in value))
+    return key in HOST_VOLUMES or (key == "volumes" and is_list and any(isinstance(item, str) for item in value))
 
 
 def _is_network(policy: Policy, name: str) -> bool:
     if policy.networks is not None:
         return any(fnmatchcase(name, pattern) for pattern in policy.networks)
-    return name.split(":", maxsplit=1)[0] not in _HOST_NETWORKS or policy.allow_host_network
+    # What stands behind a colon chooses a container, or with Podman a file of a network and ways to the host.
+    return (name not in _HOST_NETWORKS and ":" not in name) or policy.allow_host_network
 
 
 def _image(policy: Policy, name: str) -> Iterator[Refusal]:
-    is_plain = _IMAGE.fullmatch(name) is not None and ".." not in name
-    if policy.registries is not None and not (is_plain and registry_of(name) in policy.registries):
+    is_plain = _IMAGE.fullmatch(name) is not None and ".." not in name and _DIGEST.fullmatch(name) is None
+    registry = registry_of(name)
+    if policy.registries is not None and not (is_plain and registry in policy.registries):
         yield Refusal("image", f"flows of this namespace may not use the registry of the image {name!r}", name)
-    full = f"{registry_of(name)}/{_repository(name)}"
     patterns = policy.images
-    if patterns is not None and not (is_plain and any(fnmatchcase(each, p) for p in patterns for each in (name, full))):
+    if patterns is not None and not (is_plain and any(_is_of(pattern, name) for pattern in patterns)):
         yield Refusal("image", f"flows of this namespace may not use the image {name!r}", name)
+
+
+def _is_of(pattern: str, image: str) -> bool:
+    """Return whether an image matches; a pattern without a registry is one for Docker Hub: not `python:5000/other`."""
+    registry = registry_of(image)
+    if registry != _HUB:
+        is_for_hub = registry_of(pattern) == _HUB and not pattern.startswith("*")
+        return not is_for_hub and fnmatchcase(image, pattern)
+    return any(fnmatchcase(each, pattern) for each in (image, f"{registry}/{_repository(image)}"))
 
 
 def registry_of(image: str) -> str:
     """Return the registry that an image comes from; `docker.io` for names without one."""
     first, slash, _ = image.partition("/")
-    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
+    is_registry = "." in first or ":" in first or first == "localhost" or first != first.lower()
+    return first if slash and is_registry else _HUB
 
 
 def _repository(image: str) -> str:
     registry = registry_of(image)
     rest = image.removeprefix(f"{registry}/")
-    return rest if "/" in rest or registry != "docker.io" else f"library/{rest}"
+    return rest if "/" in rest or registry != _HUB else f"library/{rest}"

@@ -223,8 +223,8 @@ class Policy:
     """What a flow may ask of an engine that could reach beyond its task; the operator sets it, not the flow.
 
     `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none. Where a list is None,
-    everything is allowed of its kind, but of `service_accounts` what credentials of the flow itself reach; `images`,
-    `networks` and `service_accounts` are patterns as of a shell.
+    everything is allowed of its kind, but of `service_accounts`, `secrets` and `claims` (of volumes, for pods) what
+    credentials of the flow itself reach. All but `runners` and `registries` are patterns as of a shell.
     """
 
     allow_volumes: bool = False
@@ -236,6 +236,8 @@ class Policy:
     registries: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
     service_accounts: tuple[str, ...] | None = None
+    secrets: tuple[str, ...] | None = None
+    claims: tuple[str, ...] | None = None
     also: tuple[Policy, ...] = ()
     """Further policies; what one of them refuses is refused."""
 

@@ -28,6 +28,19 @@ ROOT = "mainstem.io/working-dir"
 _FILES, _STATE = "kestra-files", "mainstem-state"
 _MARGIN_S = 900  # after which a pod that nobody follows any more ends by itself
 _MOUNTS_ACCOUNT = "automountServiceAccountToken"
+# Of what container engines give by default, all but what it takes to write files of any owner.
+_NOT_FOR_FILES = (
+    "AUDIT_WRITE",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+)
 _DOCKER_HUB = "https://index.docker.io/v1/"
 
 Object = dict[str, Any]
@@ -60,17 +73,17 @@ def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Fil
     pod_spec = merged(_pod_defaults(runner, name, spec, files), given)
     pod_spec["containers"] = [
         _main(runner, containers.pop(MAIN, {}), image, spec, files, policy),
-        *(merged(runner.container_default_spec, each) for each in containers.values()),
+        *(_beside(runner, each, policy) for each in containers.values()),
         *([_out_files(runner, containers, files)] if files.comes_back else []),
     ]
     pod_spec["initContainers"] = [
         *([_in_files(runner, files)] if files.staged is not None else []),
-        *(merged(runner.container_default_spec, each) for each in inits.values()),
+        *(_beside(runner, each, policy) for each in inits.values()),
     ]
     pod_spec["restartPolicy"] = "Never"  # the engine retries, not the node
     if not pod_spec.get(_MOUNTS_ACCOUNT):  # what is left out means a token
         pod_spec[_MOUNTS_ACCOUNT] = False
-    login = runner.config and runner.config.master_url
+    login = runner.config and runner.config.model_dump(by_alias=True)
     demand_described(policy, runner.type, {"podSpec": pod_spec, "config": login})
     meta = {"name": name, "labels": labels_of(spec, runner.labels), "annotations": {ROOT: files.root}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": _given(pod_spec)}
@@ -155,13 +168,39 @@ def _main(runner: Kubernetes, given: Object, image: str, spec: TaskSpec, files: 
         "env": [{"name": key, "value": literal(value)} for key, value in env.items()],
         "resources": resources,
         "volumeMounts": [{"name": _FILES, "mountPath": files.root}],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": _given({"drop": ["ALL"], "add": list(policy.capabilities)}),
-        },
     }
     container = merged(merged(merged(runner.container_default_spec, given), _given(own)), runner.container_spec)
-    return container | {"name": MAIN}
+    return _confined(container, _rights(policy)) | {"name": MAIN}
+
+
+def _beside(runner: Kubernetes, given: Object, policy: Policy) -> Object:
+    """Return a container that the flow has put beside the task's."""
+    return _confined(merged(runner.container_default_spec, given), _rights(policy))
+
+
+def _rights(policy: Policy) -> Object:
+    return _given({"drop": ["ALL"], "add": list(policy.capabilities)})
+
+
+def _confined(container: Object, capabilities: Object) -> Object:
+    """Return a container that has no more than these capabilities and gets no further ones.
+
+    What a flow leaves out, or takes out by a null, Kubernetes would give: what it gives more must stand there, where
+    the policy sees it.
+    """
+    given = _without_nulls(container.get("securityContext") or {})
+    if not isinstance(given, Mapping):
+        raise TaskRunnerError("runner.property.invalid", "a `securityContext` is a map")
+    if given.get("privileged") is True:  # has all of them, and Kubernetes refuses to hear the opposite
+        return {**container, "securityContext": dict(given)}
+    own = {"allowPrivilegeEscalation": False, "capabilities": capabilities}
+    return {**container, "securityContext": merged(own, given)}
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without_nulls(each) for key, each in value.items() if each is not None}
 
 
 def _resources(given: Resources) -> Object:
@@ -184,11 +223,11 @@ def _helper(runner: Kubernetes, name: str, script: str, root: str) -> Object:
         "command": ["sh", "-c", literal(script)],
         "resources": _resources(side.resources),
         "volumeMounts": [{"name": _FILES, "mountPath": root}, {"name": _STATE, "mountPath": STATE}],
-        "securityContext": {"allowPrivilegeEscalation": False},
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     defaults = merged(runner.container_default_spec, side.default_spec)
-    return merged(merged(defaults, _given(own)), runner.file_side_car_spec) | {"name": name}
+    container = merged(merged(defaults, _given(own)), runner.file_side_car_spec)
+    return _confined(container, {"drop": list(_NOT_FOR_FILES)}) | {"name": name}
 
 
 def _in_files(runner: Kubernetes, files: Files) -> Object:

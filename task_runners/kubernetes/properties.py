@@ -9,7 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-__all__ = ["Amounts", "Config", "Credentials", "FileSidecar", "FileTransfer", "PullPolicy", "Resources"]
+__all__ = ["NAMESPACE", "Amounts", "Config", "Credentials", "FileSidecar", "FileTransfer", "PullPolicy", "Resources"]
+
+NAMESPACE = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""What a namespace of a cluster may be called: it becomes a part of the paths of requests."""
 
 
 class _Properties(BaseModel):
@@ -53,7 +56,7 @@ class Config(_Properties):
 
     master_url: str = "https://kubernetes.default.svc"
     api_version: str = "v1"
-    namespace: str | None = None
+    namespace: str | None = Field(default=None, pattern=NAMESPACE)
     ca_cert_data: str | None = None
     ca_cert_file: str | None = None
     client_cert_data: str | None = None

@@ -34,7 +34,15 @@ from task_runners.kubernetes.api import Api, ApiError, Object
 from task_runners.kubernetes.cluster import Cluster, cluster_of, told
 from task_runners.kubernetes.manifest import MAIN, ROOT, grace_s, login_secret, pod_of
 from task_runners.kubernetes.names import OWNED, label_value, labels_of, name_of, owned_selector
-from task_runners.kubernetes.properties import Config, Credentials, FileSidecar, FileTransfer, PullPolicy, Resources
+from task_runners.kubernetes.properties import (
+    NAMESPACE,
+    Config,
+    Credentials,
+    FileSidecar,
+    FileTransfer,
+    PullPolicy,
+    Resources,
+)
 from task_runners.kubernetes.states import gone, has_left_files, status_of
 from task_runners.log_pages import LogCursor, LogPage
 from task_runners.remote import RemoteTaskRunner
@@ -65,7 +73,7 @@ class Kubernetes(RemoteTaskRunner):
 
     type: Literal["ee.kubernetes.runner.Kubernetes", "io.kestra.plugin.ee.kubernetes.runner.Kubernetes"] = _NAME
     config: Config | None = None
-    namespace: str | None = None
+    namespace: str | None = Field(default=None, pattern=NAMESPACE)
     image: str | None = None
     pull_policy: PullPolicy = PullPolicy.ALWAYS
     credentials: Credentials | None = None

@@ -48,6 +48,14 @@ def test_the_closest_rule_counts_alone(namespace: str, expected: tuple[tuple[str
     assert (policy.runners, policy.allow_volumes) == expected
 
 
+def test_a_namespace_of_one_letter_is_closer_than_all() -> None:
+    rules = (*RULES, RunnerPolicySettings(namespaces=("a",), runners=("kubernetes",), secrets=("x",), claims=("y",)))
+
+    policy = policy_for(Settings(runner_policies=rules), "a.b")
+
+    assert (policy.runners, policy.secrets, policy.claims) == (("kubernetes",), ("x",), ("y",))
+
+
 @pytest.mark.parametrize(
     ("namespace", "expected"),
     [

@@ -32,6 +32,19 @@ def asked(policy: Policy, properties: dict[str, Any], *, image: str | None = Non
         ({"containerSpec": {"securityContext": {"privileged": True}}}, ["privileged"]),
         ({"containerDefaultSpec": {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}}, ["privileged"]),
         ({"podSpec": {"initContainers": [{"securityContext": {"allowPrivilegeEscalation": True}}]}}, ["privileged"]),
+        ({"networkMode": "ns:/proc/1/ns/net"}, ["networkMode"]),
+        ({"networkMode": "slirp4netns:allow_host_loopback=true"}, ["networkMode"]),
+        ({"podSpec": {"containers": [{"ports": [{"containerPort": 22, "hostPort": 22}]}]}}, ["networkMode"]),
+        ({"podSpec": {"containers": [{"ports": [{"containerPort": 22}]}]}}, []),
+        ({"podSpec": {"volumes": [{"name": "x", "gitRepo": {"repository": "x"}}]}}, ["volumes"]),
+        ({"podSpec": {"securityContext": {"windowsOptions": {"hostProcess": True}}}}, ["privileged"]),
+        ({"podSpec": {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}}, ["privileged"]),
+        ({"podSpec": {"securityContext": {"seLinuxOptions": {"level": "s0:c1"}}}}, []),
+        ({"containerSpec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}}, ["privileged"]),
+        ({"containerSpec": {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}}, ["privileged"]),
+        ({"containerSpec": {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}}, []),
+        ({"podSpec": {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}}, ["privileged"]),
+        ({"podSpec": {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}}}, []),
     ],
 )
 def test_nothing_reaches_beyond_the_task_by_default(properties: dict[str, Any], expected: list[str]) -> None:
@@ -57,6 +70,9 @@ def test_what_the_operator_allows_is_allowed() -> None:
         ("ghcr.io/company/../other/tool", ["image", "image"]),
         ("localhost:5000/company/tool", ["image", "image"]),
         ("{{ inputs.image }}", ["image", "image"]),
+        ("sha256:1f0c", ["image", "image"]),
+        ("beef", ["image", "image"]),
+        ("gHCR/company/tool", ["image", "image"]),
     ],
 )
 def test_images_and_registries_are_those_of_the_list(image: str, expected: list[str]) -> None:
@@ -66,6 +82,15 @@ def test_images_and_registries_are_those_of_the_list(image: str, expected: list[
     )
 
     assert asked(policy, {}, image=image) == expected
+
+
+@pytest.mark.parametrize("image", ["python:5000/evil/image", "python.evil.example/image", "python/image"])
+def test_a_pattern_without_a_registry_is_one_for_docker_hub(image: str) -> None:
+    policy = Policy(images=("python*", "python:*"), registries=None)
+
+    hub = asked(policy, {}, image="python:3.13")
+
+    assert (hub, asked(policy, {}, image=image)) == ([], [] if image == "python/image" else ["image"])
 
 
 def test_images_of_helpers_in_a_patch_count_too() -> None:
@@ -157,6 +182,46 @@ def test_words_of_an_account_further_down_name_none() -> None:
     assert asked(Policy(), {"podSpec": pod}, kind=KUBERNETES) == []
 
 
+SECRET = {"volumes": [{"name": "s", "secret": {"secretName": "database"}}]}
+PROJECTED = {"volumes": [{"name": "s", "projected": {"sources": [{"secret": {"name": "database"}}]}}]}
+VARIABLE = {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "database", "key": "url"}}}]}
+VARIABLES = {"envFrom": [{"secretRef": {"name": "database"}}]}
+DRIVER = {"volumes": [{"name": "s", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "database"}}}]}
+CLAIM = {"volumes": [{"name": "h", "persistentVolumeClaim": {"claimName": "home"}}]}
+COPY = {"volumes": [{"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource": {"name": "home"}}}}}]}
+
+
+@pytest.mark.parametrize(
+    ("properties", "kind", "listed"),
+    [
+        ({"podSpec": SECRET}, "secret", Policy(secrets=("data*",))),
+        ({"podSpec": PROJECTED}, "secret", Policy(secrets=("database",))),
+        ({"podSpec": DRIVER}, "secret", Policy(secrets=("database",))),
+        ({"containerSpec": VARIABLE}, "secret", Policy(secrets=("database",))),
+        (
+            {"containerDefaultSpec": {"envFrom": [{"secretRef": {"name": "database"}}]}},
+            "secret",
+            Policy(secrets=("*",)),
+        ),
+        ({"podSpec": CLAIM}, "claim", Policy(claims=("home",))),
+        ({"podSpec": COPY}, "claim", Policy(claims=("*",))),
+    ],
+)
+def test_pods_see_the_secrets_and_claims_that_are_listed(properties: dict[str, Any], kind: str, listed: Policy) -> None:
+    own = {"config": {"masterUrl": "https://k", "oauthToken": "t"}, **properties}
+
+    assert asked(Policy(), properties, kind=KUBERNETES) == [kind]
+    assert asked(Policy(secrets=("other",), claims=("other",)), own, kind=KUBERNETES) == [kind]
+    assert asked(listed, properties, kind=KUBERNETES) == []
+    assert asked(Policy(), own, kind=KUBERNETES) == []
+
+
+def test_a_login_with_files_of_the_worker_is_none_of_the_flow() -> None:
+    properties = {"config": {"clientCertFile": "/etc/w.pem", "clientKeyFile": "/etc/w.key"}, "podSpec": SECRET}
+
+    assert asked(Policy(), {**properties, "serviceAccountName": "etl"}, kind=KUBERNETES) == ["serviceAccount", "secret"]
+
+
 HOSTILE: list[Any] = [
     None,
     True,
@@ -179,6 +244,7 @@ HOSTILE: list[Any] = [
     {"add": {"NET_ADMIN": 1}},
     {"add": "NET_ADMIN"},
     {"path": ["/"]},
+    {"name": [{}], "type": [[]]},
     [{"hostPath": {"path": [{}]}}, 1, None, ["a:b"]],
 ]
 KEYS = [
@@ -201,6 +267,13 @@ KEYS = [
     "accessKeyId",
     "poolId",
     "impersonatedServiceAccount",
+    "seLinuxOptions",
+    "seccompProfile",
+    "sysctls",
+    "hostPort",
+    "secret",
+    "secretRef",
+    "persistentVolumeClaim",
 ]
 STRICT = Policy(images=("x/*",), registries=("x",), networks=("x",), service_accounts=("x",), runners=(DOCKER,))
 

@@ -215,3 +215,35 @@ def test_names_of_any_shape_do_not_stop_the_merging() -> None:
     made = pod({"podSpec": {"volumes": [{"name": ["x"], "emptyDir": {}}]}})
 
     assert {"name": ["x"], "emptyDir": {}} in made["spec"]["volumes"]
+
+
+@pytest.mark.parametrize("context", [None, {}, {"capabilities": None}, {"capabilities": {"drop": []}}])
+@pytest.mark.parametrize("at", ["containerSpec", "containerDefaultSpec"])
+def test_rights_do_not_come_back_by_what_is_left_out(at: str, context: Any) -> None:
+    beside = {"name": "side", "image": "side:1", "securityContext": context}
+    given = {
+        at: {"securityContext": context},
+        "fileSideCarSpec": {"securityContext": context},
+        "podSpec": {"containers": [beside], "initContainers": [beside | {"name": "first"}]},
+    }
+
+    made = pod(given, files=Files("/job/run", STAGED, comes_back=True))
+
+    rights = {
+        name: container(made, name)["securityContext"] for name in ("main", "side", "first", "init-files", "out-files")
+    }
+    assert {each["allowPrivilegeEscalation"] for each in rights.values()} == {False}
+    assert [rights[name]["capabilities"]["drop"] for name in ("main", "side", "first")] == [["ALL"]] * 3
+    assert {"NET_RAW", "MKNOD"} <= set(rights["init-files"]["capabilities"]["drop"])
+
+
+def test_a_privileged_container_is_not_told_to_escalate_nothing() -> None:
+    made = pod({"containerSpec": {"securityContext": {"privileged": True}}}, policy=Policy(allow_privileged=True))
+
+    assert container(made)["securityContext"] == {"privileged": True}
+
+
+@pytest.mark.parametrize("name", ["team/pods/other", "../secrets", "A", "a?b", "", "a\n"])
+def test_a_namespace_is_no_piece_of_a_path(name: str) -> None:
+    with pytest.raises(ValueError, match="namespace"):
+        Kubernetes.model_validate({"namespace": name})
