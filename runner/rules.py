@@ -84,10 +84,12 @@ class PolicyRule(_Part):
 
 
 class RequiredChecks(_Part):
-    """What must be green at the forge before a commit is activated."""
+    """What must be green before a commit is activated: checks at the forge, and tests that this server runs."""
 
     required: Annotated[tuple[Context, ...], Field(max_length=_MOST_CONTEXTS)] = ()
     """Names of commit statuses or check runs, such as `ci/build`, as the forge shows them."""
+    tests: Literal["required"] | None = None
+    """`required`: the tests of flows that are in the commit must pass on this server."""
     within_s: int = Field(default=3_600, ge=10, le=86_400)
     """Seconds to wait for them, from the first look at the commit on: 10 to 86,400."""
 

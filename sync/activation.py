@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from runner.errors import ConflictError, InvalidError
+from runner.errors import ConflictError, InvalidError, Problem
 from runner.store import Store
+from runner.store.ledger import ALLOW
 from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revision
 from runner.store.session import Session
 from sync.hanging import hang
@@ -94,11 +95,15 @@ class RevisionResult:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Whether the checks that a plan requires let it pass; else a `line` that says why, and whether time `is_over`."""
+    """Whether the checks that a plan requires let it pass; else a `line` that says why, and whether time `is_over`.
+
+    `problems` are what its tests found.
+    """
 
     is_open: bool = False
     line: str = "its checks were not asked for"
     is_over: bool = False
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +143,13 @@ class Activation:
         seconds: Callable[[], float],
         allow_deletes: bool = False,
         order: Order | None = None,
-        gate: Gate | None = None,
+        gate: Callable[[Plan], Gate] | None = None,
     ) -> RevisionResult:
         """Activate a plan, or write down why it is not activated.
 
-        A plan that requires checks needs a `gate` that is open.
+        A plan that requires checks or tests needs a `gate` that is open; it is asked when nothing else stops the plan.
+        With `allow_deletes` the deletion guard does not: that holds for this commit on this base until it is active,
+        so a later look at the gate needs no consent of its own.
 
         With an `order` neither the deletion guard nor an older pin stops it; the pin of the order is set with it.
 
@@ -157,12 +164,15 @@ class Activation:
             line = pinned_lines(plan, pin)[0]
             result = self._refuse(plan, Outcome.PINNED, "PINNED", line, actor, seconds)
             return replace(result, pin=pin)
-        if plan.held and not allow_deletes and order is None:
+        is_allowed = bool(plan.held) and (allow_deletes or self._is_allowed(plan))
+        if plan.held and not is_allowed and order is None:
             return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
-        gate = gate or Gate(is_open=not plan.required)
-        if not gate.is_open and order is None:
-            outcome, state = (Outcome.UNCHECKED, "DEGRADED") if gate.is_over else (Outcome.WAITING, "WAITING")
-            return self._refuse(plan, outcome, state, gate.line, actor, seconds)
+        asked = _gate(plan, gate) if order is None else Gate(is_open=True)
+        if not asked.is_open:
+            outcome, state = (Outcome.UNCHECKED, "DEGRADED") if asked.is_over else (Outcome.WAITING, "WAITING")
+            found = plan.with_problems(asked.problems)
+            allows = bool(plan.held) and allow_deletes
+            return self._refuse(found, outcome, state, asked.line, actor, seconds, allows=allows)
         now = self.clock()
         outcome = _outcome(plan)
 
@@ -190,7 +200,7 @@ class Activation:
             _bring(db, plan, now)
             _switch_triggers(db, plan, now, self.zone)
             db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
-            db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=allow_deletes))
+            db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=is_allowed))
             return versions
 
         versions = self.store.write(switch)
@@ -201,22 +211,40 @@ class Activation:
         now = self.clock()
         return self.store.read(lambda db: _pin_in_force(db, environment, now))
 
+    def _is_allowed(self, plan: Plan) -> bool:
+        """Whether somebody has allowed what the commit deletes of what is active, while its checks were open."""
+        return self.store.read(lambda db: db.revisions.is_allowed(plan.environment, plan.commit, plan.base))
+
     def _refuse(
-        self, plan: Plan, outcome: Outcome, state: str, message: str, actor: str, seconds: Callable[[], float]
+        self,
+        plan: Plan,
+        outcome: Outcome,
+        state: str,
+        message: str,
+        actor: str,
+        seconds: Callable[[], float],
+        *,
+        allows: bool = False,
     ) -> RevisionResult:
+        """Write down why a plan is not activated. With `allows` its deletions were allowed, which is kept for later."""
         now = self.clock()
 
         def note(db: Session) -> None:
             held = plan.commit if outcome is Outcome.HELD else None
             db.environments.set_state(plan.environment, state, message, held=held, checked_at=now)
             seen = db.revisions.of_commit(plan.environment, plan.commit) if outcome is Outcome.WAITING else None
-            if seen is not None and seen.result == outcome and seen.previous == plan.base:
+            if seen is not None and seen.result == outcome and seen.previous == plan.base and not allows:
                 return  # it is asked for again and again, and the ledger needs to hear of it once
-            db.revisions.add(_row(plan, outcome, actor, now, seconds()))
-            db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=False))
+            row = _row(plan, outcome, actor, now, seconds())
+            db.revisions.add(replace(row, action=ALLOW, reason=plan.held) if allows else row)
+            db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=allows))
 
         self.store.write(note)
         return RevisionResult(plan.environment, outcome, plan.commit, plan.base, plan, seconds(), message=message)
+
+
+def _gate(plan: Plan, ask: Callable[[Plan], Gate] | None) -> Gate:
+    return ask(plan) if ask is not None else Gate(is_open=not plan.required and not plan.tests)
 
 
 def refusal(plan: Plan) -> InvalidError:

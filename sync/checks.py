@@ -1,28 +1,33 @@
-"""The checks that a repository requires of a commit before it is activated, asked of its forge."""
+"""What a repository requires of a commit before it is activated: checks of its forge, and the tests of its flows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from runner.errors import MainstemError
+from runner.reports.text import cut
 from runner.store import Store
-from runner.store.records import Repository
+from runner.store.records import Environment, Repository
 from sync.activation import Gate, Outcome
 from sync.forges.api import ForgeApi
 from sync.forges.check_states import CheckState
 from sync.origins import Origins
 from sync.plan import Plan
 from sync.plan_text import short
+from sync.reviews.flow_tests import Tested
+from sync.trials import Trials
 
 _UNKNOWN: Final = "environment.checks.unknown"
+_NOT_REQUIRED: Final = Tested("", is_good=True)
+_MOST_TEXT: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """Asks the forge of a repository whether a commit may be activated. It is asked again at each look, in bounds.
+    """Says whether a commit may be activated. It is asked again at each look, in bounds.
 
     Whoever asks holds the lock of the repository, so no answer is waited for long. `api` opens the API of a repository
     at its forge.
@@ -32,20 +37,45 @@ class Checks:
     origins: Origins
     clock: Callable[[], datetime]
     api: Callable[[Repository], ForgeApi | None]
+    trials: Trials
 
-    def gate(self, plan: Plan) -> Gate:
-        """Return whether the checks of a plan are green, and what is said where they are not."""
-        if not plan.required:
+    def gate(self, plan: Plan, *, is_anew: bool = False) -> Gate:
+        """Return whether the checks and tests of a plan are green, and what is said where they are not.
+
+        With `is_anew` tests that failed before are run once more.
+
+        Raises:
+            FetchError: the files of the commit cannot be fetched for its tests.
+        """
+        if not plan.required and not plan.tests:
             return Gate(is_open=True)
         environment = self.store.read(lambda db: db.environments.get(plan.environment))
         assert environment is not None, "a plan is one of an environment"
+        tested = self._tested(plan, environment, is_anew=is_anew)
+        if tested is not None and not tested.is_good:
+            return _failed(plan, tested)
+        running = ["its tests run"] if tested is None else []
         try:
-            with self._api(environment.repository) as api:
-                states = api.check_states(plan.commit, plan.required)
+            states = self._states(plan, environment)
         except MainstemError as error:
             line = f"{', '.join(plan.required)} cannot be asked for: {error}"
-            return self._judged(plan, {}, line, is_over=error.code == _UNKNOWN)
-        return self._judged(plan, states)
+            return self._judged(plan, [line, *running], is_over=error.code == _UNKNOWN)
+        waiting = [f"{name} is {state}" for name, state in states.items() if state is not CheckState.GREEN]
+        return self._judged(plan, [*waiting, *running])
+
+    def _tested(self, plan: Plan, environment: Environment, *, is_anew: bool) -> Tested | None:
+        if not plan.tests:
+            return _NOT_REQUIRED
+        source = self.origins.get(environment.repository)
+        return self.trials.of(plan, environment.repository, source, is_anew=is_anew)
+
+    def _states(self, plan: Plan, environment: Environment) -> Mapping[str, CheckState]:
+        """Return what the forge says of each check; one that it does not know is open."""
+        if not plan.required:
+            return {}
+        with self._api(environment.repository) as api:
+            found = api.check_states(plan.commit, plan.required)
+        return {name: found.get(name, CheckState.OPEN) for name in plan.required}
 
     def _api(self, repository: str) -> ForgeApi:
         found = self.api(self.origins.credentials(repository))
@@ -55,14 +85,11 @@ class Checks:
         found.hurry()
         return found
 
-    def _judged(
-        self, plan: Plan, states: Mapping[str, CheckState], failure: str | None = None, *, is_over: bool = False
-    ) -> Gate:
-        left = {name: states.get(name, CheckState.OPEN) for name in plan.required}
-        left = {name: state for name, state in left.items() if state is not CheckState.GREEN}
+    def _judged(self, plan: Plan, left: Sequence[str], *, is_over: bool = False) -> Gate:
+        """Return the gate of a plan of which so much is `left` to become green."""
         if not left:
             return Gate(is_open=True)
-        what = failure or ", ".join(f"{name} is {state}" for name, state in left.items())
+        what = ", ".join(left)
         until = self._since(plan) + timedelta(seconds=plan.wait_s)
         if is_over:
             return Gate(line=f"revision {short(plan.commit)} not activated: {what}", is_over=True)
@@ -76,3 +103,11 @@ class Checks:
         seen = self.store.read(lambda db: db.revisions.of_commit(plan.environment, plan.commit))
         is_same = seen is not None and seen.result == Outcome.WAITING and seen.previous == plan.base
         return seen.at if seen is not None and is_same else self.clock()
+
+
+def _failed(plan: Plan, tested: Tested) -> Gate:
+    """Return the gate of a plan whose tests do not pass, with what is wrong first."""
+    line = f"revision {short(plan.commit)} not activated: its tests do not pass: {tested.line}"
+    for problem in tested.problems[:1]:
+        line += f"; {problem.file}:{problem.line}: {problem.message}"
+    return Gate(line=cut(line, _MOST_TEXT), is_over=True, problems=tested.problems)

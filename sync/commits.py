@@ -168,8 +168,8 @@ def _demand_unchecked(plan: Plan) -> None:
     Raises:
         AccessError: `environment.writes.unchecked`.
     """
-    if plan.required:
-        names = ", ".join(plan.required)
+    if plan.required or plan.tests:
+        names = ", ".join([*plan.required, *(["the tests of its flows"] if plan.tests else [])])
         message = f"environment {plan.environment} activates commits whose checks are green: {names}"
         raise AccessError("environment.writes.unchecked", message, hint="push to its repository")
 

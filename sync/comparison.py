@@ -190,7 +190,7 @@ def plan_between(
     plan = with_dashboards(
         plan, environment, boards, without_store(_dashboards(base, path)[0], environment.name, now), faults
     )
-    plan = replace(plan, rules_changed=ruling.changed, required=ruling.required)
+    plan = replace(plan, rules_changed=ruling.changed, required=ruling.required, tests=ruling.tests)
     return with_needs(with_seeds(plan, environment, seeds, ground, wrong), unknown)
 
 

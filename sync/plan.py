@@ -104,7 +104,8 @@ class Plan:
 
     `rules` are what the commit says in its settings file, None where that is not known, and `rules_changed` the lines
     in which they differ from those in force. `followed` is the ref that names the commit, of those that fit a pattern.
-    `required` are the checks that must be green at the forge before it is activated, within `wait_s` seconds.
+    `required` are the checks that must be green at the forge before it is activated, within `wait_s` seconds; with
+    `tests` the tests of its flows must have passed by then too.
     """
 
     environment: str
@@ -131,6 +132,7 @@ class Plan:
     dashboards: WantedDashboards | None = field(default=None, repr=False, compare=False)
     signature: CommitSignature | None = None
     required: tuple[str, ...] = ()
+    tests: bool = False
     wait_s: int = 0
 
     @property
@@ -228,6 +230,7 @@ class Plan:
             "dashboards": [change.as_json() for change in self.dashboard_changes],
             "signature": self.signature.as_json() if self.signature else None,
             "requiredChecks": list(self.required),
+            "requiresTests": self.tests,
         }
 
 
@@ -283,4 +286,5 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
         dashboard_changes=tuple(dashboard_change_of(row) for row in found.get("dashboards", ())),
         signature=CommitSignature.from_json(found.get("signature")),
         required=tuple(found.get("requiredChecks", ())),
+        tests=found.get("requiresTests", False),
     )

@@ -69,6 +69,8 @@ def body_lines(plan: Plan) -> list[str]:
         lines.append(f"  * {plan.signature.line}")
     if plan.required:
         lines.append(f"  ? must be green first: {', '.join(plan.required)}")
+    if plan.tests:
+        lines.append("  ? must pass first: the tests of its flows")
     if plan.unchecked:
         lines.append(f"  ? not looked up: {', '.join(plan.unchecked)}")
     if plan.rewritten:

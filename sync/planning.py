@@ -176,7 +176,7 @@ class Planner:
         else:
             plan = self._seeded(plan, stand.environment, *wanted, is_trusted=is_trusted)
         plan = self._hung(plan, stand.environment, *read_dashboards(source, listing.files, layout))
-        plan = replace(plan, required=ruling.required, wait_s=ruling.wait_s)
+        plan = replace(plan, required=ruling.required, tests=ruling.tests, wait_s=ruling.wait_s)
         plan = with_outsiders(plan, stand.others, self._answers.facts.of_active)
         plan = with_needs(plan, self._holds if is_trusted else unknown)
         return plan if is_admitted or is_drift else self.judged(plan, source, stand.environment, commit)

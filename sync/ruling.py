@@ -77,9 +77,15 @@ class Ruling:
         return tuple(sorted({name for rules in self.counting for name in rules.checks.required}))
 
     @property
+    def tests(self) -> bool:
+        """Whether the tests of its flows must pass; an order does not wait for them either."""
+        return not self.is_ordered and any(rules.checks.tests == "required" for rules in self.counting)
+
+    @property
     def wait_s(self) -> int:
         """Return the seconds to wait for them: the longest that anybody says who requires some."""
-        return max((rules.checks.within_s for rules in self.counting if rules.checks.required), default=0)
+        waiting = (rules.checks for rules in self.counting if rules.checks.required or rules.checks.tests)
+        return max((checks.within_s for checks in waiting), default=0)
 
     def asked(self, ask: Questions, default_runner: str) -> Questions:
         """Return the questions of a plan, with what the rules say about all flows together."""

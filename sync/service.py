@@ -49,6 +49,7 @@ from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
 from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
+from sync.trials import Trials
 from sync.writes import FlowWrites
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ class SyncService:
         signatures = SignaturePolicies(settings.environments)
         self._planner = Planner(store, answers, clock, holds, runner, signatures, seal)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
-        self._checks = Checks(store, self._origins, clock, self._origins.open_api)
+        self._trials = Trials(store, settings)
+        self._checks = Checks(store, self._origins, clock, self._origins.open_api, self._trials)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         self._previews = Previews(
@@ -201,6 +203,7 @@ class SyncService:
 
     def close(self) -> None:
         """Close all repositories."""
+        self._trials.close()
         self._reviewer.close()
         self._origins.close()
 
@@ -258,10 +261,10 @@ class SyncService:
     def expire_pins(self) -> list[str]:
         """Take away the pins and previews that have run out; return the repositories that are to be looked at.
 
-        Those are among them whose change requests have new results of tests.
+        Those are among them whose commits or change requests have new results of tests.
         """
         self._previews.expire()
-        return [*self._orders.expire(), *self._reviewer.ended()]
+        return [*self._orders.expire(), *self._reviewer.ended(), *self._trials.ended()]
 
     def take_back_failing(self) -> None:
         """Undo the last deployment of each environment whose runs fail beyond what its settings allow."""
@@ -331,7 +334,7 @@ class SyncService:
         try:
             source.fetch(following.ref or environment.ref, head)
             plan = replace(self._planner.plan(source, environment.name, head), followed=following.ref)
-            return self.apply(plan, actor=actor, started=started)
+            return self.apply(plan, actor=actor, started=started, is_forced=is_forced)
         except MainstemError as error:
             if error.code == RACED:  # another process was faster with the same repository: nothing is wrong
                 return RevisionResult(environment.name, Outcome.UNCHANGED, head, self.environment(known.name).active)
@@ -412,14 +415,15 @@ class SyncService:
             return self._planner.plan(source, environment, commit, allowed_deletions=allowed_deletions)
 
     def apply(
-        self, plan: Plan, *, actor: str, allow_deletes: bool = False, started: float | None = None
+        self, plan: Plan, *, started: float | None = None, is_forced: bool = False, **said: Any
     ) -> RevisionResult:
-        """Activate a plan, or write down why not; see `Activation.apply`. `started` is a `perf_counter`."""
+        """Activate a plan, or write down why not; see `Activation.apply`. `started` is a `perf_counter`.
+
+        When it `is_forced` tests that failed before are run once more.
+        """
         begun = perf_counter() if started is None else started
-        gate = self._checks.gate(plan) if plan.is_valid else None
-        result = self._activation.apply(
-            plan, actor=actor, seconds=lambda: perf_counter() - begun, allow_deletes=allow_deletes, gate=gate
-        )
+        gate = partial(self._checks.gate, is_anew=is_forced)
+        result = self._activation.apply(plan, seconds=lambda: perf_counter() - begun, gate=gate, **said)
         self._announce(result)
         return result
 
@@ -442,7 +446,7 @@ class SyncService:
                 )
             started = perf_counter()
             plan = self._planner.plan(source, environment, held)
-            return self.apply(plan, actor=actor, allow_deletes=True, started=started)
+            return self.apply(plan, actor=actor, allow_deletes=True, started=started, is_forced=True)
 
     def _fetched(self, source: Source, environment: Environment, commit: str | None) -> str:
         following = self.following(environment, source.heads([environment.ref]))

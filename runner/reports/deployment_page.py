@@ -36,7 +36,7 @@ _STANDS: Final = {
     "HELD": "is not active: it waits for consent to what it deletes",
     "PINNED": "is not active: the environment is pinned",
     "WAITING": "is not active yet: its checks are not green",
-    "UNCHECKED": "is not active: its checks were not green in time",
+    "UNCHECKED": "is not active: its checks are not green",
 }
 _SWITCHED: Final = frozenset({"ACTIVE", "UNCHANGED", "QUARANTINED"})
 

@@ -21,9 +21,12 @@ from runner.store.statements import Statement
 
 _REVISIONS: Final = Rows(Revision, schema.revisions, generated="id")
 _r: Final = schema.revisions.c
+_later: Final = schema.revisions.alias("later_rows").c
 _NAME: Final[Any] = sa.bindparam("environment_name")
 _COUNT: Final = sa.bindparam("count", type_=sa.Integer())
 _PAGE: Final = 500
+ALLOW: Final = "allow"
+"""The action of a row by which somebody allows what a commit deletes, while something else still stops it."""
 # What came later is digested at the end and where it is there, so that older rows keep their digests.
 _LATER: Final = ("signature",)
 _FIRST: Final = [name for name in _REVISIONS.names if name not in {"digest", "id", *_LATER}]
@@ -52,6 +55,19 @@ _ACTIVATION: Final = Statement(
         _r.commit == sa.bindparam("wanted"),
         sa.or_(_r.result == sa.literal_column("'ACTIVE'"), _r.result == sa.literal_column("'QUARANTINED'")),
     ).order_by(_r.id.desc())
+)
+_ALLOWED: Final = Statement(
+    sa.select(_r.id).where(
+        _r.environment == _NAME,
+        _r.commit == sa.bindparam("wanted"),
+        _r.previous == sa.bindparam("base"),
+        _r.action == sa.literal_column(f"'{ALLOW}'"),
+        ~sa.exists().where(
+            _later.environment == _r.environment,
+            _later.id > _r.id,
+            _later.result.in_([sa.literal_column("'ACTIVE'"), sa.literal_column("'QUARANTINED'")]),
+        ),
+    )
 )
 _SIGNATURE: Final = Statement(
     _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted"), _r.signature.is_not(None)).order_by(
@@ -99,6 +115,10 @@ class Revisions:
         """Return the latest revision that made a commit active in an environment by changing something, or None."""
         found = self._db.one(_ACTIVATION, environment_name=environment, wanted=commit)
         return _REVISIONS.decode(found) if found else None
+
+    def is_allowed(self, environment: str, commit: str, base: str | None) -> bool:
+        """Whether somebody allowed what `commit` deletes of the active `base`, and nothing was activated since then."""
+        return self._db.one(_ALLOWED, environment_name=environment, wanted=commit, base=base or "") is not None
 
     def signature_of(self, environment: str, commit: str) -> dict[str, Any] | None:
         """Return what was found last of the signature of a commit, None when none was asked for."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from runner.errors import MainstemError
+from runner.errors import MainstemError, Problem
 from runner.reports.text import code, inline
 from runner.working_copy import SUFFIXES, TESTS
 from sync.names import MAX_FILE_BYTES
@@ -40,6 +40,7 @@ _BAD: Final = frozenset({"failed", "error"})
 _PATH: Final = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 _START: Final = "from sync.reviews.cli import main; raise SystemExit(main())"
 _SETTINGS: Final = "mainstem.yaml"
+FAILED: Final = "flow.test.failed"
 
 
 class TestsError(MainstemError):
@@ -78,10 +79,19 @@ def write_out(source: Source, commit: str, path: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What came of tests: `text` is Markdown, and `is_good` when none failed, or could not run."""
+    """What came of tests: `text` is Markdown, and `is_good` when none failed, or could not run.
+
+    `problems` are what failed, with files below the folder of the flows.
+    """
 
     text: str
     is_good: bool
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """Return the first line: the counts, or why nothing could be run."""
+        return self.text.partition("\n")[0]
 
 
 class TestRun:
@@ -101,7 +111,8 @@ class TestRun:
         try:
             found = self._found()
             bad = any(case["outcome"] in _BAD for case in found["cases"])
-            return Tested("\n".join(summary(found)), is_good=not bad and not found["problems"])
+            is_good = not bad and not found["problems"]
+            return Tested("\n".join(summary(found)), is_good, tuple(_problems(found)))
         except MainstemError as error:
             return Tested(f"the tests could not be run: {inline(error.message)}", is_good=False)
         finally:
@@ -181,14 +192,31 @@ def summary(found: Mapping[str, Any]) -> Iterator[str]:
     failures = [(case, each["message"], each["line"]) for case in found["cases"] for each in case["failures"]]
     for case, message, line in failures[:_MOST_FAILURES]:
         place = f"{_below(case['file'])}:{line}"
-        name = f"{case['namespace']}.{case['flowId']} / {case['suite']} / {case['case']}"
-        yield f"  - **{inline(name)}** {code(place)}: {code(message)}"
+        yield f"  - **{inline(_named(case))}** {code(place)}: {code(message)}"
     for problem in problems[: max(0, _MOST_FAILURES - len(failures))]:
         place = f"{_below(problem['file'] or '')}:{problem['line'] or 1}"
         yield f"  - {code(place)}: {inline(problem['message'])}"
     left = len(failures) + len(problems) - _MOST_FAILURES
     if left > 0:
         yield f"  - and {left} more"
+
+
+def _problems(found: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong with files of tests, and what failed, at most ten."""
+    problems = [
+        Problem(each["code"], each["message"], file=_below(each["file"] or "") or None, line=each["line"])
+        for each in found["problems"]
+    ]
+    failures = [
+        Problem(FAILED, f"{_named(case)}: {each['message']}", file=_below(case["file"]), line=each["line"])
+        for case in found["cases"]
+        for each in case["failures"]
+    ]
+    yield from [*failures, *problems][:_MOST_FAILURES]
+
+
+def _named(case: Mapping[str, Any]) -> str:
+    return f"{case['namespace']}.{case['flowId']} / {case['suite']} / {case['case']}"
 
 
 def _below(file: str) -> str:

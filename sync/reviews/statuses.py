@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _MOST_SUMMARY: Final = 140
 _WORDS: Final = {outcome: "active" for outcome in Outcome if outcome.is_active} | {
     Outcome.WAITING: "waits for its required checks",
-    Outcome.UNCHECKED: "not active, its required checks were not green in time",
+    Outcome.UNCHECKED: "not active, its required checks are not green",
 }
 _TOLD: Final = frozenset({*_WORDS, Outcome.INVALID, Outcome.HELD})
 

@@ -147,6 +147,7 @@ def section(reviewed: Reviewed) -> list[str]:
     lines += _keys(plan.seedings)
     lines += _dashboards(plan.dashboard_changes)
     lines += [f"Must be green after the merge: {', '.join(map(code, plan.required))}.", ""] if plan.required else []
+    lines += ["The tests of its flows must pass after the merge.", ""] if plan.tests else []
     lines += [f"Not looked up here: {', '.join(map(code, plan.unchecked[:_MOST_ROWS]))}.", ""] if plan.unchecked else []
     if reviewed.url:
         lines += [f"[The whole plan]({reviewed.url})", ""]

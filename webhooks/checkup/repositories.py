@@ -18,7 +18,7 @@ _ADVICE: Final = {
     "PINNED": "when it may follow again: mainstem sync resume {name}",
     "DRIFTED": "see them: mainstem sync drift {name}; bring them back: add --heal",
     "QUARANTINED": "correct these files: mainstem plan -e {name}",
-    "WAITING": "see its checks at the forge",
+    "WAITING": "see its checks at the forge; its tests run on this server",
 }
 
 

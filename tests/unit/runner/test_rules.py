@@ -60,7 +60,7 @@ def test_a_file_without_keys_says_nothing(source: bytes) -> None:
     [
         ("flow: pipelines", (1, 1), "flow is no key of this file", "did you mean `flows`?"),
         ("policies:\n  - runner: [docker]", (2, 5), "policies.0.runner is no key", "did you mean `runners`?"),
-        ("checks:\n  zzz: 1", (2, 3), "checks.zzz is no key", "its keys are required, withinS"),
+        ("checks:\n  zzz: 1", (2, 3), "checks.zzz is no key", "its keys are required, tests, withinS"),
         ("report: {}", (1, 1), "report is no key", "did you mean `reports`?"),
         ("flows: ../up", (1, 8), "'../up' is no folder of this repository", None),
         ("flows: /etc", (1, 8), "'/etc' is no folder of this repository", None),

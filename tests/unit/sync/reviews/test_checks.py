@@ -105,7 +105,7 @@ def test_a_commit_that_waits_is_pending_at_its_forge_and_red_once_its_time_is_ov
     assert (waiting["is_good"], waiting["summary"]) == (None, "waits for its required checks: 1 changed")
     assert (over["is_good"], over["summary"]) == (
         False,
-        "not active, its required checks were not green in time: 1 changed",
+        "not active, its required checks are not green: 1 changed",
     )
 
 
