@@ -171,6 +171,12 @@ def parse_rules(source: bytes) -> RepositoryRules:
         raise _refused(list(_problems(document, error))) from None
 
 
+def no_file(what: str) -> RulesError:
+    """Return the error for something else where the file should stand, such as `a folder`."""
+    hint = "commit it as a file, or take it away: that counts from the next commit on"
+    return _refused([Problem(INVALID, f"it is {what}, not a file", file=SETTINGS_FILE, hint=hint)])
+
+
 def _refused(problems: list[Problem]) -> RulesError:
     first = problems[0]
     return RulesError(INVALID, f"{SETTINGS_FILE}: {first.message}", hint=first.hint, problems=tuple(problems))

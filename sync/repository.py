@@ -237,13 +237,18 @@ class GitRepository:
 
     def find(self, commit: str, path: str) -> str | None:
         """Return the blob id of the file `path` in `commit`, or None."""
+        mode, sha = self.entry(commit, path)
+        return sha if stat.S_ISREG(mode) else None
+
+    def entry(self, commit: str, path: str) -> tuple[int, str]:
+        """Return the mode and the id of what stands at `path` in `commit`; 0 and nothing when that is not there."""
         try:
             mode, sha = tree_lookup_path(
                 self._repo.object_store.__getitem__, ObjectID(self.commit(commit).tree.encode()), path.encode()
             )
         except (KeyError, NotADirectoryError, ValueError):
-            return None
-        return sha.decode() if stat.S_ISREG(mode) else None
+            return 0, ""
+        return mode, sha.decode()
 
     def check_tree(self, commit: str) -> str | None:
         """Return why the tree of `commit` must not be accepted (a missing object, an impossible name), or None.

@@ -7,6 +7,7 @@ stand is what the commit itself says. An order to go to a commit takes that comm
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -14,12 +15,14 @@ from typing import Final, Self
 from runner.errors import MainstemError, Problem
 from runner.policies import rule_problems
 from runner.previews import base_of
-from runner.rules import INVALID, SETTINGS_FILE, RepositoryRules, RulesError, changed_rules, parse_rules
+from runner.rules import INVALID, SETTINGS_FILE, RepositoryRules, RulesError, changed_rules, no_file, parse_rules
 from runner.store.records import Environment
+from sync.names import SUBMODULE
 from sync.sifting import Facts, Questions
 from sync.sources import Source
 
 _MOST_BYTES: Final = 64 << 10
+_KINDS: Final = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", SUBMODULE: "a submodule"}
 
 
 def read_rules(source: Source, commit: str) -> RepositoryRules:
@@ -29,9 +32,11 @@ def read_rules(source: Source, commit: str) -> RepositoryRules:
         RulesError: `repository.settings.invalid`.
         InvalidError: the same, when the file is too large.
     """
-    blob = source.repository.find(commit, SETTINGS_FILE)
-    if blob is None:
+    mode, blob = source.repository.entry(commit, SETTINGS_FILE)
+    if not mode:
         return RepositoryRules()
+    if not stat.S_ISREG(mode):  # taken for absent, it would free the next commit of all rules
+        raise no_file(_KINDS.get(stat.S_IFMT(mode), "no file"))
     source.ensure([blob])
     return parse_rules(source.repository.blob(blob, limit=_MOST_BYTES))
 

@@ -170,3 +170,24 @@ def test_what_is_odd_does_nothing(followed: Followed, case: str) -> None:
     assert result.outcome in {Outcome.ACTIVE, Outcome.UNCHANGED}, result
     assert followed.active() == {"team.fine"}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - made < 400_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("mode", "what"), [(FOLDER, "a folder"), (LINK, "a symbolic link"), (SUBMODULE, "a submodule")]
+)
+def test_what_stands_for_the_settings_of_a_repository_is_refused_unless_it_is_a_file(
+    followed: Followed, mode: str, what: str
+) -> None:
+    name, flows = b".mainstem.yaml", (FOLDER, b"flows", followed.tree(*followed.files({b"fine.yaml": FINE})))
+    targets = {FOLDER: followed.tree(), LINK: followed.put("blob", b"flows/fine.yaml"), SUBMODULE: "1" * 40}
+    before = followed.active()
+
+    followed.commit(followed.tree((mode, name, targets[mode]), flows))
+    result = followed.look()
+
+    assert result.outcome is Outcome.INVALID
+    assert result.plan is not None
+    assert [(each.code, each.file, each.message) for each in result.plan.errors] == [
+        ("repository.settings.invalid", ".mainstem.yaml", f"it is {what}, not a file")
+    ]
+    assert followed.active() == before
