@@ -43,7 +43,12 @@ class Address:
 
 
 class Tokens(Protocol):
-    """Where tokens come from that hold for a while only. Both raise `MainstemError` when there are none."""
+    """Where tokens come from that hold for a while only. Both raise `MainstemError` when there are none.
+
+    `app_id` is the id, or the client id, of the app whose tokens they are.
+    """
+
+    app_id: str
 
     def token(self) -> str:
         """Return a token that holds for a while yet."""

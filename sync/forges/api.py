@@ -35,6 +35,7 @@ _HURRIED_TIMEOUT: Final = httpx.Timeout(5.0)
 _MOST_PAGES: Final = 20
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _CONFLICTS: Final = frozenset({400, 409, 422})
+_NO_ACCOUNT: Final = frozenset({"forge.access.denied", "forge.missing"})
 _SAFE: Final = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 PAGE: Final = 100
 # Codes of errors that will be no better in a moment.
@@ -216,6 +217,19 @@ class ForgeApi(abc.ABC):
     @abc.abstractmethod
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return the id of the comment of our own account that begins with `marker`. Raises `ApiError`."""
+
+    def account(self, field: str) -> str | None:
+        """Return the id of our own account, the `field` of `user`; None for a token that has none to ask for.
+
+        Raises:
+            ApiError: the forge cannot be asked just now, or does not say.
+        """
+        try:
+            return str(self.call("GET", "user")[field])
+        except ApiError as error:
+            if error.code not in _NO_ACCOUNT:
+                raise
+            return None
 
     @abc.abstractmethod
     def remark(self, number: int, comment: str) -> Remark:

@@ -128,15 +128,10 @@ class BitbucketApi(ForgeApi):
         self.call("PUT", f"{self._comments(number)}/{comment}", json={"content": {"raw": text}})
 
     def find_comment(self, number: int, marker: str) -> str | None:
-        """Return our comment. An access token of a repository has no account; then the marker alone decides."""
-        try:
-            own = self.call("GET", "user")["uuid"]
-        except ApiError as error:
-            if error.code == "forge.unreachable":
-                raise
-            own = None
-        for row in self.pages(self._comments(number), pagelen=_PAGE):
-            is_ours = own is None or (row.get("user") or {}).get("uuid") == own
+        """Return our comment. An access token of a repository has no account to ask for; then none is taken as ours."""
+        own = self.account("uuid")
+        for row in self.pages(self._comments(number), pagelen=_PAGE) if own else ():
+            is_ours = (row.get("user") or {}).get("uuid") == own
             if is_ours and not row.get("deleted") and row["content"]["raw"].startswith(marker):
                 return str(row["id"])
         return None

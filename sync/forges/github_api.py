@@ -102,19 +102,26 @@ class GitHubApi(PullsApi):
             yield state_of(run.get("conclusion")) if run["status"] == "completed" else CheckState.OPEN
 
     def find_comment(self, number: int, marker: str) -> str | None:
-        """Return our comment. The token of an app has no account to ask for; then an app's comment is taken as ours."""
-        try:
-            own = self.call("GET", "user")["id"]
-        except ApiError as error:
-            if error.code == "forge.unreachable":
-                raise
-            own = None
+        """Return our comment: that of our account, or of our app, whose token has no account.
+
+        A token of another app does not say whose it is; then no comment is taken as ours, since anybody's may begin so.
+        """
+        own = self.account("id") if self._tokens is None else None
+        app = self._tokens.app_id if self._tokens is not None else None
+        if own is None and app is None:
+            return None
         for row in self.pages(f"repos/{self.path}/issues/{number}/comments", per_page=PAGE):
-            author = row.get("user") or {}
-            is_ours = author.get("id") == own if own is not None else author.get("type") == "Bot"
+            is_ours = _is_of_app(row, app) if app else str((row.get("user") or {}).get("id")) == own
             if is_ours and str(row.get("body") or "").startswith(marker):
                 return str(row["id"])
         return None
+
+
+def _is_of_app(comment: Any, app: str) -> bool:
+    """Return whether an app wrote a comment itself: what it does in a person's name is that person's."""
+    is_bot = (comment.get("user") or {}).get("type") == "Bot"
+    by = comment.get("performed_via_github_app") or {}
+    return is_bot and app in {str(by.get("id")), by.get("client_id")}
 
 
 def _annotation(path: str, line: int, message: str) -> dict[str, Any]:

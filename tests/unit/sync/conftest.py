@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from tests.servers.answering import answering
 from tests.servers.forge import forge
 from tests.servers.git import git_server
 from tests.servers.sync_service import start
