@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from task_runners.base import LogLine, Phase, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
+from task_runners.control_groups import ControlGroups, obstacle
 from task_runners.errors import TaskRunnerError
 from task_runners.files import write_file
+from task_runners.group_survey import survey_groups
 from task_runners.staging.port import NoStage, Stage
 
 __all__ = ["Checkup", "Finding"]
@@ -49,6 +51,7 @@ class Checkup:
     environment: Mapping[str, str]
     stage: Stage = field(default_factory=NoStage)
     folder: Path | None = None
+    control_groups: ControlGroups = field(default_factory=ControlGroups)
     _lines: list[LogLine] = field(default_factory=list)
 
     def run(self) -> Iterator[Finding]:
@@ -89,7 +92,13 @@ class Checkup:
 
     def _context(self, **options: Any) -> RunnerContext:
         return RunnerContext(
-            **{"on_line": self._lines.append, "environment": self.environment, "stage": self.stage, **options}
+            **{
+                "on_line": self._lines.append,
+                "environment": self.environment,
+                "stage": self.stage,
+                "control_groups": self.control_groups,
+                **options,
+            }
         )
 
     def _judged(self, result: TaskResult, seconds: float) -> Iterator[Finding]:
@@ -127,6 +136,22 @@ class Checkup:
         except TaskRunnerError as error:
             message, hint = error.message, error.hint or ""
         return Finding(name, not message, message, hint, _since(started))
+
+
+def check_groups(wish: str) -> tuple[ControlGroups, Finding]:
+    """Return the control groups for bodies of the process runner, and whether what the settings ask for is there.
+
+    A process is put into a group on trial; no controller is enabled and nobody is moved.
+    """
+    survey = survey_groups(wish)
+    if survey.path is None:
+        return ControlGroups(), Finding("control groups", survey.is_well, survey.message, survey.advice)
+    hindrance = obstacle(survey.path)
+    if hindrance is not None:
+        advice = "start this where the server is started: in a group that the same user was delegated"
+        return ControlGroups(), Finding("control groups", False, f"{survey.path}: {hindrance}", advice)
+    groups = ControlGroups(survey.path, frozenset(survey.controllers))
+    return groups, Finding("control groups", True, survey.message, survey.advice)
 
 
 def _version(package: str) -> str | None:

@@ -14,12 +14,24 @@ from typing import Final
 
 from task_runners import cgroup
 
-__all__ = ["AUTO", "NONE", "ControlGroups", "find_control_groups", "own_group"]
+__all__ = [
+    "AUTO",
+    "NONE",
+    "WANTED",
+    "ControlGroups",
+    "delegated_group",
+    "find_control_groups",
+    "group_mount",
+    "obstacle",
+    "own_group",
+    "words_of",
+]
 
 AUTO: Final = "auto"
 NONE: Final = "none"
-_WANTED: Final = ("memory", "pids", "cpu")
+WANTED: Final = ("memory", "pids", "cpu")
 _UNITS: Final = (".service", ".scope", ".slice")
+_MOUNT: Final = re.compile(r"^\d+ \d+ \S+ (\S+) (\S+) .* - cgroup2 ", re.MULTILINE)
 _OWN_LEAF: Final = "mainstem-server"
 _MOVES: Final = 20
 _TRIAL_S: Final = 10
@@ -36,7 +48,7 @@ class ControlGroups:
     @property
     def missing(self) -> tuple[str, ...]:
         """The controllers that would hold limits and are not there."""
-        return tuple(name for name in _WANTED if name not in self.controllers)
+        return tuple(name for name in WANTED if name not in self.controllers)
 
     @property
     def summary(self) -> str:
@@ -66,24 +78,30 @@ def find_control_groups(wish: str) -> ControlGroups:
     if wish == NONE:
         return ControlGroups(reason="the settings say so")
     own = _own()
-    path = _delegated(own) if wish == AUTO else Path(wish)
+    path = delegated_group(own) if wish == AUTO else Path(wish)
     if path is None:
         return ControlGroups(reason="this service has no group that was delegated to it")
-    obstacle = _obstacle(path)
-    if obstacle is not None:
-        return ControlGroups(reason=f"{path}: {obstacle}")
+    hindrance = obstacle(path)
+    if hindrance is not None:
+        return ControlGroups(reason=f"{path}: {hindrance}")
     return ControlGroups(path, _enabled(path, is_own=path == own))
 
 
 def own_group(cgroups: str, mounts: str) -> Path | None:
     """Return the folder of this process's group, from `/proc/self/cgroup` and `/proc/self/mountinfo`."""
     own = re.search(r"^0::(/.*)$", cgroups, re.MULTILINE)
-    mount = re.search(r"^\d+ \d+ \S+ (\S+) (\S+) .* - cgroup2 ", mounts, re.MULTILINE)
+    mount = _MOUNT.search(mounts)
     if own is None or mount is None:
         return None
     root, place = (Path(_unescaped(text)) for text in mount.groups())
     group = Path(own[1])
     return place / group.relative_to(root) if group.is_relative_to(root) else None
+
+
+def group_mount(mounts: str) -> Path | None:
+    """Return where a hierarchy of version 2 is mounted, from `/proc/self/mountinfo`; None where none is."""
+    mount = _MOUNT.search(mounts)
+    return Path(_unescaped(mount[2])) if mount is not None else None
 
 
 def _unescaped(text: str) -> str:
@@ -98,7 +116,7 @@ def _own() -> Path | None:
     return own_group(texts[0], texts[1])
 
 
-def _delegated(own: Path | None) -> Path | None:
+def delegated_group(own: Path | None) -> Path | None:
     """Return the group that systemd marked as delegated: this one, or with `DelegateSubgroup=` the one around it."""
     if own is None:
         return None
@@ -113,7 +131,7 @@ def _is_delegated(path: Path) -> bool:
         return False
 
 
-def _obstacle(path: Path) -> str | None:
+def obstacle(path: Path) -> str | None:
     """Return why a process cannot be put into a group below `path`; None after one was."""
     if not path.is_absolute() or not (path / "cgroup.subtree_control").is_file():
         return "this is no control group of version 2"
@@ -132,11 +150,11 @@ def _obstacle(path: Path) -> str | None:
 
 
 def _enabled(path: Path, *, is_own: bool) -> frozenset[str]:
-    available = set(_words(path / "cgroup.controllers"))
-    for name in _WANTED:
-        if name in available - set(_words(path / "cgroup.subtree_control")):
+    available = set(words_of(path / "cgroup.controllers"))
+    for name in WANTED:
+        if name in available - set(words_of(path / "cgroup.subtree_control")):
             _enable(path, name, (lambda: _move_out(path)) if is_own else lambda: False)
-    return frozenset(_words(path / "cgroup.subtree_control")) & frozenset(_WANTED)
+    return frozenset(words_of(path / "cgroup.subtree_control")) & frozenset(WANTED)
 
 
 def _enable(path: Path, controller: str, make_room: Callable[[], bool]) -> None:
@@ -153,7 +171,7 @@ def _move_out(path: Path) -> bool:
     try:
         leaf.mkdir(exist_ok=True)
         for _ in range(_MOVES):
-            processes = _words(path / "cgroup.procs")
+            processes = words_of(path / "cgroup.procs")
             if not processes:
                 return True
             for process in processes:
@@ -170,7 +188,8 @@ def _move(process: str, leaf: Path) -> None:
         return  # it has ended
 
 
-def _words(path: Path) -> list[str]:
+def words_of(path: Path) -> list[str]:
+    """Return the words of a file of a group; none where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").split()
     except OSError:

@@ -90,6 +90,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
         yield from runners.check_process(patient, needs)
         yield from runners.check_docker(patient, needs)
         yield runners.check_bodies(patient)
+        yield runners.check_groups(patient)
         yield from _secrets(patient)
         yield machine.check_url(patient)
         yield machine.check_clock(patient)

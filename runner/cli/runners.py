@@ -16,6 +16,7 @@ from runner.errors import InvalidError
 if TYPE_CHECKING:
     from task_runners.base import TaskRunner
     from task_runners.checkup import Finding
+    from task_runners.control_groups import ControlGroups
 
 _FINDING: Final = 1
 _IMAGE: Final = "busybox:1"
@@ -53,8 +54,10 @@ def check(type_name: str, given: tuple[str, ...], image: str, *, as_json: bool) 
     findings: list[Finding] = []
     with TemporaryDirectory(prefix="mainstem-stage-") as folder:
         stage = FolderStage(Path(folder))
-        checkup = Checkup(runner, image if runner.capabilities.container else None, os.environ, stage)
-        for finding in checkup.run():
+        groups, judged = _control_groups(runner)
+        image_used = image if runner.capabilities.container else None
+        checkup = Checkup(runner, image_used, os.environ, stage, control_groups=groups)
+        for finding in (*judged, *checkup.run()):
             findings.append(finding)
             if not as_json:
                 _show(finding)
@@ -66,6 +69,18 @@ def check(type_name: str, given: tuple[str, ...], image: str, *, as_json: bool) 
     elif len(findings) > 1:  # else the one line says what to do
         click.echo(f"for a report: mainstem runners check {type_name} --json")
     return 0 if is_well else _FINDING
+
+
+def _control_groups(runner: TaskRunner) -> tuple[ControlGroups, list[Finding]]:
+    """Return the control groups of bodies with what was found about them; nothing where bodies have none anyhow."""
+    from runner.settings import Settings
+    from task_runners.checkup import check_groups
+    from task_runners.control_groups import ControlGroups
+
+    if runner.type != "core.runner.Process":
+        return ControlGroups(), []
+    groups, finding = check_groups(Settings.load(environ=os.environ).process_runner.cgroup)
+    return groups, [finding]
 
 
 def _show(finding: Finding) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from task_runners.registry import canonical_name
-from webhooks.checkup.finding import Finding, Patient, error, flows_that, warning
+from webhooks.checkup.finding import Finding, Patient, Weight, error, flows_that, warning
 
 if TYPE_CHECKING:
     from runner.tasks.script import ScriptTask
@@ -158,6 +158,16 @@ def _no_docker(problem: str, *, is_needed: bool) -> Finding:
     if is_needed:
         return error("runner", f"docker: the daemon does not answer, and flows need it: {reason}", "start it")
     return Finding("runner", "docker: no daemon answers, and no flow needs one")
+
+
+def check_groups(patient: Patient) -> Finding:
+    """Return whether bodies of the process runner get control groups, and which limits hold there."""
+    from task_runners.group_survey import survey_groups
+
+    process = (patient.running or {}).get("pid")
+    survey = survey_groups(patient.settings.process_runner.cgroup, process if isinstance(process, int) else None)
+    weight = Weight.OK if survey.is_well else Weight.WARNING
+    return Finding("cgroups", survey.message, weight, survey.advice or None)
 
 
 def check_bodies(patient: Patient) -> Finding:

@@ -258,7 +258,7 @@ def test_a_group_is_ours_when_it_or_the_one_around_its_leaf_was_delegated(
     except OSError as error:
         optional("xattrs", f"{tmp_path} keeps none: {error.strerror}")
 
-    delegated = control_groups._delegated(tmp_path / own)
+    delegated = control_groups.delegated_group(tmp_path / own)
 
     assert delegated == (None if found is None else tmp_path / found)
 

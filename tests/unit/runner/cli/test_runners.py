@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,22 @@ def test_a_task_runner_that_works_here_is_proved(capsys: pytest.CaptureFixture[s
 
     lines = capsys.readouterr().out.splitlines()
     assert (code, lines[-1]) == (0, "core.runner.Process works here")
-    assert [line.split()[0] for line in lines[:-1]] == ["ok"] * 7
+    assert [line.split()[0] for line in lines[:-1]] == ["ok"] * 8
+    assert lines[0].startswith("ok   control groups: ")
+
+
+def test_control_groups_that_the_settings_name_and_that_are_not_there_are_a_finding(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "mainstem.yaml"
+    settings.write_text("processRunner: {cgroup: /nowhere}\n")
+    monkeypatch.setenv("MAINSTEM_SETTINGS", str(settings))
+
+    code = call(["runners", "check", "process"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert (code, lines[0].split(":")[0]) == (1, "FAIL control groups")
+    assert "mainstem runners check process --json" in lines[-1]
 
 
 def test_a_daemon_that_is_not_there_is_one_line_with_what_to_do(

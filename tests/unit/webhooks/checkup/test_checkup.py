@@ -23,7 +23,7 @@ from tests.servers.store import fresh_store
 from webhooks.checkup.finding import Patient, Weight
 from webhooks.checkup.machine import check_clock
 from webhooks.checkup.repositories import check_repositories
-from webhooks.checkup.runners import Needs, check_bodies, check_docker, check_process
+from webhooks.checkup.runners import Needs, check_bodies, check_docker, check_groups, check_process
 
 BAD_REPOSITORY = RepositorySettings(name="far", url="http://127.0.0.1:1/flows.git")
 
@@ -159,6 +159,16 @@ def test_bodies_of_the_same_user_can_read_the_home_and_those_of_others_must_not(
 
     assert [opened.weight, closed.weight, same.weight] == [Weight.ERROR, Weight.OK, Weight.WARNING]
     assert "secrets.yaml" in same.message
+
+
+@pytest.mark.parametrize(("wish", "weight"), [("auto", Weight.OK), ("none", Weight.OK), ("/nowhere", Weight.WARNING)])
+def test_only_control_groups_that_somebody_asked_for_are_missed(patient: Patient, wish: str, weight: Weight) -> None:
+    process = patient.settings.process_runner.model_copy(update={"cgroup": wish})
+    settings = patient.settings.model_copy(update={"process_runner": process})
+
+    found = check_groups(Patient(settings, {}, running={"pid": os.getpid()}))
+
+    assert (found.subject, found.weight) == ("cgroups", weight)
 
 
 def test_a_clock_that_went_back_is_an_error(patient: Patient) -> None:
