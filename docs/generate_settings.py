@@ -56,7 +56,8 @@ _REPOSITORY = """# Settings of a repository
 
 `.mainstem.yaml` at the root of a repository says where things stand in it, and what it forbids itself beside what the
 operator's [settings](settings.md) forbid. It never allows more than they do. What counts when, and what a change
-request that edits it gains, is told in [flows from git](../gitops.md#what-a-repository-says-of-itself).
+request that edits it gains, is told in
+[repositories and environments](../environments.md#what-a-repository-says-of-itself).
 
 ```yaml
 # .mainstem.yaml
