@@ -21,6 +21,7 @@ import httpx
 from runner import __version__
 from runner.errors import MainstemError
 from runner.store.records import Repository
+from sync.forges.answers import ODD, OddAnswerError, json_of, received, through
 from sync.forges.check_states import CheckState
 from sync.forges.limits import LIMITS, is_limited, wait_s
 from sync.remote import Tokens, parse_address, without_credentials
@@ -158,6 +159,7 @@ class ForgeApi(abc.ABC):
         self._tokens = tokens
         self._name = repository.name
         self._username = repository.username
+        self._asked_last = "nothing"
         base = (repository.api_url or self.default_url()).rstrip("/")
         self._client = httpx.Client(
             base_url=base + "/",
@@ -165,6 +167,14 @@ class ForgeApi(abc.ABC):
             timeout=_TIMEOUT,
             follow_redirects=False,
         )
+
+    def __init_subclass__(cls) -> None:
+        """Check what each method of a forge reads."""
+        for name in ForgeApi.__abstractmethods__ & cls.__dict__.keys() | {"react"} & cls.__dict__.keys():
+            setattr(cls, name, through(cls.__dict__[name], ForgeApi._odd))
+
+    def _odd(self, error: OddAnswerError) -> ApiError:
+        return ApiError(ODD, self._clean(f"{self.site} answers oddly to {self._asked_last}: {error}"))
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -301,7 +311,8 @@ class ForgeApi(abc.ABC):
         that a POST is safe too.
 
         Raises:
-            ApiError: `forge.unreachable`, `forge.access.denied`, `forge.missing`, `forge.limited`, `forge.refused`.
+            ApiError: `forge.unreachable`, `forge.access.denied`, `forge.missing`, `forge.limited`, `forge.refused`,
+                `forge.answer.odd`.
         """
         return self._content(self._sent(method, path, again=again, **given), method, path)
 
@@ -312,7 +323,7 @@ class ForgeApi(abc.ABC):
             last, pause = attempt == _ATTEMPTS, 2.0 ** (attempt - 1)
             try:
                 answer = self._asked(method, path, **given)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 if last or not may_repeat or pause > self._longest_wait_s:
                     raise ApiError(
                         "forge.unreachable", self._clean(f"{self.site} cannot be reached: {error}")
@@ -330,12 +341,20 @@ class ForgeApi(abc.ABC):
         """Return the answer to one request; asked again with another token where ours has run out and there is one."""
         if self._tokens is not None:
             self._use(self._tokens.token())
-        answer = self._client.request(method, path.lstrip("/"), **given)
+        answer = self._received(method, path, **given)
         if answer.status_code == httpx.codes.UNAUTHORIZED and self._tokens is not None:
             self._use(self._tokens.renewed(self._token))
-            answer = self._client.request(method, path.lstrip("/"), **given)
+            answer = self._received(method, path, **given)
         LIMITS.note(self._name, answer.headers)
         return answer
+
+    def _received(self, method: str, path: str, **given: Any) -> httpx.Response:
+        self._asked_last = f"{method} {path}"
+        try:
+            with self._client.stream(method, path.lstrip("/"), **given) as answer:
+                return received(answer)
+        except OddAnswerError as error:
+            raise self._odd(error) from None
 
     def _use(self, token: str) -> None:
         self._token = token
@@ -364,9 +383,9 @@ class ForgeApi(abc.ABC):
     def _content(self, answer: httpx.Response, method: str, path: str) -> Any:
         if answer.is_success:
             try:
-                return answer.json() if answer.content else None
-            except ValueError:
-                raise ApiError("forge.refused", f"{self.site} answers no JSON to {method} {path}") from None
+                return json_of(answer)
+            except OddAnswerError as error:
+                raise self._odd(error) from None
         code = {401: "forge.access.denied", 403: "forge.access.denied", 404: "forge.missing", 410: "forge.missing"}
         text = self._clean(f"{self.site} answers {answer.status_code} to {method} {path}: {answer.text[:300]}")
         if is_limited(answer):

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from runner import __version__
 from runner.errors import InvalidError
 from runner.settings import GitHubAppSettings, RepositorySettings
+from sync.forges.answers import ODD, OddAnswerError, reading
 from sync.forges.api import ApiError, moment_of
 from sync.forges.limits import is_limited
 from sync.remote import parse_address
@@ -76,7 +77,7 @@ class GitHubApp:
         """
         with self._lock:
             if self._token is None or self._token.until - self.clock() < _MARGIN_S:
-                self._token = self._asked()
+                self._token = self._given()
             return self._token.text
 
     def renewed(self, refused: str) -> str:
@@ -92,6 +93,13 @@ class GitHubApp:
         parts = ({"alg": "RS256", "typ": "JWT"}, {"iat": now - _BACK_S, "exp": now + _CLAIM_S, "iss": self.app_id})
         text = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
         return f"{text}.{_encoded(self.key.sign(text.encode(), PKCS1v15(), SHA256()))}"
+
+    def _given(self) -> _Token:
+        try:
+            with reading():
+                return self._asked()
+        except OddAnswerError as error:  # which is not repeated: it may hold a token
+            raise ApiError(ODD, "the GitHub App is answered oddly, and given no token") from error.__cause__
 
     def _asked(self) -> _Token:
         path = parse_address(self.url).path.strip("/").removesuffix(".git")
@@ -111,14 +119,14 @@ class GitHubApp:
         place = f"{self._base()}/{path}"
         try:
             answer = httpx.request(method, place, headers=headers, json=body, timeout=_TIMEOUT)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiError("forge.unreachable", f"{place} cannot be reached: {type(error).__name__}") from None
         if not answer.is_success:
             raise _refusal(answer, method, path)
         try:
             return answer.json()
         except ValueError:
-            raise ApiError("forge.refused", f"{place} answers no JSON") from None
+            raise ApiError(ODD, f"{place} answers no JSON") from None
 
     def _base(self) -> str:
         if self.api_url:
