@@ -35,10 +35,17 @@ class Skips:
 
 def main(places: list[str]) -> int:
     """Run the tests below `places`. Return 0 if all passed, else pytest's exit code of the part that failed first."""
+    _keep_bytecode()
     skips = Skips()
     codes = [_run(part, skips) for part in (_alone(places), _side_by_side(places)) if part]
     print("", *skips.lines(), sep="\n")
     return next((code for code in codes if code), 0)
+
+
+def _keep_bytecode() -> None:
+    """Have what is imported compiled once: here, in the workers, and in the hundreds of programs that tests start."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def _run(arguments: list[str], skips: Skips) -> int:

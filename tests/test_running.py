@@ -18,11 +18,12 @@ def test_timed():
     print_to({log!r}, "alone")
 """
 OTHER = """
-import os
+import os, sys
 import pytest
 
 def test_other():
     assert os.environ["PYTEST_XDIST_WORKER"]
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ and not sys.dont_write_bytecode
     print_to({log!r}, "other")
 
 def test_with_a_server():
@@ -65,7 +66,8 @@ def run(folder: Path, **files: str) -> tuple[int, list[str], str]:
     done = subprocess.run(
         [sys.executable, "-m", "tests", str(folder)],
         cwd=ROOT,
-        env=environ | {"PYTEST_ADDOPTS": f"-c {ROOT / 'pyproject.toml'} -p no:cacheprovider"},
+        env=environ
+        | {"PYTEST_ADDOPTS": f"-c {ROOT / 'pyproject.toml'} -p no:cacheprovider", "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
