@@ -7,6 +7,7 @@ an hour for each repository that is meant, since anybody can send it.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ KEPT: Final = timedelta(days=14)
 MOST_ROWS: Final = 10_000
 SAME_PUSH: Final = timedelta(minutes=10)
 _PRUNE_EVERY_S: Final = 3600.0
-_PRUNE_EVERY_ROWS: Final = 1000
+_TRIM_EVERY_ROWS: Final = 50  # few at a time: those who send meanwhile wait for it
 _NOTE_EVERY_S: Final = 1.0
 _COMMANDS_WITHIN: Final = timedelta(minutes=10)
 _MOST_COMMANDS_OF_ONE: Final = 10
@@ -46,7 +47,7 @@ class DeliveryLog:
         self._store = store
         self._refused: dict[str, _Refused] = {}
         self._pruned_at = float("-inf")
-        self._rows_since = 0
+        self._rows_since: Counter[str] = Counter()
 
     def add(self, delivery: Delivery, comment: Comment | None = None) -> Future[Delivery]:
         """Write a delivery; the result, after the commit, is its row with what became of it.
@@ -87,12 +88,13 @@ class DeliveryLog:
         return db.deliveries.find(delivery.repository, delivery.delivery_id) or delivery
 
     def _prune(self, db: Session, newest: Delivery) -> None:
-        self._rows_since += 1
-        if monotonic() - self._pruned_at < _PRUNE_EVERY_S and self._rows_since < _PRUNE_EVERY_ROWS:
-            return
-        self._pruned_at, self._rows_since = monotonic(), 0
-        db.deliveries.prune(newest.received_at - KEPT)
-        db.deliveries.trim(newest.repository, MOST_ROWS)
+        self._rows_since[newest.repository] += 1
+        if monotonic() - self._pruned_at >= _PRUNE_EVERY_S:
+            self._pruned_at = monotonic()
+            db.deliveries.prune(newest.received_at - KEPT)
+        if self._rows_since[newest.repository] >= _TRIM_EVERY_ROWS:
+            del self._rows_since[newest.repository]
+            db.deliveries.trim(newest.repository, MOST_ROWS)
 
 
 def _want_review(db: Session, delivery: Delivery, comment: Comment | None) -> None:

@@ -11,21 +11,21 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from runner.store import schema
+from runner.store import log_schema
 from runner.store.columns import dump, load
 from runner.store.connection import Connection
 from runner.store.records import Told
 from runner.store.statements import Statement, listed, one_of
 
-_p: Final = schema.logs_progress.c
+_p: Final = log_schema.logs_progress.c
 _NAMES: Final = ("task_run_id", "execution_id", "epoch", "document")
 _RUN: Final[Any] = sa.bindparam("run")
 
-_PUT: Final = Statement.upsert(schema.logs_progress, _NAMES, ["task_run_id"])
+_PUT: Final = Statement.upsert(log_schema.logs_progress, _NAMES, ["task_run_id"])
 _GET: Final = Statement(sa.select(_p.epoch, _p.document).where(_p.task_run_id == _RUN))
 _EPOCHS: Final = Statement(sa.select(_p.task_run_id, _p.epoch).where(one_of(_p.task_run_id, "runs")))
-_FORGET: Final = Statement(sa.delete(schema.logs_progress).where(_p.task_run_id == _RUN))
-_FORGET_ALL: Final = Statement(sa.delete(schema.logs_progress).where(_p.execution_id == sa.bindparam("execution")))
+_FORGET: Final = Statement(sa.delete(log_schema.logs_progress).where(_p.task_run_id == _RUN))
+_FORGET_ALL: Final = Statement(sa.delete(log_schema.logs_progress).where(_p.execution_id == sa.bindparam("execution")))
 
 
 def take_over(connection: Connection, told: Told) -> Mapping[str, Any] | None:

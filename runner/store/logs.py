@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from runner.errors import StoreError
 from runner.executions.models import LogEntry
-from runner.store import log_progress, schema
+from runner.store import log_progress, log_schema
 from runner.store.columns import from_micros, to_micros
 from runner.store.connection import Connection, Engine
 from runner.store.queries import Page, ordering, paged, within
@@ -32,23 +32,23 @@ log = logging.getLogger(__name__)
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")
 Place = tuple[int, int]
 """Where an entry stands among all: its time in microseconds since 1970, and its id."""
-_ROWS: Final = Rows(LogEntry, schema.logs, generated="id")
-_l: Final = schema.logs.c
+_ROWS: Final = Rows(LogEntry, log_schema.logs, generated="id")
+_l: Final = log_schema.logs.c
 _TIMESTAMP: Final = _ROWS.names.index("timestamp")
 _BATCH_ROWS: Final = 500
 _BATCH_SECONDS: Final = 0.1
 _MOST_PENDING: Final = 50_000
 _SORTABLE: Final = {"timestamp": _l.timestamp, "level": _l.level, "id": _l.id}
 
-_DELETE: Final = Statement(sa.delete(schema.logs).where(_l.execution_id == sa.bindparam("execution")))
-_PRUNE: Final = Statement(sa.delete(schema.logs).where(_l.timestamp < sa.bindparam("before")))
+_DELETE: Final = Statement(sa.delete(log_schema.logs).where(_l.execution_id == sa.bindparam("execution")))
+_PRUNE: Final = Statement(sa.delete(log_schema.logs).where(_l.timestamp < sa.bindparam("before")))
 _OLD: Final = (
     sa.select(_l.id)
     .where(_l.timestamp < sa.bindparam("before"), sa.not_(one_of(_l.execution_id, "kept")))
     .order_by(_l.timestamp)
     .limit(sa.bindparam("count", type_=sa.Integer()))
 )
-_EXPIRE: Final = Statement(sa.delete(schema.logs).where(_l.timestamp < sa.bindparam("before"), _l.id.in_(_OLD)))
+_EXPIRE: Final = Statement(sa.delete(log_schema.logs).where(_l.timestamp < sa.bindparam("before"), _l.id.in_(_OLD)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class LogStore:
         where = _conditions(query)
         direction = (_l.timestamp.desc(), _l.id.desc()) if query.newest_first else (_l.timestamp, _l.id)
         select = _ROWS.select(*where).order_by(*ordering(query.sort, _SORTABLE, direction))
-        count = sa.select(sa.func.count()).select_from(schema.logs).where(*where)
+        count = sa.select(sa.func.count()).select_from(log_schema.logs).where(*where)
 
         def ask(connection: Connection) -> Page[LogEntry]:
             total = connection.query(count)[0][0]
@@ -222,7 +222,7 @@ class LogStore:
         self.flush()
         below = [_l.namespace == query.namespace] if exact else []
         ids = sa.select(_l.id).where(*_conditions(query), *below)
-        removal = sa.delete(schema.logs).where(_l.id.in_(ids))
+        removal = sa.delete(log_schema.logs).where(_l.id.in_(ids))
         return self._engine.write(lambda connection: connection.change(removal))
 
     def prune(self, before: datetime) -> int:

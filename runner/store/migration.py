@@ -9,10 +9,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from runner.errors import StoreError
-from runner.store import schema
+from runner.store import log_schema
 from runner.store.statements import POSTGRESQL, SQLITE
 
-HEAD: Final = "0019"  # the newest file in migrations/versions
+HEAD: Final = "0020"  # the newest file in migrations/versions
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x6D61696E  # any constant: migrations of one PostgreSQL database take turns
 
@@ -146,7 +146,7 @@ def make_logs(path: Path) -> None:
     engine = _engine(sa.URL.create("sqlite", database=str(path)))
     try:
         with engine.begin() as connection:
-            schema.logs_metadata.create_all(connection)
+            log_schema.metadata.create_all(connection)
     finally:
         engine.dispose()
 

@@ -27,7 +27,6 @@ from runner.store.columns import (
 )
 
 metadata: Final = sa.MetaData()
-logs_metadata: Final = sa.MetaData()  # a file of its own on SQLite: logs never wait for the state, nor it for them
 
 
 def _table(name: str, *columns: sa.Column[object], keys: tuple[str, ...] = ()) -> sa.Table:
@@ -377,6 +376,8 @@ deliveries: Final = _table(
 )
 _index("deliveries_unique", deliveries.c.repository, deliveries.c.delivery_id, unique=True)
 _index("deliveries_received", deliveries.c.received_at)
+_index("deliveries_of_ref", deliveries.c.repository, deliveries.c.ref, deliveries.c.received_at)
+_index("deliveries_in_order", deliveries.c.repository, deliveries.c.id)
 
 idempotency: Final = _table(
     "idempotency",
@@ -467,34 +468,3 @@ uids: Final = _table("uids", text("namespace"), number("uid"), keys=("namespace"
 sa.Index("uids_uid", uids.c.uid, unique=True)
 
 counters: Final = _table("counters", text("name"), number("value"), keys=("name",))
-
-logs: Final = sa.Table(
-    "logs",
-    logs_metadata,
-    text("execution_id"),
-    text("namespace"),
-    text("flow_id"),
-    moment("timestamp"),
-    text("level"),
-    prose("message", null=False),
-    text("task_id", null=True),
-    text("task_run_id", null=True),
-    number("attempt", null=True),
-    text("trigger_id", null=True),
-    identity(),
-    sqlite_autoincrement=True,
-)
-sa.Index("logs_execution", logs.c.execution_id, logs.c.id)
-sa.Index("logs_timestamp", logs.c.timestamp)
-
-# How far the log of a job is told that runs elsewhere, written in the transaction of the lines themselves.
-logs_progress: Final = sa.Table(
-    "logs_progress",
-    logs_metadata,
-    text("task_run_id"),
-    text("execution_id"),
-    number("epoch"),
-    structure("document"),
-    sa.PrimaryKeyConstraint("task_run_id"),
-)
-sa.Index("logs_progress_execution", logs_progress.c.execution_id)

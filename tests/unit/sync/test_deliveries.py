@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.store import Store
+from runner.store import Session, Store
 from runner.store.records import Delivery
 from sync import deliveries
 from sync.deliveries import DeliveryLog
@@ -134,9 +136,49 @@ def test_rows_go_after_two_weeks(store: Store) -> None:
     assert [row.delivery_id for row in rows(store)] == ["d-2"]
 
 
+def test_a_delivery_costs_the_same_however_many_there_are(store: Store) -> None:
+    log = DeliveryLog(store)
+    add(log, PUSH)
+    among_few = steps(store, log, replace(PUSH, delivery_id="few", after="1" * 40))
+    store.write(fill)
+
+    among_many = steps(store, log, replace(PUSH, delivery_id="many", after="2" * 40))
+
+    assert 0 < among_many < 2 * among_few
+
+
+def fill(db: Session) -> None:
+    before = replace(PUSH, received_at=NOW - timedelta(seconds=1))
+    for number in range(2_000):
+        db.deliveries.put(replace(before, delivery_id=f"d-{number}", after=f"{number:040x}"))
+
+
+def steps(store: Store, log: DeliveryLog, delivery: Delivery) -> int:
+    """Return how many steps of its machine SQLite takes to write a delivery."""
+    taken: list[int] = []
+    writer = store.write(lambda db: db.connection.driver)
+    assert isinstance(writer, sqlite3.Connection)
+    writer.set_progress_handler(lambda: taken.append(1), 1)
+    add(log, delivery)
+    writer.set_progress_handler(None, 1)
+    return len(taken)
+
+
+def test_two_busy_repositories_are_both_trimmed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "MOST_ROWS", 5)
+    monkeypatch.setattr(deliveries, "_TRIM_EVERY_ROWS", 2)
+    log = DeliveryLog(store)
+
+    for number in range(20):
+        add(log, replace(PUSH, repository=("one", "two")[number % 2], delivery_id=f"d-{number}"))
+
+    kept = Counter(row.repository for row in rows(store))
+    assert all(5 <= kept[name] <= 7 for name in ("one", "two"))
+
+
 def test_a_repository_keeps_its_newest_rows_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "MOST_ROWS", 5)
-    monkeypatch.setattr(deliveries, "_PRUNE_EVERY_ROWS", 10)
+    monkeypatch.setattr(deliveries, "_TRIM_EVERY_ROWS", 10)
     log = DeliveryLog(store)
     add(log, replace(PUSH, repository="quiet"))
 
