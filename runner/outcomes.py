@@ -8,11 +8,18 @@ from typing import Any
 from runner.context import TaskContext
 from runner.errors import TaskError
 from runner.plugin import Outcome, Task
+from runner.policies import demand_task_allowed
 from runner.task_cache import CacheEntry
 
 
 def cached_or_run(task: Task, context: TaskContext) -> Outcome:
-    """Return the result that the cache of a task has, or that of its body."""
+    """Return the result that the cache of a task has, or that of its body; a job that runs already is not judged anew.
+
+    Raises:
+        TaskError: what the task raises, or `flow.task.forbidden`.
+    """
+    if not context.is_resumed:
+        demand_task_allowed(context.host.rules_of(context.execution.environment), context.flow.namespace, task.type)
     entry = CacheEntry.of(context, task) if task.task_cache is not None else None
     if entry is not None and (kept_before := entry.outcome()) is not None:
         return kept_before

@@ -8,15 +8,17 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from runner.errors import Problem, Severity
+from runner.errors import Problem, Severity, TaskError
 from runner.flows.models import Flow, Task
 from runner.previews import base_of
-from runner.rules import SETTINGS_FILE, PolicyRule
+from runner.rules import SETTINGS_FILE, PolicyRule, RepositoryRules
 from runner.settings import RunnerPolicySettings, Settings
 from task_runners.policy import Refusal, refusals
 from task_runners.spec import Policy
 
+FORBIDDEN: Final = "flow.task.forbidden"
 _SHARED: Final = 10_000
+_HINT: Final = f"see `policies` in {SETTINGS_FILE}"
 
 
 def policy_for(settings: Settings, namespace: str) -> Policy:
@@ -68,6 +70,7 @@ def tightened(policy: Policy, rules: Sequence[PolicyRule]) -> Policy:
 def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
     """Return the policy that refuses what a rule forbids and nothing else."""
     return Policy(
+        hint=_HINT,
         allow_volumes=rule.volumes is None,
         allow_privileged=rule.privileged is None,
         allow_host_network=True,
@@ -80,6 +83,21 @@ def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
         secrets=("*",),
         claims=("*",),
     )
+
+
+def demand_task_allowed(rules: RepositoryRules, namespace: str, type_name: str) -> None:
+    """Refuse a task that is about to start, and that the rules of its repository forbid by now.
+
+    Raises:
+        TaskError: `flow.task.forbidden`.
+    """
+    covering = rules.policies_for(base_of(namespace) or namespace) if rules.policies else ()
+    if not all(rule.allows_task(type_name) for rule in covering):
+        raise TaskError(FORBIDDEN, _not_allowed(type_name), hint=_HINT)
+
+
+def _not_allowed(type_name: str) -> str:
+    return f"flows of this namespace may not use the task {type_name}"
 
 
 class Demand(NamedTuple):
@@ -156,13 +174,13 @@ def rule_problems(
         for task in flow.tasks if covering else ():
             for code, message in dict.fromkeys(_forbidden(covering, task, default_runner)):
                 text = f"task {task.task_id!r} of {flow.namespace}.{flow.id}: {message}"
-                yield Problem(code, text, file=path, hint=f"see `policies` in {SETTINGS_FILE}")
+                yield Problem(code, text, file=path, hint=_HINT)
 
 
 def _forbidden(rules: Sequence[PolicyRule], task: TaskUse, default_runner: str) -> Iterator[tuple[str, str]]:
     for rule in rules:
         if not rule.allows_task(task.type):
-            yield "flow.task.forbidden", f"flows of this namespace may not use the task {task.type}"
+            yield FORBIDDEN, _not_allowed(task.type)
         if task.demand is not None:
             yield from ((each.code, each.message) for each in task.demand.refused(_alone(rule), default_runner))
 

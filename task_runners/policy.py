@@ -27,6 +27,7 @@ _DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]+")
 _HUB: Final = "docker.io"
 _HOST_NETWORKS: Final = ("host", "container")
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
+_TRUTHS: Final = frozenset({"1", "1.0", "true", "t", "yes", "y", "on"})
 _TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
 _ACCOUNTS: Final = ("serviceAccountName", "serviceAccount")
 # A kubeconfig in a flow that names files of the worker is the worker's login, not one of the flow.
@@ -66,11 +67,15 @@ _IDENTITIES: Final = {
 
 
 class Refusal(NamedTuple):
-    """One thing that is not allowed: what is asked for, a sentence, and the name that was judged where there is one."""
+    """One thing that is not allowed: what is asked for, a sentence, the name that was judged if there is one, a hint.
+
+    The hint is that of the policy that refuses, so it says who can allow it.
+    """
 
     asked: str
     message: str
     name: str = ""
+    hint: str = ""
 
     @property
     def code(self) -> str:
@@ -94,13 +99,22 @@ def demand_described(policy: Policy, type_name: str, properties: Mapping[str, An
         raise TaskRunnerError(
             refusal.code,
             refusal.message,
-            hint="the operator can allow it for this namespace: see `runnerPolicies` in the settings",
+            hint=refusal.hint,
             failure_reason=FailureReason.POLICY,
         )
 
 
 def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], image: str | None) -> Iterator[Refusal]:
-    """Yield what `policy` does not allow of a task runner with these properties, whatever shape their values have."""
+    """Yield what `policy` does not allow of a task runner with these properties, whatever shape their values have.
+
+    What one of `also` forbids comes first: nobody else could allow it.
+    """
+    for other in policy.also:
+        yield from refusals(other, type_name, properties, image)
+    yield from (each._replace(hint=policy.hint) for each in _refusals(policy, type_name, properties, image))
+
+
+def _refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], image: str | None) -> Iterator[Refusal]:
     if policy.runners is not None and canonical_name(type_name) not in map(canonical_name, policy.runners):
         yield Refusal("type", f"flows of this namespace may not use the task runner {type_name}")
     for name in filter(None, (image,)):
@@ -111,8 +125,6 @@ def refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], imag
     yield from _identities(policy, known, properties)
     if known is not None and known.is_pod:
         yield from _objects(policy, known, properties)
-    for other in policy.also:
-        yield from refusals(other, type_name, properties, image)
 
 
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
@@ -126,12 +138,12 @@ def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
         yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}", value)
     elif key == "hostPort" and value and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not take ports of the host")
-    elif key == "hostNetwork" and value is True and not _is_network(policy, "host"):
+    elif key == "hostNetwork" and _is_true(value) and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not use the network of the host")
 
 
 def _privilege(policy: Policy, key: str, value: Any) -> str | None:
-    if (key in _PRIVILEGES and value is True) or is_privilege(key, value):
+    if (key in _PRIVILEGES and _is_true(value)) or is_privilege(key, value):
         return f"set `{key}` so"
     if key == "procMount" and value not in (None, "Default"):
         return "unmask `/proc`"
@@ -179,6 +191,11 @@ def _accounts_of_pod(properties: Mapping[str, Any]) -> list[str]:
     named = [str(place[key]) for place in places for key in _ACCOUNTS if place.get(key)]
     asks_for_token = any(key in _TOKENS and value for key, value in _entries(properties))
     return named or (["default"] if asks_for_token else [])
+
+
+def _is_true(value: Any) -> bool:
+    """Return whether a value is one, or becomes one when a task runner takes it: a plan sees it before that."""
+    return value is True or str(value).strip().lower() in _TRUTHS
 
 
 def _listed(value: Any) -> Sequence[Any]:

@@ -227,6 +227,8 @@ class Policy:
     credentials of the flow itself reach. All but `runners` and `registries` are patterns as of a shell.
     """
 
+    hint: str = "the operator can allow it for this namespace: see `runnerPolicies` in the settings"
+    """What somebody whom it refuses something can do."""
     allow_volumes: bool = False
     allow_privileged: bool = False
     allow_host_network: bool = False

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 
 from starlette.applications import Starlette
 
@@ -19,7 +18,7 @@ from runner.flows.catalogue import Catalogue
 from runner.links import plan_page
 from runner.metrics import Process
 from runner.news import REPOSITORIES
-from runner.rules import RepositoryRules
+from runner.rules_in_force import RulesInForce
 from runner.runtime import Roles, Runtime
 from runner.services import Host
 from runner.settings import Settings
@@ -113,7 +112,7 @@ def make_host(settings: Settings, store: Store, sync: SyncService, environment: 
         runs_of=lambda execution_id: _runs(store, execution_id),
         error_logs_of=lambda execution_id: _error_logs(store, execution_id),
         repositories=lambda: len(store.read(lambda db: db.environments.active_repositories())),
-        rules_of=partial(_rules_of, store),
+        rules_of=RulesInForce(store),
         store=store,
         uid_of=_Uids(store, settings) if os.geteuid() == 0 else lambda _namespace: None,
     )
@@ -129,14 +128,6 @@ def _control_groups(settings: Settings) -> ControlGroups:
     if removed:
         log.warning("control groups without a keeper were removed", extra={"count": removed})
     return groups
-
-
-def _rules_of(store: Store, name: str | None) -> RepositoryRules:
-    """Return the rules of an environment; those of a preview are what its base says, not what the proposal does."""
-    environment = store.read(lambda db: db.environments.get(name)) if name is not None else None
-    if environment is not None and environment.previews is not None:
-        return _rules_of(store, environment.previews)
-    return RepositoryRules.of_json(environment.rules if environment is not None else None)
 
 
 def make_app(parts: Parts, process: Callable[[], Process], *, mounted: tuple[Mounted, ...] = ()) -> Starlette:

@@ -22,6 +22,7 @@ from runner.expressions.ion import from_ion
 from runner.flows.inputs import cast_outputs, resolve_inputs
 from runner.flows.models import Output
 from runner.plugin import InstantTask, Outcome
+from runner.policies import demand_task_allowed
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
@@ -146,6 +147,8 @@ class BurstActions:
         )
         try:
             with self._watched():
+                rules = self.host.rules_of(self.tree.execution.environment)
+                demand_task_allowed(rules, self.tree.flow.namespace, task.type)
                 outcome = task.run(context)
             outputs = outcome.outputs if isinstance(outcome, Outcome) else outcome
             if outputs:

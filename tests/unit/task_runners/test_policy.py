@@ -301,3 +301,23 @@ def test_a_name_without_a_registry_is_one_of_docker_hub() -> None:
     names = ["python", "company/tool", "ghcr.io/a/b", "localhost/a", "host:5000/a"]
 
     assert [registry_of(name) for name in names] == ["docker.io", "docker.io", "ghcr.io", "localhost", "host:5000"]
+
+
+@pytest.mark.parametrize("value", [True, "true", "Yes", "on", 1, "1"])
+def test_a_privilege_is_one_however_it_is_written(value: Any) -> None:
+    found = [each.code for each in refusals(Policy(), "docker", {"privileged": value}, None)]
+
+    assert found == ["runner.privileged.refused"]
+
+
+def test_the_hint_is_that_of_the_policy_that_refuses() -> None:
+    own = Policy(hint="ask yourself", allow_volumes=False, allow_privileged=True)
+    both = Policy(hint="ask the operator", also=(own,))
+
+    found = list(refusals(both, "docker", {"volumes": ["/a:/b"], "privileged": True}, None))
+
+    assert [(each.asked, each.hint) for each in found] == [
+        ("volumes", "ask yourself"),
+        ("volumes", "ask the operator"),
+        ("privileged", "ask the operator"),
+    ]
