@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from task_runners.archive_headers import cheap_members
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.files import FileLimits, open_beneath, write_file
 from task_runners.outputs import PRIVATE
@@ -145,7 +146,7 @@ def unpack(
     left_out: list[str] = []
     members = total = passed_over = 0
     try:
-        with tarfile.open(fileobj=_Readable(chunks), mode="r|") as archive:
+        with tarfile.open(fileobj=_Readable(chunks), mode="r|", tarinfo=cheap_members()) as archive:
             for member in archive:
                 members += 1
                 relative = "/".join(member.name.split("/")[depth:])
@@ -173,7 +174,7 @@ def unpack(
                 write_file(root, relative, _pieces(content), mode=member.mode & 0o777 | 0o600)
                 written.append(relative)
                 archive.members = []  # type: ignore[attr-defined]  # not in its stub; else all members stay in memory
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # a number in a header may be none
         raise _refused("file.archive.broken", f"the archive of output files cannot be read: {error}") from error
     for name in filter(wanted, left_out):
         raise _refused("file.outputs.too_large", f"the output files are too large, at {name[:200]!r}")
