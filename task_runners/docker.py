@@ -207,16 +207,15 @@ class Docker(TaskRunner):
             _signal(client, handle.id, "SIGTERM" if seconds > 0 else "SIGKILL")
 
     def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:
-        """Remove the container unless `delete` is false; one that still runs is killed in any case."""
+        """Remove the container unless `delete` is false; one that still runs is killed, unless nobody waits for it."""
         import docker.errors
 
         with self._lock:
             job = self._jobs.pop(handle.id, None)
-        if not self.wait_for_end:
-            self.close()
-            return
         with self._talking(ctx) as client, contextlib.suppress(docker.errors.NotFound):
-            if self.delete:
+            if not self.wait_for_end and client.inspect_container(handle.id)["State"]["Running"]:
+                pass  # it goes on; whoever tidies up finds it when it has ended
+            elif self.delete:
                 client.remove_container(handle.id, force=True, v=True)
             else:
                 _signal(client, handle.id, "SIGKILL")

@@ -28,6 +28,7 @@ __all__ = [
 
 OWNED_LABEL = "mainstem.io/taskrun-id"
 _KEPT_LABEL = "mainstem.io/kept"
+_DETACHED_LABEL = "mainstem.io/detached"
 _PREFIXES = ("mainstem.io", "kestra.io")
 _PROCESSES = 512
 _LABEL_CHARS = 63
@@ -54,7 +55,7 @@ def container_description(
             "Entrypoint": list(runner.entry_point),
             "WorkingDir": str(workdir.path),
             "Env": [f"{name}={value}" for name, value in env.items()],
-            "Labels": _labels(spec) | ({} if runner.delete else {_KEPT_LABEL: "true"}),
+            "Labels": _labels(spec) | _wishes(runner),
             "User": runner.user,
             "AttachStdout": True,
             "AttachStderr": True,
@@ -125,6 +126,11 @@ def _port_bindings(bindings: tuple[str, ...]) -> dict[str, list[dict[str, str]]]
     return found
 
 
+def _wishes(runner: Docker) -> dict[str, str]:
+    wishes = {_KEPT_LABEL: not runner.delete, _DETACHED_LABEL: not runner.wait_for_end}
+    return {label: "true" for label, is_wished in wishes.items() if is_wished}
+
+
 def _labels(spec: TaskSpec) -> dict[str, str]:
     own = {"taskrun-id": spec.task_run_id, "taskrun-attempt": str(spec.attempt)}
     labels = {key.rpartition("/")[2]: value for key, value in spec.labels.items()} | own
@@ -143,8 +149,12 @@ def attempt_of(labels: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def is_kept(container: Mapping[str, Any]) -> bool:
-    """Return whether a container of the daemon's list has ended and was to be kept."""
-    return _KEPT_LABEL in container["Labels"] and container["State"] != "running"
+    """Return whether a container of the daemon's list is there by the wish of its flow, though its task has ended.
+
+    One that was to be kept stays when it has ended; one that nobody was to wait for (`wait: false`) until then.
+    """
+    is_running = container["State"] == "running"
+    return (_DETACHED_LABEL if is_running else _KEPT_LABEL) in container["Labels"]
 
 
 def owner_of(user: str) -> Owner:

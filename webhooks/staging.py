@@ -53,6 +53,8 @@ class Staging:
         self._store = store
         self._storage = storage
         self._clock = clock
+        self._coming: set[str] = set()
+        """Addresses of archives that are on their way here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,8 +86,18 @@ class Staging:
         return StreamingResponse(content, media_type=_TAR, headers={"content-length": str(size)})
 
     async def _take(self, grant: Grant, request: Request) -> Response:
-        if await run_in_threadpool(self._storage.exists, grant.uri):
-            raise ConflictError("staging.archive.exists", "the archive was handed in before; an address serves once")
+        if grant.uri in self._coming:
+            raise _handed_in()
+        self._coming.add(grant.uri)  # else one address would fill the disk by many requests at once
+        try:
+            if await run_in_threadpool(self._storage.exists, grant.uri):
+                raise _handed_in()
+            await self._keep(grant, request)
+        finally:
+            self._coming.discard(grant.uri)
+        return Response(status_code=201)
+
+    async def _keep(self, grant: Grant, request: Request) -> None:
         with tempfile.TemporaryFile() as file:
             size = 0
             async for chunk in request.stream():
@@ -94,8 +106,12 @@ class Staging:
                     raise InvalidError("staging.archive.large", f"the archive has more than {grant.max_bytes} bytes")
                 await run_in_threadpool(file.write, chunk)
             file.seek(0)
+            await run_in_threadpool(self._demand_running, grant)  # nobody removes what comes after the end
             await run_in_threadpool(self._storage.put, grant.uri, file)
-        return Response(status_code=201)
+
+
+def _handed_in() -> ConflictError:
+    return ConflictError("staging.archive.exists", "the archive was handed in before; an address serves once")
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

@@ -159,6 +159,23 @@ def test_containers_carry_name_labels_and_limits(docker_bench: Bench, daemon: An
     daemon.remove_container(found["Id"], force=True)
 
 
+def test_a_container_that_nobody_waits_for_is_left_behind_only_when_it_has_ended(
+    docker_bench: Bench, daemon: Any
+) -> None:
+    bench, ctx = _with(docker_bench, wait_for_end=False), docker_bench.context()
+
+    result = bench.runner.run(bench.spec("sleep", "100"), bench.workdir, ctx)
+    made = result.details["containerId"]
+    running = [handle.id for handle in bench.runner.list_owned(ctx)]
+    daemon.kill(made)
+    wait_until(lambda: not daemon.inspect_container(made)["State"]["Running"], "the end of the container")
+    ended = {handle.id: handle for handle in bench.runner.list_owned(ctx)}
+    bench.runner.cleanup(ended[made], ctx)
+
+    assert made not in running
+    assert not daemon.containers(all=True, filters={"id": made})
+
+
 def test_nothing_is_left_at_the_daemon(docker_bench: Bench) -> None:
     docker_bench.run("exit 1")
 

@@ -120,6 +120,39 @@ async def test_an_address_serves_one_upload(door: Door) -> None:
 
 
 @pytest.mark.anyio
+async def test_an_archive_that_comes_twice_at_once_is_taken_once(door: Door) -> None:
+    upload = door.stage.upload("out.tar", timedelta(hours=1), 1000)
+    assert upload is not None
+    url, answers = upload.url, []
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"one"
+        answers.append(await door.ask("PUT", url, b"two"))
+        yield b"one"
+
+    answers.append(await door.ask("PUT", url, slow()))
+
+    assert [each.status_code for each in answers] == [409, 201]
+    with door.stage.open("out.tar") as kept:
+        assert kept.read() == b"oneone"
+
+
+@pytest.mark.anyio
+async def test_what_comes_until_after_the_end_is_not_kept(door: Door) -> None:
+    upload = door.stage.upload("out.tar", timedelta(hours=1), 1000)
+    assert upload is not None
+
+    async def late() -> AsyncIterator[bytes]:
+        yield b"one"
+        door.end_attempt()
+
+    answer = await door.ask("PUT", upload.url, late())
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "staging.grant.invalid")
+    assert door.host.storage.list(FOLDER) == []
+
+
+@pytest.mark.anyio
 async def test_more_bytes_than_granted_are_refused_while_they_come(door: Door) -> None:
     upload = door.stage.upload("out.tar", timedelta(hours=1), 1000)
     assert upload is not None
