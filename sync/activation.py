@@ -199,7 +199,8 @@ class Activation:
                 db.flows.pin(plan.environment, plan.commit, but=plan.standing, in_force=self.in_force)
             _bring(db, plan, now)
             _switch_triggers(db, plan, now, self.zone)
-            db.revisions.add(_row(plan, outcome, actor, now, seconds(), order))
+            row = _row(plan, outcome, actor, now, seconds(), order)
+            db.revisions.add(row if order is not None else _led(db, plan, row))
             db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=is_allowed))
             return versions
 
@@ -235,7 +236,7 @@ class Activation:
             seen = db.revisions.of_commit(plan.environment, plan.commit) if outcome is Outcome.WAITING else None
             if seen is not None and seen.result == outcome and seen.previous == plan.base and not allows:
                 return  # it is asked for again and again, and the ledger needs to hear of it once
-            row = _row(plan, outcome, actor, now, seconds())
+            row = _led(db, plan, _row(plan, outcome, actor, now, seconds()))
             db.revisions.add(replace(row, action=ALLOW, reason=plan.held) if allows else row)
             db.audit.add(_audit(plan, outcome, actor, now, allow_deletes=allows))
 
@@ -343,6 +344,15 @@ def _row(
         signature=plan.signature.as_json() if plan.signature else None,
         reason=order.reason if order else None,
     )
+
+
+def _led(db: Session, plan: Plan, row: Revision) -> Revision:
+    """Return a row with the webhook delivery that told of its commit, if one did and has not led here before."""
+    environment = db.environments.get(plan.environment)
+    if environment is None:
+        return row
+    found = db.deliveries.leading(environment, plan.followed or plan.ref, plan.commit)
+    return replace(row, delivery=found.delivery_id, sender=found.actor) if found is not None else row
 
 
 def _audit(

@@ -9,7 +9,7 @@ from typing import Any, Final
 from runner.cli.table import moment
 from sync.signatures.verdict import described
 
-HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON", "SIGNED")
+HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON", "SIGNED", "DELIVERY")
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -24,7 +24,14 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["actor"] or "-",
         row["reason"] or row.get("message") or "",
         row.get("signed") or described(row.get("signature")) or "-",
+        _delivery(row),
     )
+
+
+def _delivery(row: Mapping[str, Any]) -> str:
+    """Return the forge's id of the delivery that told of a commit, and who caused it."""
+    sender = f" of {row['sender']}" if row.get("sender") else ""
+    return f"{row['delivery']}{sender}" if row.get("delivery") else "-"
 
 
 def noted(clone: Path, environment: str, count: int) -> tuple[list[dict[str, Any]], list[str]]:

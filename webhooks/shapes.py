@@ -349,6 +349,8 @@ def revision_json(revision: Revision) -> dict[str, Any]:
         "changes": list(revision.changes),
         "problems": list(revision.problems),
         "signature": revision.signature,
+        "delivery": revision.delivery,
+        "sender": revision.sender,
         "prior": revision.prior,
         "digest": revision.digest,
     }

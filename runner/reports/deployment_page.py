@@ -110,6 +110,7 @@ def _headline(deployment: Deployment, mask: Mask) -> str:
         _commit(deployment.commit, mask),
         f"{_counted(row)} in {seconds(row.seconds)}",
         f"{inline(row.action)} by {inline(clean(row.actor or 'nobody', mask), 60)}",
+        _delivery(row, mask),
         moment(row.at),
     ]
     return "> " + " · ".join(fact for fact in facts if fact)
@@ -118,6 +119,14 @@ def _headline(deployment: Deployment, mask: Mask) -> str:
 def _commit(note: CommitNote, mask: Mask) -> str:
     subject = f"“{inline(clean(note.subject, mask), 100)}”" if note.subject else ""
     return subject + (f" by {inline(clean(note.author, mask), 60)}" if note.author else "")
+
+
+def _delivery(row: Revision, mask: Mask) -> str:
+    """Return which webhook delivery told of the commit, and who caused it at the forge."""
+    if row.delivery is None:
+        return ""
+    sender = f" of {inline(clean(row.sender, mask), 60)}" if row.sender else ""
+    return f"delivery {code(cut(clean(row.delivery, mask), 80))}{sender}"
 
 
 def _counted(row: Revision) -> str:

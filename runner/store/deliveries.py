@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
-from runner.store.records import Delivery
+from runner.store.records import Delivery, Environment
 from runner.store.rows import Rows
 from runner.store.statements import Statement
 
 _ROWS: Final = Rows(Delivery, schema.deliveries, generated="id")
 _d: Final = schema.deliveries.c
 _i: Final = schema.idempotency.c
+_r: Final = schema.revisions.c
 
 _WITHOUT_BODY: Final = [sa.literal(b"") if column is _d.body else column for column in _ROWS.columns]
 _ADD: Final = Statement.upsert(
@@ -36,6 +37,21 @@ _LAST_OF_REF: Final = Statement(
         _d.repository == sa.bindparam("repo"),
         _d.ref == sa.bindparam("the_ref"),
         _d.result == "ACCEPTED",
+    )
+    .order_by(_d.received_at.desc(), _d.id.desc())
+    .limit(1)
+)
+_LED: Final = Statement(
+    _ROWS.select(
+        _d.repository == sa.bindparam("repo"),
+        _d.ref == sa.bindparam("the_ref"),
+        _d.result == sa.literal_column("'ACCEPTED'"),
+        sa.or_(_d.after == sa.bindparam("wanted"), sa.bindparam("any_commit", type_=sa.Integer()) == 1),
+        ~sa.exists().where(
+            _r.environment == sa.bindparam("environment_name"),
+            _r.delivery == _d.delivery_id,
+            _r.result.in_([sa.literal_column(f"'{result}'") for result in ("ACTIVE", "QUARANTINED", "UNCHANGED")]),
+        ),
     )
     .order_by(_d.received_at.desc(), _d.id.desc())
     .limit(1)
@@ -91,6 +107,21 @@ class Deliveries:
         """Return the commit that the latest accepted delivery about a ref named; None without one since a moment."""
         found = self._db.one(_LAST_OF_REF, repo=repository, the_ref=ref, since=to_micros(since))
         return found[0] if found else None
+
+    def leading(self, environment: Environment, ref: str, commit: str) -> Delivery | None:
+        """Return the latest delivery by which `ref` named `commit` and that has made nothing active here; its body too.
+
+        Who pushes a tag may be told the id of the tag and not of its commit, so for a tag its name alone counts.
+        """
+        found = self._db.one(
+            _LED,
+            repo=environment.repository,
+            the_ref=ref,
+            wanted=commit,
+            any_commit=int(ref.startswith("refs/tags/")),
+            environment_name=environment.name,
+        )
+        return _ROWS.decode(found) if found else None
 
     def list(self, repository: str | None = None, limit: int = 50, result: str | None = None) -> list[Delivery]:
         """Return the latest deliveries, the newest first, without their bodies, which are large."""

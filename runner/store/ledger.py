@@ -28,7 +28,7 @@ _PAGE: Final = 500
 ALLOW: Final = "allow"
 """The action of a row by which somebody allows what a commit deletes, while something else still stops it."""
 # What came later is digested at the end and where it is there, so that older rows keep their digests.
-_LATER: Final = ("signature",)
+_LATER: Final = ("signature", "delivery", "sender")
 _FIRST: Final = [name for name in _REVISIONS.names if name not in {"digest", "id", *_LATER}]
 _DIGESTED: Final = [*_FIRST, *_LATER]
 

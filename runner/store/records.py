@@ -131,7 +131,9 @@ class Revision:
     `result` is `ACTIVE`, `QUARANTINED` (active without the files that have errors), `INVALID`, `HELD`, `PINNED` or
     `UNCHANGED`; `changes` are the plan's rows and `problems` the findings, both in their JSON shape. `action` is `sync`
     for what git asked for, or the order that somebody gave for a `reason`: `rollback`, `pin`, `suspend`, `resume`,
-    `expire`. `signature` is what was found of that of the commit where a policy asked for one, in its JSON shape. The
+    `expire`. `signature` is what was found of that of the commit where a policy asked for one, in its JSON shape.
+    `delivery` is the forge's id of the webhook delivery that told of the commit, where one did, and `sender` who
+    caused that at the forge. The
     store writes `digest`, over all of the row and over `prior`, the digest of the row before it in the
     same environment; see `runner.store.ledger`.
     """
@@ -151,6 +153,8 @@ class Revision:
     action: str = "sync"
     reason: str | None = None
     signature: dict[str, Any] | None = None
+    delivery: str | None = None
+    sender: str | None = None
     prior: str | None = None
     digest: str | None = None
     id: int = 0

@@ -331,8 +331,7 @@ revisions: Final = _table(
     text("action"),
     prose("reason"),
     structure("signature", null=True),
-    text("prior", null=True),
-    text("digest", null=True),
+    *(text(name, null=True) for name in ("delivery", "sender", "prior", "digest")),
     identity(),
 )
 _index("revisions_environment", revisions.c.environment, revisions.c.commit)

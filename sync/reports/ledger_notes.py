@@ -24,11 +24,13 @@ _KEY: Final = "notes"
 _MOST_ROWS: Final = 500
 _MOST_TEXT: Final = 300
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
+_TEXTS: Final = ("actor", "signed", "reason", "delivery", "sender")
 _LINE: Final = re.compile(
     rf"(?P<at>[0-9T:.Z-]+) (?P<environment>\S+) (?P<result>[A-Z]+) (?P<action>\S+) by=(?P<actor>{_QUOTED}) "
     rf"from=(?P<previous>[0-9a-f]+|-) to=(?P<commit>[0-9a-f]+) changes=(?P<changes>\d+)"
-    rf"(?: signed=(?P<signed>{_QUOTED}))?(?: reason=(?P<reason>{_QUOTED}))? server=(?P<server>\S+) row=(?P<row>\d+) "
-    rf"prior=(?P<prior>[0-9a-f]+|-) chain=(?P<chain>[0-9a-f]+)"
+    rf"(?: signed=(?P<signed>{_QUOTED}))?(?: reason=(?P<reason>{_QUOTED}))?"
+    rf"(?: delivery=(?P<delivery>{_QUOTED}))?(?: sender=(?P<sender>{_QUOTED}))?"
+    rf" server=(?P<server>\S+) row=(?P<row>\d+) prior=(?P<prior>[0-9a-f]+|-) chain=(?P<chain>[0-9a-f]+)"
 )
 
 
@@ -46,6 +48,8 @@ class LedgerLine:
     changes: int
     signed: str | None
     reason: str | None
+    delivery: str | None
+    sender: str | None
     server: str
     row: int
     prior: str | None
@@ -65,6 +69,8 @@ class LedgerLine:
             changes=len(row.changes),
             signed=cut(clean(described(row.signature) or "", mask), _MOST_TEXT) or None,
             reason=cut(clean(row.reason or "", mask), _MOST_TEXT) or None,
+            delivery=cut(clean(row.delivery or "", mask), _MOST_TEXT) or None,
+            sender=cut(clean(row.sender or "", mask), _MOST_TEXT) or None,
             server=server,
             row=row.id,
             prior=row.prior,
@@ -79,7 +85,7 @@ class LedgerLine:
             return None
         values: dict[str, Any] = found.groupdict()
         try:
-            texts = {name: json.loads(values[name]) if values[name] else None for name in ("actor", "signed", "reason")}
+            texts = {name: json.loads(values[name]) if values[name] else None for name in _TEXTS}
         except ValueError:
             return None
         empty = {name: None if values[name] == "-" else values[name] for name in ("previous", "prior")}
@@ -90,7 +96,7 @@ class LedgerLine:
         return asdict(self)
 
     def __str__(self) -> str:
-        named = {"signed": self.signed, "reason": self.reason}
+        named = {name: getattr(self, name) for name in _TEXTS if name != "actor"}
         texts = "".join(f" {name}={json.dumps(text)}" for name, text in named.items() if text)
         return (
             f"{self.at} {self.environment} {self.result} {self.action} by={json.dumps(self.actor)} "

@@ -16,7 +16,8 @@ def test_a_pushed_flow_is_active_as_soon_as_its_webhook_came(followed: Any, forg
     assert (answer.status_code, answer.json()["result"]) == (202, "ACCEPTED")
     assert followed.wait_until_active(commit) < 10
     revision = followed.get("/api/v1/main/environments/production/revisions")["results"][0]
-    assert (revision["commit"], revision["actor"]) == (commit, "ann")
+    assert (revision["commit"], revision["actor"], revision["sender"]) == (commit, "ann", "ann")
+    assert revision["delivery"] == answer.json()["deliveryId"]
     assert {flow["id"] for flow in followed.get("/api/v1/main/flows/company.team")} == {"first", "second"}
 
 

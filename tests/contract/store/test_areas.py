@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -116,6 +116,18 @@ def test_a_ledger_row_that_was_changed_taken_out_or_put_in_is_found(store: Store
     assert after(f"UPDATE revisions SET signature = NULL WHERE id = {signed}") == signed
     assert after(f"UPDATE revisions SET signature = '{{}}' WHERE id = {ids[5]}") == ids[5]
     assert after(f"UPDATE revisions SET environment = 'prod' WHERE id = {other}") == other
+    assert after(f"UPDATE revisions SET delivery = 'd-1' WHERE id = {ids[5]}") == ids[5]
+    assert after(f"UPDATE revisions SET sender = 'ann' WHERE id = {ids[5]}") == ids[5]
+
+
+def test_a_row_that_no_delivery_led_to_has_the_digest_that_it_had_before_there_were_any(store: Store) -> None:
+    row = Revision("old", "c1", "ACTIVE", datetime(2026, 3, 10, 12, tzinfo=UTC), author="Ü", reason="why", seconds=0.5)
+
+    number = store.write(lambda session: session.revisions.add(row))
+
+    found = store.read(lambda session: session.revisions.get(number))
+    assert found is not None
+    assert found.digest == "8e2cac44e91a2f4b4e81122f7437102b4d6aa0071a31e7edc18d751a75188341"
 
 
 class _UndoneError(Exception):

@@ -73,6 +73,15 @@ def test_a_line_says_whose_signature_the_commit_has() -> None:
     assert LedgerLine.parsed(str(written)) == written
 
 
+def test_a_line_says_which_delivery_told_of_the_commit_and_who_caused_it() -> None:
+    written = line(7, delivery='d "1" server=x', sender="ann")
+
+    text = str(written)
+
+    assert ' delivery="d \\"1\\" server=x" sender="ann" server=srv1 ' in text
+    assert LedgerLine.parsed(text) == written
+
+
 def test_a_first_row_has_nothing_before_it() -> None:
     first = line(1, previous=None)
 
