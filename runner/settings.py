@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from runner.errors import InvalidError
+from runner.setting_faults import refused, unreadable
 
 DEFAULT_PORT = 8420
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
@@ -274,7 +275,7 @@ class Settings(_Part):
     """The folder for working directories of tasks; without it one in the temporary folder, named by the home."""
     host: str = "127.0.0.1"
     """The address to listen on."""
-    port: int = DEFAULT_PORT
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535)
     """The port to listen on; 0 takes a free one."""
     url: str | None = None
     """The public address, which links in answers and reports begin with; without it host and port."""
@@ -296,7 +297,7 @@ class Settings(_Part):
     """A file of `age-keygen` (0600) whose keys open secrets in repositories, `_secrets.yaml`. Needs the extra `age`."""
     admin_token: str | None = Field(default=None, repr=False)
     """The secret of the token `admin` of a deployment; without it `mainstem serve` makes the first one in its home."""
-    health_port: int | None = None
+    health_port: int | None = Field(default=None, ge=0, le=65_535)
     """Port on which a process answers probes and gives its figures, without a token; without it none."""
     default_task_runner: str = "process"
     """The task runner of script tasks that name none."""
@@ -392,16 +393,14 @@ class Settings(_Part):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise InvalidError("settings.invalid", f"{where}: {first['msg']}", hint=f"check {file}") from None
+            raise refused(cls, error, file, environ) from None
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidError("settings.invalid", f"{file} cannot be read: {error}") from None
+        raise unreadable(file, error) from None
     if not isinstance(content, dict):
         raise InvalidError("settings.invalid", f"{file} must hold a map of settings")
     by_alias: dict[Any, str] = {to_camel(name): name for name in Settings.model_fields}

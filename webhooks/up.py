@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,12 +16,14 @@ from runner.errors import InvalidError
 from runner.home import TOKEN_FILE, admin_token
 from runner.runtime import Roles
 from runner.settings import Settings
+from sync.origins import HOSTED
 from webhooks.process import LOG_LEVELS, ServerProcess, check_address, hook_lines, write_logs
 
 if TYPE_CHECKING:
     from runner.store import Store
 
 log = logging.getLogger(__name__)
+_MOST_STEPS: Final = 5
 
 
 @click.command("up")
@@ -115,7 +117,7 @@ class EmbeddedServer(ServerProcess):
     def banner(self) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""
         has_flows = bool(self.parts.store.read(lambda db: db.flows.namespaces()))
-        return "\n".join(_banner_lines(self.settings, _short(self.home), self.seconds, has_flows=has_flows))
+        return "\n".join(banner_lines(self.settings, _short(self.home), self.seconds, has_flows=has_flows))
 
 
 def _short(path: Path) -> str:
@@ -126,7 +128,8 @@ def _short(path: Path) -> str:
         return str(path)
 
 
-def _banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: bool) -> Iterator[str]:
+def banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: bool) -> Iterator[str]:
+    """Give what a user needs to know once the server is up; without flows also what makes the first one active."""
     url = settings.local_url
     yield f"Mainstem {__version__}   embedded: SQLite, Valkey, 1 process      ready in {seconds:.1f} s"
     yield f"  web      {url}          token in {home}/token (admin)"
@@ -137,5 +140,18 @@ def _banner_lines(settings: Settings, home: str, seconds: float, *, has_flows: b
     yield from hook_lines(settings)
     yield f"  runner   {settings.default_task_runner} (default)"
     if not has_flows:
-        yield "Nothing is deployed yet: push a branch main that holds a folder flows/."
+        yield from _first_steps(settings)
     yield "Ctrl-C drains and stops."
+
+
+def _first_steps(settings: Settings) -> Iterator[str]:
+    """Give what makes the first flow active: in the environment that is there by itself, or in those declared."""
+    if not settings.environments:
+        yield "Nothing is deployed yet: push a branch main that holds a folder flows/."
+        return
+    yield "Nothing is deployed yet. What the environments wait for:"
+    for each in settings.environments[:_MOST_STEPS]:
+        where = "here" if each.repository == HOSTED else f"in the repository {each.repository}"
+        yield f"  {each.name}: {each.ref.removeprefix('refs/heads/')} {where}, with flows in {each.path}/"
+    if len(settings.environments) > _MOST_STEPS:
+        yield f"  and {len(settings.environments) - _MOST_STEPS} more"

@@ -85,3 +85,38 @@ def test_what_lets_one_in_is_in_no_text_of_the_settings() -> None:
     assert settings.repositories[0].api_token == "hidden-apiToken"
     stored = Repository(**settings.repositories[0].model_dump(exclude={"github_app"}))
     assert "hidden" not in f"{settings!r} {settings} {stored!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "message", "hint"),
+    [
+        ("prot: 1", {}, "FILE: there is no setting prot", "did you mean 'port'?"),
+        (
+            "environments: [{name: a, repository: b, rejectInvalids: true}]",
+            {},
+            "environments[0].rejectInvalids",
+            "'rejectInvalid'?",
+        ),
+        ("reviews: {test: never}", {}, "there is no setting reviews.test", "did you mean 'tests'?"),
+        ("port: 99999999", {}, "FILE: port: input should be less than or equal to 65535", "every setting"),
+        (
+            "",
+            {"MAINSTEM_PORT": "many"},
+            "MAINSTEM_PORT: port: input should be a valid integer",
+            "docs/reference/settings.md",
+        ),
+        ("port: 1\nhost: [", {}, "FILE:2:8 is no YAML: expected the node content", "at or above this place"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_its_place_and_the_nearest_name(
+    tmp_path: Path, text: str, environ: dict[str, str], message: str, hint: str
+) -> None:
+    file = tmp_path / "mainstem.yaml"
+    file.write_text(text)
+
+    with pytest.raises(InvalidError) as caught:
+        Settings.load(file, environ)
+
+    assert message.replace("FILE", str(file)) in str(caught.value)
+    assert hint in (caught.value.hint or "")
+    assert "\n" not in str(caught.value)
