@@ -6,6 +6,7 @@ What a user runs on a new machine or cluster, and what a report about a task run
 from __future__ import annotations
 
 import platform
+import re
 import tempfile
 import threading
 import time
@@ -22,12 +23,18 @@ from task_runners.control_groups import ControlGroups, obstacle
 from task_runners.errors import TaskRunnerError
 from task_runners.files import write_file
 from task_runners.group_survey import survey_groups
+from task_runners.masking import REPLACEMENT, Masker
 from task_runners.staging.port import NoStage, Stage
 
 __all__ = ["Checkup", "Finding"]
 
 _VENDORS = ("docker", "lightkube", "boto3", "google-auth", "azure-identity", "httpx")  # what speaks to engines
 _TIMEOUT = timedelta(minutes=10)
+_SECRET_NAME = re.compile(
+    r"pass|secret|token|key(?!_?(?:file|algo))|credential|auth|connection|^serviceAccount$", re.IGNORECASE
+)
+_IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)|(?<=[?&])(?:sig|X-\w+-Signature)=[^&\s]+", re.IGNORECASE)
+"""What is secret in an address: who logs in, and the signature of a signed one."""
 _SCRIPT = """cat in.txt; echo oops >&2; cat in.txt > out.txt; echo '::{"outputs": {"answer": 42}}::'; exit 3"""
 
 
@@ -55,7 +62,23 @@ class Checkup:
     _lines: list[LogLine] = field(default_factory=list)
 
     def run(self) -> Iterator[Finding]:
-        """Try everything; yield what was found."""
+        """Try everything; yield what was found, without what is secret: people show it to others."""
+        masker = self._masker()
+        for finding in self._findings():
+            message, hint = (
+                _IN_ADDRESS.sub(REPLACEMENT, masker.mask(text)) for text in (finding.message, finding.hint)
+            )
+            yield replace(finding, message=message, hint=hint)
+
+    def _masker(self) -> Masker:
+        """Return what knows the secrets among the properties and the variables around, going by their names."""
+        masker = Masker()
+        for source in (self.runner.model_dump(by_alias=True, mode="json", fallback=str), self.environment):
+            for text in _secrets(source):
+                masker.add(text)
+        return masker
+
+    def _findings(self) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix="mainstem-check-", dir=self.folder) as folder:
             started = time.monotonic()
             try:
@@ -152,6 +175,18 @@ def check_groups(wish: str) -> tuple[ControlGroups, Finding]:
         return ControlGroups(), Finding("control groups", False, f"{survey.path}: {hindrance}", advice)
     groups = ControlGroups(survey.path, frozenset(survey.controllers))
     return groups, Finding("control groups", True, survey.message, survey.advice)
+
+
+def _secrets(value: Any, *, is_secret: bool = False) -> Iterator[str]:
+    """Yield the texts of a description that stand below a name like those of secrets."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _secrets(inner, is_secret=is_secret or _SECRET_NAME.search(str(key)) is not None)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _secrets(inner, is_secret=is_secret)
+    elif isinstance(value, str) and is_secret:
+        yield value
 
 
 def _version(package: str) -> str | None:

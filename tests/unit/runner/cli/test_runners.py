@@ -82,3 +82,18 @@ def test_what_cannot_be_checked_is_said(
     found = call(["runners", "check", *arguments])
 
     assert (found, text in capsys.readouterr().err) == (code, True)
+
+
+def test_findings_do_not_tell_what_an_address_or_a_variable_holds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "tok3n-of-this-shell")
+    address = f"host=unix://{tmp_path}/bob:s3cretpass@tok3n-of-this-shell"
+    told = ["host=tcp://bob:s3cretpass@127.0.0.1:1", address]
+
+    codes = [call(["runners", "check", "docker", *more, "--set", each]) for each in told for more in ((), ("--json",))]
+
+    out = capsys.readouterr().out
+    assert codes == [1, 1, 1, 1]
+    assert "no Docker daemon answers at tcp://******@127.0.0.1:1" in out
+    assert "tok3n-of-this-shell" not in out
