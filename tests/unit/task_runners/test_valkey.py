@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from task_runners.errors import TaskRunnerError
 from task_runners.service import Service
@@ -53,7 +55,9 @@ def test_a_client_connects_with_the_url(valkey: EmbeddedValkey) -> None:
 
 
 def test_nobody_connects_without_the_password(valkey: EmbeddedValkey) -> None:
-    with redis.Redis(unix_socket_path=str(valkey.socket_path)) as client, pytest.raises(redis.AuthenticationError):
+    once = Retry(NoBackoff(), 0)  # the client takes it for a lost connection and would try for seconds
+    client = redis.Redis(unix_socket_path=str(valkey.socket_path), retry=once)
+    with client, pytest.raises(redis.AuthenticationError):
         client.ping()
 
 
