@@ -264,6 +264,8 @@ def status(client: Client, *, as_json: bool) -> int:
         for row in rows:
             if row["message"]:
                 click.echo(f"{row['name']}: {row['message']}", err=True)
+            if (why := (row.get("pin") or {}).get("unproposed")) is not None:
+                click.echo(f"{row['name']}: {why}", err=True)
     return _FINDING if any(row["state"] != "OK" for row in rows) else 0
 
 

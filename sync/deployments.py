@@ -42,23 +42,26 @@ class Deployments:
     def take_back(self, environments: Iterable[EnvironmentSettings]) -> Iterator[RevisionResult]:
         """Undo the last deployment of each environment whose runs fail beyond what it allows; yield what came of it.
 
-        Where the environment says so it is proposed to git too, after the result was taken.
+        Where the environment says so it is proposed to git too, after the result was taken, and again where it failed.
         """
         for declared in environments:
             bound = declared.rollback_on_failures
             if bound is None:
                 continue
-            try:
-                result = self.check(declared.name, bound)
-            except MainstemError as error:  # the others are watched all the same
-                fields = {"environment": declared.name, "code": error.code, "error": str(error)}
-                log.warning("a deployment cannot be taken back", extra=fields)
-                continue
+            result = self._checked(declared.name, bound)
             if result is not None:
                 log.warning("a deployment was taken back", extra={"environment": declared.name})
                 yield result
-                if bound.propose:
-                    self.reverts.follow(result, "its runs failed")
+            if bound.propose:
+                self.reverts.follow(declared.name)
+
+    def _checked(self, name: str, bound: FailureBound) -> RevisionResult | None:
+        try:
+            return self.check(name, bound)
+        except MainstemError as error:  # the others are watched all the same
+            fields = {"environment": name, "code": error.code, "error": str(error)}
+            log.warning("a deployment cannot be taken back", extra=fields)
+            return None
 
     def check(self, name: str, bound: FailureBound) -> RevisionResult | None:
         """Go back to the revision before when the flows that the last one changed fail beyond `bound`.

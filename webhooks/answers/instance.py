@@ -154,7 +154,11 @@ ENVIRONMENT: Final = Shape(
         previewOf=nullable(TEXT),
         changeRequest=nullable(WHOLE),
         expiresAt=nullable(TIME),
-        pin=nullable(record(commit=TEXT, actor=TEXT, reason=TEXT, at=TIME, until=nullable(TIME))),
+        pin=nullable(
+            record(
+                commit=TEXT, actor=TEXT, reason=TEXT, at=TIME, until=nullable(TIME), unproposed=optional(nullable(TEXT))
+            )
+        ),
         settings=nullable(MAP),
         signature=_SIGNATURE,
     ),

@@ -10,7 +10,8 @@ from runner.access import Permission
 from runner.durations import parse_duration
 from runner.errors import ConflictError, InvalidError, MainstemError, NotFoundError
 from runner.store import Session
-from runner.store.records import Environment, Pin
+from runner.store.records import Environment
+from sync.reverts import unproposed
 from webhooks.answers.flows import PROPOSED
 from webhooks.answers.instance import ENVIRONMENT, PLAN, RECONCILED, REPOSITORY, REVISION
 from webhooks.call import Call, page_of
@@ -170,13 +171,15 @@ def resume(call: Call) -> dict[str, Any]:
 
 
 def _described(call: Call, found: Environment) -> dict[str, Any]:
-    def read(db: Session) -> tuple[Pin | None, dict[str, Any] | None]:
-        return db.pins.get(found.name), db.revisions.signature_of(found.name, found.active or "")
+    def read(db: Session) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        pin = db.pins.get(found.name)
+        held_by = pin_json(pin) | {"unproposed": unproposed(db, pin)} if pin else None
+        return held_by, db.revisions.signature_of(found.name, found.active or "")
 
     held_by, signature = call.services.store.read(read)
     return {
         **environment_json(found),
-        "pin": pin_json(held_by) if held_by else None,
+        "pin": held_by,
         "signature": signature,
     }
 

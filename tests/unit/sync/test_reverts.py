@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from runner.errors import ConflictError, MainstemError, NotFoundError
-from runner.settings import EnvironmentSettings, RepositorySettings
+from runner.settings import EnvironmentSettings, FailureBound, RepositorySettings
+from sync.reverts import unproposed
 from sync.service import SyncService
 from tests.servers.dialects import TOKEN
 from tests.servers.git import git
@@ -139,3 +141,93 @@ def test_a_key_that_was_taken_out_does_not_come_back_with_the_flows(
 
     changed = git(forge.bare, "diff", "--name-only", world.commits[1], made.branch)
     assert changed == "w/a.yaml"
+
+
+@dataclass
+class Watched:
+    """An environment that was taken back by itself, and is to be proposed to a forge; its clock stands still."""
+
+    world: World
+    now: list[datetime]
+
+    def look(self, minutes: float = 0) -> str | None:
+        """Look after so many minutes; return what keeps it from being proposed."""
+        self.now[0] += timedelta(minutes=minutes)
+        self.world.service.take_back_failing()
+        pin = self.world.service.pin_of("prod")
+        assert pin is not None
+        return self.world.service._store.read(lambda db: unproposed(db, pin))
+
+    def results(self) -> list[str]:
+        rows = self.world.service._store.read(lambda db: db.audit.list(100, action="sync.revert"))
+        return [row.result for row in reversed(rows)]
+
+
+@pytest.fixture
+def watched(start: Callable[..., SyncService], git_server: Any, forge: Any, work_tree: Any) -> Watched:
+    repository = RepositorySettings(
+        name="r", url=f"{git_server.url}/acme/flows.git", kind=forge.kind, api_url=forge.url, api_token=TOKEN
+    )
+    now = [datetime(2026, 3, 1, 12, tzinfo=UTC)]
+    environment = EnvironmentSettings(name="prod", repository="r", rollback_on_failures=FailureBound(propose=True))
+    world = World(start(environment, repositories=(repository,), clock=lambda: now[0]), forge, work_tree)
+    world.push({"flows/w/a.yaml": flow("a", "one")})
+    world.push({"flows/w/a.yaml": flow("a", "two")})
+    world.service.stay("prod", None, action="rollback", actor="mainstem", reason="4 of 4 runs failed")
+    return Watched(world, now)
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_what_the_forge_refused_is_proposed_once_it_takes_it(watched: Watched) -> None:
+    forge = watched.world.forge
+    forge.refuses_to_open = True
+
+    refused = watched.look()
+    early = watched.look(minutes=0.9)
+    late = watched.look(minutes=0.2)
+    forge.refuses_to_open = False
+    taken = watched.look(minutes=2)
+    watched.look(minutes=600)
+
+    assert refused == early
+    assert refused is not None
+    assert refused.startswith("not proposed to git after 1 of 12 tries: proposal.unopened: the branch mainstem/revert")
+    assert refused.endswith("(it is tried again)")
+    assert late is not None
+    assert "after 2 of 12" in late
+    assert (taken, watched.results(), len(forge.opened)) == (None, ["REFUSED", "REFUSED", "PROPOSED"], 1)
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_a_forge_that_refuses_for_hours_is_asked_twelve_times(watched: Watched) -> None:
+    watched.world.forge.refuses_to_open = True
+
+    for _ in range(14):
+        said = watched.look(minutes=61)
+
+    assert watched.results() == ["REFUSED"] * 12
+    assert said is not None
+    assert said.endswith("(not tried again; mainstem sync revert prod)")
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_what_git_has_undone_already_is_not_proposed_again_and_again(watched: Watched) -> None:
+    watched.world.push({"flows/w/a.yaml": flow("a", "one")})
+
+    said = [watched.look(minutes=61) for _ in range(3)]
+
+    assert (said, watched.results(), watched.world.forge.opened) == ([None] * 3, ["UNNEEDED"], [])
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_a_clock_that_was_set_back_keeps_no_proposal_waiting(watched: Watched) -> None:
+    watched.world.forge.refuses_to_open = True
+    watched.look(minutes=60)
+
+    again = watched.look(minutes=-90)
+    early = watched.look(minutes=1)
+    watched.world.forge.refuses_to_open = False
+    said = watched.look(minutes=2)
+
+    assert watched.results() == ["REFUSED", "REFUSED", "PROPOSED"]
+    assert (again is not None, early == again, said) == (True, True, None)
