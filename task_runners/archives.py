@@ -51,9 +51,8 @@ def pack(
     Raises:
         TaskRunnerError: `file.inputs.too_large`.
     """
-    limits = limits or FileLimits()
+    _demand_small(root, limits or FileLimits())
     file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
-    total = 0
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in (first or {}).items():
             archive.addfile(_own_member(name, len(content)), io.BytesIO(content))
@@ -62,17 +61,25 @@ def pack(
             if not member.isreg():
                 archive.addfile(member)
                 continue
-            total += member.size
-            if total > limits.total_bytes:
-                file.close()
-                raise TaskRunnerError(
-                    "file.inputs.too_large", f"the files of the task have more than {limits.total_bytes} bytes"
-                )
             with os.fdopen(open_beneath(root, relative), "rb") as file_there:
                 member.size = os.fstat(file_there.fileno()).st_size
                 archive.addfile(member, file_there)
     file.seek(0)
     return file
+
+
+def _demand_small(root: Path, limits: FileLimits) -> None:
+    """Refuse a directory with too many bytes, by its largest file and before anything of it is copied."""
+    sizes = {name: status.st_size for name, status in _entries(root) if stat.S_ISREG(status.st_mode)}
+    total = sum(sizes.values())
+    if total > limits.total_bytes:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise TaskRunnerError(
+            "file.inputs.too_large",
+            f"the files of the task have {total} bytes, {limits.total_bytes} are allowed; "
+            f"the largest is {largest[:200]!r} with {sizes[largest]}",
+            failure_reason=FailureReason.INPUT_FILES,
+        )
 
 
 def _own_member(name: str, size: int) -> tarfile.TarInfo:

@@ -35,7 +35,16 @@ from task_runners.spec import (
 )
 from task_runners.staging.object_store import BucketStage, ObjectStore
 from task_runners.staging.port import INPUT, OUTPUT, SignedUpload, Stage
-from task_runners.staging.wrapper import FAULT_CODE, REPORT, Report, Wrapped, bare, job_files, staged
+from task_runners.staging.wrapper import (
+    FAULT_CODE,
+    LEAST_ARCHIVE_BYTES,
+    REPORT,
+    Report,
+    Wrapped,
+    bare,
+    job_files,
+    staged,
+)
 
 __all__ = ["CloudTaskRunner", "Seen", "job_labels", "job_name"]
 
@@ -201,6 +210,15 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
         try:
             archive = self._stage(handle, ctx).open(OUTPUT)
         except TaskRunnerError as error:
+            if error.code == "file.outputs.too_large":
+                raise
+            report = self._report(handle, ctx)
+            if report is not None and report.files == "large":
+                text = (
+                    f"the working directory is too large to be handed in: {ctx.file_limits.total_bytes} bytes at most"
+                )
+                reason = FailureReason.OUTPUT_FILES
+                raise TaskRunnerError("file.outputs.too_large", text, failure_reason=reason) from error
             message = f"the job handed in no files: {error.message}"
             reason = FailureReason.OUTPUT_FILES
             raise TaskRunnerError("file.outputs.unreadable", message, failure_reason=reason) from error
@@ -245,7 +263,8 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
 
     def _stage(self, handle: JobHandle, ctx: RunnerContext) -> Stage:
         store = self._open_store()
-        return BucketStage(store, handle.id) if store is not None else ctx.stage
+        most = max(ctx.file_limits.total_bytes, LEAST_ARCHIVE_BYTES)
+        return BucketStage(store, handle.id, most) if store is not None else ctx.stage
 
     def _wrapped(self, handle: JobHandle, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> Wrapped:
         root, end = str(workdir.path), end_of(handle)
@@ -261,7 +280,7 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
                     hint="set `bucket` on the task runner (`blobStorage` at Azure)",
                 )
             return bare(spec, root, end)
-        first = job_files(spec, root, addresses.push if wants else None, addresses.report)
+        first = job_files(spec, root, addresses.push if wants else None, addresses.report, ctx.file_limits)
         with pack(workdir.path, 0, ctx.file_limits, first=first) as archive:
             stage.put(INPUT, archive)
         return staged(root, end, addresses.download())

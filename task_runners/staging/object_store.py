@@ -199,17 +199,23 @@ def open_object_store(url: str, options: Mapping[str, str] | None = None) -> Obj
 class BucketStage:
     """Room for the archives of one attempt below a prefix of a bucket; see `task_runners.staging.port.Stage`."""
 
-    def __init__(self, store: ObjectStore, prefix: str) -> None:
-        self._store, self._prefix = store, f"{prefix.strip('/')}/"
+    def __init__(self, store: ObjectStore, prefix: str, most_bytes: int | None = None) -> None:
+        self._store, self._prefix, self._most_bytes = store, f"{prefix.strip('/')}/", most_bytes
 
     def put(self, name: str, content: IO[bytes]) -> int:
         """Keep what `content` holds as `name`; return its size in bytes."""
         return self._store.put(self._prefix + name, content)
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a kept archive. Raises `TaskRunnerError` `staging.archive.missing`."""
+        """Open a copy of a kept archive.
+
+        Raises:
+            TaskRunnerError: `staging.archive.missing`, `file.outputs.too_large` for more than `most_bytes`: whoever has
+                the address to hand it in can hand in anything.
+        """
         copy: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
         try:
+            self._demand_small(name)
             self._store.get(self._prefix + name, copy)
         except TaskRunnerError as error:
             copy.close()
@@ -218,6 +224,12 @@ class BucketStage:
             raise TaskRunnerError("staging.archive.missing", f"there is no {name} of the task") from error
         copy.seek(0)
         return copy
+
+    def _demand_small(self, name: str) -> None:
+        size = self._store.size(self._prefix + name) if self._most_bytes is not None else 0
+        if self._most_bytes is not None and size > self._most_bytes:
+            message = f"the archive of output files is too large: {size} bytes, {self._most_bytes} are allowed"
+            raise TaskRunnerError("file.outputs.too_large", message, failure_reason=FailureReason.OUTPUT_FILES)
 
     def download(self, name: str, lifetime: timedelta) -> str | None:
         """Return an address that gives the archive without credentials."""

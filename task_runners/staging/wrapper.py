@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from task_runners.files import FileLimits
 from task_runners.spec import TaskSpec
 from task_runners.staging.port import SignedUpload
 
-__all__ = ["FAULT_CODE", "REPORT", "Report", "Wrapped", "bare", "job_files", "staged", "tools"]
+__all__ = ["FAULT_CODE", "LEAST_ARCHIVE_BYTES", "REPORT", "Report", "Wrapped", "bare", "job_files", "staged", "tools"]
 
 REPORT: Final = "report"
 FAULT_CODE: Final = 125  # what the script ends with when the body could not begin
+LEAST_ARCHIVE_BYTES: Final = 1024 * 1024
+_BLOCK_BYTES: Final = 512  # of `find -size` and `ulimit -f`
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -42,7 +45,7 @@ class Report:
     fault: str = ""
     """What kept the body from beginning: `directory`, `fetch`, `unpack`."""
     files: str = ""
-    """Whether the files were handed in: `kept`, `lost`, `none` when none were asked for."""
+    """Whether the files were handed in: `kept`, `lost`, `large` when they were too many bytes, `none` unasked."""
     oom_kills: int = 0
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
@@ -100,12 +103,28 @@ def _text(name: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 
-def job_files(spec: TaskSpec, root: str, push: SignedUpload | None, report: SignedUpload | None) -> dict[str, bytes]:
-    """Return the files that go into the archive beside those of the task, by name."""
+def job_files(
+    spec: TaskSpec,
+    root: str,
+    push: SignedUpload | None,
+    report: SignedUpload | None,
+    limits: FileLimits | None = None,
+) -> dict[str, bytes]:
+    """Return the files that go into the archive beside those of the task, by name.
+
+    `limits` bound what the job packs: a file that is larger is left out and listed, the archive is no larger in all.
+    """
     return {
-        "./.mainstem/job": "".join((*_addresses("push", push), *_addresses("report", report))).encode(),
+        "./.mainstem/job": "".join(
+            (*_addresses("push", push), *_addresses("report", report), *_bounds(limits or FileLimits()))
+        ).encode(),
         "./.mainstem/run": run_script(spec, root).encode("utf-8", "surrogateescape"),
     }
+
+
+def _bounds(limits: FileLimits) -> list[str]:
+    archive = max(limits.total_bytes, LEAST_ARCHIVE_BYTES)
+    return [f"file_blocks={limits.file_bytes // _BLOCK_BYTES}\n", f"archive_blocks={archive // _BLOCK_BYTES}\n"]
 
 
 def _addresses(name: str, upload: SignedUpload | None) -> list[str]:

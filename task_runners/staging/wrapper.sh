@@ -6,7 +6,7 @@
 # On the way here, Batch would replace Ref::name, and Kubernetes two dollars and a name in brackets after one.
 set -fu
 umask 022
-push_url= push_headers= report_url= report_headers=
+push_url= push_headers= report_url= report_headers= file_blocks= archive_blocks=
 end=${MAINSTEM_END-}
 say() { printf 'mainstem: %s\n' "$*" >&2; }
 finish() { [ -z "$end" ] || { printf '%s-1\n' "$end"; printf '%s-2\n' "$end" >&2; }; rm -rf "$room"; exit "$1"; }
@@ -30,6 +30,15 @@ measure() {
   done
   [ ! -r /sys/fs/cgroup/cpu.stat ] || while read -r key value; do [ "$key" != usage_usec ] || cpu=$value; done </sys/fs/cgroup/cpu.stat
   [ ! -r /sys/fs/cgroup/cpuacct/cpuacct.usage ] || { read -r cpu </sys/fs/cgroup/cpuacct/cpuacct.usage; cpu=$((cpu / 1000)); }
+}
+
+# What is larger than any output may be is listed in place of being packed; the archive itself gets only so many blocks.
+pack() {
+  if [ -h .mainstem ] || [ ! -d .mainstem ]; then rm -f .mainstem; mkdir .mainstem; fi
+  rm -rf .mainstem/left-out
+  find . -type f -size "+$file_blocks" >"$room/left-out" && mv "$room/left-out" .mainstem/left-out
+  find . -type f -size "+$file_blocks" -exec rm -f {} \;
+  cd / && (ulimit -f "$archive_blocks"; exec tar -cf "$room/out.tar" -C "$WORKING_DIR" .)
 }
 
 mkdir -p "$WORKING_DIR" && cd "$WORKING_DIR" || fail directory "the folder $WORKING_DIR cannot be made"
@@ -64,9 +73,16 @@ measure
 files=none
 if [ -n "$push_url" ]; then
   files=kept
-  cd / && tar -cf "$room/out.tar" -C "$WORKING_DIR" . &&
-    again put "$room/out.tar" "$push_url" "$push_headers" ||
-    { files=lost; say "the files of the task cannot be handed in"; }
+  cd "$WORKING_DIR" && pack 2>"$room/problem"
+  case $? in
+  0) again put "$room/out.tar" "$push_url" "$push_headers" || files=lost ;;
+  153) files=large ;;
+  *) cat "$room/problem" >&2; files=lost ;;
+  esac
+  case $files in
+  large) say "the working directory is too large to be handed in" ;;
+  lost) say "the files of the task cannot be handed in" ;;
+  esac
 fi
 report "exit=$code" "files=$files" "oom=$oom" "peak=$peak" "cpu=$cpu"
 finish "$code"

@@ -19,7 +19,8 @@ import pytest
 
 from runner.ids import new_id
 from task_runners.archives import pack, unpack
-from task_runners.files import write_file
+from task_runners.errors import TaskRunnerError
+from task_runners.files import FileLimits, write_file
 from task_runners.spec import TaskSpec
 from task_runners.staging.object_store import BucketStage, open_object_store
 from task_runners.staging.wrapper import REPORT, Report, Wrapped, bare, job_files, script, staged
@@ -52,10 +53,11 @@ class Container:
     stage: BucketStage
     root: Path
     home: Path
+    limits: FileLimits | None = None
 
     def prepare(self, spec: TaskSpec, *, files: bool = True) -> Wrapped:
         push = self.stage.upload("out.tar", HOUR, 0) if files else None
-        first = job_files(spec, str(self.root), push, self.stage.upload(REPORT, HOUR, 0))
+        first = job_files(spec, str(self.root), push, self.stage.upload(REPORT, HOUR, 0), self.limits)
         with pack(self.home, 0, first=first) as archive:
             self.stage.put("in.tar", archive)
         return staged(str(self.root), END, self.stage.download("in.tar", HOUR) or "")
@@ -146,6 +148,46 @@ def test_files_travel_there_and_back_and_the_end_is_reported(
         "out.txt": b"x\n",
         "tool.sh": b"#!/bin/sh\necho tool runs\n",
     }
+
+
+def test_a_file_that_is_larger_than_any_output_may_be_is_left_out_and_named(
+    make: Callable[[str, str, str], Container], tmp_path: Path
+) -> None:
+    container = make("curl", "dash", "s3")
+    (container.programs / "find").symlink_to(shutil.which("busybox") or "")
+    container.limits = FileLimits(file_bytes=1 << 20)
+
+    code, _, _ = container.run(spec("sh", "-c", "head -c 2000000 /dev/zero >large; echo x >out.txt"))
+
+    assert (code, container.report().files) == (0, "kept")
+    with pytest.raises(TaskRunnerError, match="'large'"):
+        container.outputs(tmp_path / "back")
+    assert (tmp_path / "back" / "out.txt").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("shell", ["dash", "busybox", "bash"])
+def test_an_archive_that_grows_too_large_is_given_up_and_reported(
+    make: Callable[[str, str, str], Container], shell: str
+) -> None:
+    container = make("curl", shell, "s3")
+    container.limits = FileLimits(total_bytes=1)
+
+    code, _, err = container.run(spec("sh", "-c", "head -c 3000000 /dev/zero >large"))
+
+    assert (code, container.report().files) == (0, "large")
+    assert err == f"mainstem: the working directory is too large to be handed in\n{END}-2\n".encode()
+    with pytest.raises(TaskRunnerError, match=r"there is no out\.tar"):
+        container.stage.open("out.tar")
+
+
+def test_an_archive_that_is_too_large_is_not_fetched(make: Callable[[str, str, str], Container]) -> None:
+    container = make("curl", "dash", "s3")
+    container.stage.put("out.tar", io.BytesIO(b"x" * 2000))
+
+    with pytest.raises(TaskRunnerError, match="2000 bytes, 1999 are allowed") as caught:
+        BucketStage(container.stage._store, "job", 1999).open("out.tar")
+
+    assert caught.value.code == "file.outputs.too_large"
 
 
 @pytest.mark.parametrize("shell", ["dash", "busybox", "bash"])

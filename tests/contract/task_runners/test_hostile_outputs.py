@@ -24,8 +24,15 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return found
 
 
+@pytest.fixture(params=["process", "docker", "kubernetes", "aws"])
+def sparse_bench(request: pytest.FixtureRequest) -> Bench:
+    found: Bench = request.getfixturevalue(f"{request.param}_bench")
+    return found
+
+
 @pytest.mark.timeout(60)
-def test_an_output_of_five_gigabytes_is_refused_by_name_in_seconds_and_without_memory(bench: Bench) -> None:
+def test_an_output_of_five_gigabytes_is_refused_by_name_in_seconds_and_without_memory(sparse_bench: Bench) -> None:
+    bench = sparse_bench
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     result = bench.run(SPARSE, output_globs=("large.bin",))

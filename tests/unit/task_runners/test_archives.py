@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from task_runners.archives import pack, unpack
-from task_runners.errors import TaskRunnerError
+from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.files import FileLimits
 
 
@@ -149,3 +149,14 @@ def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
         unpack([b"this is no archive" * 100], tmp_path)
 
     assert caught.value.code == "file.archive.broken"
+
+
+def test_files_that_are_too_large_are_refused_by_the_largest_before_they_are_packed(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"x")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(5 << 30)
+
+    with pytest.raises(TaskRunnerError, match=r"the largest is 'large' with 5368709120") as caught:
+        pack(tmp_path, 0)
+
+    assert (caught.value.code, caught.value.failure_reason) == ("file.inputs.too_large", FailureReason.INPUT_FILES)
