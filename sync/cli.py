@@ -79,7 +79,8 @@ def plan(path: Path, environment: str | None, style: str, *, as_json: bool, **gi
     click.echo(_written("json" if as_json else style, found, head, frame))
     if not found.is_whole:
         return _FINDING
-    return _CHANGES if found.changes else 0
+    is_changed = found.changes or found.sown or found.dashboard_changes or found.rules_changed
+    return _CHANGES if is_changed else 0
 
 
 Frame = Callable[["Problem"], list[str]]

@@ -17,9 +17,12 @@ from webhooks.pages.page import Page, render
 from webhooks.parameters import text
 from webhooks.shapes import revision_json
 
+Row = Mapping[str, Any]
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 # What takes something away must not be overlooked.
 _ORDER: Final = {"REMOVED": 0, "QUARANTINED": 1, "RENAMED": 2, "MOVED": 3, "CHANGED": 4, "ADDED": 5}
+_WORDS: Final = {"kv": "key"}
 
 
 def show(call: Call) -> Any:
@@ -38,11 +41,28 @@ def show(call: Call) -> Any:
     changes = _ordered(plan["changes"])
     counts = Counter(str(change["kind"]).lower() for change in changes)
     return render(
-        call, "plan.html", environment=environment, revision=revision, plan=plan, changes=changes, counts=counts
+        call,
+        "plan.html",
+        environment=environment,
+        revision=revision,
+        plan=plan,
+        changes=changes,
+        counts=counts,
+        beside=_beside(plan),
     )
 
 
-def _ordered(changes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _beside(plan: Mapping[str, Any]) -> list[Row]:
+    """Return the keys, secrets and dashboards that a plan touches; rows of the ledger do not hold them."""
+    seeds = [
+        {**row, "what": _WORDS.get(row["what"], row["what"]), "name": f"{row['namespace']}.{row['key']}"}
+        for row in plan.get("keys", ())
+    ]
+    boards = [{**row, "what": "dashboard", "name": row["id"]} for row in plan.get("dashboards", ())]
+    return _ordered([*seeds, *boards])
+
+
+def _ordered(changes: Iterable[Row]) -> list[Row]:
     return sorted(changes, key=lambda change: _ORDER.get(str(change["kind"]).upper(), len(_ORDER)))
 
 

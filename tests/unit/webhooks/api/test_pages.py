@@ -14,6 +14,7 @@ from starlette.responses import Response
 import webhooks.pages
 from runner.states import State
 from runner.store.records import Environment, Pin, Repository, Revision
+from sync.commit_record import Author
 from sync.signatures.verdict import CommitSignature, SignatureState
 from tests.servers.visitor import Visitor
 from webhooks.pages import PAGES
@@ -276,6 +277,32 @@ def test_a_plan_shows_removals_first(api: Any, admin: Visitor) -> None:
     said = text_of(answer)
     assert "1 removed ~ 1 changed + 1 added" in said
     assert said.index("team.removed") < said.index("team.changed") < said.index("team.added")
+
+
+DASHBOARD = "title: Runs\nid: runs\ncharts:\n  - {id: a, type: core.dashboard.chart.Markdown, content: hi}\n"
+
+
+def test_a_plan_made_now_shows_keys_dashboards_settings_and_what_must_be_green(git_api: Any) -> None:
+    sync = git_api.services.sync
+    repository = sync.repository("hosted").repository
+    files = {
+        "flows/team/_kv.yaml": "rate: 5\n",
+        "flows/_dashboards/runs.yaml": DASHBOARD,
+        ".mainstem.yaml": "checks: {required: [ci], tests: required}\n",
+    }
+    said = {name: text.encode() for name, text in files.items()}
+    first = repository.commit_changes(
+        None, said, author=Author("ann", "ann@example.org"), message="first", at=datetime.now(UTC)
+    )
+    repository.set_head("refs/heads/main", None, first)
+
+    answer = Visitor(git_api).sign_in().get("/ui/main/environments/default/plan")
+
+    shown = text_of(answer)
+    assert "+ key team.rate added flows/team/_kv.yaml" in shown
+    assert "+ dashboard runs added flows/_dashboards/runs.yaml" in shown
+    assert "Must be green first: ci. The tests of its flows must pass first." in shown
+    assert "Settings of the repository ! checks.required nothing -&gt; [ci] ! checks.tests nothing" in shown
 
 
 def test_a_plan_of_what_is_not_there_says_so(api: Any, admin: Visitor) -> None:
