@@ -15,7 +15,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import create_connection
 
 from runner import __version__
-from runner.egress import addresses
+from runner.addresses import addresses
 from runner.errors import InvalidError
 
 SSH_PORT: Final = 22

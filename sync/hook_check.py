@@ -6,14 +6,15 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from runner import __version__
 from sync.forges.signatures import signing_key, standard_signature
 
-_TIMEOUT: Final = httpx.Timeout(10.0)
+if TYPE_CHECKING:
+    import httpx
+
+_TIMEOUT_S: Final = 10.0
 _REDIRECTS: Final = range(300, 400)
 
 
@@ -33,6 +34,8 @@ class HookCheck:
 
 def check_hook(url: str, secret: str) -> HookCheck:
     """Send a signed ping to a receiver's address and return how it was answered."""
+    import httpx
+
     body = json.dumps({"type": "ping"}).encode()
     message, now = str(uuid.uuid4()), str(int(time.time()))
     headers = {
@@ -43,7 +46,7 @@ def check_hook(url: str, secret: str) -> HookCheck:
         "webhook-signature": standard_signature(signing_key(secret) or b"", message, now, body),
     }
     try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=_TIMEOUT, follow_redirects=False)
+        answer = httpx.post(url, content=body, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False)
     except httpx.HTTPError as error:
         problem = f"nobody answers there: {str(error) or type(error).__name__}"
         advice = (

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.pack import Pack, PackFileDisappeared
@@ -17,6 +17,9 @@ from dulwich.repo import Repo
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+_MOST_CACHED_BYTES: Final = 1 << 20
+"""Of the bases of deltas, for each pack. The library keeps up to 96 MB of what was read, and we read a file once."""
 
 
 class SharedObjectStore(DiskObjectStore):
@@ -67,6 +70,7 @@ def open_repository(path: str) -> Repo:
     """
     repo = Repo(path)
     store = SharedObjectStore.from_config(repo.object_store.path, repo.get_config())
+    store.delta_base_cache_limit = _MOST_CACHED_BYTES
     repo.object_store.close()
     repo.object_store = store
     return repo

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from runner.errors import ExpressionError
 from runner.expressions.lexer import TemplateSyntaxError, position_of
 from runner.expressions.limits import DEFAULT_LIMITS
-from runner.expressions.nodes import Arguments, Filter, Literal, Macro, Name, Node, Root, Test
+from runner.expressions.nodes import Arguments, Filter, Literal, Macro, Name, Node, Test
 from runner.expressions.nodes import Call as CallNode
 from runner.expressions.registry import FILTERS, FUNCTIONS, TESTS, Builtin, bind, suggestion
 from runner.expressions.statements import bound_names, parse
@@ -51,15 +51,15 @@ def names_in(source: str) -> set[str]:
     """
     if "{" not in source:
         return set()
-    root = _tree(source)
-    return {node.name for node in root.walk() if isinstance(node, Name)} - bound_names(root)
+    nodes = _nodes(source)
+    return {node.name for node in nodes if isinstance(node, Name)} - bound_names(nodes)
 
 
 def calls_in(source: str) -> Iterator[Call]:
     """Yield the uses of filters, functions, macros and tests in `source`, in no particular order."""
     if "{" not in source:
         return
-    for node, kind, name, arguments in _invocations(_tree(source)):
+    for node, kind, name, arguments in _invocations(_nodes(source)):
         line, column = position_of(source, node.position)
         literals = tuple(argument.value for argument in arguments.positional if isinstance(argument, Literal))
         yield Call(kind, name, line, column, literals)
@@ -73,10 +73,10 @@ def constant_calls(source: str, names: Collection[str]) -> Iterator[tuple[str, d
     if "{" not in source or not any(name in source for name in names):
         return
     try:
-        root = _tree(source)
+        nodes = _nodes(source)
     except ExpressionError:
         return
-    for _, kind, name, arguments in _invocations(root):
+    for _, kind, name, arguments in _invocations(nodes):
         if kind == "function" and name in names:
             placed = zip(FUNCTIONS[name].parameters, arguments.positional, strict=False)
             given = {**dict(placed), **dict(arguments.named)}
@@ -88,14 +88,14 @@ def check_template(source: str) -> list[Finding]:
     if "{" not in source:
         return []
     try:
-        root = _tree(source)
+        nodes = _nodes(source)
     except TemplateSyntaxError as error:
         return [Finding(error.line, error.column, error.code, error.bare_message, error.hint)]
     except ExpressionError as error:
         return [Finding(1, 1, error.code, error.message, error.hint)]
-    macros = {node.name for node in root.walk() if isinstance(node, Macro)}
+    macros = {node.name for node in nodes if isinstance(node, Macro)}
     found = []
-    for node, kind, name, arguments in _invocations(root):
+    for node, kind, name, arguments in _invocations(nodes):
         if kind == "function" and name in macros:
             continue
         fault = _fault(kind, name, arguments)
@@ -105,9 +105,9 @@ def check_template(source: str) -> list[Finding]:
 
 
 @lru_cache(maxsize=256)
-def _tree(source: str) -> Root:
-    """Return the tree of `source`; the checks of one file ask for the same one several times."""
-    return parse(source, DEFAULT_LIMITS)
+def _nodes(source: str) -> tuple[Node, ...]:
+    """Return all nodes of `source`, parsed and walked once: the checks of one file ask several times."""
+    return tuple(parse(source, DEFAULT_LIMITS).walk())
 
 
 def _fault(kind: str, name: str, arguments: Arguments) -> ExpressionError | None:
@@ -123,8 +123,8 @@ def _fault(kind: str, name: str, arguments: Arguments) -> ExpressionError | None
     return None
 
 
-def _invocations(root: Root) -> Iterator[tuple[Node, str, str, Arguments]]:
-    for node in root.walk():
+def _invocations(nodes: Iterable[Node]) -> Iterator[tuple[Node, str, str, Arguments]]:
+    for node in nodes:
         if isinstance(node, Filter):
             yield node, "filter", node.name, node.arguments
         elif isinstance(node, Test):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cache
+from typing import Any, Final
+
+_LEAVES: Final = frozenset({"int", "str", "bool", "Any"})
+"""What no node hides in; the types of fields are texts here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +19,8 @@ class Node:
 
     def children(self) -> Iterator[Node]:
         """Yield the nodes directly below, in the order of the source."""
-        for field in fields(self):
-            yield from _nodes_in(getattr(self, field.name))
+        for name in _names(type(self)):  # type: ignore[arg-type]  # a class has a hash whatever its instances have
+            yield from _nodes_in(getattr(self, name))
 
     def walk(self) -> Iterator[Node]:
         """Yield this node and all below it."""
@@ -24,7 +28,14 @@ class Node:
         while stack:
             node = stack.pop()
             yield node
-            stack.extend(reversed(list(node.children())))
+            if _names(type(node)):  # type: ignore[arg-type]  # see above
+                stack.extend(reversed(list(node.children())))
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    """Return the fields of a kind of node that may hold others: looking a class over costs more than a walk."""
+    return tuple(field.name for field in fields(kind) if field.type not in _LEAVES)
 
 
 def _nodes_in(value: Any) -> Iterator[Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Final
 
@@ -184,10 +184,10 @@ def is_plain_text(root: Root) -> bool:
     return all(isinstance(node, Text) for node in root.body)
 
 
-def bound_names(root: Root) -> frozenset[str]:
-    """Return the names that the template itself gives values to, anywhere."""
+def bound_names(nodes: Iterable[Node]) -> frozenset[str]:
+    """Return the names that the template of these nodes, all that it has, gives values to itself."""
     names: set[str] = set()
-    for node in root.walk():
+    for node in nodes:
         if isinstance(node, Set):
             names.add(node.name)
         elif isinstance(node, For):

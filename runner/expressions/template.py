@@ -35,7 +35,7 @@ class Template:
         self._literal = source if root is None else _plain_text(root)
         if root is None or self._literal is not None:
             return
-        bound = bound_names(root)
+        bound = bound_names(root.walk())
         emitter = Emitter(source, bound)
         self._binds = bool(bound)
         self._paths = emitter.paths(root.body)

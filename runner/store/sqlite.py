@@ -180,21 +180,24 @@ class SqliteEngine:
         }
 
     def _serve(self) -> None:
-        while True:
-            unit = self._queue.get()
-            batch: list[_Unit] = []
-            try:
-                while unit is not None:
-                    batch.append(unit)
-                    if len(batch) == _MOST_UNITS:
-                        break
-                    unit = self._queue.get_nowait()
-            except queue.Empty:
-                pass
-            if batch:
-                self._commit(batch)
-            if unit is None:
-                return
+        while self._served(self._queue.get()):
+            # Nothing of a batch is held while waiting for the next: a unit may carry a plan of thousands of flows.
+            pass
+
+    def _served(self, unit: _Unit | None) -> bool:
+        """Commit a unit with those that wait behind it; False when there will be none after them."""
+        batch: list[_Unit] = []
+        try:
+            while unit is not None:
+                batch.append(unit)
+                if len(batch) == _MOST_UNITS:
+                    break
+                unit = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        if batch:
+            self._commit(batch)
+        return unit is not None
 
     def _commit(self, batch: list[_Unit]) -> None:
         driver = self._writer.driver

@@ -15,8 +15,9 @@ from typing import IO, Any
 import httpx
 from pydantic import Field
 
+from runner.addresses import EgressError
 from runner.context import host_of
-from runner.egress import Egress, EgressError, bounded
+from runner.egress import Egress, bounded
 from runner.errors import ExpressionError, MainstemError, TaskError
 from runner.expressions import to_json, to_text
 from runner.flows.models import Template

@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from urllib.parse import quote
-
-import httpx
 
 from runner import __version__
 from runner.errors import MainstemError
@@ -26,13 +25,17 @@ from sync.forges.check_states import CheckState
 from sync.forges.limits import LIMITS, is_limited, wait_s
 from sync.remote import Tokens, parse_address, without_credentials
 
+if TYPE_CHECKING:  # five megabytes that a process without a forge does not need
+    import httpx
+
 log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 4
 _LONGEST_WAIT_S: Final = 30.0
-_TIMEOUT: Final = httpx.Timeout(20.0, connect=10.0)
+_TIMEOUT_S: Final = 20.0
+_CONNECT_TIMEOUT_S: Final = 10.0
 _HURRIED_WAIT_S: Final = 2.0
-_HURRIED_TIMEOUT: Final = httpx.Timeout(5.0)
+_HURRIED_TIMEOUT_S: Final = 5.0
 _MOST_PAGES: Final = 20
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
 _CONFLICTS: Final = frozenset({400, 409, 422})
@@ -148,6 +151,8 @@ class ForgeApi(abc.ABC):
         sleep: Callable[[float], None] = time.sleep,
         tokens: Tokens | None = None,
     ) -> None:
+        import httpx
+
         address = parse_address(repository.url)
         self.host = address.host or ""
         self.scheme = "http" if address.scheme == "http" else "https"
@@ -164,7 +169,7 @@ class ForgeApi(abc.ABC):
         self._client = httpx.Client(
             base_url=base + "/",
             headers={"User-Agent": f"Mainstem/{__version__}", **self.authorization(self._token, repository.username)},
-            timeout=_TIMEOUT,
+            timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
             follow_redirects=False,
         )
 
@@ -189,7 +194,7 @@ class ForgeApi(abc.ABC):
     def hurry(self) -> None:
         """Take seconds for a request from now on, not minutes: who asks holds a lock meanwhile, and will ask again."""
         self._longest_wait_s = _HURRIED_WAIT_S
-        self._client.timeout = _HURRIED_TIMEOUT
+        self._client.timeout = _HURRIED_TIMEOUT_S
 
     @property
     def site(self) -> str:
@@ -318,6 +323,8 @@ class ForgeApi(abc.ABC):
 
     def _sent(self, method: str, path: str, *, again: bool | None, **given: Any) -> httpx.Response:
         """Return the answer to a request, which has been tried again where that is safe and the forge asks for it."""
+        import httpx
+
         may_repeat = method in _SAFE if again is None else again
         for attempt in range(1, _ATTEMPTS + 1):
             last, pause = attempt == _ATTEMPTS, 2.0 ** (attempt - 1)
@@ -342,7 +349,7 @@ class ForgeApi(abc.ABC):
         if self._tokens is not None:
             self._use(self._tokens.token())
         answer = self._received(method, path, **given)
-        if answer.status_code == httpx.codes.UNAUTHORIZED and self._tokens is not None:
+        if answer.status_code == HTTPStatus.UNAUTHORIZED and self._tokens is not None:
             self._use(self._tokens.renewed(self._token))
             answer = self._received(method, path, **given)
         LIMITS.note(self._name, answer.headers)

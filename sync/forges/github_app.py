@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -34,10 +33,14 @@ from sync.remote import parse_address
 USER: Final = "x-access-token"
 """The user name under which git takes the token of an app."""
 
+if TYPE_CHECKING:
+    import httpx
+
 _BACK_S: Final = 60
 _CLAIM_S: Final = 480
 _MARGIN_S: Final = 300  # a fetch that begins now must end with the same token
-_TIMEOUT: Final = httpx.Timeout(20.0, connect=10.0)
+_TIMEOUT_S: Final = 20.0
+_CONNECT_TIMEOUT_S: Final = 10.0
 _MOST_KEY: Final = 64 << 10
 
 
@@ -110,6 +113,8 @@ class GitHubApp:
         return _Token(str(found["token"]), moment_of(found["expires_at"]).timestamp())
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
+        import httpx
+
         headers = {
             "Authorization": f"Bearer {self.claim()}",
             "Accept": "application/vnd.github+json",
@@ -117,8 +122,9 @@ class GitHubApp:
             "User-Agent": f"Mainstem/{__version__}",
         }
         place = f"{self._base()}/{path}"
+        timeout = httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
         try:
-            answer = httpx.request(method, place, headers=headers, json=body, timeout=_TIMEOUT)
+            answer = httpx.request(method, place, headers=headers, json=body, timeout=timeout)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiError("forge.unreachable", f"{place} cannot be reached: {type(error).__name__}") from None
         if not answer.is_success:

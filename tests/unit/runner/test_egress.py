@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from runner.egress import Egress, EgressError, addresses, bounded, is_allowed
+from runner.addresses import EgressError, addresses, is_allowed
+from runner.egress import Egress, bounded
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -303,3 +303,12 @@ def slow(opens: Callable[..., Any], opened: list[str]) -> Callable[..., Any]:
         return opens(path, *arguments, **options)
 
     return wrapped
+
+
+def test_a_pack_may_keep_little_of_what_is_read_from_it(repository: GitRepository) -> None:
+    files: dict[str, bytes | None] = {f"flows/f{number}.yaml": b"id: f%d" % number for number in range(20)}
+    repository.commit_changes(None, files, author=ANN, message="change", at=AT)
+
+    [pack] = repository.raw.object_store.packs
+
+    assert pack.data._offset_cache._max_size == 1 << 20  # the library's own limit is 96 MB

@@ -75,3 +75,11 @@ def test_version_and_help_take_at_most_150_ms(option: str) -> None:
         return usage.ru_utime + usage.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.15
+
+
+def test_following_a_repository_loads_no_http_client_of_tasks_and_forges() -> None:
+    program = "import sys, sync.service; print({'httpx', 'rich', 'pygments'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
