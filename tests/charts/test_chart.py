@@ -162,6 +162,17 @@ def test_distributed_mode_names_the_value_that_is_missing(helm: Any, given: dict
         render(helm, {"mode": "distributed", **given})
 
 
+def test_a_queue_that_no_selector_can_hold_is_refused_for_an_hpa(helm: Any) -> None:
+    pool = {"queue": "tasks.linux+gpu", "autoscaling": {"by": "queue"}}
+    given = {**values("distributed"), "workers": {"gpu": pool}}
+
+    with pytest.raises(helm.HelmRenderError, match=re.escape("workers.gpu.autoscaling.by")):
+        render(helm, given)
+    manifests = render(helm, given | {"workers": {"gpu": pool | {"autoscaling": {"by": "keda"}}}})
+
+    assert "tasks.linux+gpu" in manifests
+
+
 @pytest.mark.parametrize(
     ("given", "word"),
     [
