@@ -31,6 +31,7 @@ _KEPT: Final = {
     "kv": "written at run time; `overwrite: true` would replace it",
     "secret": "set on the server, which wins over git",
 }
+_REPLACED: Final = "replaces what was written at run time"
 
 
 class SeedingKind(enum.StrEnum):
@@ -163,5 +164,7 @@ def _wanted(seed: Wanted, row: Any, environment: str) -> Seeding | None:
     if is_same and (is_ours or not seed.overwrite):
         return None
     if is_ours or seed.overwrite:
-        return Seeding(SeedingKind.CHANGED, *place, seed.difference_to(row), seed)
+        # A plan is read by all who see the repository: it shows what git said before, not what runs have written.
+        note = seed.difference_to(row) if is_ours else _REPLACED
+        return Seeding(SeedingKind.CHANGED, *place, note, seed)
     return Seeding(SeedingKind.KEPT, *place, _KEPT[seed.what])

@@ -111,7 +111,7 @@ def test_what_a_flow_wrote_stays_unless_git_insists(server: Server, work_tree: A
     result = server.look()
 
     assert shown(result.plan) == [
-        "  ~ kv team.limit  changed  NUMBER 5 -> 2",
+        "  ~ kv team.limit  changed  replaces what was written at run time",  # its value is nobody's who reads a plan
         "  . kv team.rate   kept     written at run time; `overwrite: true` would replace it",
     ]
     assert server.values() == {"team.rate": 5, "team.limit": 2, "team.gone": 5}
