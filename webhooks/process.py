@@ -20,6 +20,7 @@ from runner.home import HomeLock, lock_home, prepare_home
 from runner.metrics import Family, Process, of_process, of_store
 from runner.runtime import Roles
 from runner.settings import Settings
+from webhooks.log_line import LineFormatter
 from webhooks.settings_log import note_settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 def write_logs(level: str) -> None:
     """Write what happens to stderr, from `level` (one of `LOG_LEVELS`) up."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def check_address(settings: Settings) -> None:
