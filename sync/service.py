@@ -29,6 +29,7 @@ from runner.store.session import Session
 from sync.activation import RACED, Activation, Outcome, RevisionResult
 from sync.checks import Checks
 from sync.commits import Commits
+from sync.dashboard_writes import DashboardWrites
 from sync.deployments import Deployments
 from sync.drift import DRIFTED, Drift
 from sync.facts import FlowFacts
@@ -126,6 +127,7 @@ class SyncService:
         self._writes = FlowWrites(store, commits)
         self._file_writes = GitFileWrites(store, commits)
         self.namespaces = Namespaces(store, commits)
+        self.dashboards = DashboardWrites(store, commits)
 
     # repositories and environments
 

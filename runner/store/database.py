@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import StoreError
 from runner.store import migration
@@ -15,6 +15,10 @@ from runner.store.logs import LogStore
 from runner.store.session import Session
 from runner.store.sqlite import Durability, SqliteEngine
 from runner.store.statements import POSTGRESQL
+
+if TYPE_CHECKING:
+    from runner.store.charts import ChartFigure, ChartRows
+    from runner.store.queries import Page
 
 T = TypeVar("T")
 
@@ -103,6 +107,20 @@ class Store:
         it has to bear that two do.
         """
         return self._engine.exclusive(name)
+
+    def chart(self, question: ChartRows) -> Page[dict[str, Any]]:
+        """Return the rows of a chart; see `ChartRows`."""
+        return self._charted(question.query.source).read(question)
+
+    def figure(self, question: ChartFigure) -> float | str | None:
+        """Return the figure of a KPI; see `ChartFigure`."""
+        return self._charted(question.query.source).read(question)
+
+    def _charted(self, source: str) -> Engine:
+        if source != "Logs":
+            return self._engine
+        self.logs.flush_appended()
+        return self._log_engine
 
     def flush(self) -> None:
         """Wait until everything submitted and every log entry appended so far is written."""

@@ -81,11 +81,7 @@ _index("executions_created", executions.c.created_at, executions.c.id)
 _index("executions_state", executions.c.state, executions.c.created_at)
 _index("executions_flow", executions.c.namespace, executions.c.flow_id, executions.c.created_at)
 _index(
-    "executions_open",
-    executions.c.namespace,
-    executions.c.flow_id,
-    executions.c.created_at,
-    where="ended_at IS NULL",
+    "executions_open", executions.c.namespace, executions.c.flow_id, executions.c.created_at, where="ended_at IS NULL"
 )
 _index("executions_due", executions.c.due_at, where="due_at IS NOT NULL AND ended_at IS NULL")
 _index("executions_parent_execution", executions.c.parent_execution_id, where="parent_execution_id IS NOT NULL")
@@ -190,6 +186,7 @@ metrics: Final = _table(
     identity(),
 )
 _index("metrics_execution", metrics.c.execution_id)
+_index("metrics_timestamp", metrics.c.timestamp)
 _index("metrics_flow", metrics.c.namespace, metrics.c.flow_id, metrics.c.name, metrics.c.timestamp)
 
 workers: Final = _table(

@@ -19,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from runner.store.columns import dump
+from runner.store.columns import clean, dump
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
@@ -112,6 +112,14 @@ class _HasLabel(FunctionElement[bool]):
     type = sa.Boolean()
 
 
+class _LabelOf(FunctionElement[str]):
+    """The value of a key in a column of labels, null without it."""
+
+    inherit_cache = True
+    name = "label_of"
+    type = sa.Text()
+
+
 @compiles(_Listed, SQLITE)
 @compiles(_ListedNumbers, SQLITE)
 def _sqlite_listed(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
@@ -143,6 +151,18 @@ def _pg_has_label(element: FunctionElement[Any], compiler: SQLCompiler, **kw: An
     return f"((CAST({column} AS JSON) ->> {key}) = {value})"
 
 
+@compiles(_LabelOf, SQLITE)
+def _sqlite_label_of(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    column, key = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(SELECT value FROM json_each({column}) AS label WHERE label.key = {key})"  # noqa: S608  # placeholders
+
+
+@compiles(_LabelOf, POSTGRESQL)
+def _pg_label_of(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    column, key = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(CAST({column} AS JSON) ->> {key})"
+
+
 def one_of(column: sa.Column[Any], name: str) -> Any:
     """Return the condition that `column` is a member of the parameter `name`, given as `listed(...)`.
 
@@ -161,3 +181,8 @@ def listed(members: Iterable[str] | Iterable[int]) -> str:
 def has_label(column: sa.Column[Any], key: str, value: str) -> Any:
     """Return the condition that the labels in `column` hold `key` with `value`."""
     return _HasLabel(column, sa.literal(key, sa.Text()), sa.literal(value, sa.Text()))
+
+
+def label_of(column: sa.Column[Any], key: str) -> Any:
+    """Return the value of the label `key` in `column`, null without it."""
+    return _LabelOf(column, sa.literal(clean(key), sa.Text()))

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from webhooks.schemas import DURATION, FLAG, TEXT, TIME, Shape, listed, nullable, opened, optional, page, record
+from webhooks.schemas import (
+    ANYTHING,
+    DURATION,
+    FLAG,
+    MAP,
+    TEXT,
+    TIME,
+    WHOLE,
+    Shape,
+    listed,
+    mapped,
+    nullable,
+    opened,
+    optional,
+    page,
+    record,
+)
 
 CHART: Final = Shape("Chart", opened(record(id=TEXT, type=TEXT)))
 DASHBOARD: Final = Shape(
@@ -34,3 +50,18 @@ DEFAULTS: Final = Shape(
         defaultNamespaceOverviewDashboard=nullable(TEXT),
     ),
 )
+_FILTER: Final = opened(record(field=TEXT, operation=optional(TEXT), value=optional(ANYTHING)))
+CHART_VIEW: Final = Shape(
+    "ChartView",
+    record(
+        startDate=optional(nullable(TIME)),
+        endDate=optional(nullable(TIME)),
+        pageSize=optional(nullable(WHOLE)),
+        pageNumber=optional(nullable(WHOLE)),
+        namespace=optional(nullable(TEXT)),
+        labels=optional(nullable(mapped(TEXT))),
+        filters=optional(nullable(listed(_FILTER))),
+    ),
+)
+CHART_REQUEST: Final = Shape("ChartRequest", record(chart=TEXT, globalFilter=optional(nullable(CHART_VIEW))))
+CHART_DATA: Final = page(MAP)

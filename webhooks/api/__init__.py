@@ -10,6 +10,7 @@ def endpoints() -> list[Endpoint]:
     from webhooks.api import (
         audit,
         catalogue,
+        charts,
         dashboards,
         deliveries,
         environments,
@@ -74,6 +75,7 @@ def endpoints() -> list[Endpoint]:
         trigger_backfills,
         trigger_bulk,
         kv,
+        charts,
         dashboards,
         namespaces,
         secrets,

@@ -1,18 +1,20 @@
-"""Dashboards: read as commits brought them, and checked before they are committed."""
+"""Dashboards: read as commits brought them, checked, and written by commits."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from runner.access import Permission
+from starlette.responses import Response
+
+from runner.access import ALL_NAMESPACES, Permission
 from runner.dashboards.models import Dashboard
 from runner.dashboards.parse import parse_chart, parse_dashboard
 from runner.durations import format_duration
-from runner.errors import NotFoundError
+from runner.errors import InvalidError, NotFoundError
 from runner.store.records import StoredDashboard
 from webhooks.answers.dashboards import DASHBOARD, DASHBOARDS, DEFAULTS
 from webhooks.answers.flows import VERDICT
-from webhooks.api.flows import YAML, verdict
+from webhooks.api.flows import YAML, sync_of, verdict
 from webhooks.call import Call, page_of
 from webhooks.filters import in_order
 from webhooks.parameters import paging, text
@@ -40,10 +42,61 @@ def search(call: Call) -> dict[str, Any]:
 
 def get(call: Call) -> dict[str, Any]:
     """Answer with a dashboard and its source."""
+    row = found_dashboard(call)
+    return {**_shape(row), "sourceCode": row.source}
+
+
+def found_dashboard(call: Call) -> StoredDashboard:
+    """Return the dashboard that the path names. Raises `NotFoundError` `dashboard.missing`, also when it is hidden."""
     name = call.path("id")
     row = call.services.store.read(lambda db: db.dashboards.get(name))
     if row is None or not _is_seen(call, row):
         raise NotFoundError("dashboard.missing", f"there is no dashboard {name[:100]!r}")
+    return row
+
+
+def create(call: Call) -> dict[str, Any]:
+    """Commit a new dashboard and answer with it."""
+    source, namespace = call.text(), call.query("namespace")
+    call.require(namespace or ALL_NAMESPACES)
+    dashboard = parse_dashboard(source).require()
+    row = sync_of(call).dashboards.create(
+        dashboard, source, namespace, actor=call.actor, proposed=call.proposals.append
+    )
+    return _written(call, row)
+
+
+def update(call: Call) -> dict[str, Any]:
+    """Commit a changed dashboard and answer with it."""
+    row, source = _owned(call), call.text()
+    dashboard = parse_dashboard(source).require()
+    if dashboard.id != row.id:
+        raise InvalidError(
+            "dashboard.identity.changed",
+            f"the body is the dashboard {dashboard.id!r}, the address names {row.id!r}",
+            hint="create the dashboard under its new id, then delete the old one",
+        )
+    written = sync_of(call).dashboards.update(row, dashboard, source, actor=call.actor, proposed=call.proposals.append)
+    return _written(call, written)
+
+
+def delete(call: Call) -> Response:
+    """Commit the removal of a dashboard."""
+    row = _owned(call)
+    sync_of(call).dashboards.delete(row, actor=call.actor, proposed=call.proposals.append)
+    call.note(f"dashboard {row.id}", verb="delete")
+    return Response(status_code=204)
+
+
+def _owned(call: Call) -> StoredDashboard:
+    """Return the dashboard of the path, which the caller may change: one of no namespace is everybody's."""
+    row = found_dashboard(call)
+    call.require(row.namespace or ALL_NAMESPACES)
+    return row
+
+
+def _written(call: Call, row: StoredDashboard) -> dict[str, Any]:
+    call.note(f"dashboard {row.id}", verb="write", environment=row.environment, path=row.path)
     return {**_shape(row), "sourceCode": row.source}
 
 
@@ -93,15 +146,24 @@ def _shape(row: StoredDashboard) -> dict[str, Any]:
     }
 
 
+_NAMESPACE: Final = text("namespace", "The namespace that the dashboard is of; of none without it.")
+
+
 def endpoints() -> list[Endpoint]:
     """Return the routes of this file."""
-    read, tag = Permission.FLOW_READ, "dashboards"
+    read, write, tag = Permission.FLOW_READ, Permission.FLOW_WRITE, "dashboards"
+    changed: dict[str, Any] = {"takes": YAML, "body": TEXT, "answer": DASHBOARD, "proposes": True}
     some = (text("q", "Only those whose title holds this."), *paging())
     body: dict[str, Any] = {"takes": YAML, "body": TEXT, "answer": VERDICT}
     standing = "Dashboards that stand in for pages"
     return [
         Endpoint("GET", _BASE, read, search, "A page of dashboards", tag, query=some, answer=DASHBOARDS),
         Endpoint("GET", _BASE + "/{id}", read, get, "One dashboard", tag, answer=DASHBOARD),
+        Endpoint("POST", _BASE, write, create, "Create a dashboard (a commit)", tag, query=(_NAMESPACE,), **changed),
+        Endpoint("PUT", _BASE + "/{id}", write, update, "Change a dashboard (a commit)", tag, **changed),
+        Endpoint(
+            "DELETE", _BASE + "/{id}", write, delete, "Delete a dashboard (a commit)", tag, status=204, proposes=True
+        ),
         Endpoint("POST", _BASE + "/validate", read, validate, "Check a dashboard", tag, **body),
         Endpoint("POST", _BASE + "/validate/chart", read, validate_chart, "Check a chart", tag, **body),
         Endpoint("GET", _BASE + "/settings/default-dashboards", read, defaults, standing, tag, answer=DEFAULTS),

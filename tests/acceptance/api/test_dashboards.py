@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.api.test_kestrapy import python  # noqa: F401 - a fixture
@@ -86,3 +87,39 @@ def test_a_pushed_dashboard_is_planned_seen_by_the_client_and_gone_with_its_file
         None,
     ]
     assert "- dashboard night_of_the_push  removed" in went
+
+
+EXAMPLE = Path(__file__).parents[3] / "examples/flows/ops/_dashboards/season.yaml"
+FLOW = """\
+id: count
+namespace: season.counted
+inputs: [{id: good, type: BOOLEAN, defaults: true}]
+tasks:
+  - {id: fail, type: core.execution.Fail, condition: "{{ inputs.good ? 'false' : 'true' }}", errorMessage: no ring}
+"""
+
+
+@pytest.mark.timeout(120)
+def test_the_charts_of_the_example_count_what_was_run(server: Any) -> None:
+    main, yaml = f"{server.url}/api/v1/main", {"content-type": "application/x-yaml"}
+    with httpx.Client(headers={"authorization": f"Bearer {server.token}"}, timeout=30) as client:
+        client.post(f"{main}/dashboards", content=EXAMPLE.read_bytes(), headers=yaml).raise_for_status()
+        client.post(f"{main}/flows", content=FLOW, headers=yaml).raise_for_status()
+        run = f"{main}/executions/season.counted/count?wait=true"
+        states = [
+            client.post(run, data={"good": good}).json()["state"]["current"] for good in ("true", "false", "true")
+        ]
+        charts, view = f"{main}/dashboards/season/charts", {"namespace": "season.counted"}
+        pie, days, good, errors = (
+            client.post(f"{charts}/{name}", json=view).json()["results"]
+            for name in ("states", "days", "good", "errors")
+        )
+        table = client.post(f"{charts}/states/export", json=view).text
+
+    assert states == ["SUCCESS", "FAILED", "SUCCESS"]
+    assert pie == [{"state": "SUCCESS", "total": 2}, {"state": "FAILED", "total": 1}]
+    assert sum(row["total"] for row in days) == 3
+    assert good == [{"value": pytest.approx(200 / 3)}]
+    assert [row["flow"] for row in errors] == ["count"] * len(errors)
+    assert any("no ring" in row["message"] for row in errors)
+    assert table == "state,total\r\nSUCCESS,2\r\nFAILED,1\r\n"

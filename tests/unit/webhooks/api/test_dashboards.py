@@ -132,9 +132,15 @@ def test_a_source_is_checked_without_being_kept(api: Any, route: str, source: st
     assert api.get(BASE).json()["total"] == 0
 
 
-def test_dashboards_are_written_by_a_push_and_not_here(api: Any) -> None:
+def test_a_process_without_repositories_writes_no_dashboards(api: Any) -> None:
     store(api, "night", "At Night")
+    changed, day = SOURCE.replace("At Night", "Later"), SOURCE.replace("night", "day")
 
-    codes = [api.request(method, f"{BASE}/night").json()["code"] for method in ("PUT", "DELETE")]
+    answers = [
+        api.put(f"{BASE}/night", content=changed, headers={"content-type": "application/x-yaml"}),
+        api.post(BASE, content=day, headers={"content-type": "application/x-yaml"}),
+        api.delete(f"{BASE}/night"),
+    ]
 
-    assert codes == ["route.method.wrong", "route.method.wrong"]
+    assert [answer.json()["code"] for answer in answers] == ["sync.elsewhere"] * 3
+    assert api.get(f"{BASE}/night").json()["title"] == "At Night"
