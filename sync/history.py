@@ -9,7 +9,7 @@ from typing import Any, Final
 from runner.cli.table import moment
 from sync.signatures.verdict import described
 
-HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON", "SIGNED", "DELIVERY")
+HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON", "DELIVERY", "SIGNED")
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -23,8 +23,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(changes if isinstance(changes, int) else len(changes)),
         row["actor"] or "-",
         row["reason"] or row.get("message") or "",
-        row.get("signed") or described(row.get("signature")) or "-",
         _delivery(row),
+        row.get("signed") or described(row.get("signature")) or "-",
     )
 
 

@@ -182,6 +182,8 @@ REVISION: Final = Shape(
         changes=listed(ANYTHING),
         problems=listed(ANYTHING),
         signature=_SIGNATURE,
+        delivery=nullable(TEXT),
+        sender=nullable(TEXT),
         prior=nullable(TEXT),
         digest=nullable(TEXT),
     ),
