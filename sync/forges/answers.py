@@ -11,10 +11,12 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
-from typing import Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
-import httpx
 from pydantic import TypeAdapter, ValidationError
+
+if TYPE_CHECKING:
+    import httpx
 
 ODD: Final = "forge.answer.odd"
 MOST_BYTES: Final = 32 << 20
@@ -51,6 +53,8 @@ def checked(found: Any) -> Any:
 
 def received(answer: httpx.Response) -> httpx.Response:
     """Return a streamed response with all of its content. Raises `OddAnswerError` when that is beyond any use."""
+    import httpx
+
     content = bytearray()
     for piece in answer.iter_bytes():
         content += piece
