@@ -35,7 +35,6 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
     return Policy(
         allow_volumes=rule.volumes,
         allow_privileged=rule.privileged,
-        allow_host_network=False,
         capabilities=rule.capabilities,
         runners=rule.runners,
         images=rule.images,
@@ -44,6 +43,7 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
         service_accounts=rule.service_accounts,
         secrets=rule.secrets,
         claims=rule.claims,
+        cluster_namespaces=rule.cluster_namespaces,
     )
 
 
@@ -73,7 +73,7 @@ def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
         hint=_HINT,
         allow_volumes=rule.volumes is None,
         allow_privileged=rule.privileged is None,
-        allow_host_network=True,
+        allow_other_networks=True,
         capabilities=capabilities,
         runners=rule.runners,
         images=rule.images,

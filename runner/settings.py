@@ -60,7 +60,8 @@ class RunnerPolicySettings(_Part):
     registries: tuple[str, ...] | None = None
     """Registries that images may come from, such as `ghcr.io` and `docker.io`; without it all."""
     networks: tuple[str, ...] | None = None
-    """Patterns of networks of containers; without it all but those of the host and of other containers."""
+    """Patterns of networks of containers; without it `bridge`, `none` and the daemon's default. `host` is also for
+    ports of the host (`portBindings`, `hostPort`)."""
     service_accounts: tuple[str, ...] | None = None
     """Patterns of what jobs may act as: service accounts of pods, roles of AWS, service accounts of Google, pools of
     Azure. Without it none under the credentials of the workers; flows with credentials of their own may name any."""
@@ -69,10 +70,14 @@ class RunnerPolicySettings(_Part):
     the workers; flows with credentials of their own may name any."""
     claims: tuple[str, ...] | None = None
     """Patterns of volume claims that pods may mount; without it as with `secrets`."""
+    cluster_namespaces: tuple[str, ...] | None = None
+    """Patterns of namespaces of a cluster in which pods may start, which flows then name; without it all that the
+    credentials reach."""
     volumes: bool = False
-    """Whether folders of the host may be mounted."""
+    """Whether folders of the host may be mounted, the working directory too (`fileHandlingStrategy: MOUNT`)."""
     privileged: bool = False
-    """Whether containers may be privileged, see the processes of the host, or add capabilities."""
+    """Whether containers may be privileged, see the processes of the host, or add capabilities, and pods choose a node
+    by name, tolerate what keeps others off the control plane, or have a priority of the system."""
     capabilities: tuple[str, ...] = ()
     """Capabilities that every container of a task has, such as `CHOWN`."""
 

@@ -1,7 +1,7 @@
 """What of a pod's description reaches beyond the pod, in the words of Kubernetes: privileges, and what others own.
 
 The privileges are those that the Pod Security Standards forbid at their level `baseline`, besides the few that all
-engines know (`task_runners.policy`). Pure.
+engines know (`task_runners.policy`), and what puts a pod on a node, or before others, that is not for tasks. Pure.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _SAFE_SYSCTLS: Final = frozenset(
         "net.ipv4.tcp_syncookies",
     }
 )
+_CONTROL_PLANE: Final = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
 _SECRETS: Final = frozenset({"secret", "secretref", "secretkeyref", "nodepublishsecretref"})
 _CLAIMS: Final = frozenset({"persistentVolumeClaim", "dataSource", "dataSourceRef"})
 
@@ -51,7 +52,22 @@ def is_privilege(key: str, value: Any) -> bool:
         return value.get("type") == "Unconfined"
     if key == "sysctls" and isinstance(value, list | tuple):
         return any(not isinstance(each, Mapping) or str(each.get("name")) not in _SAFE_SYSCTLS for each in value)
-    return key == "hostProcess" and value is True
+    return (key == "hostProcess" and value is True) or _is_place(key, value)
+
+
+def _is_place(key: str, value: Any) -> bool:
+    """Return whether an entry puts a pod on a node, or before other pods, that are not for tasks."""
+    if key == "tolerations" and isinstance(value, list | tuple):
+        return any(_is_of_all_nodes(each) for each in value)
+    if key == "priorityClassName":
+        return str(value).startswith("system-")
+    return key == "nodeName" and bool(value)  # past the scheduler, and with it past the taints of the node
+
+
+def _is_of_all_nodes(toleration: Any) -> bool:
+    """Return whether a toleration leads to each node there is, or to those of the control plane."""
+    key = str(toleration.get("key") or "") if isinstance(toleration, Mapping) else ""
+    return not key or key in _CONTROL_PLANE
 
 
 def named_by(key: str, value: Any) -> Iterator[Named]:

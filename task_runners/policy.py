@@ -25,7 +25,8 @@ _IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
 # An engine takes such a name for the digest of an image that it has, whatever registry that came from.
 _DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]+")
 _HUB: Final = "docker.io"
-_HOST_NETWORKS: Final = ("host", "container")
+# A named network of a daemon may be the one on which somebody's database listens.
+_OWN_NETWORKS: Final = frozenset({"", "bridge", "default", "none"})
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
 _TRUTHS: Final = frozenset({"1", "1.0", "true", "t", "yes", "y", "on"})
 _TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
@@ -125,6 +126,7 @@ def _refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], ima
     yield from _identities(policy, known, properties)
     if known is not None and known.is_pod:
         yield from _objects(policy, known, properties)
+        yield from _cluster_namespace(policy, properties)
 
 
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
@@ -136,6 +138,8 @@ def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
         yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
     elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
         yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}", value)
+    elif key == "portBindings" and value and not _is_network(policy, "host"):
+        yield Refusal("networkMode", "flows of this namespace may not publish ports on the host (`portBindings`)")
     elif key == "hostPort" and value and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not take ports of the host")
     elif key == "hostNetwork" and _is_true(value) and not _is_network(policy, "host"):
@@ -181,6 +185,23 @@ def _objects(policy: Policy, known: _Identities, properties: Mapping[str, Any]) 
                 yield Refusal(kind, f"pods of flows of this namespace may not use the {kind} {name!r}", name)
 
 
+def _cluster_namespace(policy: Policy, properties: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Yield a refusal of the namespace of the cluster in which a pod would start; where some are listed, one is named.
+
+    Without a name it would be that of the login, which the description does not tell.
+    """
+    if policy.cluster_namespaces is None:
+        return
+    login = properties.get("config")
+    inherited = login.get("namespace") if isinstance(login, Mapping) else None
+    name = str(properties.get("namespace") or inherited or "")
+    if not name:
+        yield Refusal("namespace", "pods of flows of this namespace must say their `namespace` of the cluster")
+    elif not any(fnmatchcase(name, pattern) for pattern in policy.cluster_namespaces):
+        message = f"pods of flows of this namespace may not start in the namespace {name!r} of the cluster"
+        yield Refusal("namespace", message, name)
+
+
 def _accounts_of_pod(properties: Mapping[str, Any]) -> list[str]:
     """Return the service accounts of a pod; a token that is asked for without a name is one of `default`.
 
@@ -218,14 +239,15 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_host_volume(key: str, value: Any) -> bool:
     is_list = isinstance(value, list | tuple)
+    if key == "fileHandlingStrategy":
+        return str(value) == "MOUNT"
     return key in HOST_VOLUMES or (key == "volumes" and is_list and any(isinstance(item, str) for item in value))
 
 
 def _is_network(policy: Policy, name: str) -> bool:
     if policy.networks is not None:
         return any(fnmatchcase(name, pattern) for pattern in policy.networks)
-    # What stands behind a colon chooses a container, or with Podman a file of a network and ways to the host.
-    return (name not in _HOST_NETWORKS and ":" not in name) or policy.allow_host_network
+    return name in _OWN_NETWORKS or policy.allow_other_networks
 
 
 def _image(policy: Policy, name: str) -> Iterator[Refusal]:

@@ -223,15 +223,17 @@ class Policy:
     """What a flow may ask of an engine that could reach beyond its task; the operator sets it, not the flow.
 
     `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none. Where a list is None,
-    everything is allowed of its kind, but of `service_accounts`, `secrets` and `claims` (of volumes, for pods) what
-    credentials of the flow itself reach. All but `runners` and `registries` are patterns as of a shell.
+    everything is allowed of its kind, but of `networks` those that lead to nobody else's containers, and of
+    `service_accounts`, `secrets` and `claims` (of volumes, for pods) what credentials of the flow itself reach. All but
+    `runners` and `registries` are patterns as of a shell.
     """
 
     hint: str = "the operator can allow it for this namespace: see `runnerPolicies` in the settings"
     """What somebody whom it refuses something can do."""
     allow_volumes: bool = False
     allow_privileged: bool = False
-    allow_host_network: bool = False
+    allow_other_networks: bool = False
+    """Whether networks beside a container's own are free where `networks` is None: the host's, named ones, ports."""
     capabilities: tuple[str, ...] = ()
     runners: tuple[str, ...] | None = None
     images: tuple[str, ...] | None = None
@@ -240,6 +242,7 @@ class Policy:
     service_accounts: tuple[str, ...] | None = None
     secrets: tuple[str, ...] | None = None
     claims: tuple[str, ...] | None = None
+    cluster_namespaces: tuple[str, ...] | None = None
     also: tuple[Policy, ...] = ()
     """Further policies; what one of them refuses is refused."""
 

@@ -84,7 +84,7 @@ def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Fil
     if not pod_spec.get(_MOUNTS_ACCOUNT):  # what is left out means a token
         pod_spec[_MOUNTS_ACCOUNT] = False
     login = runner.config and runner.config.model_dump(by_alias=True)
-    demand_described(policy, runner.type, {"podSpec": pod_spec, "config": login})
+    demand_described(policy, runner.type, {"podSpec": pod_spec, "config": login, "namespace": runner.namespace})
     meta = {"name": name, "labels": labels_of(spec, runner.labels), "annotations": {ROOT: files.root}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": _given(pod_spec)}
 

@@ -30,7 +30,7 @@ from task_runners.base import (
     WorkDir,
 )
 from task_runners.docker import Docker
-from task_runners.docker_properties import Credentials
+from task_runners.docker_properties import Credentials, FileHandling
 from task_runners.docker_pull import login
 from task_runners.files import write_file
 from task_runners.progress import Progress
@@ -118,6 +118,9 @@ def test_a_container_has_no_capability_and_no_way_to_get_one(docker_bench: Bench
         ({"privileged": True}, "runner.privileged.refused"),
         ({"network_mode": "host"}, "runner.networkMode.refused"),
         ({"network_mode": "container:other"}, "runner.networkMode.refused"),
+        ({"network_mode": "compose_default"}, "runner.networkMode.refused"),
+        ({"port_bindings": ("8080:80",)}, "runner.networkMode.refused"),
+        ({"file_handling_strategy": FileHandling.MOUNT}, "runner.volumes.refused"),
     ],
 )
 def test_what_reaches_beyond_the_task_needs_the_operator(
@@ -203,12 +206,11 @@ def test_every_file_comes_back_where_tasks_share_a_directory(docker_bench: Bench
 
 
 def test_the_mount_strategy_works_in_the_directory_itself(docker_bench: Bench) -> None:
-    from task_runners.docker_properties import FileHandling
-
     bench = _with(docker_bench, file_handling_strategy=FileHandling.MOUNT)
     write_file(bench.workdir.path, "in.txt", b"in\n")
+    spec = bench.spec("sh", "-c", "cat in.txt > out.txt", output_globs=("out.txt",))
 
-    result = bench.run("cat in.txt > out.txt", output_globs=("out.txt",))
+    result = bench.runner.run(spec, bench.workdir, bench.context(policy=Policy(allow_volumes=True)))
 
     assert result.output_files["out.txt"].read_text() == "in\n"
 
@@ -286,7 +288,7 @@ def test_a_worker_with_other_folders_finds_the_files_of_a_container(
     _forget_jobs(first)
     first.runner.close()
 
-    ctx = first.context(stored_handle=JobHandle.from_json(handle.as_json()))
+    ctx = first.context(stored_handle=JobHandle.from_json(handle.as_json()), policy=Policy(allow_volumes=True))
     result = Docker.model_validate(properties).run(spec, WorkDir(tmp_path), ctx)
 
     assert (result.status, result.exit_code, result.failure_reason) == (Phase.FAILED, 3, FailureReason.APP_EXIT)

@@ -49,11 +49,14 @@ def test_the_closest_rule_counts_alone(namespace: str, expected: tuple[tuple[str
 
 
 def test_a_namespace_of_one_letter_is_closer_than_all() -> None:
-    rules = (*RULES, RunnerPolicySettings(namespaces=("a",), runners=("kubernetes",), secrets=("x",), claims=("y",)))
+    own = RunnerPolicySettings(
+        namespaces=("a",), runners=("kubernetes",), secrets=("x",), claims=("y",), cluster_namespaces=("z",)
+    )
 
-    policy = policy_for(Settings(runner_policies=rules), "a.b")
+    policy = policy_for(Settings(runner_policies=(*RULES, own)), "a.b")
 
     assert (policy.runners, policy.secrets, policy.claims) == (("kubernetes",), ("x",), ("y",))
+    assert policy.cluster_namespaces == ("z",)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,7 @@ def test_a_rule_that_names_previews_counts_there_alone(name: str) -> None:
 def test_without_a_rule_nothing_reaches_beyond_a_task() -> None:
     policy = policy_for(Settings(), "any")
 
-    assert (policy.allow_volumes, policy.allow_privileged, policy.allow_host_network) == (False, False, False)
+    assert (policy.allow_volumes, policy.allow_privileged, policy.allow_other_networks) == (False, False, False)
 
 
 @pytest.mark.parametrize(

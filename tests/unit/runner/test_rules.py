@@ -123,6 +123,8 @@ def test_a_change_is_told_key_by_key() -> None:
         ({}, {"allow_volumes": True}, ({"volumes": ["/a:/b"]}, None), []),
         ({"networks": ("none",)}, {}, ({"networkMode": "bridge"}, None), ["networkMode"]),
         ({}, {}, ({"networkMode": "host"}, None), ["networkMode"]),
+        ({}, {}, ({"networkMode": "db"}, None), ["networkMode"]),
+        ({}, {"networks": ("db",)}, ({"networkMode": "db"}, None), []),
         ({"privileged": False}, {"allow_privileged": True}, ({"privileged": True}, None), ["privileged", "privileged"]),
     ],
 )

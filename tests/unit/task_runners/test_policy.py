@@ -25,6 +25,21 @@ def asked(policy: Policy, properties: dict[str, Any], *, image: str | None = Non
         ({"networkMode": "host"}, ["networkMode"]),
         ({"networkMode": "container:db"}, ["networkMode"]),
         ({"networkMode": "bridge"}, []),
+        ({"networkMode": "default"}, []),
+        ({"networkMode": "none"}, []),
+        ({"networkMode": ""}, []),
+        ({"networkMode": "compose_default"}, ["networkMode"]),
+        ({"portBindings": ["8080:80"]}, ["networkMode"]),
+        ({"portBindings": []}, []),
+        ({"fileHandlingStrategy": "MOUNT"}, ["volumes"]),
+        ({"fileHandlingStrategy": "VOLUME"}, []),
+        ({"podSpec": {"nodeName": "control-1"}}, ["privileged"]),
+        ({"podSpec": {"priorityClassName": "system-node-critical"}}, ["privileged"]),
+        ({"podSpec": {"priorityClassName": "batch"}}, []),
+        ({"podSpec": {"tolerations": [{"operator": "Exists"}]}}, ["privileged"]),
+        ({"podSpec": {"tolerations": [{"key": "", "operator": "Exists"}]}}, ["privileged"]),
+        ({"podSpec": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane"}]}}, ["privileged"]),
+        ({"podSpec": {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]}}, []),
         ({"podSpec": {"hostNetwork": True}}, ["networkMode"]),
         ({"podSpec": {"hostPID": True}}, ["privileged"]),
         ({"podSpec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, ["volumes"]),
@@ -54,8 +69,29 @@ def test_nothing_reaches_beyond_the_task_by_default(properties: dict[str, Any], 
 def test_what_the_operator_allows_is_allowed() -> None:
     policy = Policy(allow_volumes=True, allow_privileged=True, networks=("host",))
 
-    assert asked(policy, {"volumes": ["/a:/a"], "privileged": True, "networkMode": "host"}) == []
+    allowed = {"volumes": ["/a:/a"], "privileged": True, "networkMode": "host", "portBindings": ["80"]}
+    assert asked(policy, {**allowed, "fileHandlingStrategy": "MOUNT"}) == []
     assert asked(policy, {"networkMode": "bridge"}) == ["networkMode"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"namespace": "etl-a"}, []),
+        ({"config": {"namespace": "etl-a"}}, []),
+        ({"namespace": "etl-a", "config": {"namespace": "other"}}, []),
+        ({"namespace": "other", "config": {"namespace": "etl-a"}}, ["namespace"]),
+        ({"config": {"masterUrl": "https://k", "namespace": "other"}}, ["namespace"]),
+        ({}, ["namespace"]),
+        ({"namespace": {"a": "b"}, "config": "x"}, ["namespace"]),
+    ],
+)
+def test_pods_start_in_the_namespaces_of_the_cluster_that_are_listed(
+    properties: dict[str, Any], expected: list[str]
+) -> None:
+    assert asked(Policy(cluster_namespaces=("etl-*",)), properties, kind=KUBERNETES) == expected
+    assert asked(Policy(), properties, kind=KUBERNETES) == []
+    assert asked(Policy(cluster_namespaces=("etl-*",)), properties) == []
 
 
 @pytest.mark.parametrize(
@@ -274,8 +310,21 @@ KEYS = [
     "secret",
     "secretRef",
     "persistentVolumeClaim",
+    "portBindings",
+    "fileHandlingStrategy",
+    "nodeName",
+    "tolerations",
+    "priorityClassName",
+    "namespace",
 ]
-STRICT = Policy(images=("x/*",), registries=("x",), networks=("x",), service_accounts=("x",), runners=(DOCKER,))
+STRICT = Policy(
+    images=("x/*",),
+    registries=("x",),
+    networks=("x",),
+    service_accounts=("x",),
+    runners=(DOCKER,),
+    cluster_namespaces=("x",),
+)
 
 
 @pytest.mark.parametrize("kind", [DOCKER, "process", KUBERNETES, AWS, RUN, GOOGLE, AZURE, "no such type"])
