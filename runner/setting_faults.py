@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 
 from runner.errors import InvalidError
 from runner.flows.spelling import did_you_mean
@@ -24,13 +24,18 @@ def refused(settings: type[BaseModel], error: ValidationError, file: Path, envir
     """Return the error `settings.invalid` for the first fault, with the file or the variable that it came from."""
     first = error.errors(include_url=False, include_context=False)[0]
     loc = first["loc"]
-    variable = f"MAINSTEM_{str(loc[0]).upper()}" if loc else ""
-    source = variable if environ.get(variable) else str(file)
+    source = source_of(str(loc[0]) if loc else "", file, environ)
     if first["type"] == "extra_forbidden":
         near = did_you_mean(str(loc[-1]), _names(settings, loc[:-1]))
         hint = f"{near} {_PAGE}" if near else _PAGE
         return InvalidError(_CODE, f"{source}: there is no setting {_written(loc)}", hint=hint)
     return InvalidError(_CODE, f"{source}: {_sentence(first)}", hint=_PAGE)
+
+
+def source_of(name: str, file: Path, environ: Mapping[str, str]) -> str:
+    """Return what gives the setting `name`: its variable where that is set, else the file."""
+    variable = f"MAINSTEM_{to_snake(name).upper()}"
+    return variable if name and environ.get(variable) else str(file)
 
 
 def unreadable(file: Path, error: Exception) -> InvalidError:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,17 +19,9 @@ from pydantic.alias_generators import to_camel
 
 from runner.errors import InvalidError
 from runner.setting_faults import refused, unreadable
+from runner.setting_variables import Variables
 
 DEFAULT_PORT = 8420
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
-_CREDENTIALS: Final = (
-    "username",
-    "password",
-    "ssh_key",
-    "webhook_secret",
-    "previous_webhook_secret",
-    "api_token",
-)
 
 
 class _Part(BaseModel):
@@ -387,6 +378,20 @@ class Settings(_Part):
         Raises:
             InvalidError: `settings.invalid`, naming the file or variable and what is wrong with it.
         """
+        settings, unset = cls.load_with_gaps(path, environ, **overrides)
+        if unset:
+            raise unset[0]
+        return settings
+
+    @classmethod
+    def load_with_gaps(
+        cls, path: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any
+    ) -> tuple[Self, list[InvalidError]]:
+        """Return what `load` does, without the credentials whose variables are not set, and an error for each of them.
+
+        Raises:
+            InvalidError: `settings.invalid` for anything else that is wrong.
+        """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         file = path or Path(environ.get("MAINSTEM_SETTINGS", "mainstem.yaml"))
@@ -394,9 +399,9 @@ class Settings(_Part):
             values.update(_read_file(file))
         values.update(_from_environment(cls, environ))
         values.update({key: value for key, value in overrides.items() if value is not None})
-        values = _with_variables(values, environ)
+        variables = Variables(environ, file)
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(variables.filled(values)), variables.unset
         except ValidationError as error:
             raise refused(cls, error, file, environ) from None
 
@@ -420,46 +425,6 @@ def _from_environment(cls: type[Settings], environ: Mapping[str, str]) -> dict[s
             continue
         values[name] = yaml.safe_load(text) if text[0] in "{[" else text
     return values
-
-
-def _with_variables(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings with credentials that are written `${NAME}` taken from the variables.
-
-    Those are the credentials of repositories and all options of the storage.
-    """
-    found = dict(values)
-    declared = values.get("repositories")
-    if isinstance(declared, list | tuple):
-        names = {to_camel(name) for name in _CREDENTIALS} | set(_CREDENTIALS)
-        found["repositories"] = [
-            _with_app(_filled("repositories", each, names & each.keys(), environ), environ)
-            if isinstance(each, dict)
-            else each
-            for each in declared
-        ]
-    options = values.get("storage_options")
-    if isinstance(options, dict):
-        found["storage_options"] = _filled("storageOptions", options, options.keys(), environ)
-    return found
-
-
-def _with_app(repository: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return a repository whose GitHub App has its private key from the variable that it may name."""
-    keys = {"privateKey", "private_key"}
-    apps = {name: repository[name] for name in ("githubApp", "github_app") if isinstance(repository.get(name), dict)}
-    return repository | {name: _filled(f"repositories.{name}", app, keys, environ) for name, app in apps.items()}
-
-
-def _filled(where: str, given: dict[str, Any], names: Collection[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    def value(key: str, text: Any) -> Any:
-        named = _VARIABLE.match(text) if key in names and isinstance(text, str) else None
-        if named is None:
-            return text
-        if named[1] not in environ:
-            raise InvalidError("settings.invalid", f"{where}: {key} names {text}, which is not set")
-        return environ[named[1]] or None
-
-    return {key: value(key, text) for key, text in given.items()}
 
 
 def secrets_from_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from runner.cli.table import safe, show_json
+from runner.errors import MainstemError
 from runner.settings import Settings
-from webhooks.checkup.finding import Finding, Patient, Weight, counted, error
+from webhooks.checkup.finding import Finding, Patient, Weight, counted, error, warning
 
 _MARKS: Final = {
     Weight.OK: click.style("✓", fg="green"),
@@ -34,9 +36,10 @@ def command(home: Path | None, file: Path | None, *, as_json: bool) -> int:
     warnings do not count.
     """
     logging.basicConfig(level="CRITICAL")
-    settings = Settings.load(file, environ=os.environ, home=home)
+    settings, unset = Settings.load_with_gaps(file, environ=os.environ, home=home)
+    patient = _patient(settings)
     findings = []
-    for finding in examine(_patient(settings)):
+    for finding in chain(_unset(unset, patient), examine(patient)):
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -47,6 +50,18 @@ def command(home: Path | None, file: Path | None, *, as_json: bool) -> int:
     else:
         click.echo(f"{counted(counts[Weight.ERROR], 'error')}, {counted(counts[Weight.WARNING], 'warning')}")
     return 1 if counts[Weight.ERROR] else 0
+
+
+def _unset(errors: Iterable[MainstemError], patient: Patient) -> Iterator[Finding]:
+    """Yield a finding for each variable that settings name and that is not set here.
+
+    A server that runs had them at its start, or it would not run; without one it is what keeps it from starting.
+    """
+    for problem in errors:
+        if patient.running is None:
+            yield error("settings", problem.message, problem.hint)
+        else:
+            yield warning("settings", f"{problem.message} here", "give doctor the variables that the server has")
 
 
 def _patient(settings: Settings) -> Patient:
@@ -102,7 +117,6 @@ def examine(patient: Patient) -> Iterator[Finding]:
 
 def _secrets(patient: Patient) -> Iterator[Finding]:
     """Yield an error when secrets cannot be read; a server would not start with them."""
-    from runner.errors import MainstemError
     from runner.secrets.file import FileSecrets
     from runner.settings import secrets_from_environment
 

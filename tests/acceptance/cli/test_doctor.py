@@ -144,3 +144,19 @@ def test_settings_that_cannot_be_read_are_said(shell: Any) -> None:
 
     assert done.returncode == 1
     assert "[settings.invalid]" in done.stderr
+
+
+def test_a_variable_that_is_not_set_is_one_finding_among_the_others(shell: Any, home: Path) -> None:
+    far = "{name: far, url: 'http://127.0.0.1:1/flows.git', password: '${FAR_TOKEN}'}"
+    shell.write("mainstem.yaml", f"repositories: [{far}]\n")
+
+    done, quiet = shell.mainstem("doctor"), shell.mainstem("doctor", FAR_TOKEN="x")
+
+    assert home.exists()
+    assert done.returncode == 1
+    assert lines(done.stdout, "settings") == [
+        "✗ settings    mainstem.yaml: repositories[0].password names ${FAR_TOKEN}, which is not set"
+    ]
+    assert lines(done.stdout, "store")[0].startswith("✓ store")
+    assert done.stdout.splitlines()[-1].startswith("1 error, ")
+    assert lines(quiet.stdout, "settings") == []

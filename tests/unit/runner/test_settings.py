@@ -36,8 +36,36 @@ def test_credentials_of_repositories_may_stand_in_variables(file: Path) -> None:
 
 
 def test_a_variable_that_is_not_set_is_named(file: Path) -> None:
-    with pytest.raises(InvalidError, match=r"webhookSecret names \$\{TEAM_HOOK\}, which is not set"):
+    with pytest.raises(InvalidError) as raised:
         Settings.load(file, {"TEAM_TOKEN": "t0ken", "OLD_HOOK": ""})
+
+    assert str(raised.value) == f"{file}: repositories[0].webhookSecret names ${{TEAM_HOOK}}, which is not set"
+
+
+GAPS = (
+    "[{name: a, url: /srv/a.git, username: ann, password: '${A}'},"
+    " {name: b, url: /srv/b.git, kind: github, githubApp: {id: 1, privateKey: '${B}'}}]"
+)
+
+
+def test_settings_with_gaps_lack_only_what_the_unset_variables_would_give(tmp_path: Path) -> None:
+    file = tmp_path / "mainstem.yaml"
+    file.write_text("port: 7\nstorageOptions: {region: eu, access_key_id: '${C}'}")
+    environ = {"MAINSTEM_REPOSITORIES": GAPS}
+
+    settings, unset = Settings.load_with_gaps(file, environ)
+
+    assert settings.port == 7
+    assert [(each.username, each.password, each.github_app) for each in settings.repositories] == [
+        ("ann", None, None),
+        (None, None, None),
+    ]
+    assert settings.storage_options == {"region": "eu"}
+    assert [str(each) for each in unset] == [
+        "MAINSTEM_REPOSITORIES: repositories[0].password names ${A}, which is not set",
+        "MAINSTEM_REPOSITORIES: repositories[1].githubApp.privateKey names ${B}, which is not set",
+        f"{file}: storageOptions.access_key_id names ${{C}}, which is not set",
+    ]
 
 
 def test_repositories_given_by_the_environment_are_filled_too(tmp_path: Path) -> None:
