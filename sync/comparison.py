@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,19 +20,19 @@ from dulwich.repo import Repo
 from runner.errors import NotFoundError, Problem
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
-from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, parse_rules
+from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, no_file, parse_rules
 from runner.store.records import ActiveFlow, Environment
 from sync.dashboards import WantedDashboards, gathered_dashboards, without_store
 from sync.facts import no_warnings
 from sync.hanging import with_dashboards
 from sync.layout import FlowPlace, Layout, flow_place, layout_of
-from sync.names import MAX_FILES, MAX_FLOW_BYTES
+from sync.names import MAX_FILES, MAX_FLOW_BYTES, SUBMODULE
 from sync.needs import unknown, with_needs
 from sync.parsed import check, compare, gathered_defaults, likeness, next_fires, parse_file
 from sync.plan import Plan
 from sync.plan_making import make_plan
 from sync.repository import GitRepository, blob_id
-from sync.ruling import Ruling
+from sync.ruling import Ruling, kind_of
 from sync.seeds import Seeds, gathered_seeds
 from sync.sifting import Candidate, Facts, NewTree, Questions, Warnings
 from sync.sowing import Ground, with_seeds
@@ -41,12 +42,16 @@ _FOLDER: Final = "the folder"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Files at one moment: paths with blob ids, and how to read one."""
+    """Files at one moment: paths with blob ids, and how to read one.
+
+    `stand_in` is what stands where `.mainstem.yaml` should and is no file, such as `a folder`.
+    """
 
     label: str
     files: Mapping[str, str]
     read: Callable[[str], bytes]
     problems: tuple[Problem, ...] = ()
+    stand_in: str | None = None
 
     def content(self, path: str) -> bytes | None:
         """Return the content of the file `path`, or None."""
@@ -70,7 +75,22 @@ def of_folder(folder: Path) -> Snapshot:
                 continue
             if name.endswith((".yaml", ".yml")):
                 files[path.relative_to(folder).as_posix()] = blob_id(path.read_bytes())
-    return Snapshot(_FOLDER if folder == Path() else str(folder), files, lambda path: (folder / path).read_bytes())
+    label = _FOLDER if folder == Path() else str(folder)
+    stand_in = _stand_in(_mode(folder / SETTINGS_FILE))
+    return Snapshot(label, files, lambda path: (folder / path).read_bytes(), stand_in=stand_in)
+
+
+def _mode(path: Path) -> int:
+    """Return the mode that git would give what stands at a path, 0 for nothing."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return 0
+    return SUBMODULE if stat.S_ISDIR(mode) and (path / ".git").exists() else mode
+
+
+def _stand_in(mode: int) -> str | None:
+    return None if not mode or stat.S_ISREG(mode) else kind_of(mode)
 
 
 @contextmanager
@@ -93,8 +113,13 @@ def of_revision(folder: Path, revision: str) -> Iterator[Snapshot]:
         listing = repository.listing(commit, inside)
         cut = len(inside) + 1 if inside else 0
         files = {path[cut:]: blob for path, blob in listing.files.items()}
+        mode, _ = repository.entry(commit, f"{inside}/{SETTINGS_FILE}".lstrip("/"))
         yield Snapshot(
-            revision, files, lambda path: repository.blob(files[path], limit=MAX_FLOW_BYTES), listing.problems
+            revision,
+            files,
+            lambda path: repository.blob(files[path], limit=MAX_FLOW_BYTES),
+            listing.problems,
+            _stand_in(mode),
         )
     finally:
         repository.close()
@@ -209,6 +234,8 @@ def _ruling(base: Snapshot, head: Snapshot) -> Ruling:
 
 def _rules(snapshot: Snapshot) -> tuple[RepositoryRules, tuple[Problem, ...]]:
     """Return what a snapshot says in `.mainstem.yaml`, and what is wrong with that."""
+    if snapshot.stand_in is not None:
+        return RepositoryRules(), no_file(snapshot.stand_in).problems
     try:
         return parse_rules(snapshot.content(SETTINGS_FILE) or b"{}"), ()
     except RulesError as error:

@@ -25,6 +25,11 @@ _MOST_BYTES: Final = 64 << 10
 _KINDS: Final = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", SUBMODULE: "a submodule"}
 
 
+def kind_of(mode: int) -> str:
+    """Return what something is that has a mode of git's and is no file, such as `a folder`."""
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
 def read_rules(source: Source, commit: str) -> RepositoryRules:
     """Return what `.mainstem.yaml` at the root of a commit says; nothing is said where there is none.
 
@@ -36,7 +41,7 @@ def read_rules(source: Source, commit: str) -> RepositoryRules:
     if not mode:
         return RepositoryRules()
     if not stat.S_ISREG(mode):  # taken for absent, it would free the next commit of all rules
-        raise no_file(_KINDS.get(stat.S_IFMT(mode), "no file"))
+        raise no_file(kind_of(mode))
     source.ensure([blob])
     return parse_rules(source.repository.blob(blob, limit=_MOST_BYTES))
 

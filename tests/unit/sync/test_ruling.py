@@ -10,10 +10,11 @@ import pytest
 
 from runner.settings import EnvironmentSettings, RepositorySettings
 from sync.activation import Outcome, RevisionResult
-from sync.comparison import of_folder, plan_between
+from sync.comparison import of_folder, of_revision, plan_between
 from sync.plan_text import plan_lines
 from sync.reviews.text import Reviewed, comment_of
 from sync.service import SyncService
+from tests.servers.git import git
 
 FLOW = """\
 id: {id}
@@ -243,3 +244,38 @@ def test_a_plan_without_a_server_knows_the_rules_of_both_sides(tmp_path: Path) -
     assert [each.code for each in plan.errors] == ["flow.task.forbidden"]
     assert plan.rules_changed == ("checks.required nothing -> [ci]", "policies[0].tasks [core.*] -> nothing")
     assert plan.required == ("ci",)
+
+
+STAND_INS: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a symbolic link": lambda place: place.symlink_to("flows/a.yaml"),
+    "a submodule": lambda place: (place / ".git").mkdir(parents=True),
+}
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+def test_a_plan_without_a_server_refuses_what_stands_for_the_settings_and_is_no_file(tmp_path: Path, what: str) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name / "flows").mkdir(parents=True)
+        (tmp_path / name / "flows/a.yaml").write_text(flow("w.a"))
+    STAND_INS[what](tmp_path / "new/.mainstem.yaml")
+
+    plan = plan_between(of_folder(tmp_path / "old"), of_folder(tmp_path / "new"), None, now=NOW, zone=ZoneInfo("UTC"))
+
+    assert [(each.code, each.file, each.message) for each in plan.errors] == [
+        ("repository.settings.invalid", ".mainstem.yaml", f"it is {what}, not a file")
+    ]
+
+
+def test_a_revision_is_held_to_the_same_in_a_folder_of_its_repository(tmp_path: Path) -> None:
+    (tmp_path / "team/flows").mkdir(parents=True)
+    (tmp_path / "team/flows/a.yaml").write_text(flow("w.a"))
+    (tmp_path / "team/.mainstem.yaml").symlink_to("flows/a.yaml")
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+
+    with of_revision(tmp_path / "team", "main") as snapshot:
+        plan = plan_between(snapshot, snapshot, None, now=NOW, zone=ZoneInfo("UTC"))
+
+    assert "it is a symbolic link, not a file" in [each.message for each in plan.errors]
