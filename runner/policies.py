@@ -63,12 +63,19 @@ def tightened(policy: Policy, rules: Sequence[PolicyRule]) -> Policy:
         policy,
         allow_volumes=policy.allow_volumes and all(rule.volumes is None for rule in rules),
         allow_privileged=policy.allow_privileged and all(rule.privileged is None for rule in rules),
-        also=tuple(_alone(rule, policy.capabilities) for rule in rules),
+        also=own_policies(policy, rules),
     )
 
 
-def _alone(rule: PolicyRule, capabilities: tuple[str, ...] = ()) -> Policy:
-    """Return the policy that refuses what a rule forbids and nothing else."""
+def own_policies(policy: Policy, rules: Sequence[PolicyRule]) -> tuple[Policy, ...]:
+    """Return what `rules` of a repository refuse and nothing else, as plans and runs judge it, each by itself.
+
+    What the operator's `policy` gives every container is nothing that a flow asks for, so no rule forbids it.
+    """
+    return tuple(_alone(rule, policy.capabilities) for rule in rules)
+
+
+def _alone(rule: PolicyRule, capabilities: tuple[str, ...]) -> Policy:
     return Policy(
         hint=_HINT,
         allow_volumes=rule.volumes is None,
@@ -163,7 +170,7 @@ def _demand(task: Task) -> Demand | None:
 
 
 def rule_problems(
-    rules: Sequence[PolicyRule], located: Iterable[tuple[str, FlowUse]], default_runner: str
+    settings: Settings, rules: Sequence[PolicyRule], located: Iterable[tuple[str, FlowUse]]
 ) -> Iterator[Problem]:
     """Yield an error for each task that uses what the repository forbids itself, by the file of its flow.
 
@@ -171,18 +178,23 @@ def rule_problems(
     """
     for path, flow in located:
         covering = [rule for rule in rules if rule.covers(base_of(flow.namespace) or flow.namespace)]
-        for task in flow.tasks if covering else ():
-            for code, message in dict.fromkeys(_forbidden(covering, task, default_runner)):
+        if not covering:
+            continue
+        policies = own_policies(policy_for(settings, flow.namespace), covering)
+        for task in flow.tasks:
+            for code, message in dict.fromkeys(_forbidden(covering, policies, task, settings.default_task_runner)):
                 text = f"task {task.task_id!r} of {flow.namespace}.{flow.id}: {message}"
                 yield Problem(code, text, file=path, hint=_HINT)
 
 
-def _forbidden(rules: Sequence[PolicyRule], task: TaskUse, default_runner: str) -> Iterator[tuple[str, str]]:
-    for rule in rules:
+def _forbidden(
+    rules: Sequence[PolicyRule], policies: Sequence[Policy], task: TaskUse, default_runner: str
+) -> Iterator[tuple[str, str]]:
+    for rule, policy in zip(rules, policies, strict=True):
         if not rule.allows_task(task.type):
             yield FORBIDDEN, _not_allowed(task.type)
         if task.demand is not None:
-            yield from ((each.code, each.message) for each in task.demand.refused(_alone(rule), default_runner))
+            yield from ((each.code, each.message) for each in task.demand.refused(policy, default_runner))
 
 
 def policy_problems(settings: Settings, located: Iterable[tuple[str, FlowUse]]) -> Iterator[Problem]:

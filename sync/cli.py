@@ -26,6 +26,7 @@ from sync.signatures.verdict import CommitSignature, described
 if TYPE_CHECKING:
     from runner.errors import Problem
     from runner.policies import FlowUse
+    from runner.settings import Settings
     from sync.comparison import Snapshot
     from sync.plan import Plan
 
@@ -106,7 +107,10 @@ def _local(path: Path, given: Mapping[str, Any]) -> tuple[Plan, Frame, str]:
     with ExitStack() as stack:
         base = _snapshot(stack, path, given["base"] or "HEAD")
         head = _snapshot(stack, path, given["head"])
-        found = plan_between(base, head, given["flows"], now=datetime.now(UTC), zone=zone, warnings=_policies())
+        settings = _settings()
+        warnings = _policies(settings)
+        now = datetime.now(UTC)
+        found = plan_between(base, head, given["flows"], now=now, zone=zone, warnings=warnings, settings=settings)
         sources = {each.file: head.content(each.file) for each in found.problems if each.file}
 
     def frame(problem: Problem) -> list[str]:
@@ -118,15 +122,20 @@ def _local(path: Path, given: Mapping[str, Any]) -> tuple[Plan, Frame, str]:
     return found, frame, f"plan from {base.label} to {head.label} ({found.path or '.'}/)"
 
 
-def _policies() -> Callable[[Sequence[tuple[str, FlowUse]]], Iterable[Problem]]:
-    """Return what the settings of this folder refuse of flows; nothing where they name no policy or cannot be read."""
-    from runner.policies import policy_problems
+def _settings() -> Settings:
+    """Return the settings of this folder; those that nobody set where they cannot be read."""
     from runner.settings import Settings
 
     try:
-        settings = Settings.load()
+        return Settings.load()
     except InvalidError:  # the credentials that they name are on the server, not here
-        return lambda _located: ()
+        return Settings()
+
+
+def _policies(settings: Settings) -> Callable[[Sequence[tuple[str, FlowUse]]], Iterable[Problem]]:
+    """Return what settings refuse of flows; nothing where they name no policy."""
+    from runner.policies import policy_problems
+
     return partial(policy_problems, settings) if settings.runner_policies else lambda _located: ()
 
 

@@ -21,6 +21,7 @@ from runner.errors import NotFoundError, Problem
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, no_file, parse_rules
+from runner.settings import Settings
 from runner.store.records import ActiveFlow, Environment
 from sync.dashboards import WantedDashboards, gathered_dashboards, without_store
 from sync.facts import no_warnings
@@ -153,13 +154,13 @@ def plan_between(
     now: datetime,
     zone: ZoneInfo,
     warnings: Warnings = no_warnings,
-    default_runner: str = "process",
+    settings: Settings | None = None,
 ) -> Plan:
     """Return what activating `head` would change where `base` is active.
 
     `path` is the folder of the flows; by default `flows` where there is one, else the whole snapshot. `warnings` gives
-    what is to be told of all flows together beside what the language says, as policies do; `default_runner` is the task
-    runner of tasks that name none.
+    what is to be told of all flows together beside what the language says, as policies do; `settings` are the
+    operator's, which say what tasks have without asking for it.
     """
     old, new = _flows(base, path), _flows(head, path)
     before, after = _defaults(base, path)[0], _defaults(head, path)
@@ -208,7 +209,7 @@ def plan_between(
     ruling = _ruling(base, head)
     problems = (*ruling.problems, *head.problems, *after[1])
     tree = NewTree(head.label, None, new, problems, defaults=inherits)
-    plan = make_plan(environment, active, tree, ruling.asked(ask, default_runner))
+    plan = make_plan(environment, active, tree, ruling.asked(ask, settings or Settings()))
     seeds, wrong = _seeds(head, path)
     ground = Ground.without_store(_seeds(base, path)[0], environment.name, now)
     boards, faults = _dashboards(head, path)

@@ -13,6 +13,7 @@ from runner.flows.inherited import from_text
 from runner.flows.namespace_defaults import NamespaceDefaults
 from runner.rules import changed_rules
 from runner.secrets.sealed import Seal
+from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
 from runner.store.session import Session
@@ -102,15 +103,15 @@ class Planner:
         self,
         store: Store,
         answers: Answers,
+        settings: Settings,
         clock: Callable[[], datetime],
         holds: Holds = unknown,
-        default_runner: str = "process",
         signatures: SignaturePolicies | None = None,
         seal: Seal | None = None,
     ) -> None:
         self._store = store
         self._seal = seal
-        self._default_runner = default_runner
+        self._settings = settings
         self._signatures = signatures or SignaturePolicies()
         self._holds = holds
         self._answers = answers
@@ -167,7 +168,7 @@ class Planner:
             defaults=self._inherits(environment, defaults),
         )
         ask = self._answers.questions(self._parser(source, defaults), stand.owners, self._clock())
-        ask = ruling.asked(ask, self._default_runner)
+        ask = ruling.asked(ask, self._settings)
         plan = make_plan(stand.environment, active_flows, new, ask, allowed_deletions=allowed_deletions)
         plan = replace(plan, rules=ruling.own, rules_changed=ruling.changed)
         wanted = read_seeds(source, listing.files, layout, self._seal if is_trusted else None)

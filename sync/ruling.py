@@ -16,6 +16,7 @@ from runner.errors import MainstemError, Problem
 from runner.policies import rule_problems
 from runner.previews import base_of
 from runner.rules import INVALID, SETTINGS_FILE, RepositoryRules, RulesError, changed_rules, no_file, parse_rules
+from runner.settings import Settings
 from runner.store.records import Environment
 from sync.names import SUBMODULE
 from sync.sifting import Facts, Questions
@@ -97,19 +98,19 @@ class Ruling:
         waiting = (rules.checks for rules in self.counting if rules.checks.required or rules.checks.tests)
         return max((checks.within_s for checks in waiting), default=0)
 
-    def asked(self, ask: Questions, default_runner: str) -> Questions:
-        """Return the questions of a plan, with what the rules say about all flows together."""
+    def asked(self, ask: Questions, settings: Settings) -> Questions:
+        """Return the questions of a plan, with what the rules say about all flows together beside the operator's."""
         if not any(rules.policies or rules.namespaces is not None for rules in self.counting):
             return ask
-        return replace(ask, check=lambda located: (*ask.check(located), *self.refused(located, default_runner)))
+        return replace(ask, check=lambda located: (*ask.check(located), *self.refused(located, settings)))
 
-    def refused(self, located: Sequence[tuple[str, Facts]], default_runner: str) -> Iterator[Problem]:
+    def refused(self, located: Sequence[tuple[str, Facts]], settings: Settings) -> Iterator[Problem]:
         """Yield an error for each flow and task that does what the rules forbid, by the file of the flow."""
         for rules in self.counting:
             yield from self._foreign(rules, located)
         policies = [rule for rules in self.counting for rule in rules.policies]
         if policies:
-            yield from rule_problems(policies, ((path, facts.use) for path, facts in located), default_runner)
+            yield from rule_problems(settings, policies, ((path, facts.use) for path, facts in located))
 
     def _foreign(self, rules: RepositoryRules, located: Sequence[tuple[str, Facts]]) -> Iterator[Problem]:
         names = ", ".join(rules.namespaces or ()) or "none"

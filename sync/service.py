@@ -104,19 +104,16 @@ class SyncService:
         self._on_applied = on_applied
         self._clock = clock
         self._origins = Origins(store, settings, (home or settings.home).absolute())
-        runner = settings.default_task_runner
         seal = Seal(AgeKeys(settings.age_key_file), partial(Encryption.of, settings, home))
         answers = Answers(FlowFacts(store, partial(policy_problems, settings)), zone)
         signatures = SignaturePolicies(settings.environments)
-        self._planner = Planner(store, answers, clock, holds, runner, signatures, seal)
+        self._planner = Planner(store, answers, settings, clock, holds, signatures, seal)
         self._activation = Activation(store, zone, clock, catalogue.in_force)
         self._trials = Trials(store, settings)
         self._checks = Checks(store, self._origins, clock, self._origins.open_api, self._trials)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
-        self._previews = Previews(
-            store, answers, self._activation, settings.previews, clock, catalogue.invalidate, runner
-        )
+        self._previews = Previews(store, answers, self._activation, settings, clock, catalogue.invalidate)
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
         self._proposals = Proposals(self._origins, self._planner, clock, self._origins.open_api)
         self.reverts = Reverts(store, self._orders, self._proposals, clock)

@@ -132,8 +132,8 @@ def _refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], ima
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
     if key == "image" and isinstance(value, str) and value:
         yield from _image(policy, value)
-    elif not policy.allow_privileged and (message := _privilege(policy, key, value)):
-        yield Refusal("privileged", f"flows of this namespace may not {message}")
+    elif not policy.allow_privileged and (privilege := _privilege(policy, key, value)):
+        yield privilege
     elif _is_host_volume(key, value) and not policy.allow_volumes:
         yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
     elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
@@ -141,20 +141,25 @@ def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
     elif key == "portBindings" and value and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not publish ports on the host (`portBindings`)")
     elif key == "hostPort" and value and not _is_network(policy, "host"):
-        yield Refusal("networkMode", "flows of this namespace may not take ports of the host")
+        yield Refusal("networkMode", "flows of this namespace may not take ports of the host", str(value))
     elif key == "hostNetwork" and _is_true(value) and not _is_network(policy, "host"):
         yield Refusal("networkMode", "flows of this namespace may not use the network of the host")
 
 
-def _privilege(policy: Policy, key: str, value: Any) -> str | None:
+def _privilege(policy: Policy, key: str, value: Any) -> Refusal | None:
     if (key in _PRIVILEGES and _is_true(value)) or is_privilege(key, value):
-        return f"set `{key}` so"
+        return _not_privileged(f"set `{key}` so")
     if key == "procMount" and value not in (None, "Default"):
-        return "unmask `/proc`"
+        return _not_privileged("unmask `/proc`", str(value))
     if key == "capabilities" and isinstance(value, Mapping):
-        added = _listed(value.get("add"))
-        return "add capabilities" if any(each not in policy.capabilities for each in added) else None
+        added = [str(each) for each in _listed(value.get("add")) if each not in policy.capabilities]
+        # One that no expression can change decides whether the refusal is certain.
+        return _not_privileged("add capabilities", min(added, key=lambda name: "{{" in name)) if added else None
     return None
+
+
+def _not_privileged(what: str, name: str = "") -> Refusal:
+    return Refusal("privileged", f"flows of this namespace may not {what}", name)
 
 
 def _identities(policy: Policy, known: _Identities | None, properties: Mapping[str, Any]) -> Iterator[Refusal]:

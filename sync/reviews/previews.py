@@ -24,7 +24,7 @@ from runner.flows.namespace_defaults import NamespaceDefaults, stated_namespace
 from runner.flows.parse import parse_flow
 from runner.previews import environment_of, preview_of, root_of_change
 from runner.reports.text import code, inline
-from runner.settings import PreviewSettings
+from runner.settings import Settings
 from runner.store import Store
 from runner.store.records import ActiveFlow, Environment, FlowVersion
 from runner.store.session import Session
@@ -65,10 +65,9 @@ class Previews:
         store: where flows and environments live.
         answers: what plans ask.
         activation: makes plans true.
-        settings: the bounds.
+        settings: the bounds, and what flows may ask for.
         clock: the time that previews end by.
         on_change: called when flows came or went.
-        default_runner: the task runner of tasks that name none.
     """
 
     def __init__(
@@ -76,18 +75,17 @@ class Previews:
         store: Store,
         answers: Answers,
         activation: Activation,
-        settings: PreviewSettings,
+        settings: Settings,
         clock: Callable[[], datetime],
         on_change: Callable[[], None],
-        default_runner: str = "process",
     ) -> None:
         self._store = store
         self._answers = answers
         self._activation = activation
-        self._settings = settings
+        self._operator = settings
+        self._settings = settings.previews
         self._clock = clock
         self._on_change = on_change
-        self._default_runner = default_runner
 
     def make(self, source: Source, base: Environment, change: Change, commit: str, actor: str) -> str:
         """Make, or make anew, the preview of a commit for an environment; return what the comment says, as Markdown."""
@@ -204,7 +202,7 @@ class Previews:
                 if each.environment not in {name, None}
             }
         )
-        ask = ruling.asked(self._questions(candidates, owners), self._default_runner)
+        ask = ruling.asked(self._questions(candidates, owners), self._operator)
         active = [ActiveFlow.of(each) for each in self._flows(name, root_of_change(number))]
         plan = make_plan(environment, active, new, ask)
         seeds, wrong = read_seeds(source, listing.files, layout)

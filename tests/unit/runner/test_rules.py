@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
@@ -9,8 +10,9 @@ import yaml
 from runner.errors import Severity
 from runner.flows.parse import parse_flow
 from runner.flows.schema import repository_schema
-from runner.policies import FlowUse, rule_problems, tightened
+from runner.policies import FlowUse, policy_for, policy_problems, rule_problems, tightened
 from runner.rules import PolicyRule, RepositoryRules, RulesError, changed_rules, parse_rules
+from runner.settings import RunnerPolicySettings, Settings
 from task_runners.policy import refusals
 from task_runners.spec import Policy
 
@@ -180,10 +182,73 @@ def test_what_a_repository_forbids_itself_is_an_error_of_the_flow(
     flow = parse_flow(FLOW.format(namespace=namespace, image=image)).flow
     assert flow is not None
 
-    found = list(rule_problems(rules.policies, [("flows/load.yaml", FlowUse.of(flow))], "process"))
+    found = list(rule_problems(Settings(), rules.policies, [("flows/load.yaml", FlowUse.of(flow))]))
 
     assert [each.code for each in found] == codes
     assert all(each.severity is Severity.ERROR and each.file == "flows/load.yaml" for each in found)
+
+
+BODY = """\
+id: load
+namespace: w
+tasks:
+  - {{id: body, type: scripts.shell.Script, script: echo, containerImage: x, taskRunner: {spec}}}
+"""
+POD = {"type": "kubernetes"}
+
+
+def _added(*names: str, place: str = "containerSpec") -> dict[str, Any]:
+    return {**POD, place: {"securityContext": {"capabilities": {"add": list(names)}}}}
+
+
+@pytest.mark.parametrize("is_forbidden", [True, False], ids=["privileged: false", "rule without it"])
+@pytest.mark.parametrize("operator", [{}, {"capabilities": ("CHOWN",)}, {"privileged": True}], ids=str)
+@pytest.mark.parametrize(
+    ("spec", "needs"),
+    [
+        ({"type": "docker"}, None),
+        ({"type": "docker", "privileged": True}, "privileged"),
+        ({"type": "docker", "privileged": "yes"}, "privileged"),
+        ({"type": "docker", "privileged": False}, None),
+        (_added("CHOWN"), "CHOWN"),
+        (_added("CHOWN", place="containerDefaultSpec"), "CHOWN"),
+        (_added("CHOWN", "SYS_ADMIN"), "privileged"),
+        (_added("SYS_ADMIN"), "privileged"),
+        (_added(), None),
+        ({**POD, "podSpec": {"containers": [{"securityContext": {"capabilities": {"add": "CHOWN"}}}]}}, "CHOWN"),
+        ({**POD, "podSpec": {"hostPID": True}}, "privileged"),
+    ],
+)
+def test_a_plan_and_a_run_judge_privileges_alike(
+    spec: dict[str, Any], needs: str | None, operator: dict[str, Any], *, is_forbidden: bool
+) -> None:
+    settings = Settings(runner_policies=(RunnerPolicySettings(namespaces=("*",), **operator),))
+    rules = [PolicyRule(privileged=False if is_forbidden else None)]
+    flow = parse_flow(BODY.format(spec=json.dumps(spec))).flow
+    assert flow is not None
+    located = [("flows/load.yaml", FlowUse.of(flow))]
+
+    at_run = list(refusals(tightened(policy_for(settings, "w"), rules), spec["type"], spec, "x"))
+
+    planned = [*rule_problems(settings, rules, located), *policy_problems(settings, located)]
+    has_all = bool(operator.get("privileged")) and not is_forbidden
+    is_allowed = needs is None or has_all or needs in operator.get("capabilities", ())
+    assert {each.code for each in planned} == {each.code for each in at_run}
+    assert not at_run if is_allowed else {each.asked for each in at_run} == {"privileged"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"), [("CHOWN", []), ("{{ inputs.x }}", []), ("KILL", ["runner.privileged.refused"])]
+)
+def test_a_capability_that_an_expression_names_is_judged_when_the_task_runs(name: str, codes: list[str]) -> None:
+    settings = Settings(runner_policies=(RunnerPolicySettings(namespaces=("*",), capabilities=("CHOWN",)),))
+    flow = parse_flow(BODY.format(spec=json.dumps(_added(name)))).flow
+    assert flow is not None
+
+    found = rule_problems(settings, [PolicyRule(privileged=False)], [("flows/load.yaml", FlowUse.of(flow))])
+
+    assert [each.code for each in found] == codes
+    assert list(refusals(Policy(), "kubernetes", _added(name), "x"))
 
 
 def test_the_schema_for_editors_takes_what_the_server_takes_and_knows_every_key() -> None:

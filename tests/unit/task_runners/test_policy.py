@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from task_runners.policy import refusals, registry_of
+from task_runners.registry import runner_class
 from task_runners.spec import Policy
 
 DOCKER = "scripts.runner.docker.Docker"
@@ -64,6 +66,12 @@ def asked(policy: Policy, properties: dict[str, Any], *, image: str | None = Non
 )
 def test_nothing_reaches_beyond_the_task_by_default(properties: dict[str, Any], expected: list[str]) -> None:
     assert asked(Policy(), properties) == expected
+
+
+@pytest.mark.parametrize("kind", ["docker", "kubernetes", "ee.aws.runner.Batch", "ee.azure.runner.Batch"])
+def test_capabilities_have_no_second_name_that_a_policy_would_miss(kind: str) -> None:
+    with pytest.raises(ValidationError, match=r"capAdd\n.*not permitted"):
+        runner_class(kind).model_validate({"type": kind, "capAdd": ["SYS_ADMIN"]})
 
 
 def test_what_the_operator_allows_is_allowed() -> None:
