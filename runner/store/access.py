@@ -13,7 +13,7 @@ from runner.store.connection import Connection
 from runner.store.records import AuditEntry, Token
 from runner.store.rows import Rows
 from runner.store.shelf import Drawer, Shelf
-from runner.store.statements import Statement
+from runner.store.statements import Statement, begins_with
 
 _TOKENS: Final = Drawer(Token, schema.tokens, "name")
 _AUDIT: Final = Rows(AuditEntry, schema.audit, generated="id")
@@ -74,7 +74,7 @@ class Audit:
         if since is not None:
             where.append(_a.at >= to_micros(since))
         if action:
-            where.append(sa.or_(_a.action == action, _a.action.startswith(f"{action}.", autoescape=True)))
+            where.append(sa.or_(_a.action == action, begins_with(_a.action, f"{action}.")))
         select = _AUDIT.select(*where).order_by(_a.id.desc()).limit(limit)
         return [_AUDIT.decode(row) for row in self._db.query(select)]
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from runner.errors import InvalidError
 from runner.states import State
-from runner.store.statements import has_label
+from runner.store.statements import begins_with, has_label
 
 T = TypeVar("T")
 
@@ -50,8 +50,8 @@ class ExecutionQuery:
 
 
 def within(column: sa.Column[Any], namespace: str) -> Any:
-    """Return the condition that `column` is `namespace` or below it, by whole segments."""
-    return sa.or_(column == namespace, column.startswith(namespace + ".", autoescape=True))
+    """Return the condition that `column` is `namespace` or below it, by whole segments and in its letters."""
+    return sa.or_(column == namespace, begins_with(column, namespace + "."))
 
 
 def labelled(column: sa.Column[Any], labels: Mapping[str, str]) -> list[Any]:

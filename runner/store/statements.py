@@ -7,6 +7,7 @@ All differences between the dialects stand in this file and in `sqlite.py` and `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,8 @@ from runner.store.columns import clean, dump
 
 SQLITE: Final = "sqlite"
 POSTGRESQL: Final = "postgresql"
+_SURROGATES: Final = 0xD800  # no text of a store holds one
+_BEHIND_SURROGATES: Final = 0xE000
 _DIALECTS: Final[dict[str, sa.Dialect]] = {
     SQLITE: sqlite.dialect(),
     POSTGRESQL: pg_psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
@@ -120,6 +123,21 @@ class _LabelOf(FunctionElement[str]):
     type = sa.Text()
 
 
+class _BeginsWith(FunctionElement[bool]):
+    """Whether a column begins with a text, character by character. The third clause is the first text behind all these.
+
+    Neither LIKE, for which `a` is `A` on SQLite, nor a range on PostgreSQL, whose order is that of a language.
+    """
+
+    inherit_cache = True
+    name = "begins_with"
+    type = sa.Boolean()
+
+    def self_group(self, against: Any = None) -> Any:  # noqa: ARG002  # the signature is SQLAlchemy's
+        """Return itself: a comparison, not a value to compare with 1, behind which SQLite would see no index."""
+        return self
+
+
 @compiles(_Listed, SQLITE)
 @compiles(_ListedNumbers, SQLITE)
 def _sqlite_listed(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
@@ -163,6 +181,18 @@ def _pg_label_of(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any
     return f"(CAST({column} AS JSON) ->> {key})"
 
 
+@compiles(_BeginsWith, SQLITE)
+def _sqlite_begins_with(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    column, low, high = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({column} >= {low} AND {column} < {high})"
+
+
+@compiles(_BeginsWith, POSTGRESQL)
+def _pg_begins_with(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    column, prefix, _ = element.clauses
+    return f"starts_with({compiler.process(column, **kw)}, {compiler.process(prefix, **kw)})"
+
+
 def one_of(column: sa.Column[Any], name: str) -> Any:
     """Return the condition that `column` is a member of the parameter `name`, given as `listed(...)`.
 
@@ -186,3 +216,20 @@ def has_label(column: sa.Column[Any], key: str, value: str) -> Any:
 def label_of(column: sa.Column[Any], key: str) -> Any:
     """Return the value of the label `key` in `column`, null without it."""
     return _LabelOf(column, sa.literal(clean(key), sa.Text()))
+
+
+def begins_with(column: sa.Column[Any], prefix: str) -> Any:
+    """Return the condition that `column` begins with `prefix`, which is not empty, in exactly its letters.
+
+    An index on the column serves it: always on SQLite, on PostgreSQL where the database's collation is C.
+    """
+    return _BeginsWith(column, sa.literal(prefix, sa.Text()), sa.literal(_behind(prefix), sa.Text()))
+
+
+def _behind(prefix: str) -> str:
+    """Return the first text behind all that begin with `prefix`, by code points, as SQLite orders; empty for none."""
+    shorter = prefix.rstrip(chr(sys.maxunicode))
+    if not shorter:
+        return ""
+    following = ord(shorter[-1]) + 1
+    return shorter[:-1] + chr(_BEHIND_SURROGATES if following == _SURROGATES else following)

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from runner.store import schema
 from runner.store.columns import to_micros
 from runner.store.connection import Connection
-from runner.store.queries import Page, ordering, paged
+from runner.store.queries import Page, ordering, paged, within
 from runner.store.records import KeyValue
 from runner.store.rows import Rows
-from runner.store.statements import Statement
+from runner.store.statements import Statement, begins_with
 
 _ROWS: Final = Rows(KeyValue, schema.key_values)
 _k: Final = schema.key_values.c
@@ -33,11 +33,6 @@ _GET: Final = Statement(_ROWS.select(*_KEY))
 _PUT: Final = _ROWS.upsert("namespace", "key")
 _OF_ORIGIN: Final = Statement(_ROWS.select(_k.origin == sa.bindparam("wanted")).order_by(_k.namespace, _k.key))
 _DELETE: Final = Statement(sa.delete(schema.key_values).where(*_KEY))
-_DELETE_BELOW: Final = Statement(
-    sa.delete(schema.key_values).where(
-        sa.or_(_k.namespace == sa.bindparam("root"), _k.namespace.like(sa.bindparam("below"), escape="\\"))
-    )
-)
 _PURGE: Final = Statement(
     sa.delete(schema.key_values).where(_k.expires_at.is_not(None), _k.expires_at <= sa.bindparam("now"))
 )
@@ -79,8 +74,7 @@ class KeyValues:
 
     def delete_below(self, namespace: str) -> int:
         """Remove the keys of a namespace and of all below it; give how many."""
-        plain = namespace.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return self._db.run(_DELETE_BELOW, root=namespace, below=f"{plain}.%")
+        return self._db.change(sa.delete(schema.key_values).where(within(_k.namespace, namespace)))
 
     def list(
         self,
@@ -97,7 +91,7 @@ class KeyValues:
         if namespace is not None:
             where.append(_k.namespace == namespace)
         if prefix:
-            where.append(_k.key.startswith(prefix, autoescape=True))
+            where.append(begins_with(_k.key, prefix))
         if now is not None:
             where.append(sa.or_(_k.expires_at.is_(None), _k.expires_at > to_micros(now)))
         total = self._db.query(sa.select(sa.func.count()).select_from(schema.key_values).where(*where))[0][0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 import sqlalchemy as sa
 
@@ -38,4 +41,15 @@ def test_a_page_that_cannot_be_is_refused(page: int, size: int) -> None:
 def test_a_namespace_is_matched_by_whole_segments() -> None:
     compiled = compile_for(sa.select(FLOWS.blob).where(within(FLOWS.namespace, "a_b")), "sqlite", complete=True)
 
-    assert compiled.values({}) == ("a_b", "a/_b.")
+    assert compiled.values({}) == ("a_b", "a_b.", "a_b/")
+
+
+def test_namespaces_are_looked_up_in_an_index_and_not_row_by_row() -> None:
+    compiled = compile_for(sa.select(FLOWS.blob).where(within(FLOWS.namespace, "team")), "sqlite", complete=True)
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE flows (blob, namespace TEXT)")
+        db.execute("CREATE INDEX by_name ON flows (namespace)")
+
+        steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {compiled.sql}", compiled.values({}))]
+
+    assert "SEARCH flows USING INDEX by_name (namespace>? AND namespace<?)" in steps
