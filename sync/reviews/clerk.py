@@ -56,6 +56,7 @@ class Desk:
     """What is on the table in one look at a change request; `planned` is the commit to test: the head, or its merge.
 
     `heard` is what the forge says about the commands that are open, by comment; None about one that is no command.
+    `folders` are those of the flows, as the planned commit itself puts them in each of the environments.
     `is_forbidden` says that flows use tasks which the repository forbids itself, so that none of them is to run.
     """
 
@@ -66,6 +67,7 @@ class Desk:
     head: str
     planned: str
     environments: Sequence[Environment]
+    folders: Sequence[str]
     is_forbidden: bool = False
 
 
@@ -251,9 +253,10 @@ class Clerk:
 
     @staticmethod
     def _paths(desk: Desk) -> list[str]:
-        """Return the folders of environments that hold tests."""
-        folders = sorted({each.path for each in desk.environments})
-        return [path for path in folders if has_tests(desk.source.repository.listing(desk.planned, path).files)]
+        """Return the folders of flows that hold tests."""
+        return [
+            path for path in sorted(desk.folders) if has_tests(desk.source.repository.listing(desk.planned, path).files)
+        ]
 
     def _test(self, desk: Desk, command: ReviewCommand, head: str) -> None:
         with self._lock:

@@ -22,6 +22,7 @@ from runner.store import Store
 from runner.store.records import Environment, Repository, Review
 from runner.store.session import Session
 from sync.forges.api import LASTING, Change, ForgeApi
+from sync.layout import layout_of
 from sync.origins import Origins
 from sync.planning import Planner
 from sync.reviews.clerk import Clerk, Desk
@@ -157,7 +158,8 @@ class Reviewer:
             head = self._fetched(source, change)
             planned, remarks = self._merged(source, change, head)
             reviews = [self._reviewed(source, each, planned, head, change) for each in environments]
-            desk = Desk(heard, source, change, review, head, planned, environments, _is_forbidden(reviews))
+            folders = sorted({layout_of(each.plan.path, each.plan.rules).root for each in reviews})
+            desk = Desk(heard, source, change, review, head, planned, environments, folders, _is_forbidden(reviews))
             answered = self._clerk.answer(desk)
         self._clerk.mark(api, answered)
         place = api.comment_url(review.number, review.comment) if review.comment else None

@@ -82,6 +82,19 @@ def test_tests_run_by_themselves_for_who_may_push_and_tell_both_values(world: Wo
     assert world.service.expire_pins() == ["r"]
 
 
+@github
+def test_tests_stand_where_the_settings_of_the_change_request_put_the_flows(world: World) -> None:
+    moved = {"pipelines/a.yaml": flow("a", "bye"), "pipelines/w/tests/a.yaml": WITH_FAILURE, "flows/a.yaml": None}
+    world.commit("topic", {".mainstem.yaml": "flows: pipelines\n", **moved})
+    world.forge.open(7, "topic")
+    world.want()
+
+    told, failed = world.answers()
+
+    assert told == "- `/mainstem test`: 1 failed, 1 passed"
+    assert "`w/tests/a.yaml:13`" in failed
+
+
 @pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
 def test_the_status_waits_for_the_tests_and_is_red_when_one_fails(world: World) -> None:
     bad = world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})
