@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from runner.errors import Problem, Severity, TaskError
-from runner.flows.models import Flow, Task
+from runner.flows.models import Flow, Task, TaskKind
+from runner.flows.worker_groups import wanted_by
 from runner.previews import base_of
 from runner.rules import SETTINGS_FILE, PolicyRule, RepositoryRules
 from runner.settings import RunnerPolicySettings, Settings
+from runner.tasks.flow import WorkingDirectory
 from task_runners.policy import Refusal, refusals
 from task_runners.spec import Policy
 
+GROUP_REFUSED: Final = "task.workerGroup.refused"
 FORBIDDEN: Final = "flow.task.forbidden"
 _SHARED: Final = 10_000
 _HINT: Final = f"see `policies` in {SETTINGS_FILE}"
@@ -26,12 +30,9 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
 
     A preview has that of the namespace that it is of, unless one names previews.
     """
-    covering, base = _covering(settings, namespace), base_of(namespace)
-    if base is not None and all(name == "*" for name, _ in covering):
-        covering = _covering(settings, base)
-    if not covering:
+    rule = _rule_for(settings, namespace)
+    if rule is None:
         return Policy(allow_volumes=settings.docker_volumes, allow_privileged=settings.docker_privileged)
-    rule = max(covering, key=lambda each: (each[0] != "*", len(each[0])))[1]
     return Policy(
         allow_volumes=rule.volumes,
         allow_privileged=rule.privileged,
@@ -45,6 +46,13 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
         claims=rule.claims,
         cluster_namespaces=rule.cluster_namespaces,
     )
+
+
+def _rule_for(settings: Settings, namespace: str) -> RunnerPolicySettings | None:
+    covering, base = _covering(settings, namespace), base_of(namespace)
+    if base is not None and all(name == "*" for name, _ in covering):
+        covering = _covering(settings, base)
+    return max(covering, key=lambda each: (each[0] != "*", len(each[0])))[1] if covering else None
 
 
 def _covering(settings: Settings, namespace: str) -> list[tuple[str, RunnerPolicySettings]]:
@@ -103,6 +111,24 @@ def demand_task_allowed(rules: RepositoryRules, namespace: str, type_name: str) 
         raise TaskError(FORBIDDEN, _not_allowed(type_name), hint=_HINT)
 
 
+def demand_groups_allowed(settings: Settings, namespace: str, tags: Sequence[str]) -> None:
+    """Refuse a task that asks for worker groups which flows of its namespace may not use.
+
+    Raises:
+        TaskError: `task.workerGroup.refused`.
+    """
+    for message in _refused_groups(settings, namespace, tags):
+        raise TaskError(GROUP_REFUSED, message, hint=Policy().hint)
+
+
+def _refused_groups(settings: Settings, namespace: str, tags: Sequence[str]) -> Iterator[str]:
+    rule = _rule_for(settings, namespace) if tags else None
+    if rule is not None and rule.worker_groups is not None:
+        for tag in tags:
+            if not any(fnmatchcase(tag, pattern) for pattern in rule.worker_groups):
+                yield f"flows of this namespace may not use the worker group {tag!r}"
+
+
 def _not_allowed(type_name: str) -> str:
     return f"flows of this namespace may not use the task {type_name}"
 
@@ -130,12 +156,24 @@ class TaskUse(NamedTuple):
     task_id: str
     type: str
     demand: Demand | None
+    groups: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, task: Task) -> TaskUse:
+    def of(cls, task: Task, flow: Flow) -> TaskUse:
         """Return what policies ask of a task."""
-        demand = _demand(task)
-        return _plain_use(task.id, task.type) if demand is None else cls(task.id, task.type, demand)
+        demand, groups = _demand(task), _groups(task, flow)
+        is_plain = demand is None and not groups
+        return _plain_use(task.id, task.type) if is_plain else cls(task.id, task.type, demand, groups)
+
+
+def _groups(task: Task, flow: Flow) -> tuple[str, ...]:
+    """Return the worker groups of a task; those of one that is not valid are judged when it runs."""
+    try:
+        return (
+            wanted_by(task, flow).tags if task.kind is TaskKind.RUNNABLE or isinstance(task, WorkingDirectory) else ()
+        )
+    except TaskError:
+        return ()
 
 
 @lru_cache(maxsize=_SHARED)
@@ -154,7 +192,7 @@ class FlowUse(NamedTuple):
     @classmethod
     def of(cls, flow: Flow) -> FlowUse:
         """Return what policies ask of a flow."""
-        return cls(flow.namespace, flow.id, tuple(map(TaskUse.of, flow.all_tasks())))
+        return cls(flow.namespace, flow.id, tuple(TaskUse.of(task, flow) for task in flow.all_tasks()))
 
 
 def _demand(task: Task) -> Demand | None:
@@ -201,11 +239,18 @@ def policy_problems(settings: Settings, located: Iterable[tuple[str, FlowUse]]) 
     """Yield a warning for each task that will fail because the policy of its namespace refuses what it asks for."""
     policies: dict[str, Policy] = {}
     for path, flow in located:
-        for task_id, _, demand in flow.tasks:
-            if demand is None:
-                continue
-            if flow.namespace not in policies:
-                policies[flow.namespace] = policy_for(settings, flow.namespace)
-            for refusal in demand.refused(policies[flow.namespace], settings.default_task_runner):
-                message = f"task {task_id!r} of {flow.namespace}.{flow.id} will fail: {refusal.message}"
-                yield Problem(refusal.code, message, Severity.WARNING, file=path)
+        for task in flow.tasks:
+            for code, why in _refused(settings, policies, flow.namespace, task):
+                message = f"task {task.task_id!r} of {flow.namespace}.{flow.id} will fail: {why}"
+                yield Problem(code, message, Severity.WARNING, file=path)
+
+
+def _refused(
+    settings: Settings, policies: dict[str, Policy], namespace: str, task: TaskUse
+) -> Iterator[tuple[str, str]]:
+    yield from ((GROUP_REFUSED, message) for message in _refused_groups(settings, namespace, task.groups))
+    if task.demand is not None:
+        if namespace not in policies:
+            policies[namespace] = policy_for(settings, namespace)
+        for refusal in task.demand.refused(policies[namespace], settings.default_task_runner):
+            yield refusal.code, refusal.message

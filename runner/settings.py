@@ -64,6 +64,8 @@ class RunnerPolicySettings(_Part):
     cluster_namespaces: tuple[str, ...] | None = None
     """Patterns of namespaces of a cluster in which pods may start, which flows then name; without it all that the
     credentials reach."""
+    worker_groups: tuple[str, ...] | None = None
+    """Patterns of worker groups that tasks may ask for; without it all. Tasks that name none are always taken."""
     volumes: bool = False
     """Whether folders of the host may be mounted, the working directory too (`fileHandlingStrategy: MOUNT`)."""
     privileged: bool = False
@@ -299,7 +301,7 @@ class Settings(_Part):
     """The task runner of script tasks that name none."""
     workers: int = Field(default=8, ge=1, le=256)
     """How many tasks run at the same time in one process, 1 to 256."""
-    worker_groups: tuple[str, ...] = ()
+    worker_groups: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")], ...] = ()
     """Groups whose tasks `mainstem worker` takes; without any those that name none. `mainstem up` takes all."""
     zone: str = "UTC"
     """The time zone of schedules and dates that name none."""

@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from runner.errors import FlowError, TaskError
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
 from runner.executions.groups import DEFAULT, serves
 from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, OutboxRow, TaskRun
+from runner.flows.worker_groups import Fallback, wanted_by
 from runner.states import State
 from runner.store import Session
 
@@ -101,17 +103,31 @@ class Sweeper:
 
     def _with_fallback(self, rows: Sequence[OutboxRow], now: datetime) -> list[OutboxRow]:
         """Do what tasks say about a group without workers; return the rows that are to be rung for."""
-        asking = [row for row in rows if "fallback" in row.payload and _age(row, now) > UNSERVED_AFTER_S]
+        asking = [row for row in rows if "since" in row.payload and _age(row, now) > UNSERVED_AFTER_S]
         if not asking:
             return list(rows)
         groups = [w.groups for w in self._store.read(lambda db: db.workers.all()) if not w.draining]
-        unserved = {row.key for row in asking if not any(_takes(each, row.payload["queue"]) for each in groups)}
-        for row in asking:
-            if row.key in unserved and row.payload["fallback"] in {"FAIL", "CANCEL"}:
+        unserved = [row for row in asking if not any(_takes(each, row.payload["queue"]) for each in groups)]
+        fallbacks = {row.key: row.payload.get("fallback") or self._fallback_of(row.key) for row in unserved}
+        for row in unserved:
+            if fallbacks[row.key] in {"FAIL", "CANCEL"}:
                 message = f"no worker serves {row.payload['queue']!r}"
-                state = State.FAILED if row.payload["fallback"] == "FAIL" else State.KILLED
+                state = State.FAILED if fallbacks[row.key] == "FAIL" else State.KILLED
                 self._refuse(row.key, int(row.payload["epoch"]), state, message)
-        return [_anywhere(row) if row.key in unserved else row for row in rows]
+        return [_anywhere(row) if fallbacks.get(row.key) == "IGNORE" else row for row in rows]
+
+    def _fallback_of(self, task_run_id: str) -> Fallback:
+        """Return what the task of a run says about a group without workers."""
+        run = self._store.read(lambda db: db.executions.run(task_run_id))
+        execution = self._store.read(lambda db: db.executions.get(run.execution_id)) if run is not None else None
+        if run is None or execution is None:
+            return "WAIT"
+        try:
+            flow = self._engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision).flow
+            task = next((each for each in flow.all_tasks() if each.id == run.task_id), None)
+            return wanted_by(task, flow).fallback if task is not None else "WAIT"
+        except (FlowError, TaskError):  # it says nothing any more; whoever takes the run finds out why
+            return "WAIT"
 
     def watch_workers(self) -> None:
         """Take back the runs of workers whose heartbeat count stands still."""
@@ -179,7 +195,7 @@ def _takes(groups: Sequence[str], queue: str) -> bool:
 
 def _anywhere(row: OutboxRow) -> OutboxRow:
     """Return a row that any worker may answer (`fallback: IGNORE`)."""
-    return replace(row, payload={**row.payload, "queue": DEFAULT}) if row.payload["fallback"] == "IGNORE" else row
+    return replace(row, payload={**row.payload, "queue": DEFAULT})
 
 
 def _run_of(row: OutboxRow) -> tuple[str, int, str]:

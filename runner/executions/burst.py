@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +22,7 @@ from runner.expressions.ion import from_ion
 from runner.flows.inputs import cast_outputs, resolve_inputs
 from runner.flows.models import Output
 from runner.plugin import InstantTask, Outcome
-from runner.policies import demand_task_allowed
+from runner.policies import demand_groups_allowed, demand_task_allowed
 from runner.services import Host
 from runner.settings import expression_variables
 from runner.states import State
@@ -137,6 +137,10 @@ class BurstActions:
                 encrypt=encryption.seal if encryption else None,
                 missing_allowed=True,
             )
+
+    def demand_groups(self, tags: Sequence[str]) -> None:
+        """Refuse worker groups that the flow may not use. Raises `MainstemError`."""
+        demand_groups_allowed(self.host.settings, self.tree.flow.namespace, tags)
 
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task. What it raises becomes a failed outcome: one task must not stop the execution."""

@@ -7,7 +7,7 @@ next task only when its previous one has ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -85,6 +85,9 @@ class Actions(Protocol):
 
     def resume_defaults(self, node: Node) -> dict[str, Any]:
         """Return the `onResume` inputs of a Pause that nobody gave: the defaults. Raises `MainstemError`."""
+
+    def demand_groups(self, tags: Sequence[str]) -> None:
+        """Refuse worker groups that the flow may not use. Raises `MainstemError`."""
 
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task; a failure is an outcome, never an exception."""

@@ -6,15 +6,14 @@ of several tags, `tasks.a|b` for those that have any. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any, Final
 
-from runner.flows.models import Flow, Task
+from runner.flows.worker_groups import Fallback
 
 DEFAULT: Final = "tasks"
 _PREFIX: Final = f"{DEFAULT}."
-
-Fallback = Literal["WAIT", "FAIL", "CANCEL", "IGNORE"]
 
 
 def queue_of(tags: Collection[str], *, any_of: bool = False) -> str:
@@ -22,26 +21,9 @@ def queue_of(tags: Collection[str], *, any_of: bool = False) -> str:
     return _PREFIX + ("|" if any_of else "+").join(sorted(set(tags))) if tags else DEFAULT
 
 
-def wanted_of(task: Task, flow: Flow) -> tuple[str, Fallback]:
-    """Return the queue of a task, as it or its flow asks, and what happens when no worker serves it."""
-    for owner in (task, flow):
-        if owner.worker_selector is not None:
-            return _selected(owner.worker_selector)
-        if owner.worker_group is not None:
-            key = str(owner.worker_group.get("key") or "")
-            return queue_of([key] if key else []), _fallback(owner.worker_group, "WAIT")
-    return DEFAULT, "WAIT"
-
-
-def _selected(selector: Mapping[str, Any]) -> tuple[str, Fallback]:
-    tags = [str(tag) for tag in selector.get("tags") or ()]
-    any_of = str(selector.get("match", "ALL")).upper() == "ANY"
-    return queue_of(tags, any_of=any_of), _fallback(selector, "FAIL")
-
-
-def _fallback(owner: Mapping[str, Any], default: Fallback) -> Fallback:
-    name = str(owner.get("fallback") or default).upper()
-    return name if name in {"WAIT", "FAIL", "CANCEL", "IGNORE"} else default  # type: ignore[return-value]  # checked
+def waiting(fallback: Fallback, since: datetime) -> dict[str, Any]:
+    """Return what the row of a submitted run says about a wait that began at `since`; nothing where it may last."""
+    return {} if fallback == "WAIT" else {"fallback": fallback, "since": since.timestamp()}
 
 
 def serves(groups: Collection[str] | None, queue: str) -> bool:

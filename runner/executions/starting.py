@@ -15,13 +15,14 @@ from runner.executions.ending import (
 )
 from runner.executions.flow_index import ON_PAUSE
 from runner.executions.flowables import Actions, open_flowable
-from runner.executions.groups import wanted_of
+from runner.executions.groups import queue_of, waiting
 from runner.executions.items import start_items
 from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_RUN, OutboxRow
 from runner.executions.pauses import is_at_breakpoint
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
-from runner.flows.models import TaskKind
+from runner.flows.models import Task, TaskKind
+from runner.flows.worker_groups import wanted_by
 from runner.states import State
 from runner.tasks.flow import Sleep, Subflow
 from runner.tasks.for_each_item import Items
@@ -49,13 +50,23 @@ def dispatch(tree: Tree, node: Node, actions: Actions) -> None:
     elif task.kind is TaskKind.INSTANT:
         _run_instant(tree, node, actions)
     elif needs_worker(node):
-        queue, fallback = wanted_of(task, tree.flow)
-        run = replace(node.row, state=State.SUBMITTED, result=None, queue=queue)
-        tree.update(node, run)
-        waits = {} if fallback == "WAIT" else {"fallback": fallback, "since": actions.now.timestamp()}
-        tree.outbox.append(OutboxRow(OUTBOX_RUN, run.id, {"epoch": run.epoch, "queue": queue, **waits}))
+        _submit(tree, node, task, actions)
     else:
         _open(tree, node, actions)
+
+
+def _submit(tree: Tree, node: Node, task: Task, actions: Actions) -> None:
+    try:
+        wanted = wanted_by(task, tree.flow)
+        actions.demand_groups(wanted.tags)
+    except MainstemError as error:
+        fail_to_start(tree, node, actions, error)
+        return
+    queue = queue_of(wanted.tags, any_of=wanted.any_of)
+    run = replace(node.row, state=State.SUBMITTED, result=None, queue=queue)
+    tree.update(node, run)
+    payload = {"epoch": run.epoch, "queue": queue, **waiting(wanted.fallback, actions.now)}
+    tree.outbox.append(OutboxRow(OUTBOX_RUN, run.id, payload))
 
 
 def _passes_run_if(tree: Tree, node: Node, actions: Actions) -> bool:

@@ -20,6 +20,8 @@ from runner.flows.models import Flow, Model, Retry, Task, TaskKind, Trigger, wal
 from runner.flows.positions import Path, Positions
 from runner.flows.registry import TypeKind
 from runner.flows.spelling import did_you_mean
+from runner.flows.worker_groups import INVALID as INVALID_GROUP
+from runner.flows.worker_groups import faults_of
 from runner.tasks.flow import Dag, Pause, Sleep, Subflow, Switch, WorkingDirectory
 from runner.tasks.for_each_item import ForEachItem
 from runner.tasks.template import Template
@@ -64,6 +66,7 @@ def check_flow(flow: Flow, places: Places) -> list[Problem]:
         _flow_id,
         _unique_ids,
         _labels,
+        _worker_groups,
         input_problems,
         _tasks,
         _slas,
@@ -163,6 +166,13 @@ def _tasks(flow: Flow) -> Iterator[Finding]:
         yield from task_runner_problems(task)
 
 
+def _worker_groups(flow: Flow) -> Iterator[Finding]:
+    owners: tuple[Flow | Task, ...] = (flow, *flow.all_tasks())
+    for owner in owners:
+        for fault in faults_of(owner):
+            yield Finding(INVALID_GROUP, fault.message, owner, fault.within, fault.hint)
+
+
 def _recursion(flow: Flow, task: Subflow | ForEachItem) -> Iterator[Finding]:
     if (task.namespace, task.flow_id) == (flow.namespace, flow.id):
         message = f"Invalid Flow: Recursive call to flow [{flow.namespace}.{flow.id}]"
@@ -193,9 +203,10 @@ def _working_directory(task: WorkingDirectory) -> Iterator[Finding]:
         if child.kind in {TaskKind.FLOWABLE, TaskKind.SUBFLOW} and not isinstance(child, Sleep):
             message = "Only runnable tasks are allowed as children of a WorkingDirectory task"
             yield Finding("task.tasks.invalid", f"{task.id}: {message}", child, ("type",), f"move {child.id!r} out")
-        if child.worker_group is not None:
-            message = f"{task.id}: Cannot set a Worker Group in any WorkingDirectory sub-tasks"
-            yield Finding("task.workerGroup.invalid", message, child, ("workerGroup",))
+        for name, given in (("workerGroup", child.worker_group), ("workerSelector", child.worker_selector)):
+            if given is not None:
+                message = f"{task.id}: Cannot set a Worker Group in any WorkingDirectory sub-tasks"
+                yield Finding(INVALID_GROUP, message, child, (name,))
 
 
 def _retries(flow: Flow) -> Iterator[Finding]:

@@ -294,7 +294,8 @@ class Claims:
     def release(self, task_run_id: str, epoch: int, at: datetime, reason: str) -> bool:
         """Give back a run whose worker is lost: SUBMITTED again under the same epoch, and rung for.
 
-        The attempt ends KILLED with `reason`; the next claim raises the epoch, so the lost worker cannot write.
+        The attempt ends KILLED with `reason`; the next claim raises the epoch, so the lost worker cannot write. The
+        row says since when it waits, not what its task says about that: whoever finds nobody for it looks it up.
         """
         line = entry(State.SUBMITTED, at)
         found = self._db.one(_RELEASE, run=task_run_id, the_epoch=epoch, entry=line)
@@ -302,7 +303,8 @@ class Claims:
             return False
         self._end_attempt(task_run_id, epoch, State.KILLED, at, reason=reason)
         self._db.run(_LOOK_AT_ALL, the_id=found[0])
-        self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, {"epoch": epoch, "queue": found[1]})])
+        payload = {"epoch": epoch, "queue": found[1], "since": at.timestamp()}
+        self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, payload)])
         return True
 
     def held(self, task_run_id: str, epoch: int) -> TaskRun | None:

@@ -95,7 +95,7 @@ def test_a_released_run_may_be_claimed_again_and_the_lost_worker_writes_nothing(
     assert store.write(lambda session: session.claims.release(run.id, 1, rows.now, "worker lost"))
 
     (bell,) = store.read(lambda session: session.outbox.take(("run",), 10, rows.now))
-    assert (bell.key, bell.payload) == (run.id, {"epoch": 1, "queue": "slow"})
+    assert (bell.key, bell.payload) == (run.id, {"epoch": 1, "queue": "slow", "since": rows.now.timestamp()})
     assert _record(store, rows, run.id, 1) is None
     claimed = store.write(lambda session: session.claims.claim(run.id, 1, "next", rows.now))
     assert claimed is not None

@@ -111,6 +111,27 @@ def test_a_plan_warns_of_tasks_that_will_fail_with_defaults_merged_in(
     assert all("task 'body'" in problem.message for problem in problems)
 
 
+@pytest.mark.parametrize(
+    ("groups", "asked", "expected"),
+    [
+        (("cpu",), "workerGroup: {key: gpu}", ["task.workerGroup.refused"]),
+        (("cpu", "g*"), "workerGroup: {key: gpu}", []),
+        (("a",), "workerSelector: {tags: [a, b], match: ANY}", ["task.workerGroup.refused"]),
+        ((), "description: none", []),
+        (None, "workerGroup: {key: gpu}", []),
+    ],
+)
+def test_a_plan_warns_of_worker_groups_that_are_not_for_a_namespace(
+    groups: tuple[str, ...] | None, asked: str, expected: list[str]
+) -> None:
+    rules = (RunnerPolicySettings(worker_groups=groups),)
+    flow = parse_flow(FLOW.format(namespace="other", defaults=asked)).require()
+
+    problems = list(policy_problems(Settings(runner_policies=rules), [("flows/work.yaml", FlowUse.of(flow))]))
+
+    assert [problem.code for problem in problems] == expected
+
+
 POD = """\
 id: work
 namespace: other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from runner.executions.effects import Effects
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.services import Host
-from runner.settings import Settings
+from runner.settings import RunnerPolicySettings, Settings
 from runner.store import Session
 from runner.store.records import Worker
 from runner.sweeper import UNSERVED_AFTER_S, Sweeper
@@ -55,8 +56,11 @@ def _register(db: Session, row: Worker) -> None:
     db.workers.register(row)
 
 
-def _swept(place: Place, fallback: str, *groups: str) -> tuple[str, list[str]]:
-    """Return the state of an execution whose task waits for `gpu`, and the queues rung for, a while later."""
+def _swept(place: Place, fallback: str, *groups: str, is_lost: bool = False) -> tuple[str, list[str]]:
+    """Return the state of an execution whose task waits for `gpu`, and the queues rung for, a while later.
+
+    With `is_lost` a worker took its run before, and was lost.
+    """
     flow_id = place.deploy(FLOW.format(fallback=fallback), "work")
     local = place.engine()
     rings = Rings(local)
@@ -67,6 +71,8 @@ def _swept(place: Place, fallback: str, *groups: str) -> tuple[str, list[str]]:
         place.store.write(partial(_register, row=row))
     execution = local.engine.create(NewExecution("team", flow_id))
     local.engine.advancer.advance([execution.id])
+    if is_lost:
+        _lose(place, execution.id)
     rings.runs.clear()
     later = place.host.clock() + timedelta(seconds=UNSERVED_AFTER_S + 1)
     object.__setattr__(local.engine.host, "clock", lambda: later)
@@ -77,6 +83,17 @@ def _swept(place: Place, fallback: str, *groups: str) -> tuple[str, list[str]]:
     return found.state.value, rings.runs
 
 
+def _lose(place: Place, execution_id: str) -> None:
+    loaded = place.store.read(lambda db: db.executions.load(execution_id))
+    assert loaded is not None
+    (run,) = loaded.runs
+    now = place.host.clock()
+    taken = place.store.write(lambda db: db.claims.claim(run.id, run.epoch, "gone", now))
+    assert taken is not None
+    place.store.write(lambda db: db.claims.release(taken.id, taken.epoch, now, "lost"))
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
 @pytest.mark.parametrize(
     ("fallback", "state", "rung"),
     [
@@ -87,9 +104,28 @@ def _swept(place: Place, fallback: str, *groups: str) -> tuple[str, list[str]]:
     ],
 )
 def test_a_group_without_workers_means_what_the_task_says(
-    place: Place, fallback: str, state: str, rung: list[str]
+    place: Place, fallback: str, state: str, rung: list[str], *, is_lost: bool
 ) -> None:
-    assert _swept(place, fallback, "other") == (state, rung)
+    assert _swept(place, fallback, "other", is_lost=is_lost) == (state, rung)
+
+
+@pytest.mark.parametrize(("groups", "state"), [(("cpu", "g*"), "RUNNING"), (("cpu",), "FAILED"), ((), "FAILED")])
+def test_a_task_gets_the_groups_that_the_policy_of_its_namespace_lists(
+    tmp_path: Path, groups: tuple[str, ...], state: str
+) -> None:
+    rules = (RunnerPolicySettings(namespaces=("team",), worker_groups=groups),)
+    settings = Settings(home=tmp_path / "home", work=tmp_path / "work", runner_policies=rules)
+    with closing(fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")) as store:
+        host = Host.open(settings, MemoryKeyValues(), environment={})
+        place = Place(store, host, tmp_path, [])
+        local = place.engine()
+        execution = local.engine.create(NewExecution("team", place.deploy(FLOW.format(fallback="WAIT"), "work")))
+
+        local.engine.advancer.advance([execution.id])
+
+        found = store.read(lambda db: db.executions.get(execution.id))
+        assert found is not None
+        assert found.state.value == state
 
 
 @pytest.mark.parametrize("fallback", ["FAIL", "IGNORE"])

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from runner.executions.groups import lists_of, lists_served, serves, wanted_of
+from runner.errors import TaskError
+from runner.executions.groups import lists_of, lists_served, queue_of, serves
+from runner.flows.models import Flow
 from runner.flows.parse import parse_flow
+from runner.flows.worker_groups import wanted_by
 
 FLOW = """\
 id: work
@@ -37,7 +40,58 @@ tasks:
 def test_the_task_asks_before_its_flow(flow: str, task: str, expected: tuple[str, str]) -> None:
     parsed = parse_flow(FLOW.format(flow=flow, task=task)).require()
 
-    assert wanted_of(parsed.tasks[0], parsed) == expected
+    assert _queue(parsed) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("workerGroup: {key: a+b}", "'a+b' cannot be the name"),
+        ("workerGroup: {key: a|b}", "'a|b' cannot be the name"),
+        ("workerGroup: {key: '*'}", "'*' cannot be the name"),
+        ("workerGroup: {key: '{{ flow.id }}'}", "cannot be the name"),
+        ("workerGroup: {key: gpu/a}", "'gpu/a' cannot be the name"),
+        ("workerGroup: {key: [a]}", "cannot be the name"),
+        ("workerGroup: {kye: gpu}", "no property 'kye'"),
+        ("workerGroup: {key: gpu, fallback: LATER}", "`workerGroup.fallback` is one of WAIT, FAIL, CANCEL, IGNORE"),
+        ("workerSelector: {tags: gpu}", "`workerSelector.tags` is a list"),
+        ("workerSelector: {tags: 5}", "`workerSelector.tags` is a list"),
+        ("workerSelector: {tags: [a, 'b c']}", "'b c' cannot be the name"),
+        ("workerSelector: {tags: [a], match: SOME}", "`workerSelector.match` is one of ALL, ANY"),
+    ],
+)
+@pytest.mark.parametrize("is_of_flow", [False, True])
+def test_workers_that_cannot_be_asked_for_are_a_problem_of_the_flow(task: str, said: str, *, is_of_flow: bool) -> None:
+    source = FLOW.format(flow=task if is_of_flow else "", task="" if is_of_flow else task)
+
+    (problem,) = parse_flow(source).problems
+
+    assert (problem.code, said in problem.message) == ("task.workerGroup.invalid", True)
+    assert problem.line == (3 if is_of_flow else 8)
+
+
+def test_a_stored_flow_that_asks_so_is_refused_when_its_task_starts() -> None:
+    flow = parse_flow(FLOW.format(flow="", task="")).require()
+    task = flow.tasks[0].model_copy(update={"worker_group": {"key": "a|b"}})
+
+    with pytest.raises(TaskError) as caught:
+        wanted_by(task, flow)
+
+    assert caught.value.code == "task.workerGroup.invalid"
+
+
+def test_a_task_in_a_working_directory_selects_no_workers() -> None:
+    inner = "{id: a, type: core.log.Log, message: x, workerSelector: {tags: [gpu]}}"
+    source = f"id: f\nnamespace: n\ntasks: [{{id: d, type: core.flow.WorkingDirectory, tasks: [{inner}]}}]\n"
+
+    problems = parse_flow(source).problems
+
+    assert [problem.code for problem in problems] == ["task.workerGroup.invalid"]
+
+
+def _queue(flow: Flow) -> tuple[str, str]:
+    wanted = wanted_by(flow.tasks[0], flow)
+    return queue_of(wanted.tags, any_of=wanted.any_of), wanted.fallback
 
 
 @pytest.mark.parametrize(
