@@ -43,7 +43,7 @@ def noted(clone: Path, environment: str, count: int) -> tuple[list[dict[str, Any
     from sync.reports.ledger_notes import breaks
     from sync.reports.noted import of_clone
 
-    lines = of_clone(clone, environment)
+    lines, gaps = of_clone(clone, environment)
     newest = sorted(lines, key=lambda line: (line.at, line.row), reverse=True)[:count]
-    wrong = [f"row {line.row} of server {line.server} {why}" for line, why in breaks(lines)]
+    wrong = [f"row {line.row} of server {line.server} {why}" for line, why in breaks(lines, gaps)]
     return [line.as_json() for line in newest], wrong

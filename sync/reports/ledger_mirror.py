@@ -14,6 +14,7 @@ from runner.store.records import Environment
 from runner.store.session import Session
 from sync.origins import HOSTED
 from sync.reports.backoff import Backoff
+from sync.reports.ledger_gaps import bounded
 from sync.reports.ledger_notes import NOTES, Untold, has_untold, lines_of
 from sync.reports.notes import NoteBook
 from sync.service import SyncService
@@ -93,7 +94,7 @@ class LedgerMirror:
         untold = self._store.read(lambda db: [Untold.read(db, name) for name in names])
         lines = lines_of(untold, self._server(), self._mask)
         if lines:
-            book = NoteBook(self._sync.report_source(repository), NOTES)
+            book = NoteBook(self._sync.report_source(repository), NOTES, merge=bounded)
             book.append(lines, message=f"ledger of {', '.join(names)} [skip ci]\n", at=now)
 
         def remember(db: Session) -> None:

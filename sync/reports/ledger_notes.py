@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from runner.reports.text import cut
 from runner.reports.values import Mask, clean
 from runner.store.records import Revision
 from runner.store.session import Session
 from sync.signatures.verdict import described
+
+if TYPE_CHECKING:
+    from sync.reports.ledger_gaps import LedgerGap
 
 NOTES: Final = "refs/notes/mainstem"
 _KEY: Final = "notes"
@@ -150,14 +153,17 @@ def ordered(notes: Iterable[tuple[str, Iterable[str]]], environment: str) -> lis
     return sorted(lines, key=lambda line: (line.server, line.row, line.chain))
 
 
-def breaks(lines: Iterable[LedgerLine]) -> Iterator[tuple[LedgerLine, str]]:
-    """Yield the lines that do not continue the one before of the same server, with why. As `ordered` gives them."""
+def breaks(lines: Iterable[LedgerLine], gaps: Collection[LedgerGap] = ()) -> Iterator[tuple[LedgerLine, str]]:
+    """Yield the lines that do not continue the one before of the same server, with why. As `ordered` gives them.
+
+    Rows that a full note left out are missing by right: `gaps` are those.
+    """
     before: LedgerLine | None = None
     for line in lines:
         if before is not None and before.server == line.server:
             if line.row == before.row:
                 yield line, "says another thing of the same row"
-            elif line.prior != before.chain:
+            elif line.prior != before.chain and not any(gap.explains(before, line) for gap in gaps):
                 yield line, f"does not continue row {before.row}: one in between was taken out, or one was changed"
         before = line
 

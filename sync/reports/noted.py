@@ -12,6 +12,7 @@ from dulwich.repo import Repo
 from runner.errors import NotFoundError
 from runner.store import Store
 from runner.store.records import Revision
+from sync.reports.ledger_gaps import LedgerGap, gaps_of
 from sync.reports.ledger_notes import NOTES, LedgerLine, breaks, differences, ordered
 from sync.reports.notes import NoteBook
 from sync.reports.writer_name import writer_name
@@ -21,8 +22,10 @@ from sync.sources import LocalSource, Source
 _PAGE: Final = 500
 
 
-def of_clone(folder: Path, environment: str) -> list[LedgerLine]:
-    """Return what the notes of the repository that `folder` lies in say of an environment, by server and row.
+def of_clone(folder: Path, environment: str) -> tuple[list[LedgerLine], list[LedgerGap]]:
+    """Return what the notes of the repository that `folder` lies in say of an environment, and what they leave out.
+
+    The lines are in the order of servers and rows.
 
     Raises:
         NotFoundError: `repository.missing`; `ledger.notes.missing` when there are none of this environment.
@@ -33,16 +36,17 @@ def of_clone(folder: Path, environment: str) -> list[LedgerLine]:
         raise NotFoundError("repository.missing", f"{folder} is in no git repository") from None
     repository = GitRepository(found, Path(found.path))
     try:
-        lines = ordered(NoteBook(LocalSource(repository), NOTES).read(), environment)
+        notes = list(NoteBook(LocalSource(repository), NOTES).read())
     finally:
         repository.close()
+    lines = ordered(notes, environment)
     if not lines:
         raise NotFoundError(
             "ledger.notes.missing",
             f"no note in {folder} is about environment {environment}",
             hint=f"fetch them: git fetch REMOTE {NOTES}:{NOTES}",
         )
-    return lines
+    return lines, gaps_of(notes, environment)
 
 
 def contradictions(store: Store, source: Source, environment: str) -> Iterator[tuple[LedgerLine, str]]:
@@ -52,9 +56,10 @@ def contradictions(store: Store, source: Source, environment: str) -> Iterator[t
         FetchError: the repository cannot be read.
     """
     server = store.read(writer_name)
-    lines = [line for line in ordered(NoteBook(source, NOTES).read(), environment) if line.server == server]
+    notes = list(NoteBook(source, NOTES).read())
+    lines = [line for line in ordered(notes, environment) if line.server == server]
     yield from differences(lines, _stored(store, environment) if lines else {})
-    yield from breaks(lines)
+    yield from breaks(lines, gaps_of(notes, environment))
 
 
 def _stored(store: Store, environment: str) -> Mapping[int, Revision]:

@@ -18,6 +18,14 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES: Final = 1 << 20
 """How long one note may become; beyond, it stays as it is."""
+Merge = Callable[[Sequence[str], Sequence[str]], list[str]]
+"""Gives the lines of a note from those that it has and those to be added: all that stays, in its order."""
+
+
+def merged(known: Sequence[str], added: Sequence[str]) -> list[str]:
+    """Return all lines of both, those that are there already once."""
+    told = set(known)
+    return [*known, *(line for line in dict.fromkeys(added) if line not in told)]
 
 
 class NoteBook:
@@ -26,12 +34,16 @@ class NoteBook:
     Args:
         source: the repository.
         ref: the full name of the ref, below `refs/notes/`.
+        merge: says what becomes of a note to which lines are added.
         pause: waits so many seconds before another try.
     """
 
-    def __init__(self, source: Source, ref: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, source: Source, ref: str, *, merge: Merge = merged, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         self._source = source
         self._ref = ref
+        self._merge = merge
         self._pause = pause
 
     def append(self, lines: Mapping[str, Sequence[str]], *, message: str, at: datetime) -> str | None:
@@ -44,11 +56,25 @@ class NoteBook:
             ConflictError: `report.branch.busy` after 20 tries.
             FetchError: the repository cannot be reached, or refuses.
         """
+        return self._written(lambda head: self._changes(head, lines), message, at)
+
+    def tidy(self, *, message: str, at: datetime) -> str | None:
+        """Merge nothing into each note, and take those away that are empty then; return the head of the ref.
+
+        Raises:
+            ConflictError: `report.branch.busy` after 20 tries.
+            FetchError: the repository cannot be reached, or refuses.
+        """
+        return self._written(self._tidied, message, at)
+
+    def _written(
+        self, change: Callable[[str | None], Iterable[tuple[str, bytes | None]]], message: str, at: datetime
+    ) -> str | None:
         repository = self._source.repository
         for _ in tries(self._ref, self._pause):
             with repository.lock:
                 head = self._head()
-                changes = dict(self._changes(head, lines))
+                changes = dict(change(head))
                 if not changes:
                     return head
                 commit = repository.commit_changes(head, changes, author=AUTHOR, message=message, at=at)
@@ -63,10 +89,22 @@ class NoteBook:
             head = self._head()
             if head is None:
                 return
-            files = {path: blob for path, blob in repository.listing(head).files.items() if is_sha(_commit_of(path))}
-            self._source.ensure(files.values())
-            for path, blob in files.items():
+            for path, blob in self._files(head).items():
                 yield _commit_of(path), self._lines(blob) or []
+
+    def _files(self, head: str) -> dict[str, str]:
+        """Return all notes by path, ready to be read."""
+        found = self._source.repository.listing(head).files
+        files = {path: blob for path, blob in found.items() if is_sha(_commit_of(path))}
+        self._source.ensure(files.values())
+        return files
+
+    def _tidied(self, head: str | None) -> Iterator[tuple[str, bytes | None]]:
+        for path, blob in self._files(head).items() if head else ():
+            known = self._lines(blob)
+            lines = self._merge(known, []) if known else known
+            if lines is not None and lines != known:
+                yield path, _text(lines) or None
 
     def _head(self) -> str | None:
         head = self._source.heads([self._ref]).get(self._ref)
@@ -80,11 +118,13 @@ class NoteBook:
             known = self._known(blob)
             if known is None:
                 continue
-            new = [line for line in dict.fromkeys(added) if line not in known]
-            text = "".join(f"{line}\n" for line in (*known, *new)).encode("utf-8", "surrogateescape")
-            if new and len(text) <= MOST_BYTES:
+            merged_lines = self._merge(known, added)
+            text = _text(merged_lines)
+            if merged_lines == known:
+                continue
+            if len(text) <= MOST_BYTES:
                 yield path, text
-            elif new:
+            else:
                 log.warning("a note is full", extra={"ref": self._ref, "commit": commit})
 
     def _known(self, blob: str | None) -> list[str] | None:
@@ -109,6 +149,10 @@ class NoteBook:
             if blob is not None:
                 return path, blob
         return next(iter(_places(commit))), None
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
 def _places(commit: str) -> Iterable[str]:

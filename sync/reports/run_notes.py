@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import orjson
@@ -14,8 +14,11 @@ from runner.reports.values import Mask
 from runner.store import Store
 from sync.reports.ended import ended_rows
 from sync.reports.notes import NoteBook
+from sync.reports.run_lines import noted
+from sync.sources import Source
 
 RUN_NOTES: Final = "refs/notes/mainstem-runs"
+_TIDIED: Final = "notes_tidied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,9 @@ class RunNotes:
     """
 
     store: Store
-    book: NoteBook
+    source: Source
+    repository: str
+    retention: timedelta
     mask: Mask
 
     def write(self, outbox: Sequence[OutboxRow], now: datetime) -> int:
@@ -43,7 +48,19 @@ class RunNotes:
         for row in sorted(rows, key=lambda row: (row.end, row.id)):
             if row.commit is not None:
                 lines.setdefault(row.commit, []).append(orjson.dumps(row.as_json()).decode())
+        first = now - self.retention
+        book = NoteBook(self.source, RUN_NOTES, merge=lambda known, added: noted(known, added, first))
         if lines:
-            self.book.append(lines, message=f"reports: {len(rows)} runs [skip ci]\n", at=now)
+            book.append(lines, message=f"reports: {len(rows)} runs [skip ci]\n", at=now)
+        self._tidy(book, now)
         self.store.write(lambda db: db.outbox.delete([row.id for row in outbox]))
         return 1 if lines else 0
+
+    def _tidy(self, book: NoteBook, now: datetime) -> None:
+        """Take out of all notes what is too old, once a day."""
+        place = f"@{self.repository}"
+        today = f"{now.astimezone(UTC):%Y-%m-%d}"
+        if self.store.read(lambda db: db.reports.get(place, _TIDIED)) == today:
+            return
+        book.tidy(message="reports: old runs leave [skip ci]\n", at=now)
+        self.store.write(lambda db: db.reports.put(place, _TIDIED, today))

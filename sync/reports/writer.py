@@ -28,10 +28,9 @@ from sync.reports.files import Bindery
 from sync.reports.gathering import Gathering
 from sync.reports.ledger import RecordShelf
 from sync.reports.ledger_mirror import LedgerMirror
-from sync.reports.notes import NoteBook
 from sync.reports.options import options_of, reports
 from sync.reports.publication import Publication
-from sync.reports.run_notes import RUN_NOTES, RunNotes
+from sync.reports.run_notes import RunNotes
 from sync.reports.stands import changed, told
 from sync.reports.writer_name import named
 from sync.repository import GitRepository
@@ -221,14 +220,18 @@ class ReportWriter:
     def _writing(self, repository: str) -> Publication | RunNotes:
         if self._settings.as_ == "branch":
             return self._publication(repository)
-        book = NoteBook(self._sync.report_source(repository), RUN_NOTES)
-        return RunNotes(self._store, book, self._host.masker.mask)
+        retention = timedelta(days=options_of(self._settings, self._reporting_to(repository)).retention_days)
+        source = self._sync.report_source(repository)
+        return RunNotes(self._store, source, repository, retention, self._host.masker.mask)
+
+    def _reporting_to(self, repository: str) -> list[Environment]:
+        return [each for each in self._sync.status() if reports(each) and self._target(each) == repository]
 
     def _publication(self, repository: str) -> Publication:
         branch = self._branches.get(repository)
         if branch is None:
             branch = self._branches[repository] = ReportBranch(self._sync.report_source(repository), self._settings.ref)
-        environments = [each for each in self._sync.status() if reports(each) and self._target(each) == repository]
+        environments = self._reporting_to(repository)
         bindery = Bindery(
             environments=environments,
             places={each.name: self._place(each.repository) for each in environments},

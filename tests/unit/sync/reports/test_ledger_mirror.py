@@ -10,7 +10,10 @@ import pytest
 
 from runner.settings import EnvironmentSettings, RepositorySettings
 from sync.commit_record import Author
+from sync.reports.ledger_gaps import MOST_BYTES
 from sync.reports.ledger_notes import LedgerLine
+from sync.reports.noted import contradictions
+from sync.reports.notes import NoteBook
 
 REF = "refs/notes/mainstem"
 FLOW = "id: report\nnamespace: weather\ntasks: [{id: say, type: core.log.Log, message: hello}]\n"
@@ -174,3 +177,19 @@ def test_the_wait_after_a_failure_grows_up_to_five_minutes(start: Any, git_serve
         server.now += timedelta(seconds=after)
 
     assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_rows_that_found_a_note_full_are_counted_there_and_contradict_nothing(server: Any, run_git: Any) -> None:
+    first = server.service.environment("default").active
+    server.write()
+    source = server.service.repository("hosted")
+    NoteBook(source, REF).append({first: ["x" * MOST_BYTES]}, message="x", at=server.now)
+
+    server.deploy("weather.report", message="bye")
+    server.service.stay("default", first, action="rollback", actor="bob", reason="too slow")
+    server.service.resume("default", actor="bob")
+    server.write()
+
+    note = run_git(bare_of(server), "notes", "--ref", REF, "show", first).splitlines()
+    assert note[-1].startswith("2 more of default stand in the ledger alone: server=")
+    assert list(contradictions(server.store, source, "default")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,28 @@ def test_as_notes_each_run_is_a_line_on_its_commit_and_there_is_no_branch(start:
     assert without.id not in str(lines)
     assert server.writer.backlog() == 0
     assert not server.branch.exists()
+
+
+def test_as_notes_runs_leave_after_their_days_and_a_note_without_any_goes(start: Any, run_git: Any) -> None:
+    server = start(as_="notes", retention_days=5)
+    server.deploy("weather.report")
+    old = server.ended()
+    server.write()
+    server.deploy("weather.report", message="bye")
+    between = server.ended()
+    server.write()
+    run_git(server.branch.path, "notes", "--ref", RUNS, "append", "-m", "looked at by Bob", between.commit)
+    server.now += timedelta(days=9)
+    new = server.ended()
+
+    server.write()
+
+    listed = run_git(server.branch.path, "notes", "--ref", RUNS, "list")
+    texts = run_git(server.branch.path, "notes", "--ref", RUNS, "show", new.commit).splitlines()
+    assert old.commit not in listed
+    assert between.id not in str(texts)
+    assert "looked at by Bob" in texts
+    assert [json.loads(text)["id"] for text in texts if text.startswith("{")] == [new.id]
 
 
 def test_as_notes_a_crash_before_the_outbox_was_emptied_tells_nothing_twice(start: Any, run_git: Any) -> None:
