@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import TaskError
@@ -111,8 +111,10 @@ class Command:
         goes_on = self._runner.capabilities.reattach and job.can_outlive
         epoch, policy = job.epoch, job.policy or "REATTACH"
         save = job.save
+        note = cache(partial(host.runner_used, self._runner))
 
         def save_watch(handle: JobHandle, watch: Mapping[str, Any] | None = None) -> None:
+            note()
             job.outlives = goes_on and policy != "RESTART"
             kept = {"outlives": job.outlives, "lossPolicy": policy} if goes_on else {}
             save({**handle.as_json(), **kept, **({"watch": dict(watch)} if watch else {})})
@@ -123,6 +125,7 @@ class Command:
             options["tidy_later"] = job.later.append
             job.later.append(partial(lines.forget, epoch))
             if job.stored is not None:
+                note()
                 job.outlives = True
                 options["progress"] = lines.take_over(epoch)
                 options["stored_handle"] = job.stored_handle

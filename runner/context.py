@@ -201,7 +201,6 @@ class TaskContext:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise TaskError("runner.property.invalid", f"taskRunner.{where}: {first['msg']}") from None
-        self.host.runner_used(runner)
         return runner
 
     def _runner_values(self, spec: Mapping[str, Any]) -> dict[str, Any]:

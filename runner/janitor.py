@@ -2,18 +2,18 @@
 
 It asks each engine which jobs of this product it has, and the store which of their attempts have ended. A job whose
 attempt the store does not know belongs to another installation at the same engine and is left alone. The engines are
-those of the task runners that this process has used, and of the types that late attempts used, as they are by default.
+those that jobs started at lately (`runner.engines`), and of the types that late attempts used, as they are by default.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from runner.engines import Engines
 from runner.stage import stage_of
 from runner.storage.uris import execution_uri
 from task_runners.base import JobHandle, RunnerContext, TaskRunner, TaskRunnerError
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 300.0
 FIRST_S = 20.0  # after the start: runs of workers that were lost have been taken back by then
-_MOST_RUNNERS = 64
 _LATE_ATTEMPTS = 500
 
 
@@ -36,8 +35,7 @@ class Janitor:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._used: dict[str, TaskRunner] = {}
-        self._lock = threading.Lock()
+        self._engines = Engines(host)
         self.removed = 0
         """How many jobs were removed by this process."""
 
@@ -45,11 +43,7 @@ class Janitor:
         """Look after the engine of a task runner from now on."""
         if not runner.capabilities.reattach:
             return  # its jobs end with this process
-        key = f"{runner.type} {runner.model_dump_json(exclude={'image'}, fallback=str)}"
-        with self._lock:
-            self._used[key] = runner
-            if len(self._used) > _MOST_RUNNERS:
-                del self._used[next(iter(self._used))]
+        self._engines.note(runner)
 
     def run_once(self) -> int:
         """Remove what nobody owns; return how many jobs that were. Control groups of dead keepers are not counted."""
@@ -59,8 +53,7 @@ class Janitor:
         return removed
 
     def _runners(self) -> list[TaskRunner]:
-        with self._lock:
-            used = list(self._used.values())
+        used = self._engines.all()
         return [*used, *self._by_default({runner.type for runner in used})]
 
     def _by_default(self, known: set[str]) -> Iterator[TaskRunner]:

@@ -91,7 +91,7 @@ class Host:
     store: Store | None = None
     engine: Engine | None = None
     runner_used: Callable[[TaskRunner], None] = lambda _runner: None
-    """Told of each task runner that a task of this process asks for."""
+    """Told of each task runner before a job of it starts here, or is followed."""
 
     @classmethod
     def open(

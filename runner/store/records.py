@@ -336,6 +336,15 @@ class StoredDashboard:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredEngine:
+    """What leads to an engine that jobs ran at: sealed properties of a task runner, under a keyed digest of them."""
+
+    key: str
+    sealed: str
+    used_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """An API token; only `digest`, the SHA-256 of the secret, is stored. `namespaces` are prefixes by segment."""
 

@@ -427,6 +427,8 @@ dashboards: Final = _table(
     keys=("id",),
 )
 
+engines: Final = _table("engines", text("key"), prose("sealed", null=False), moment("used_at"), keys=("key",))
+
 tokens: Final = _table(
     "tokens",
     text("name"),

@@ -7,6 +7,7 @@ from runner.store.claims import Claims
 from runner.store.connection import Connection
 from runner.store.dashboards import Dashboards
 from runner.store.deliveries import Deliveries, Idempotency
+from runner.store.engines import Engines
 from runner.store.execution_search import ExecutionSearch
 from runner.store.executions import ExecutionRows
 from runner.store.expiry import Expiry
@@ -51,6 +52,7 @@ class Session:
         self.kv = KeyValues(connection)
         self.secrets = Secrets(connection)
         self.dashboards = Dashboards(connection)
+        self.engines = Engines(connection)
         self.tokens = Tokens(connection)
         self.audit = Audit(connection)
         self.metrics = Metrics(connection)

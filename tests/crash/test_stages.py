@@ -44,8 +44,6 @@ OFTEN = (
     *("aws.queue.made", "aws.begun", "aws.recorded"),
 )
 RARELY = [pytest.mark.slow, pytest.mark.long]
-UNKNOWN = frozenset({"aws.recorded"})
-"""Where the next server must learn from a task with the same properties how to reach the engine."""
 
 # The server kills itself where it is told, and looks soon and often for what nobody owns.
 CODE = """
@@ -161,15 +159,27 @@ def _bodies(server: Server) -> list[str]:
 
 @pytest.fixture(scope="module")
 def docker_stand(place: Callable[[str], Path], docker_host: str) -> Iterator[Stand]:  # noqa: F811 - a fixture
-    client: Any = docker.APIClient(base_url=docker_host, timeout=60)
+    server = Server(place("docker"), DOCKER_HOST=docker_host)
+    yield from _docker_stand(server, docker_host, {})
+
+
+@pytest.fixture
+def distant_stand(place: Callable[[str], Path], docker_host: str) -> Iterator[Stand]:  # noqa: F811 - a fixture
+    """Give a server that only a property of its flows leads to a daemon."""
+    folder = place("distant")
+    server = Server(folder, DOCKER_HOST=f"unix://{folder}/nobody.sock")
+    yield from _docker_stand(server, docker_host, {"host": docker_host})
+
+
+def _docker_stand(server: Server, address: str, more: dict[str, Any]) -> Iterator[Stand]:
+    client: Any = docker.APIClient(base_url=address, timeout=60)
 
     def left(flow_id: str) -> list[str]:
         found = client.containers(all=True, filters={"label": ["mainstem.io/flow-id"]})
         return [each["Id"] for each in found if each["Labels"]["mainstem.io/flow-id"].startswith(flow_id)]
 
     with closing(client):
-        server = Server(place("docker"), DOCKER_HOST=docker_host)
-        yield from running(Stand("docker", server, {"type": "docker", "networkMode": "none"}, left))
+        yield from running(Stand("docker", server, {"type": "docker", "networkMode": "none", **more}, left))
 
 
 @pytest.fixture(scope="module")
@@ -251,8 +261,6 @@ def test_a_task_whose_server_is_killed_on_its_way_ends_and_leaves_nothing(
     assert lines[last] == WHOLE
     assert [WHOLE[: len(earlier)] for earlier in lines.values()] == list(lines.values())
     assert list(run["outputs"]["outputFiles"]) == ["out.txt"]
-    if point in UNKNOWN:
-        stand.ended(*stand.server.api.execute([stand.flow_id]))
     stand.see_nothing_left()
 
 
@@ -294,4 +302,15 @@ def test_a_task_that_must_not_begin_twice_fails_and_leaves_nothing(
     (run,) = execution["taskRunList"]
     assert (execution["state"]["current"], run["state"]["current"]) == ("FAILED", "FAILED")
     assert sum(len(lines) for lines in stand.lines(execution).values()) <= 1
+    stand.see_nothing_left()
+
+
+@pytest.mark.timeout(180)
+def test_what_a_killed_server_left_at_an_engine_that_only_a_property_names_is_removed(distant_stand: Stand) -> None:
+    stand, flow_id = distant_stand, f"{distant_stand.flow_id}-once"
+    stand.deploy(flow_id, onWorkerLoss="FAIL", commands=["echo line 1; sleep 60"])
+
+    execution = stand.killed_at("docker.begun", flow_id)
+
+    assert execution["state"]["current"] == "FAILED"
     stand.see_nothing_left()
