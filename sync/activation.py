@@ -15,6 +15,7 @@ from runner.store.ledger import ALLOW
 from runner.store.records import AuditEntry, FlowDraft, FlowVersion, Pin, Revision
 from runner.store.session import Session
 from sync.hanging import hang
+from sync.heap import seldom_searched
 from sync.plan import FlowKey, Plan
 from sync.plan_text import active_line, held_lines, invalid_line, pinned_line, pinned_lines, quarantine_line
 from sync.sowing import sow
@@ -49,8 +50,9 @@ class Outcome(enum.StrEnum):
 class RevisionResult:
     """What reconciling an environment came to. `active` is the commit that is active now.
 
-    `code` and `message` say what went wrong when `outcome` is FAILED; `pin` is what holds a PINNED one; `versions` are
-    the flow versions that became active, by namespace and id.
+    `code` and `message` say what went wrong when `outcome` is FAILED; `pin` is what holds a PINNED one; `revisions`
+    are the numbers of the flow versions that became active, by namespace and id. The `plan` of what became active holds
+    no sources.
     """
 
     environment: str
@@ -62,7 +64,7 @@ class RevisionResult:
     code: str | None = None
     message: str | None = None
     pin: Pin | None = None
-    versions: dict[FlowKey, FlowVersion] = field(default_factory=dict)
+    revisions: dict[FlowKey, int] = field(default_factory=dict)
 
     @property
     def lines(self) -> list[str]:
@@ -135,6 +137,7 @@ class Activation:
     clock: Callable[[], datetime]
     in_force: Callable[[Sequence[FlowVersion]], FlowVersion | None]
 
+    @seldom_searched()
     def apply(
         self,
         plan: Plan,
@@ -176,7 +179,7 @@ class Activation:
         now = self.clock()
         outcome = _outcome(plan)
 
-        def switch(db: Session) -> dict[FlowKey, FlowVersion]:
+        def switch(db: Session) -> dict[FlowKey, int]:
             left = order.pin if order and order.pin else pin
             state, message = ("PINNED", pinned_line(left)) if left else _state(plan)
             standing = _pin_in_force(db, plan.environment, now)
@@ -192,7 +195,7 @@ class Activation:
             if order is not None and order.pin is not None:
                 db.pins.put(order.pin)
             _remember(db, plan)
-            versions = _switch_flows(db, plan, now)
+            revisions = _switch_flows(db, plan, now)
             if plan.files_changed or order is not None:
                 # An execution reads namespace files at its flow's commit, so flows that stay follow their files.
                 # One in quarantine is as it was, files and all.
@@ -202,10 +205,11 @@ class Activation:
             row = _row(plan, outcome, actor, now, seconds(), order)
             db.revisions.add(row if order is not None else _led(db, plan, row))
             db.audit.add(_audit(plan, outcome, actor, now, order, allow_deletes=is_allowed))
-            return versions
+            return revisions
 
-        versions = self.store.write(switch)
-        return RevisionResult(plan.environment, outcome, plan.commit, plan.commit, plan, seconds(), versions=versions)
+        revisions = self.store.write(switch)
+        told = plan.without_sources()
+        return RevisionResult(plan.environment, outcome, plan.commit, plan.commit, told, seconds(), revisions=revisions)
 
     def pin(self, environment: str) -> Pin | None:
         """Return what keeps an environment where it is, or None."""
@@ -233,7 +237,7 @@ class Activation:
         def note(db: Session) -> None:
             held = plan.commit if outcome is Outcome.HELD else None
             db.environments.set_state(plan.environment, state, message, held=held, checked_at=now)
-            seen = db.revisions.of_commit(plan.environment, plan.commit) if outcome is Outcome.WAITING else None
+            seen = db.revisions.verdict(plan.environment, plan.commit) if outcome is Outcome.WAITING else None
             if seen is not None and seen.result == outcome and seen.previous == plan.base and not allows:
                 return  # it is asked for again and again, and the ledger needs to hear of it once
             row = _led(db, plan, _row(plan, outcome, actor, now, seconds()))
@@ -292,14 +296,14 @@ def _bring(db: Session, plan: Plan, now: datetime) -> None:
         hang(db, plan.dashboards, plan.environment, now)
 
 
-def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowVersion]:
+def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, int]:
     for change in plan.removed:
         db.flows.remove(change.namespace, change.flow_id, now, plan.commit)
-    versions = {}
+    revisions = {}
     for change in plan.activated:
         assert change.head is not None
         assert change.blob is not None
-        versions[change.key] = db.flows.put(
+        put = db.flows.put(
             FlowDraft(
                 namespace=change.namespace,
                 flow_id=change.flow_id,
@@ -314,7 +318,8 @@ def _switch_flows(db: Session, plan: Plan, now: datetime) -> dict[FlowKey, FlowV
                 defaults=change.defaults,
             )
         )
-    return versions
+        revisions[change.key] = put.revision
+    return revisions
 
 
 def _switch_triggers(db: Session, plan: Plan, now: datetime, zone: ZoneInfo) -> None:

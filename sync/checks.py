@@ -100,7 +100,7 @@ class Checks:
 
     def _since(self, plan: Plan) -> datetime:
         """Return when the commit was first looked at, on top of what is active."""
-        seen = self.store.read(lambda db: db.revisions.of_commit(plan.environment, plan.commit))
+        seen = self.store.read(lambda db: db.revisions.verdict(plan.environment, plan.commit))
         is_same = seen is not None and seen.result == Outcome.WAITING and seen.previous == plan.base
         return seen.at if seen is not None and is_same else self.clock()
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -62,7 +63,7 @@ class FlowFiles:
         if found is None:
             whole = parse_file(place, blob, lambda: self._repository.blob(blob, limit=MAX_FLOW_BYTES), defaults)
             source = whole.source or ""
-            found = replace(whole, read=lambda: self._flow(key, source, defaults)) if whole.head else whole
+            found = replace(whole, read=partial(self._flow, key, source, defaults)) if whole.head else whole
             with self._lock:
                 self._known[key] = found
                 while len(self._known) > _MOST_PARSED:

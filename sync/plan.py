@@ -183,6 +183,11 @@ class Plan:
         changes = [replace(each, commit=commits.get(each.key)) if each.key in keys else each for each in self.changes]
         return replace(self, changes=sorted_changes([*changes, *added]))
 
+    def without_sources(self) -> Self:
+        """Return the plan as it is told of: of thousands of flows, neither the texts nor what reads them is kept."""
+        told = (replace(each, head=None, source=None, defaults=None, read=nothing) for each in self.changes)
+        return replace(self, changes=tuple(told), seeds=None, dashboards=None)
+
     @property
     def differences(self) -> tuple[Change, ...]:
         """Return the changes of what is active, without the files in quarantine, for which nothing changes."""

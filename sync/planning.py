@@ -19,6 +19,7 @@ from runner.store.records import ActiveFlow, Environment, FlowVersion, Revision
 from runner.store.session import Session
 from sync.dashboards import WantedDashboards, gathered_dashboards
 from sync.hanging import standing_dashboards, with_dashboards, without_dashboards
+from sync.heap import seldom_searched
 from sync.layout import (
     FlowPlace,
     Layout,
@@ -119,6 +120,7 @@ class Planner:
         self._files: dict[str, FlowFiles] = {}
         self._defaults: OrderedDict[tuple[str, str], NamespaceDefaults] = OrderedDict()  # by environment and commit
 
+    @seldom_searched()
     def plan(
         self,
         source: Source,

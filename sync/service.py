@@ -36,6 +36,7 @@ from sync.facts import FlowFacts
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.following import Following
+from sync.heap import LARGE, give_back
 from sync.namespaces import Namespaces
 from sync.needs import Holds, unknown
 from sync.orders import Orders
@@ -307,7 +308,7 @@ class SyncService:
             source = self._origins.get(name)
             with source.repository.lock:
                 heads = source.heads(sorted({environment.ref for environment in environments}))
-                return [
+                results = [
                     self._reconcile(source, each, heads, actor, is_forced=reason in _FORCING) for each in environments
                 ]
         except MainstemError as error:
@@ -315,6 +316,9 @@ class SyncService:
                 raise
             log.warning("a repository cannot be read", extra={"repository": name, "code": error.code})
             return [self._failed(environment, error) for environment in environments]
+        if any(each.plan is not None and len(each.plan.changes) >= LARGE for each in results):
+            give_back()
+        return results
 
     def _reconcile(
         self, source: Source, known: Environment, heads: Mapping[str, str], actor: str, *, is_forced: bool
@@ -343,7 +347,7 @@ class SyncService:
         """Whether nothing needs doing for `head`, and say that it was looked at."""
         now, pin = self._clock(), self.pin_of(environment.name)
         state, message = self._standing(environment, pin)
-        seen = self._store.read(lambda db: db.revisions.of_commit(environment.name, head))
+        seen = self._store.read(lambda db: db.revisions.verdict(environment.name, head))
         waits = pin is not None and not is_forced and seen is not None and seen.result == Outcome.PINNED
         if head == environment.active or waits:
             if environment.state == DRIFTED and state == "OK":  # until a look at the flows says otherwise
@@ -366,7 +370,7 @@ class SyncService:
         """Return the state, and why, of an environment in which nothing needs doing."""
         if pin is not None:
             return "PINNED", pinned_line(pin)
-        row = self._store.read(lambda db: db.revisions.activation(environment.name, environment.active or ""))
+        row = self._store.read(lambda db: db.revisions.quarantine(environment.name, environment.active or ""))
         names = quarantined_in(row.changes) if row is not None else []
         return ("QUARANTINED", quarantine_line(names)) if names else ("OK", None)
 

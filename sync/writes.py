@@ -73,8 +73,8 @@ class FlowWrites:
                 self._would_be(flow, source, places[source.encode()], made[0])
                 for flow, source in zip(flows, sources, strict=True)
             ]
-        found = [result.versions.get((flow.namespace, flow.id)) if result else None for flow in flows]
-        return [version or self._required(flow) for version, flow in zip(found, flows, strict=True)]
+        revisions = result.revisions if result else {}
+        return [self._required(flow, revisions.get((flow.namespace, flow.id))) for flow in flows]
 
     def _placed(
         self, flows: Sequence[Flow], sources: Sequence[str], mode: WriteMode, layout: Layout
@@ -165,8 +165,12 @@ class FlowWrites:
     def _active(self, namespace: str, flow_id: str) -> FlowVersion | None:
         return self.store.read(lambda db: db.flows.active(namespace, flow_id))
 
-    def _required(self, flow: Flow) -> FlowVersion:
-        stored = self._active(flow.namespace, flow.id)
+    def _required(self, flow: Flow, revision: int | None) -> FlowVersion:
+        """Return a revision of a flow, the active one when the commit made none."""
+        if revision is None:
+            stored = self._active(flow.namespace, flow.id)
+        else:
+            stored = self.store.read(lambda db: db.flows.get(flow.namespace, flow.id, revision))
         if stored is None:
             raise NotFoundError("flow.missing", f"there is no flow {flow.namespace}.{flow.id}")
         return stored

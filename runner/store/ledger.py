@@ -8,12 +8,14 @@ had digests are skipped; a chain that lost its newest rows cannot be told from o
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
 from runner.store import schema
+from runner.store.columns import from_micros
 from runner.store.connection import Connection
 from runner.store.records import Revision
 from runner.store.rows import Rows
@@ -49,13 +51,19 @@ _BY_ID: Final = Statement(_REVISIONS.select(_r.id == sa.bindparam("number")))
 _BY_COMMIT: Final = Statement(
     _REVISIONS.select(_r.environment == _NAME, _r.commit == sa.bindparam("wanted")).order_by(_r.id.desc())
 )
-_ACTIVATION: Final = Statement(
-    _REVISIONS.select(
-        _r.environment == _NAME,
-        _r.commit == sa.bindparam("wanted"),
-        sa.or_(_r.result == sa.literal_column("'ACTIVE'"), _r.result == sa.literal_column("'QUARANTINED'")),
-    ).order_by(_r.id.desc())
+_VERDICT: Final = Statement(
+    sa.select(_r.result, _r.previous, _r.at)
+    .where(_r.environment == _NAME, _r.commit == sa.bindparam("wanted"))
+    .order_by(_r.id.desc())
+    .limit(1)
 )
+_ACTIVATED: Final = (
+    _r.environment == _NAME,
+    _r.commit == sa.bindparam("wanted"),
+    sa.or_(_r.result == sa.literal_column("'ACTIVE'"), _r.result == sa.literal_column("'QUARANTINED'")),
+)
+_ACTIVATION: Final = Statement(_REVISIONS.select(*_ACTIVATED).order_by(_r.id.desc()))
+_HOW_ACTIVATED: Final = Statement(sa.select(_r.id, _r.result).where(*_ACTIVATED).order_by(_r.id.desc()).limit(1))
 _ALLOWED: Final = Statement(
     sa.select(_r.id).where(
         _r.environment == _NAME,
@@ -82,6 +90,14 @@ _CHAIN: Final = Statement(
     .order_by(_r.id)
     .limit(_COUNT)
 )
+
+
+class Verdict(NamedTuple):
+    """What became of a commit on top of the `previous` one, without the thousands of changes that it may have had."""
+
+    result: str
+    previous: str | None
+    at: datetime
 
 
 class Revisions:
@@ -115,6 +131,16 @@ class Revisions:
         """Return the latest revision that made a commit active in an environment by changing something, or None."""
         found = self._db.one(_ACTIVATION, environment_name=environment, wanted=commit)
         return _REVISIONS.decode(found) if found else None
+
+    def verdict(self, environment: str, commit: str) -> Verdict | None:
+        """Return what became last of a commit in an environment: what every look at a repository asks for."""
+        found = self._db.one(_VERDICT, environment_name=environment, wanted=commit)
+        return Verdict(found[0], found[1], from_micros(found[2])) if found else None
+
+    def quarantine(self, environment: str, commit: str) -> Revision | None:
+        """Return what `activation` does where files of the commit are in quarantine, else None. Reads no other row."""
+        found = self._db.one(_HOW_ACTIVATED, environment_name=environment, wanted=commit)
+        return self.get(found[0]) if found and found[1] == "QUARANTINED" else None
 
     def is_allowed(self, environment: str, commit: str, base: str | None) -> bool:
         """Whether somebody allowed what `commit` deletes of the active `base`, and nothing was activated since then."""

@@ -90,6 +90,25 @@ def test_revisions_are_kept_in_order(store: Store, rows: Any) -> None:
     assert store.read(lambda session: session.revisions.list("other")) == []
 
 
+def test_what_became_of_a_commit_is_read_without_its_changes(store: Store, rows: Any) -> None:
+    row = Revision("prod", "c1", "WAITING", rows.now, previous="c0", changes=({"path": "a"},))
+    active, later = replace(row, result="ACTIVE"), replace(row, result="UNCHANGED", at=rows.now + timedelta(hours=1))
+    apart = replace(row, commit="c2", result="QUARANTINED")
+
+    for each in (row, active, later, apart, replace(apart, result="UNCHANGED")):
+        store.write(lambda session, each=each: session.revisions.add(each))  # type: ignore[misc]  # bound at once
+
+    def found(commit: str) -> Any:
+        return store.read(
+            lambda session: (session.revisions.verdict("prod", commit), session.revisions.quarantine("prod", commit))
+        )
+
+    assert found("c1") == (("UNCHANGED", "c0", later.at), None)
+    verdict, quarantine = found("c2")
+    assert (verdict.result, quarantine.result, quarantine.changes) == ("UNCHANGED", "QUARANTINED", ({"path": "a"},))
+    assert found("c3") == (None, None)
+
+
 def test_a_ledger_row_that_was_changed_taken_out_or_put_in_is_found(store: Store, rows: Any) -> None:
     row = Revision("prod", "c1", "ACTIVE", rows.now, author="Ü", reason="why", seconds=1 / 3)
     signed = store.write(lambda session: session.revisions.add(replace(row, signature={"state": "missing"})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -12,12 +13,13 @@ import pytest
 from runner.flows.catalogue import Catalogue
 from runner.settings import RunnerPolicySettings, Settings
 from runner.store import Store
+from runner.store.rows import Rows
 from sync.activation import Outcome
 from sync.plan import Plan
 from sync.plan_text import plan_lines
 from sync.service import SyncService
 from tests.servers.store import fresh_store
-from tests.unit.sync.test_service import follow
+from tests.unit.sync.test_service import flow, follow
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 NAMES = "abcde"
@@ -135,3 +137,28 @@ def test_a_planner_that_remembers_says_what_a_new_one_says(
     service.close()
     world.store.close()
     assert outcomes & {Outcome.ACTIVE, Outcome.QUARANTINED}, "no step was activated: the edits prove little"
+
+
+def test_a_look_that_finds_nothing_new_reads_no_list_of_changes(
+    start: Callable[..., SyncService], git_server: Any, work_tree: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_tree.write({"flows/a.yaml": flow("w.a")})
+    work_tree.push(git_server.repository("flows.git"))
+    environment, repository = follow("prod", f"{git_server.url}/flows.git")
+    service = start(environment, repositories=(repository,))
+    [result] = service.reconcile_repository("prod", actor="poll")
+    decode, read = Rows.decode, list[str]()
+
+    def decoding(self: Rows[Any], values: Sequence[Any]) -> Any:
+        read.append(self.table.name)
+        return decode(self, values)
+
+    monkeypatch.setattr(Rows, "decode", decoding)
+    [idle] = service.reconcile_repository("prod", actor="poll")
+
+    assert result.plan is not None
+    assert [(each.flow_id, each.source, each.head) for each in result.plan.changes] == [("a", None, None)]
+    assert result.revisions == {("w", "a"): 1}
+    assert (idle.outcome, idle.active) == (Outcome.UNCHANGED, result.commit)
+    assert "environments" in read
+    assert "revisions" not in read
