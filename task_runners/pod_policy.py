@@ -32,6 +32,7 @@ _SAFE_SYSCTLS: Final = frozenset(
     }
 )
 _CONTROL_PLANE: Final = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
+_PROBES: Final = frozenset({"httpGet", "tcpSocket"})
 _SECRETS: Final = frozenset({"secret", "secretref", "secretkeyref", "nodepublishsecretref"})
 _CLAIMS: Final = frozenset({"persistentVolumeClaim", "dataSource", "dataSourceRef"})
 
@@ -52,6 +53,8 @@ def is_privilege(key: str, value: Any) -> bool:
         return value.get("type") == "Unconfined"
     if key == "sysctls" and isinstance(value, list | tuple):
         return any(not isinstance(each, Mapping) or str(each.get("name")) not in _SAFE_SYSCTLS for each in value)
+    if key in _PROBES and isinstance(value, Mapping):
+        return bool(value.get("host"))  # the node asks it, in whose network more can be reached than in that of the pod
     return (key == "hostProcess" and value is True) or _is_place(key, value)
 
 

@@ -62,6 +62,12 @@ def asked(policy: Policy, properties: dict[str, Any], *, image: str | None = Non
         ({"containerSpec": {"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}}, []),
         ({"podSpec": {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}}, ["privileged"]),
         ({"podSpec": {"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]}}}, []),
+        (
+            {"podSpec": {"containers": [{"livenessProbe": {"httpGet": {"port": 80, "host": "10.0.0.1"}}}]}},
+            ["privileged"],
+        ),
+        ({"containerSpec": {"lifecycle": {"preStop": {"tcpSocket": {"port": 1, "host": "::1"}}}}}, ["privileged"]),
+        ({"podSpec": {"containers": [{"readinessProbe": {"httpGet": {"port": 80, "host": ""}}}]}}, []),
     ],
 )
 def test_nothing_reaches_beyond_the_task_by_default(properties: dict[str, Any], expected: list[str]) -> None:
@@ -314,6 +320,7 @@ KEYS = [
     "seLinuxOptions",
     "seccompProfile",
     "sysctls",
+    "httpGet",
     "hostPort",
     "secret",
     "secretRef",
