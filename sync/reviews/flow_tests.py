@@ -144,6 +144,8 @@ class TestRun:
                 start_new_session=True,
             )
             try:
+                if self._is_stopped:  # which came while the process began, and did not see it yet
+                    raise TestsError("review.tests.stopped", "the server stopped")
                 self._process.wait(self._longest_s)
             except subprocess.TimeoutExpired:
                 message = f"they had not ended after {self._longest_s:.0f} s"

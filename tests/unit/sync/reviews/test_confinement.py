@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -142,3 +143,23 @@ def test_what_the_active_commits_forbid_counts_in_tests_and_what_is_proposed_doe
         found = confinement_of(Settings(), store, "r", is_fork=True).rules
 
     assert found == {"policies": [{"tasks": ["scripts.*"]}, {"tasks": ["core.*"]}]}
+
+
+def test_tests_that_are_stopped_while_their_process_begins_end_at_once(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = subprocess.Popen
+    room = tmp_path / "room"
+    (room / "flows").mkdir(parents=True)
+    run = TestRun(room, confinement_of(Settings(), store, "r", is_fork=False))
+
+    def stopped_meanwhile(*given: Any, **named: Any) -> Any:
+        process = begin(*given, **named)
+        run.stop()  # by another thread, which knows of no process yet
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", stopped_meanwhile)
+
+    found = run.answer()
+
+    assert (found.text, found.is_good) == ("the tests could not be run: the server stopped", False)
