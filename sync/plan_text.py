@@ -25,6 +25,7 @@ _SIGNS: Final = {
     ChangeKind.QUARANTINED: ("!", "quarantined"),
 }
 _WORD_WIDTH: Final = 7
+_MOST_WIDTH: Final = 48
 _SEED_SIGNS: Final = {
     SeedingKind.ADDED: ("+", "new"),
     SeedingKind.CHANGED: ("~", "changed"),
@@ -81,7 +82,7 @@ def body_lines(plan: Plan) -> list[str]:
 def change_lines(changes: Sequence[Change]) -> list[str]:
     """Return one line per change, in columns; what exceeds the limit is counted."""
     shown = changes[:MAX_CHANGES]
-    width = max((len(f"{change.namespace}.{change.flow_id}") for change in shown), default=0)
+    width = _width(f"{change.namespace}.{change.flow_id}" for change in shown)
     lines = []
     for change in shown:
         sign, word = _SIGNS[change.kind]
@@ -106,11 +107,16 @@ def dashboard_lines(changes: Sequence[DashboardChange]) -> list[str]:
 def _columns(rows: Sequence[tuple[str, str, str, str]], what: str) -> list[str]:
     """Return rows of sign, word, name and note as lines; what exceeds the limit is counted."""
     shown = rows[:MAX_CHANGES]
-    width = max((len(name) for _, _, name, _ in shown), default=0)
+    width = _width(name for _, _, name, _ in shown)
     lines = [f"  {sign} {name:<{width}}  {word:<{_WORD_WIDTH}}  {note}".rstrip() for sign, word, name, note in shown]
     if len(rows) > len(shown):
         lines.append(f"    and {len(rows) - len(shown)} more {what}")
     return lines
+
+
+def _width(names: Iterable[str]) -> int:
+    """Return how wide a column of names is; one that is longer than the widest column stands out alone."""
+    return max((len(name) for name in names if len(name) <= _MOST_WIDTH), default=0)
 
 
 def _remark(change: Change) -> str:

@@ -57,12 +57,13 @@ def state_json(state: State, histories: Histories, created_at: datetime) -> dict
     start = histories[0][1] if histories else created_at
     last = histories[-1][1] if histories else created_at
     end = last if state.is_terminal else None
+    until = end or datetime.now(UTC)
     return {
         "current": str(state),
         "histories": [{"state": str(item), "date": instant(at)} for item, at in histories],
         "startDate": instant(start),
         "endDate": instant(end),
-        "duration": format_duration(max(last - start, timedelta(0))),
+        "duration": format_duration(max(until - start, timedelta(0))),
     }
 
 

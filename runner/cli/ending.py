@@ -79,7 +79,8 @@ class Ending:
         ended = execution.ended_at or execution.created_at
         colour = "red" if execution.state.is_failed else "yellow" if execution.state is State.WARNING else "green"
         console.print(execution.state.value, style=colour, end="")
-        console.print(f" in {seconds((ended - execution.created_at).total_seconds())}{self._outputs()}", **_PLAIN)
+        begun = execution.started_at or execution.created_at
+        console.print(f" in {seconds((ended - begun).total_seconds())}{self._outputs()}", **_PLAIN)
         if execution.error:
             console.print(safe(execution.error), style="red", **_PLAIN)
         for line in self._failure():

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -314,7 +315,7 @@ def _row(execution: Mapping[str, Any]) -> dict[str, Any]:
         "flow": execution["flowId"],
         "revision": execution["flowRevision"],
         "started": moment(execution["state"]["startDate"]),
-        "duration": _took(execution["state"]),
+        "duration": lasted(execution["state"]),
     }
 
 
@@ -328,7 +329,7 @@ def _show(execution: Mapping[str, Any], *, as_json: bool) -> None:
     for run in execution.get("taskRunList", ()):
         value = f"[{run['value']}]" if run.get("value") else ""
         error = f"  {run['error']}" if run.get("error") else ""
-        click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {_took(run['state'])}{error}"))
+        click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {lasted(run['state'])}{error}"))
     for key, value in (execution.get("outputs") or {}).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         click.echo(safe(f"  {key} = {text}"))
@@ -338,15 +339,17 @@ def _show(execution: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _headline(execution: Mapping[str, Any]) -> str:
     name = f"{execution['namespace']}.{execution['flowId']}"
-    return f"{name}  {execution['id']}  {execution['state']['current']}  {_took(execution['state'])}"
+    return f"{name}  {execution['id']}  {execution['state']['current']}  {lasted(execution['state'])}"
 
 
-def _took(state: Mapping[str, Any]) -> str:
-    """Return the duration of a state of the API as people write it."""
+def lasted(state: Mapping[str, Any]) -> str:
+    """Return how long a state of the API has lasted since it first ran, as the pages and the reports count it."""
     from runner.durations import parse_duration
     from runner.reports.text import seconds
 
-    return seconds(parse_duration(state["duration"]).total_seconds())
+    begun = next((each["date"] for each in state["histories"] if each["state"] == "RUNNING"), state["startDate"])
+    waited = datetime.fromisoformat(begun) - datetime.fromisoformat(state["startDate"])
+    return seconds(max((parse_duration(state["duration"]) - waited).total_seconds(), 0.0))
 
 
 def _exit_code(execution: Mapping[str, Any]) -> int:

@@ -112,7 +112,7 @@ class LiveTree:
 
         execution = self._engine.get(self._id)
         runs = self._store.read(lambda db: db.executions.runs(self._id))
-        took = _seconds(execution.created_at, execution.ended_at)
+        took = _seconds(execution.started_at or execution.created_at, execution.ended_at)
         name = f"{execution.namespace}.{execution.flow_id}"
         title = f"{name}  {execution.id[:10]}…  {execution.state.value}  {took}"
         tree = Tree(Text(title, style="bold"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -44,11 +44,18 @@ _ALIVE_S: Final = 15.0  # proxies close what is silent for a minute
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A task run that failed, with the last lines of its log."""
+    """A task run that failed, with the last lines of its log, and the tasks that hold it, the outermost first."""
 
     run: TaskRun
     exit_code: int | None
     lines: tuple[LogEntry, ...]
+    within: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str | None:
+        """Return why it failed, None when that says no more than its exit code."""
+        told = f"Command failed with exit code {self.exit_code}"
+        return None if self.run.error == told else self.run.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +145,29 @@ def _view(call: Call, execution_id: str) -> View:
     begun = execution.started_at or execution.created_at
     bars = timeline(runs, begun, execution.ended_at or now)
     failures = tuple(
-        Failure(run, codes.get(run.id), _last_lines(call, run)) for run in failed_leaves(runs)[:_SHOWN_FAILURES]
+        Failure(run, codes.get(run.id), _last_lines(call, run), _holders(run, runs))
+        for run in failed_leaves(runs)[:_SHOWN_FAILURES]
     )
     outputs = _values(execution.outputs or {})
     mask = call.services.host.masker.mask
     return View(execution, tuple(bars), len(runs) - len(bars), failures, now, masked(outputs, mask))
 
 
+def _holders(run: TaskRun, runs: Sequence[TaskRun]) -> tuple[str, ...]:
+    """Return the tasks that a task run lies in, the outermost first."""
+    known = {each.id: each for each in runs}
+    found: list[str] = []
+    while run.parent_id in known:
+        run = known[run.parent_id]
+        found.append(run.task_id)
+    return tuple(reversed(found))
+
+
 def _last_lines(call: Call, run: TaskRun) -> tuple[LogEntry, ...]:
+    """Return the last lines a failed task run wrote; DEBUG tells how it was run, not what went wrong."""
     logs = call.services.store.logs
-    return tuple(logs.last(LogQuery(execution_id=run.execution_id, task_run_id=run.id), _FAILED_LINES))
+    query = LogQuery(execution_id=run.execution_id, task_run_id=run.id, min_level="INFO")
+    return tuple(logs.last(query, _FAILED_LINES))
 
 
 def _lines(call: Call, execution_id: str, after: int, level: str | None) -> list[Line]:
@@ -170,8 +190,13 @@ async def stream(call: Call) -> Response:
     return StreamingResponse(_events(call, execution.id, after), media_type="text/event-stream", headers=headers)
 
 
+def stale_s(shown_s: float) -> float:
+    """Return after how many seconds a duration that still grows is shown anew: a tenth of it, 1 to 15."""
+    return min(max(shown_s / 10, _LOOK_S), _ALIVE_S)
+
+
 async def _events(call: Call, execution_id: str, position: int) -> AsyncIterator[bytes]:
-    level, sent, seen, quiet = _level(call), 0, -1, 0.0
+    level, sent, seen, quiet, stale_at = _level(call), 0, -1, 0.0, 0.0
     over_at: float | None = None
     async with bell_of(call.services, execution_id) as bell:
         while not call.services.closing.is_set():
@@ -182,9 +207,12 @@ async def _events(call: Call, execution_id: str, position: int) -> AsyncIterator
                 # Workers elsewhere may still write their last lines.
                 over_at = time.monotonic() + late_s(call, execution)
             is_last = over_at is not None and time.monotonic() >= over_at
-            view = await run_in_threadpool(_view, call, execution_id) if execution.version != seen else None
+            is_new = execution.version != seen or (over_at is None and time.monotonic() >= stale_at)
+            view = await run_in_threadpool(_view, call, execution_id) if is_new else None
             lines = await run_in_threadpool(_new_lines, call, execution_id, position, level)
             is_full = sent + len(lines) >= _MOST_LIVE_LINES
+            if view is not None:
+                stale_at = time.monotonic() + stale_s(view.seconds)
             if lines or view is not None:
                 position = lines[-1].number if lines else position
                 seen, quiet, sent = execution.version, 0.0, sent + len(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -45,6 +46,7 @@ HEADERS: Final = {
     ),
     "cache-control": "no-store",
 }
+_JOINTS: Final = re.compile(r"(?<=[._-])(?=\w)")
 _SIGNS: Final = {State.RUNNING: "▶", State.PAUSED: "‖", State.QUEUED: "…", State.CREATED: "…", State.RETRYING: "↻"}
 
 
@@ -141,6 +143,7 @@ def _templates() -> jinja2.Environment:
         "signed": described,
         "sign": _sign,
         "part": _part,
+        "breakable": _breakable,
         "cause": _cause,
     }
     made.globals |= {"asset": asset, "execution_path": execution_page, "query_with": query_with}
@@ -178,6 +181,11 @@ def _sign(state: State) -> str:
 def _cause(execution: Execution) -> str:
     """Return what or who started an execution."""
     return execution.trigger.id if execution.trigger else execution.labels.get(ACTOR) or "hand"
+
+
+def _breakable(text: str) -> Markup:
+    """Return a name that a narrow screen breaks at its joints, not within its words."""
+    return Markup("<wbr>").join(escape(part) for part in _JOINTS.split(plain(text)))
 
 
 def _part(text: str) -> str:

@@ -31,6 +31,11 @@ namespace: team
 tasks:
   - {id: say, type: core.log.Log, message: hello}
 """,
+    """id: waits
+namespace: team
+tasks:
+  - {id: pause, type: core.flow.Sleep, duration: PT30S}
+""",
 )
 
 

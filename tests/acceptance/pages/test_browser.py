@@ -133,17 +133,26 @@ def test_a_narrow_screen_scrolls_in_one_direction_only(visit: Any, path: str) ->
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
 
 
-def test_a_narrow_screen_shows_states_beside_names(visit: Any, server: Server) -> None:
+def test_a_narrow_screen_shows_whole_rows(visit: Any, server: Server) -> None:
     path, _ = start(server, "steps", wait="true")
-    page = visit("executions", viewport={"width": 400, "height": 800})
+    page = visit("executions", viewport={"width": 390, "height": 800})
     ends = {}
 
-    for each in ("executions", path):
+    for each in ("flows", "executions", path):
         page.goto(f"/ui/main/{each}")
-        ends[each] = page.eval_on_selector_all("tbody .state", "all => all.map(e => e.getBoundingClientRect().right)")
+        ends[each] = page.eval_on_selector_all("tbody td", "all => all.map(e => e.getBoundingClientRect().right)")
 
-    assert min(map(len, ends.values())) >= 3
-    assert max(max(each) for each in ends.values()) <= 400
+    assert min(map(len, ends.values())) >= 12
+    assert max(max(each) for each in ends.values()) <= 390
+
+
+def test_the_duration_of_a_running_execution_grows(visit: Any, server: Server) -> None:
+    path, _ = start(server, "waits")
+    page = visit(path)
+
+    page.locator(".headline", has_text=re.compile(r"RUNNING [1-9]\d*\.\d s")).wait_for()
+
+    assert page.locator(".tasks .state", has_text="RUNNING").count() == 1
 
 
 def test_an_execution_is_followed_to_its_end_each_line_once(visit: Any, server: Server) -> None:

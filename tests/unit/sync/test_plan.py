@@ -300,3 +300,12 @@ def test_a_flow_that_another_environment_owns_is_left_to_it_by_quarantine() -> N
 
     assert [(change.kind, change.note) for change in found.changes] == [(ChangeKind.QUARANTINED, "is not active")]
     assert found.activated == ()
+
+
+def test_one_long_name_does_not_push_the_others_away() -> None:
+    long = f"team.a.{'x' * 80}"
+
+    lines = plan_lines(plan([], {"flows/1.yaml": ("team.a.one", "b"), "flows/2.yaml": (long, "b")}))
+
+    assert any(line.startswith("  + team.a.one  new") for line in lines)
+    assert any(line.startswith(f"  + {long}  new") for line in lines)

@@ -53,7 +53,7 @@ def page_of(body: dict[str, Any]) -> str:
 
 def text_of(answer: httpx.Response) -> str:
     """Return what a page says, without its tags."""
-    return " ".join(re.sub(r"<[^>]*>", " ", answer.text).split())
+    return " ".join(re.sub(r"<[^>]*>", " ", answer.text.replace("<wbr>", "")).split())
 
 
 # -------------------------------------------------------------------- signing in
@@ -233,7 +233,7 @@ def test_environments_show_what_is_desired_active_and_wrong(api: Any, admin: Vis
     assert "flows/a.yaml:3:5 error no task type named" in said
     assert f"/ui/main/environments/prod/plan?commit={'b' * 40}" in answer.text
     assert ", signed by &lt;ann&gt; (ssh SHA256:abc)</dd>" in answer.text
-    assert '<td class="text">not signed</td>' in answer.text
+    assert '<td class="text" data-name="signed">not signed</td>' in answer.text
     plan = admin.get(f"/ui/main/environments/prod/plan?commit={'a' * 40}")
     assert "Signed by &lt;ann&gt; (ssh <code>SHA256:abc</code>)." in plan.text
 
@@ -360,6 +360,20 @@ def test_an_execution_shows_its_first_error_before_anything_else(api: Any, admin
     assert said.index("FAILED") < said.index("stop failed") < said.index("it had to end") < said.index("Tasks")
     assert said.index("Tasks") < said.index("Log")
     assert "first third" in said
+
+
+def test_a_failed_task_says_where_it_lies(api: Any, admin: Visitor) -> None:
+    fail = "{id: broken_one, type: core.execution.Fail, errorMessage: no column}"
+    each = f"{{id: all, type: core.flow.ForEach, values: [x], tasks: [{fail}]}}"
+    api.store_flow(f"id: nested\nnamespace: company.team\ntasks:\n  - {each}\n", flow_id="nested")
+    body = api.post("/api/v1/main/executions/company.team/nested?wait=true").json()
+
+    page = admin.get(page_of(body)).text
+
+    part = page[page.index('class="failure"') : page.index("Tasks</h2>")]
+    assert "broken_<wbr>one [x] failed</h2>" in part
+    assert '<p class="where">in all</p>' in part
+    assert '<p class="alert">no column</p>' in part
 
 
 def test_secret_inputs_are_not_shown(api: Any, admin: Visitor) -> None:
