@@ -100,7 +100,14 @@ class LocalSource:
                 f"{ref} is checked out in {self.repository.path}",
                 hint="follow a bare repository, or another branch",
             )
-        return self.repository.set_head(ref, expected, new)
+        try:
+            return self.repository.set_head(ref, expected, new)
+        except (NotADirectoryError, IsADirectoryError):
+            raise FetchError(
+                "repository.push.refused",
+                f"{ref} cannot be made in {self.repository.path.name}: one of two names would begin with the other",
+                hint="rename the branch that is in the way: where there is x there can be no x/y",
+            ) from None
 
     def close(self) -> None:
         """Close the repository."""

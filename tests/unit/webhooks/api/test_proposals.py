@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from runner.cli import call
 from sync.commit_record import Author
+from tests.servers.answering import Answering
 from tests.servers.application import FLOW_A
 
 _MAIN = "/api/v1/main"
@@ -118,3 +120,32 @@ def test_a_rollback_whose_proposal_fails_says_so_and_is_carried_out(proposing_ap
     assert answer["pullRequest"] is None
     assert answer["unproposed"].startswith("proposal.revert.none: ")
     assert answer["environment"]["state"] == "PINNED"
+
+
+def test_a_revert_that_was_refused_is_told_by_the_environment_and_by_sync_status(
+    proposing_api: Any, answering: Answering, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api, sync = proposing_api, proposing_api.services.sync
+    repository = sync.repository("hosted").repository
+    first = repository.head("refs/heads/main")
+    second = repository.commit_changes(
+        first, {"flows/w/a.yaml": _SLOWER.encode()}, author=Author("a", "a"), message="m", at=datetime.now(UTC)
+    )
+    repository.set_head("refs/heads/main", first, second)
+    sync.reconcile_repository("hosted", actor="ann")
+    sync.stay("default", first, action="rollback", actor="mainstem", reason="4 of 4 runs failed")
+    before = api.get(f"{_MAIN}/environments/default").json()["pin"]
+    repository.set_head("refs/heads/mainstem", None, second)  # no branch can stand below this one
+
+    sync.reverts.follow("default")
+
+    answer = api.get(f"{_MAIN}/environments")
+    answering.otherwise = (200, "application/json", answer.content)
+    monkeypatch.setenv("MAINSTEM_URL", answering.url)
+    code = call(["sync", "status"])
+    [row] = answer.json()["results"]
+    assert before["unproposed"] is None
+    assert row["pin"]["unproposed"].startswith("not proposed to git after 1 of 12 tries: repository.push.refused: ")
+    assert row["pin"]["unproposed"].endswith("(it is tried again)")
+    assert f"default: {row['pin']['unproposed']}\n" in capsys.readouterr().err
+    assert code == 1
