@@ -155,10 +155,12 @@ def check_writes(environment: Environment, *, may_propose: bool = False) -> None
             hint="push to its repository",
         )
     if environment.writes == "propose" and not may_propose:
+        # The log of a task shows messages alone, so this one says what to do too.
         raise ConflictError(
             "environment.writes.elsewhere",
-            f"environment {environment.name} takes changes only as proposals, and no task makes those",
-            hint="push a branch and open a pull request, or use the API",
+            f"environment {environment.name} takes changes only as proposals, which no task makes: commit them to a "
+            f"branch of repository {environment.repository}, with git.Push or by hand, and open a change request to "
+            f"{environment.ref.removeprefix('refs/heads/')}; or write by the API, which proposes",
         )
 
 

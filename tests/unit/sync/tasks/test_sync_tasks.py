@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from runner.settings import EnvironmentSettings
 from runner.tasks.namespace import DeleteFiles, UploadFiles
+from sync.origins import Origins
 from sync.tasks.namespace_sync import NamespaceSync, Shelf, TenantSync
 from sync.tasks.sync_files import SyncNamespaceFiles
 from sync.tasks.sync_flows import SyncFlow, SyncFlows
@@ -312,4 +314,25 @@ def test_a_flow_of_a_preview_commits_neither_flows_nor_files(
 
     assert {error.code for error in errors} == {"preview.boundary"}
     assert [row["syncState"] for row in server.rows(tried["flows"])] == ["ADDED"]
+    assert (server.commits(), list(server.flows())) == (before, ["company.team.a"])
+
+
+def test_where_changes_are_proposed_a_task_is_refused_and_its_log_says_what_to_do(
+    server: Any, elsewhere: Path, url: str, seed: Seed, flow: Any
+) -> None:
+    seed(elsewhere, {"_flows/b.yml": flow("b")})
+    before = server.commits()
+    environment = EnvironmentSettings(name="prod", repository="r", writes="propose")
+    settings = server.bench.host.settings.model_copy(update={"environments": (environment,)})
+    Origins(server.store, settings, settings.home).declare()
+
+    error = server.fail(SyncFlows, url=url, targetNamespace="company.team")
+    compared = server.run(SyncFlows, url=url, targetNamespace="company.team", dryRun=True)
+
+    assert error.code == "environment.writes.elsewhere"
+    assert error.message == (
+        "environment prod takes changes only as proposals, which no task makes: commit them to a branch of repository "
+        "r, with git.Push or by hand, and open a change request to main; or write by the API, which proposes"
+    )
+    assert [row["syncState"] for row in server.rows(compared["flows"])] == ["ADDED"]
     assert (server.commits(), list(server.flows())) == (before, ["company.team.a"])
