@@ -176,10 +176,10 @@ def test_the_processes_of_a_group_move_to_a_leaf_so_that_it_can_have_controllers
 def test_a_child_is_moved_into_its_group_where_it_cannot_be_born_there(place: Path, lock: int | None) -> None:
     program = """if True:
         import os, sys
-        from task_runners import cgroup, keeper
+        from task_runners import body_place, cgroup
         group = cgroup.make(sys.argv[1], "one")
         lock, group._lock = group._lock, group._lock if sys.argv[2] == "None" else int(sys.argv[2])
-        place = keeper._Place(group, {})
+        place = body_place.Place(group, {})
         child = place.fork()
         if child == 0:
             is_in = place.enter()
