@@ -49,23 +49,68 @@ def pack(
     The caller closes it.
 
     Raises:
-        TaskRunnerError: `file.inputs.too_large`.
+        TaskRunnerError: `file.inputs.too_large`, or `file.inputs.changed` for what vanishes or shrinks meanwhile.
     """
-    _demand_small(root, limits or FileLimits())
+    limits = limits or FileLimits()
     file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
+    try:
+        _demand_small(root, limits)
+        _fill(file, root, owner, limits, prefix, first or {})
+    except (FileNotFoundError, NotADirectoryError) as error:
+        file.close()
+        raise _changed(str(error.filename or root.name), error) from error
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file
+
+
+def _fill(
+    file: IO[bytes], root: Path, owner: Owner, limits: FileLimits, prefix: str, first: Mapping[str, bytes]
+) -> None:
+    left = limits.total_bytes
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in (first or {}).items():
+        for name, content in first.items():
             archive.addfile(_own_member(name, len(content)), io.BytesIO(content))
         for relative, status in _entries(root):
             member = _member(f"{prefix}/{relative}" if relative != "." else prefix, status, owner)
             if not member.isreg():
                 archive.addfile(member)
                 continue
-            with os.fdopen(open_beneath(root, relative), "rb") as file_there:
-                member.size = os.fstat(file_there.fileno()).st_size
-                archive.addfile(member, file_there)
-    file.seek(0)
-    return file
+            with os.fdopen(open_beneath(root, relative), "rb") as there:
+                member.size = os.fstat(there.fileno()).st_size
+                left -= member.size
+                if left < 0:  # it grew since all were measured
+                    raise _too_large(f"the files of the task grew beyond what is allowed, at {relative[:200]!r}")
+                add_content(archive, member, there)
+
+
+def add_content(archive: tarfile.TarFile, member: tarfile.TarInfo, content: IO[bytes]) -> None:
+    """Add a member with its content, which must have at least the size that the member says.
+
+    Raises:
+        TaskRunnerError: `file.inputs.changed`: it has become shorter.
+    """
+    try:
+        archive.addfile(member, content)
+    except OSError as error:
+        if error.errno is not None:  # the disk is full, say
+            raise
+        raise _changed(member.name, error) from error  # how tarfile says that a file ends too early
+
+
+def _changed(name: str, error: OSError) -> TaskRunnerError:
+    return TaskRunnerError(
+        "file.inputs.changed",
+        f"the file {name[:200]!r} of the task vanished or shrank while it was packed: {error.strerror or error}",
+        hint="something still writes to the working directory: let it end before the next task begins",
+        failure_reason=FailureReason.INPUT_FILES,
+    )
+
+
+def _too_large(message: str) -> TaskRunnerError:
+    return TaskRunnerError("file.inputs.too_large", message, failure_reason=FailureReason.INPUT_FILES)
 
 
 def _demand_small(root: Path, limits: FileLimits) -> None:
@@ -74,11 +119,9 @@ def _demand_small(root: Path, limits: FileLimits) -> None:
     total = sum(sizes.values())
     if total > limits.total_bytes:
         largest = max(sizes, key=sizes.__getitem__)
-        raise TaskRunnerError(
-            "file.inputs.too_large",
+        raise _too_large(
             f"the files of the task have {total} bytes, {limits.total_bytes} are allowed; "
-            f"the largest is {largest[:200]!r} with {sizes[largest]}",
-            failure_reason=FailureReason.INPUT_FILES,
+            f"the largest is {largest[:200]!r} with {sizes[largest]}"
         )
 
 

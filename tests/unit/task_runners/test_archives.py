@@ -4,10 +4,11 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from task_runners.archives import pack, unpack
+from task_runners.archives import add_content, pack, unpack
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.files import FileLimits
 
@@ -149,6 +150,51 @@ def test_what_is_no_archive_says_so(tmp_path: Path) -> None:
         unpack([b"this is no archive" * 100], tmp_path)
 
     assert caught.value.code == "file.archive.broken"
+
+
+class _Doing(dict[str, bytes]):
+    """Files to go first, during whose packing something happens to the others."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__(first=b"x")
+        self._happens = happens
+
+    def items(self) -> Any:
+        self._happens()
+        return super().items()
+
+
+def test_a_file_that_grows_once_it_was_measured_is_refused_all_the_same(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x")
+
+    with pytest.raises(TaskRunnerError, match="'log'") as caught:
+        pack(tmp_path, 0, FileLimits(total_bytes=100), first=_Doing(lambda: log.write_bytes(b"x" * 101)))
+
+    assert caught.value.code == "file.inputs.too_large"
+
+
+def test_a_directory_that_vanishes_once_it_was_measured_is_a_clear_failure(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    with pytest.raises(TaskRunnerError, match="while it was packed") as caught:
+        pack(folder, 0, first=_Doing(folder.rmdir))
+
+    assert (caught.value.code, caught.value.failure_reason) == ("file.inputs.changed", FailureReason.INPUT_FILES)
+
+
+def test_a_file_that_ends_before_the_size_that_it_had_is_named() -> None:
+    member = tarfile.TarInfo("./log")
+    member.size = 3
+
+    with (
+        tarfile.open(fileobj=io.BytesIO(), mode="w") as archive,
+        pytest.raises(TaskRunnerError, match=r"'\./log' of the task vanished or shrank") as caught,
+    ):
+        add_content(archive, member, io.BytesIO(b"xx"))
+
+    assert (caught.value.code, caught.value.failure_reason) == ("file.inputs.changed", FailureReason.INPUT_FILES)
 
 
 def test_files_that_are_too_large_are_refused_by_the_largest_before_they_are_packed(tmp_path: Path) -> None:
