@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import runner
+from task_runners.kubernetes.names import OWNED as OWNED_LABEL
 from tests.charts.rendering import CHART, ROOT, SETS, golden, golden_file, render, values
 
 # Of custom resources there are no schemas here: their version and what their spec must have.
@@ -171,6 +172,31 @@ def test_a_queue_that_no_selector_can_hold_is_refused_for_an_hpa(helm: Any) -> N
     manifests = render(helm, given | {"workers": {"gpu": pool | {"autoscaling": {"by": "keda"}}}})
 
     assert "tasks.linux+gpu" in manifests
+
+
+@pytest.mark.parametrize("by", ["cpu", "queue"])
+def test_an_hpa_is_not_told_to_keep_no_pod_at_all(helm: Any, by: str) -> None:
+    given = {**values("distributed"), "workers": {"gpu": {"autoscaling": {"by": by, "minReplicas": 0}}}}
+
+    with pytest.raises(helm.HelmRenderError, match=re.escape("workers.gpu.autoscaling.minReplicas")):
+        render(helm, given)
+
+
+@pytest.mark.parametrize(("is_enabled", "namespaces"), [(True, ["tasks-a", "tasks-b"]), (False, [])])
+def test_pods_of_tasks_reach_the_api_for_their_files_whoever_else_may(
+    helm: Any, namespaces: list[str], *, is_enabled: bool
+) -> None:
+    ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}
+    runner = {"enabled": is_enabled, "namespaces": ["tasks-a", "tasks-b"]}
+    given = {**values("distributed"), "kubernetesRunner": runner, "networkPolicy": {"apiFrom": [ingress]}}
+
+    manifests = [each for each in yaml.safe_load_all(render(helm, given)) if each]
+
+    api = next(each for each in manifests if each["metadata"]["name"].endswith("-api") and "ingress" in each["spec"])
+    first, *others = api["spec"]["ingress"][0]["from"]
+    assert first == ingress
+    assert [each["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for each in others] == namespaces
+    assert all(each["podSelector"]["matchExpressions"][0]["key"] == OWNED_LABEL for each in others)
 
 
 @pytest.mark.parametrize(
