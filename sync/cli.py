@@ -21,6 +21,7 @@ from runner.cli.groups import SuggestingGroup
 from runner.cli.table import moment, show_rows
 from runner.errors import InvalidError, NotFoundError
 from sync.history import HEADS, cells, noted
+from sync.remarks import remarks
 from sync.signatures.verdict import CommitSignature, described
 
 if TYPE_CHECKING:
@@ -271,11 +272,8 @@ def status(client: Client, *, as_json: bool) -> int:
             for row in rows
         ]
         _table([heads, *cells])
-        for row in rows:
-            if row["message"]:
-                click.echo(f"{row['name']}: {row['message']}", err=True)
-            if (why := (row.get("pin") or {}).get("unproposed")) is not None:
-                click.echo(f"{row['name']}: {why}", err=True)
+        for line in remarks(rows):
+            click.echo(line, err=True)
     return _FINDING if any(row["state"] != "OK" for row in rows) else 0
 
 

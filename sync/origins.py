@@ -8,6 +8,7 @@ import re
 import shutil
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from runner.store import Store
 from runner.store.records import Environment, Repository
 from runner.store.session import Session
 from sync.forges.apis import api_of
+from sync.forges.kept_limits import keep_limit
 from sync.forges.registry import kinds
 from sync.names import MAIN, check_followed, check_ref
 from sync.refs import fits, is_followed
@@ -174,8 +176,14 @@ class Origins:
         return replace(stored, **opened)
 
     def open_api(self, repository: Repository) -> ForgeApi | None:
-        """Return the API of a repository at its forge, to be closed by the caller; see `api_of`."""
-        return api_of(repository, self._app(repository.name))
+        """Return the API of a repository at its forge, to be closed by the caller; see `api_of`.
+
+        What the forge says of its limit is written to the store then, where it is news.
+        """
+        api = api_of(repository, self._app(repository.name))
+        if api is not None:
+            api.at_end = partial(keep_limit, self._store, repository.name)
+        return api
 
     def _app(self, name: str) -> GitHubApp | None:
         """Return the GitHub App that a repository is reached by, None where it has none.

@@ -20,6 +20,7 @@ from runner.store.records import (
     Delivery,
     Environment,
     FlowVersion,
+    ForgeLimit,
     KeyValue,
     Pin,
     Repository,
@@ -282,6 +283,19 @@ def repository_json(repository: Repository) -> dict[str, Any]:
         "intervalSeconds": repository.interval_s,
         "hasCredentials": bool(repository.password or repository.ssh_key),
         "hasWebhookSecret": bool(repository.webhook_secret),
+    }
+
+
+def limit_json(limit: ForgeLimit | None, now: datetime) -> dict[str, Any] | None:
+    """Return how many requests a forge still takes; None where it has not said, or the number began anew since."""
+    if limit is None or limit.is_over(now):
+        return None
+    return {
+        "remaining": limit.remaining,
+        "of": limit.allowed,
+        "resetsAt": instant(limit.resets_at),
+        "seenAt": instant(limit.seen_at),
+        "isLow": limit.is_low(now),
     }
 
 

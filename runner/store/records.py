@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+_LIMIT_LASTS: Final = timedelta(hours=1)  # where a forge does not say when it begins anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,37 @@ class Repository:
     interval_s: int = 60
     api_url: str | None = None
     api_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeLimit:
+    """How many requests a forge still takes for a repository, as it said at `seen_at` to whichever process asked.
+
+    `allowed` is how many it takes in all, and at `resets_at` the number begins anew; None where the forge did not say.
+    """
+
+    repository: str
+    remaining: int
+    seen_at: datetime
+    allowed: int | None = None
+    resets_at: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether the number has begun anew since, so that it says nothing any more."""
+        return now >= (self.resets_at or self.seen_at + _LIMIT_LASTS)
+
+    def is_low(self, now: datetime) -> bool:
+        """Whether less than a tenth is left; nothing at all where it is not known of how many."""
+        is_spent = self.remaining == 0 if self.allowed is None else self.remaining * 10 < self.allowed
+        return is_spent and not self.is_over(now)
+
+    def is_news(self, before: ForgeLimit | None) -> bool:
+        """Whether it differs enough from what was written before: by two in a hundred, or by a minute."""
+        if before is None or self.allowed != before.allowed or (self.remaining == 0) != (before.remaining == 0):
+            return True
+        ends = [each.resets_at or each.seen_at + _LIMIT_LASTS for each in (self, before)]
+        step = max(1, (self.allowed or before.remaining) // 50)
+        return abs(self.remaining - before.remaining) >= step or abs(ends[0] - ends[1]) > timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
-from runner.store.records import Environment, Pin, Repository
+from runner.store.records import Environment, ForgeLimit, Pin, Repository
 from runner.store.shelf import Drawer, Shelf
 from runner.store.statements import Statement
 
 _REPOSITORIES: Final = Drawer(Repository, schema.repositories, "name")
+_FORGE_LIMITS: Final = Drawer(ForgeLimit, schema.forge_limits, "repository")
 _ENVIRONMENTS: Final = Drawer(Environment, schema.environments, "name")
 _PINS: Final = Drawer(Pin, schema.pins, "environment")
 _e: Final = schema.environments.c
@@ -71,6 +72,13 @@ class Repositories(Shelf[Repository]):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, _REPOSITORIES)
+
+
+class ForgeLimits(Shelf[ForgeLimit]):
+    """What forges said last of their limits, by repository."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, _FORGE_LIMITS)
 
 
 class Environments(Shelf[Environment]):

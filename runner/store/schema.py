@@ -238,6 +238,16 @@ repositories: Final = _table(
     keys=("name",),
 )
 
+forge_limits: Final = _table(
+    "forge_limits",
+    text("repository"),
+    number("remaining"),
+    moment("seen_at"),
+    number("allowed", null=True),
+    moment("resets_at", null=True),
+    keys=("repository",),
+)
+
 environments: Final = _table(
     "environments",
     text("name"),

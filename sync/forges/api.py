@@ -22,7 +22,7 @@ from runner.errors import MainstemError
 from runner.store.records import Repository
 from sync.forges.answers import ODD, OddAnswerError, json_of, received, through
 from sync.forges.check_states import CheckState
-from sync.forges.limits import LIMITS, is_limited, wait_s
+from sync.forges.limits import LIMITS, Limit, is_limited, wait_s
 from sync.remote import Tokens, parse_address, without_credentials
 
 if TYPE_CHECKING:  # five megabytes that a process without a forge does not need
@@ -165,6 +165,8 @@ class ForgeApi(abc.ABC):
         self._name = repository.name
         self._username = repository.username
         self._asked_last = "nothing"
+        self._limit: Limit | None = None
+        self.at_end: Callable[[Limit], None] | None = None
         base = (repository.api_url or self.default_url()).rstrip("/")
         self._client = httpx.Client(
             base_url=base + "/",
@@ -188,8 +190,10 @@ class ForgeApi(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connections."""
+        """Close the connections, and tell `at_end` what the forge said last of its limit, if it said something."""
         self._client.close()
+        if self.at_end is not None and self._limit is not None:
+            self.at_end(self._limit)
 
     def hurry(self) -> None:
         """Take seconds for a request from now on, not minutes: who asks holds a lock meanwhile, and will ask again."""
@@ -352,7 +356,7 @@ class ForgeApi(abc.ABC):
         if answer.status_code == HTTPStatus.UNAUTHORIZED and self._tokens is not None:
             self._use(self._tokens.renewed(self._token))
             answer = self._received(method, path, **given)
-        LIMITS.note(self._name, answer.headers)
+        self._limit = LIMITS.note(self._name, answer.headers) or self._limit
         return answer
 
     def _received(self, method: str, path: str, **given: Any) -> httpx.Response:

@@ -27,10 +27,14 @@ _WORDS: Final = ("rate limit", "abuse detection")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many requests are left with one token, and when that number begins anew; None when the forge does not say."""
+    """How many requests are left with one token, when that number begins anew, and of how many it is.
+
+    None is what the forge does not say.
+    """
 
     remaining: int
     resets_at: datetime | None = None
+    allowed: int | None = None
 
     @property
     def reset_s(self) -> float | None:
@@ -44,11 +48,12 @@ class Limits:
     def __init__(self) -> None:
         self._known: dict[str, Limit] = {}
 
-    def note(self, repository: str, headers: Mapping[str, str]) -> None:
-        """Remember what the headers of an answer say; nothing where they do not."""
+    def note(self, repository: str, headers: Mapping[str, str]) -> Limit | None:
+        """Remember what the headers of an answer say, and return it; None where they do not."""
         found = limit_of(headers)
         if found is not None:
             self._known[repository] = found
+        return found
 
     def all(self) -> dict[str, Limit]:
         """Return the limits by repository."""
@@ -65,7 +70,8 @@ def limit_of(headers: Mapping[str, str]) -> Limit | None:
     if remaining is None:
         return None
     resets = _reset_at(headers)
-    return Limit(remaining, datetime.fromtimestamp(resets, UTC) if resets is not None else None)
+    resets_at = datetime.fromtimestamp(resets, UTC) if resets is not None else None
+    return Limit(remaining, resets_at, _number(headers, "x-ratelimit-limit", "ratelimit-limit"))
 
 
 def is_limited(answer: httpx.Response) -> bool:

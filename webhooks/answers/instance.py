@@ -110,6 +110,7 @@ FILE: Final = Shape(
         metadata=optional(MAP),
     ),
 )
+_LIMIT: Final = nullable(record(remaining=WHOLE, of=nullable(WHOLE), resetsAt=nullable(TIME), seenAt=TIME, isLow=FLAG))
 REPOSITORY: Final = Shape(
     "Repository",
     record(
@@ -119,6 +120,7 @@ REPOSITORY: Final = Shape(
         intervalSeconds=WHOLE,
         hasCredentials=FLAG,
         hasWebhookSecret=FLAG,
+        forgeLimit=_LIMIT,
     ),
 )
 _SIGNATURE: Final = nullable(
@@ -161,6 +163,7 @@ ENVIRONMENT: Final = Shape(
         ),
         settings=nullable(MAP),
         signature=_SIGNATURE,
+        forgeLimit=_LIMIT,
     ),
 )
 REVISION: Final = Shape(

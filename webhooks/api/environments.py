@@ -10,7 +10,7 @@ from runner.access import Permission
 from runner.durations import parse_duration
 from runner.errors import ConflictError, InvalidError, MainstemError, NotFoundError
 from runner.store import Session
-from runner.store.records import Environment
+from runner.store.records import Environment, ForgeLimit
 from sync.reverts import unproposed
 from webhooks.answers.flows import PROPOSED
 from webhooks.answers.instance import ENVIRONMENT, PLAN, RECONCILED, REPOSITORY, REVISION
@@ -18,7 +18,7 @@ from webhooks.call import Call, page_of
 from webhooks.parameters import paging, text
 from webhooks.routes import Endpoint
 from webhooks.schemas import DURATION, FLAG, TEXT, optional, page, record
-from webhooks.shapes import environment_json, pin_json, repository_json, revision_json
+from webhooks.shapes import environment_json, limit_json, pin_json, repository_json, revision_json
 
 if TYPE_CHECKING:
     from sync.activation import RevisionResult
@@ -31,8 +31,11 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 
 def repositories(call: Call) -> dict[str, Any]:
     """Answer with all repositories, without anything secret."""
-    rows = call.services.store.read(lambda db: db.repositories.all())
-    return page_of((repository_json(row) for row in rows), len(rows))
+    rows, limits = call.services.store.read(lambda db: (db.repositories.all(), db.forge_limits.all()))
+    now, known = datetime.now(UTC), {each.repository: each for each in limits}
+    return page_of(
+        (repository_json(row) | {"forgeLimit": limit_json(known.get(row.name), now)} for row in rows), len(rows)
+    )
 
 
 def environments(call: Call) -> dict[str, Any]:
@@ -171,16 +174,18 @@ def resume(call: Call) -> dict[str, Any]:
 
 
 def _described(call: Call, found: Environment) -> dict[str, Any]:
-    def read(db: Session) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    def read(db: Session) -> tuple[dict[str, Any] | None, dict[str, Any] | None, ForgeLimit | None]:
         pin = db.pins.get(found.name)
         held_by = pin_json(pin) | {"unproposed": unproposed(db, pin)} if pin else None
-        return held_by, db.revisions.signature_of(found.name, found.active or "")
+        limit = db.forge_limits.get(found.repository)
+        return held_by, db.revisions.signature_of(found.name, found.active or ""), limit
 
-    held_by, signature = call.services.store.read(read)
+    held_by, signature, limit = call.services.store.read(read)
     return {
         **environment_json(found),
         "pin": held_by,
         "signature": signature,
+        "forgeLimit": limit_json(limit, datetime.now(UTC)),
     }
 
 

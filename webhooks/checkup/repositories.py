@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from runner.errors import MainstemError
@@ -39,9 +40,24 @@ def check_repositories(patient: Patient) -> Iterator[Finding]:
         origins.close()
     for environment in environments:
         yield from _ledger(environment, store)
+    yield from check_limits(store, datetime.now(UTC))
     if not environments:
         yield warning("repository", "no environment is declared yet", "`mainstem up` declares the hosted repository")
     yield from check_sharing(patient, environments)
+
+
+def check_limits(store: Store, now: datetime) -> Iterator[Finding]:
+    """Yield what forges said last of their limits: a warning where less than a tenth is left."""
+    for limit in store.read(lambda db: db.forge_limits.all()):
+        if limit.is_over(now):
+            continue
+        of = f" of {limit.allowed}" if limit.allowed is not None else ""
+        ends = f", begins anew at {limit.resets_at:%H:%M} UTC" if limit.resets_at else ""
+        told = f"{limit.repository}: {limit.remaining}{of} requests left at {limit.seen_at:%H:%M} UTC{ends}"
+        if limit.is_low(now):
+            yield warning("forge", told, "give this server a token of its own, or a longer interval between its looks")
+        else:
+            yield Finding("forge", told)
 
 
 def _ledger(environment: Environment, store: Store) -> Iterator[Finding]:

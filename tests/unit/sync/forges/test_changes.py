@@ -142,14 +142,14 @@ def test_a_limit_that_lasts_is_told_at_once_and_is_no_lack_of_rights(forge: Any,
 
 @pytest.mark.parametrize("forge", ["github"], indirect=True)
 def test_what_is_left_of_a_limit_is_a_figure_afterwards(forge: Any, api: ForgeApi, store: Store) -> None:
-    forge.limits = {"x-ratelimit-remaining": "4321", "x-ratelimit-reset": "1900000000"}
+    forge.limits = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "4321", "x-ratelimit-reset": "1900000000"}
 
     api.find_open(DRAFT.branch, "main")
 
     found = LIMITS.all()["changes-github"]
     process = Process("up", datetime.now(UTC), left={"r": (found.remaining, found.reset_s), "s": (7, None)})
     text = render(of_process(process, store, datetime.now(UTC)))
-    assert found == Limit(4321, datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC))
+    assert found == Limit(4321, datetime(2030, 3, 17, 17, 46, 40, tzinfo=UTC), 5000)
     assert 'mainstem_forge_requests_left{repository="r"} 4321' in text
     assert 'mainstem_forge_requests_left{repository="s"} 7' in text
     assert text.count("mainstem_forge_limit_reset_timestamp_seconds{") == 1

@@ -95,6 +95,19 @@ def test_tests_stand_where_the_settings_of_the_change_request_put_the_flows(worl
     assert "`w/tests/a.yaml:13`" in failed
 
 
+@github
+def test_what_the_forge_still_takes_is_kept_when_a_look_is_over(world: World) -> None:
+    world.commit("topic", {"flows/a.yaml": flow("a", "bye")})
+    world.forge.open(7, "topic")
+    world.forge.limits = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": "41", "x-ratelimit-reset": "1900000000"}
+
+    assert world.look()
+
+    kept = world.service._store.read(lambda db: db.forge_limits.get("r"))
+    assert kept is not None
+    assert (kept.remaining, kept.allowed) == (41, 5000)
+
+
 @pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
 def test_the_status_waits_for_the_tests_and_is_red_when_one_fails(world: World) -> None:
     bad = world.commit("topic", {"flows/a.yaml": flow("a", "bye"), "flows/w/tests/a.yaml": WITH_FAILURE})

@@ -11,8 +11,9 @@ import pytest
 
 from runner import __version__
 from runner.metrics import Family, of_store
-from runner.store.records import Delivery, Environment, Repository, Revision, TriggerState
+from runner.store.records import Delivery, Environment, ForgeLimit, Repository, Revision, TriggerState
 from sync.history import cells
+from sync.remarks import remarks
 from sync.signatures.verdict import CommitSignature, SignatureState
 from webhooks.health import health_app
 
@@ -176,6 +177,32 @@ def test_an_environment_and_its_revisions_say_who_signed_them(api: Any) -> None:
     assert one["signature"] == signer
     assert [row["signature"] for row in rows] == [None, signer]
     assert [cells(row)[-1] for row in rows] == ["-", "ann"], "as `mainstem sync history` shows them"
+
+
+def test_what_a_forge_still_takes_is_told_with_its_repository_until_the_number_begins_anew(api: Any) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    rows = [
+        ForgeLimit("flows", 499, now, 5000, now + timedelta(minutes=9)),
+        ForgeLimit("over", 0, now - timedelta(hours=2), 5000, now - timedelta(hours=1)),
+    ]
+
+    def add(db: Any) -> None:
+        for row in rows:
+            db.repositories.put(Repository(row.repository, "https://git.example/flows.git"))
+            db.environments.put(Environment(row.repository, row.repository))
+            db.forge_limits.put(row)
+
+    api.services.store.write(add)
+
+    found = [api.get(f"/api/v1/main/{kind}").json()["results"] for kind in ("repositories", "environments")]
+
+    ends, seen = (f"{now + timedelta(minutes=late):%Y-%m-%dT%H:%M:%S}.000000Z" for late in (9, 0))
+    told = {"remaining": 499, "of": 5000, "resetsAt": ends, "seenAt": seen, "isLow": True}
+    assert [[row["forgeLimit"] for row in each] for each in found] == [[told, None]] * 2
+    said = remarks([*found[1], found[1][0]])  # as `mainstem sync status` shows them
+    assert [line.partition(", more at")[0] for line in said] == [
+        "flows: its forge takes 499 of 5000 more requests with this token"
+    ]
 
 
 def test_readiness_names_what_is_missing(api: Any) -> None:

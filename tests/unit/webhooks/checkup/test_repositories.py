@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from runner.errors import MainstemError
-from runner.store.records import Environment
+from runner.store.records import Environment, ForgeLimit
+from tests.servers.store import fresh_store
 from webhooks.checkup.finding import Weight
-from webhooks.checkup.repositories import _environment
+from webhooks.checkup.repositories import _environment, check_limits
 
 HEAD, OTHER = "a" * 40, "b" * 40
 
@@ -27,6 +31,28 @@ class Origin:
         if not self.tags:
             raise MainstemError("repository.unreachable", "nobody answers")
         return self.tags
+
+
+def test_a_forge_that_takes_little_more_is_a_warning(tmp_path: Path) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    ends = now + timedelta(minutes=20)
+    rows = [
+        ForgeLimit("few", 499, now, 5000, ends),
+        ForgeLimit("many", 500, now, 5000, ends),
+        ForgeLimit("over", 0, now, 5000, now),
+        ForgeLimit("unknown", 1, now),
+    ]
+    with closing(fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")) as store:
+        for row in rows:
+            store.write(lambda db, row=row: db.forge_limits.put(row))  # type: ignore[misc]
+
+        found = list(check_limits(store, now))
+
+    assert [(each.message, each.weight) for each in found] == [
+        ("few: 499 of 5000 requests left at 12:00 UTC, begins anew at 12:20 UTC", Weight.WARNING),
+        ("many: 500 of 5000 requests left at 12:00 UTC, begins anew at 12:20 UTC", Weight.OK),
+        ("unknown: 1 requests left at 12:00 UTC", Weight.OK),
+    ]
 
 
 @pytest.mark.parametrize(
