@@ -14,11 +14,15 @@ import pytest
 
 @dataclass
 class Answering:
-    """What is answered to a path by its last part, and to all others; a status, a kind of content, and the content."""
+    """What is answered to a path by its last part, and to all others; a status, a kind of content, and the content.
+
+    `headers` come with every answer.
+    """
 
     url: str = ""
     by_end: dict[str, tuple[int, str, bytes]] = field(default_factory=dict)
     otherwise: tuple[int, str, bytes] = (404, "application/json", b"{}")
+    headers: dict[str, str] = field(default_factory=dict)
 
     def say(self, end: str, content: Any, status: int = 200) -> None:
         """Answer with JSON to paths that end so."""
@@ -37,6 +41,8 @@ def answering() -> Iterator[Answering]:
             self.send_response(status)
             self.send_header("content-type", kind)
             self.send_header("content-length", str(len(content)))
+            for name, text in found.headers.items():
+                self.send_header(name, text)
             self.end_headers()
             self.wfile.write(content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ ODD = {
     "huge number": (JSON, b'{"id": ' + b"9" * 5_000 + b"}"),
     "of another kind": ("image/png", b"\x89PNG\r\n"),
 }
+REMARK = b'{"issue_url": "x/7", "user": {"id": 1, "login": "ann"}, "created_at": "2026-03-10T12:00:00Z"}'
 ROUTES: dict[str, Callable[[ForgeApi], Any]] = {
     "change": lambda api: api.change(7),
     "remark": lambda api: api.remark(7, "1"),
@@ -95,3 +97,26 @@ def test_what_was_odd_is_said(answering: Answering) -> None:
         "it has no 'base'",
         "it is larger than 32 MiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (gzip.compress(REMARK), "ann"),
+        (gzip.compress(b" " * (MOST_BYTES + 1)), "forge.answer.odd"),
+        (gzip.compress(b"{}" * 1_000)[:-20], "forge.answer.odd"),
+        (b'{"id": 1}', "forge.unreachable"),
+    ],
+    ids=["whole", "a bomb", "cut", "no gzip at all"],
+)
+def test_a_packed_answer_is_unpacked_once_and_in_bounds(answering: Answering, content: bytes, wanted: str) -> None:
+    answering.otherwise = (200, JSON, content)
+    answering.headers["content-encoding"] = "gzip"
+
+    with api("github", answering.url) as forge:
+        try:
+            found: Any = forge.remark(7, "1").name
+        except ApiError as error:
+            found = error.code
+
+    assert found == wanted

@@ -77,8 +77,8 @@ def test_a_flow_with_errors_is_422_and_leaves_no_branch(proposing_api: Any, sour
     assert [ref for ref in repository.heads() if "mainstem/" in ref] == []
 
 
-def test_going_back_is_proposed_to_git_alone_or_with_a_rollback(proposing_api: Any) -> None:
-    api, sync = proposing_api, proposing_api.services.sync
+def _slowed(sync: Any) -> tuple[str, str]:
+    """Push a change of the flow; return what was active before and what is now."""
     repository = sync.repository("hosted").repository
     first = repository.head("refs/heads/main")
     second = repository.commit_changes(
@@ -86,6 +86,12 @@ def test_going_back_is_proposed_to_git_alone_or_with_a_rollback(proposing_api: A
     )
     repository.set_head("refs/heads/main", first, second)
     sync.reconcile_repository("hosted", actor="ann")
+    return first, second
+
+
+def test_going_back_is_proposed_to_git_alone_or_with_a_rollback(proposing_api: Any) -> None:
+    api, sync = proposing_api, proposing_api.services.sync
+    first, second = _slowed(sync)
     one = f"{_MAIN}/environments/default"
 
     alone = api.post(f"{one}/revert", json={"reason": "slow"})
@@ -126,16 +132,12 @@ def test_a_revert_that_was_refused_is_told_by_the_environment_and_by_sync_status
     proposing_api: Any, answering: Answering, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api, sync = proposing_api, proposing_api.services.sync
-    repository = sync.repository("hosted").repository
-    first = repository.head("refs/heads/main")
-    second = repository.commit_changes(
-        first, {"flows/w/a.yaml": _SLOWER.encode()}, author=Author("a", "a"), message="m", at=datetime.now(UTC)
-    )
-    repository.set_head("refs/heads/main", first, second)
-    sync.reconcile_repository("hosted", actor="ann")
+    first, second = _slowed(sync)
     sync.stay("default", first, action="rollback", actor="mainstem", reason="4 of 4 runs failed")
     before = api.get(f"{_MAIN}/environments/default").json()["pin"]
-    repository.set_head("refs/heads/mainstem", None, second)  # no branch can stand below this one
+    sync.repository("hosted").repository.set_head(
+        "refs/heads/mainstem", None, second
+    )  # no branch can stand below this one
 
     sync.reverts.follow("default")
 
