@@ -89,7 +89,7 @@ class ReportSettings(_Part):
     interval_s: float = 10.0
     """Seconds between two commits, at the least."""
     retention_days: int = 30
-    """Days after which a run leaves the branch."""
+    """Days after which a run leaves the branch, or the notes."""
     max_pages: int = 2_000
     """Pages of single runs that are kept; the oldest leave first."""
     max_rows_per_hour: int = 10_000

@@ -23,7 +23,7 @@ _TIDIED: Final = "notes_tidied"
 
 @dataclass(frozen=True, slots=True)
 class RunNotes:
-    """Appends runs to the notes of one repository.
+    """Appends runs to the notes of one repository, its `source`; those that ended before `retention` leave again.
 
     A line that is there already is not written twice, so that a crash between the commit and the outbox does nothing.
     """
