@@ -50,9 +50,10 @@ def prepare_home(home: Path) -> Path:
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
     except OSError as error:
+        why = "it is no folder" if isinstance(error, (FileExistsError, NotADirectoryError)) else error.strerror
         raise MainstemError(
             "home.refused",
-            f"the home {home} cannot be used: {error.strerror}",
+            f"the home {home} cannot be used: {why}",
             hint="choose another with MAINSTEM_HOME",
         ) from None
     return home

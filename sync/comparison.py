@@ -135,7 +135,11 @@ def _commit(repo: Repo, revision: str) -> str:
             continue
         if isinstance(found, Commit):
             return found.id.decode()
-    raise NotFoundError("repository.commit.missing", f"there is no revision {revision!r}")
+    raise NotFoundError(
+        "repository.commit.missing",
+        f"there is no revision {revision!r}",
+        hint="name a commit, a tag or a branch that is here; `git fetch` brings others, such as origin/main",
+    )
 
 
 def _inside(folder: Path, repository: Path) -> str:

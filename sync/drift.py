@@ -105,7 +105,7 @@ class Drift:
     def _environment(self, name: str) -> Environment:
         found = self.store.read(lambda db: db.environments.get(name))
         if found is None:
-            raise NotFoundError("environment.missing", f"there is no environment {name!r}")
+            raise NotFoundError("environment.missing", f"there is no environment {name!r}", hint="mainstem sync status")
         return found
 
 

@@ -142,7 +142,7 @@ class Orders:
     def _environment(self, name: str) -> Environment:
         found = self.store.read(lambda db: db.environments.get(name))
         if found is None:
-            raise NotFoundError("environment.missing", f"there is no environment {name!r}")
+            raise NotFoundError("environment.missing", f"there is no environment {name!r}", hint="mainstem sync status")
         return found
 
     def _target(
@@ -155,7 +155,11 @@ class Orders:
             commit = before(stood, environment.active) if is_rollback else environment.active
             if commit is None:
                 what = "nothing was active before" if is_rollback else "nothing is active yet"
-                raise NotFoundError("environment.revision.none", f"environment {environment.name}: {what}")
+                raise NotFoundError(
+                    "environment.revision.none",
+                    f"environment {environment.name}: {what}",
+                    hint=f"name a commit; those seen are in: mainstem sync history {environment.name}",
+                )
         wanted = commit.lower()
         row = next((row for row in stood if row.commit.startswith(wanted)), None)
         if row is not None and len(wanted) >= _SHORTEST_SHA:

@@ -158,7 +158,7 @@ class SyncService:
         """Return an environment. Raises `NotFoundError` `environment.missing`."""
         found = self._store.read(lambda db: db.environments.get(name))
         if found is None:
-            raise NotFoundError("environment.missing", f"there is no environment {name!r}")
+            raise NotFoundError("environment.missing", f"there is no environment {name!r}", hint="mainstem sync status")
         return found
 
     def _followed(self, name: str) -> Environment:

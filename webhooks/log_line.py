@@ -9,11 +9,16 @@ from typing import Any, Final
 
 _OWN: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 _OURS: Final = frozenset({"runner", "sync", "webhooks", "task_runners"})
+_USER_INFO: Final = re.compile(r"(?<=://)[^\s/?#]+@")
+_MOST_CHARS: Final = 500  # of one value: some come from clients and from other servers
 _PLAIN: Final = re.compile(r"[\w.,:;/@+-]+")
 
 
 class LineFormatter(logging.Formatter):
-    """Writes `TIME LEVEL LOGGER: MESSAGE key=value`; a value that is no plain word is quoted, so it ends no line."""
+    """Writes `TIME LEVEL LOGGER: MESSAGE key=value`; a value that is no plain word is quoted, so it ends no line.
+
+    Of an address the user and password are left out, of a long value the end.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -24,9 +29,10 @@ class LineFormatter(logging.Formatter):
         if record.name.partition(".")[0] not in _OURS:
             return line
         fields = [f"{key}={_written(value)}" for key, value in vars(record).items() if key not in _OWN]
-        return " ".join([line, *fields])
+        return _USER_INFO.sub("", " ".join([line, *fields]))
 
 
 def _written(value: Any) -> str:
     text = str(value)
+    text = text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…"
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -41,6 +41,9 @@ def write_logs(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    if level != "debug":
+        # It tells each try again; our own line tells once what came of them.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def check_address(settings: Settings) -> None:

@@ -20,8 +20,10 @@ def command(code: str | None, *, as_json: bool) -> None:
     if not chosen:
         from runner.flows.spelling import did_you_mean
 
-        hint = did_you_mean(code or "", known)
-        click.echo(f"no problem has the code {code!r}" + (f"; {hint}" if hint else ""), err=True)
+        areas = sorted({name.partition(".")[0] for name in known})
+        hint = did_you_mean(code or "", [*known, *areas]) or f"they begin with {', '.join(areas)}"
+        click.echo(f"no problem has the code {code!r}; {hint}", err=True)
+        click.echo("`mainstem explain` lists all codes", err=True)
         raise SystemExit(3)
     if as_json:
         import dataclasses

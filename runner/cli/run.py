@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An input; NAME=@path sends a file.")
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the execution.")
 @click.option("--from-execution", "origin", metavar="ID|REPORT.json", help="Repeat a run with its inputs.")
@@ -65,6 +65,8 @@ def command(file: Path | None, **options: Any) -> int:
     logging.basicConfig(level="ERROR")
     if (file is None) == (options["origin"] is None):
         raise click.UsageError("name a flow file, or a run with --from-execution")
+    if file is not None and file.is_dir():
+        raise click.UsageError(f"{file} is a folder; name one flow{_first_in(file)}")
     _demand_runner(options["task_runner"])
     room = Path(tempfile.mkdtemp(prefix="mainstem-run-"))
     try:
@@ -76,6 +78,12 @@ def command(file: Path | None, **options: Any) -> int:
         return 143
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _first_in(folder: Path) -> str:
+    """Return the first flow file of a folder, as an example."""
+    found = sorted(each for each in folder.glob("*.y*ml") if each.is_file() and not each.name.startswith(("_", ".")))
+    return f", such as {found[0]}" if found else " in it"
 
 
 def _demand_runner(name: str | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("test")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("-k", "wanted", default="", metavar="TEXT", help="Only cases whose flow, suite or name holds TEXT.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=None, help="Cases at a time (one for each core).")
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="How long one case may take.")
@@ -44,6 +44,8 @@ def command(
     from runner.flowtests import reports
     from runner.flowtests.session import Options, run_session
 
+    if not paths:
+        raise click.UsageError("name files of tests, or folders that hold some, such as: mainstem test flows")
     logging.basicConfig(level="ERROR")
     started = time.monotonic()
 

@@ -134,11 +134,17 @@ def migrate(url: str) -> str:
         raise StoreError(
             "store.migration.failed",
             f"{parsed!r} could not be brought to schema {HEAD}: {error.orig}",
-            hint="nothing was changed",
+            hint=f"nothing was changed; {migration_remedy(str(error.orig))}",
         ) from error
     finally:
         engine.dispose()
     return HEAD
+
+
+def migration_remedy(said: str) -> str:
+    """Return what to do about what the database said."""
+    is_full = any(word in said.lower() for word in ("disk is full", "disk full", "no space left"))
+    return "free space on its disk and start again" if is_full else "mend what it says and start again"
 
 
 def make_logs(path: Path) -> None:

@@ -193,7 +193,7 @@ def _environment(call: Call) -> Environment:
     name = call.path("name")
     found: Environment | None = call.services.store.read(lambda db: db.environments.get(name))
     if found is None:
-        raise NotFoundError("environment.missing", f"no environment named {name!r}")
+        raise NotFoundError("environment.missing", f"no environment named {name!r}", hint="mainstem sync status")
     return found
 
 

@@ -36,7 +36,7 @@ def show(call: Call) -> Any:
 
     environment, revision = call.services.store.read(read)
     if environment is None:
-        raise NotFoundError("environment.missing", f"no environment named {name!r}")
+        raise NotFoundError("environment.missing", f"no environment named {name!r}", hint="mainstem sync status")
     plan = revision_json(revision) if revision is not None else sync_of(call).plan(name, commit).as_json()
     changes = _ordered(plan["changes"])
     counts = Counter(str(change["kind"]).lower() for change in changes)

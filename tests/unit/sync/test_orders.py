@@ -108,8 +108,9 @@ def test_a_second_rollback_goes_one_further_and_there_is_an_end(world: World) ->
     second = world.order("rollback")
 
     assert second.active == world.commits[0]
-    with pytest.raises(NotFoundError, match="nothing was active before"):
+    with pytest.raises(NotFoundError, match="nothing was active before") as caught:
         world.order("rollback")
+    assert caught.value.hint == "name a commit; those seen are in: mainstem sync history prod"
     assert world.messages() == {"a": "one"}
 
 

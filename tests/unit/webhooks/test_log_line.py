@@ -31,6 +31,18 @@ def test_a_value_of_others_ends_no_line_and_steers_no_terminal(value: object, wr
     assert found == f"runner.sweeper: kept reason={written}"
 
 
+def test_a_line_holds_no_password_of_an_address() -> None:
+    found = line("sync.mirror", "no https://a:pass@host/x", error="http://b:word@other:80/y failed")
+
+    assert found == 'sync.mirror: no https://host/x error="http://other:80/y failed"'
+
+
+def test_a_line_is_short_whatever_a_client_sends() -> None:
+    found = line("webhooks.hosted_git", "gone", path="/git/" + "x" * 70_000)
+
+    assert len(found) < 600
+
+
 def test_fields_of_other_packages_stay_out() -> None:
     found = line("uvicorn.error", "started", color_message="\x1b[1mstarted")
 

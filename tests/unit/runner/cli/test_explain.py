@@ -44,3 +44,11 @@ def test_an_unknown_code_is_answered_with_the_nearest() -> None:
 
     assert result.exit_code == 3
     assert "did you mean 'task.type.unknown'?" in result.stderr
+
+
+def test_a_code_like_no_other_is_answered_with_how_codes_begin() -> None:
+    result = CliRunner().invoke(command, ["foo"])
+
+    assert result.exit_code == 3
+    assert "they begin with " in result.stderr
+    assert "`mainstem explain` lists all codes" in result.stderr

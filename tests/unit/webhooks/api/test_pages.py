@@ -312,6 +312,7 @@ def test_a_plan_of_what_is_not_there_says_so(api: Any, admin: Visitor) -> None:
 
     assert [answer.status_code for answer in answers] == [404, 422]
     assert "no environment named" in answers[0].text
+    assert "mainstem sync status" in answers[0].text
 
 
 def test_flows_are_searched_and_lead_to_their_executions(api: Any, admin: Visitor) -> None:
