@@ -12,10 +12,12 @@ from runner.errors import TaskError
 from runner.job import Parked
 from task_runners.base import JobHandle, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
 from task_runners.errors import JobInterruptedError, TaskRunnerError
+from task_runners.files import FileLimits
 from task_runners.remote import RemoteTaskRunner
 
 if TYPE_CHECKING:
     from runner.context import TaskContext
+    from runner.settings import TaskFileSettings
 
 _MAXIMUM_LABEL_CHARS = 63
 
@@ -142,6 +144,7 @@ class Command:
             environment=host.environment,
             policy=self._context.policy(),
             control_groups=host.control_groups,
+            file_limits=_limits(host.settings.task_files),
             stage=self._context.stage(),
             **options,
         )
@@ -157,3 +160,7 @@ class Command:
             metric("timer", "task.cpu", usage.cpu_seconds)
         for name, seconds in result.stages.items():
             metric("timer", f"task.{name}", seconds)
+
+
+def _limits(settings: TaskFileSettings) -> FileLimits:
+    return FileLimits(settings.count, settings.file_mib << 20, settings.total_mib << 20)

@@ -112,6 +112,17 @@ EndState = Literal["SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED"]
 Days = Annotated[float, Field(gt=0)]
 
 
+class TaskFileSettings(_Part):
+    """How many files tasks may hand back, and how large those may be that travel to a task and back."""
+
+    count: int = Field(default=10_000, ge=1)
+    """Output files of a task."""
+    file_mib: int = Field(default=2_048, ge=1)
+    """MiB of one output file; a job elsewhere leaves larger ones out."""
+    total_mib: int = Field(default=4_096, ge=1)
+    """MiB of the input files of a task together, of its output files, and of an archive of a job elsewhere."""
+
+
 class RetentionSettings(_Part):
     """What leaves by itself once it is old. What an execution needs that has not ended stays, however old it is."""
 
@@ -327,6 +338,8 @@ class Settings(_Part):
     """What flows may ask of task runners, by namespace. Without any: no volumes, no privileges, no host network."""
     process_runner: ProcessRunnerSettings = ProcessRunnerSettings()
     """The process runner."""
+    task_files: TaskFileSettings = TaskFileSettings()
+    """How many and how large the files of a task may be."""
     reports: ReportSettings = ReportSettings()
     """The branch of reports."""
     previews: PreviewSettings = PreviewSettings()

@@ -23,7 +23,7 @@ from runner.job import Parked
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.services import Host
-from runner.settings import RunnerPolicySettings, Settings
+from runner.settings import RunnerPolicySettings, Settings, TaskFileSettings
 from runner.states import State
 from runner.store import LogQuery
 from runner.sweeper import STOPPED, Sweeper
@@ -341,3 +341,19 @@ def test_a_task_that_the_policy_refuses_fails_with_its_code(place: Place) -> Non
     attempts = place.store.read(lambda db: db.executions.attempts(execution.id))
     assert [each.failure_reason for each in attempts] == ["runner.type.refused"]
     assert jobs(place) == []
+
+
+def test_the_settings_bound_the_files_of_a_task(place: Place) -> None:
+    bounds = {"task_files": TaskFileSettings(file_mib=1, total_mib=1)}
+    host = replace(place.host, settings=place.host.settings.model_copy(update=bounds))
+    flow_id = deploy(place, "head -c 1200000 /dev/zero > out.txt")
+    local = LocalEngine(place.store, host)
+    place.opened.append(local)
+    with local:
+        execution = local.engine.create(NewExecution("team", flow_id))
+        ended = local.engine.wait(execution.id, 30)
+
+    assert ended is not None
+    assert ended.state is State.FAILED
+    [attempt] = place.store.read(lambda db: db.executions.attempts(execution.id))
+    assert "1048576 are allowed; the largest is 'out.txt'" in str(attempt.message)
