@@ -29,6 +29,7 @@ __all__ = [
 OWNED_LABEL = "mainstem.io/taskrun-id"
 _KEPT_LABEL = "mainstem.io/kept"
 _DETACHED_LABEL = "mainstem.io/detached"
+_ALIVE = frozenset({"running", "paused", "restarting"})
 _PREFIXES = ("mainstem.io", "kestra.io")
 _PROCESSES = 512
 _LABEL_CHARS = 63
@@ -153,8 +154,7 @@ def is_kept(container: Mapping[str, Any]) -> bool:
 
     One that was to be kept stays when it has ended; one that nobody was to wait for (`wait: false`) until then.
     """
-    is_running = container["State"] == "running"
-    return (_DETACHED_LABEL if is_running else _KEPT_LABEL) in container["Labels"]
+    return (_DETACHED_LABEL if container["State"] in _ALIVE else _KEPT_LABEL) in container["Labels"]
 
 
 def owner_of(user: str) -> Owner:

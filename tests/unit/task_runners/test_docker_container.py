@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from task_runners.base import FailureReason, Limits, Phase, Policy, TaskSpec, WorkDir
 from task_runners.docker import Docker
-from task_runners.docker_container import container_description, owner_of, status_of
+from task_runners.docker_container import container_description, is_kept, owner_of, status_of
 from task_runners.docker_properties import parse_size
 
 WORKDIR = WorkDir(Path("/tmp/work"))
@@ -151,3 +151,10 @@ def test_the_end_of_a_container_is_read_from_its_state(
 
     assert (status.phase, status.failure_reason, status.message) == expected
     assert status.usage.wall_seconds == 1.623456
+
+
+@pytest.mark.parametrize(("state", "expected"), [("running", True), ("paused", True), ("exited", False)])
+def test_a_container_that_nobody_waits_for_goes_on_while_it_is_alive(state: str, expected: bool) -> None:  # noqa: FBT001 - a column of the table
+    labels = _described({"wait": False})["Labels"]
+
+    assert is_kept({"State": state, "Labels": labels}) is expected
