@@ -154,7 +154,7 @@ def tries_of(db: Session, pin: Pin) -> list[AuditEntry]:
 
 def unproposed(db: Session, pin: Pin) -> str | None:
     """Return what keeps a pin from being proposed in git, and whether it is tried again; None when nothing does."""
-    tries = tries_of(db, pin)
+    tries = tries_of(db, pin) if pin.actor == _SELF else []  # nobody else's is proposed by itself
     if not tries or tries[0].result != REFUSED:
         return None
     is_over = not tries[0].detail["again"] or len(tries) >= _MOST_TRIES

@@ -199,6 +199,18 @@ def test_what_the_forge_refused_is_proposed_once_it_takes_it(watched: Watched) -
 
 
 @pytest.mark.parametrize("forge", ["github"], indirect=True)
+def test_a_pin_of_somebody_is_not_said_to_be_proposed_again(watched: Watched) -> None:
+    watched.world.forge.refuses_to_open = True
+    refused = watched.look()
+    watched.world.service.stay("prod", watched.world.commits[0], action="pin", actor="ann", reason="mine now")
+
+    said = watched.look(minutes=61)
+
+    assert refused is not None
+    assert (said, watched.results()) == (None, ["REFUSED"])
+
+
+@pytest.mark.parametrize("forge", ["github"], indirect=True)
 def test_a_forge_that_refuses_for_hours_is_asked_twelve_times(watched: Watched) -> None:
     watched.world.forge.refuses_to_open = True
 
