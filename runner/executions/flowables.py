@@ -353,7 +353,7 @@ def _next_chosen(tree: Tree, node: Node) -> list[Next]:
 def _next_parallel(tree: Tree, node: Node) -> list[Next]:
     assert isinstance(node.task, Parallel)
     tasks = tree.index.enabled(node.owner, "tasks")
-    begun = len(node.children.get("tasks", ()))
+    begun = node.begun
     return [Next(task, "tasks") for task in tasks[begun : begun + _room(node, node.task.concurrent, len(tasks))]]
 
 

@@ -1,4 +1,4 @@
-"""What a loop notes of its values that the next decision will not load: its `LEDGER`. Pure."""
+"""What a loop, or a Parallel, notes of its runs that the next decision will not load: its `LEDGER`. Pure."""
 
 from __future__ import annotations
 
@@ -7,26 +7,35 @@ from typing import TYPE_CHECKING, Any
 from runner.executions.flow_index import FlowIndex
 from runner.flows.models import Task
 from runner.states import State
-from runner.tasks.flow import EachParallel, EachSequential, ForEach
+from runner.tasks.flow import EachParallel, EachSequential, ForEach, Parallel
 
 if TYPE_CHECKING:
     from runner.executions.tree import Node
 
 
 def is_loop(task: Task | None) -> bool:
-    """Return whether a task is a loop over values: its ended ones need not be loaded, since it keeps a ledger."""
+    """Return whether a task is a loop over values."""
     return isinstance(task, ForEach | EachSequential | EachParallel)
 
 
+def keeps_ledger(task: Task | None) -> bool:
+    """Return whether the ended runs of a container need not be loaded, since it keeps a ledger of them."""
+    return is_loop(task) or isinstance(task, Parallel)
+
+
 def limit_of(task: Task | None) -> int:
-    """Return how many values of a loop may be open at the same time, 0 for all of them."""
+    """Return how many values of a loop, or tasks of a Parallel, may be open at the same time, 0 for all of them."""
     if isinstance(task, ForEach):
         return task.concurrency_limit
-    return task.concurrent if isinstance(task, EachParallel) else 1
+    return task.concurrent if isinstance(task, EachParallel | Parallel) else 1
 
 
 def ledger_of(loop: Node, index: FlowIndex) -> dict[str, Any]:
-    """Return the ledger of a loop as it stands now."""
+    """Return the ledger of a container as it stands now.
+
+    That of a Parallel names its few runs that are `beside` its tasks, those of errors and finally: no loop value tells
+    them from the many others.
+    """
     tasks = len(index.enabled(loop.owner, "tasks"))
     behind = (
         iteration
@@ -42,6 +51,9 @@ def ledger_of(loop: Node, index: FlowIndex) -> dict[str, Any]:
         "limit": limit_of(loop.task),
         "states": sorted(state.value for state in states),
     }
+    if isinstance(loop.task, Parallel):
+        beside = [each.row.id for name, runs in loop.children.items() if name != "tasks" for each in runs]
+        return {**ledger, "begun": loop.begun, "beside": beside}
     if isinstance(loop.task, EachParallel):
         return {**ledger, "behind": [], "begun": loop.begun}
     return {**ledger, "again": loop.cursor} if _is_turned_back(loop) else ledger

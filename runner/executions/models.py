@@ -17,12 +17,14 @@ _FIRST_STATES = 100
 ACTOR = "system.username"
 """The label of an execution that names who started it by the API."""
 LEDGER = "ledger"
-"""The key of a loop's memory for what is to be known of its ended values, so that they need not be loaded.
+"""The key of a container's memory for what is to be known of its ended runs, so that they need not be loaded: of a
+loop, or a `Parallel`.
 
 `behind`: the values whose next task is still to be started though no run of theirs is open. `states`: the states other
 than SUCCESS in which runs of its values ended. `limit`: how many may be open at the same time, 0 for all. `again`: of a
 loop that a replay turned back, the first value that has yet to begin, though it and those after it may have runs
-already. `begun`: how many runs an `EachParallel` has started.
+already. `begun`: how many runs an `EachParallel` or a `Parallel` has started. `beside`: the ids of the runs of a
+`Parallel` that are not among its tasks.
 """
 
 

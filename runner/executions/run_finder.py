@@ -99,7 +99,7 @@ class RunFinder:
         return sorted(rows.values(), key=lambda run: run.seq)
 
     def _is_loaded_whole(self, node: Node) -> bool:
-        """Return whether all runs directly in a container are loaded, as those in an open one are that is no loop."""
+        """Return whether all runs directly in a container are loaded, as those in an open one without a ledger are."""
         return self._tree.sees(node) and not node.row.state.is_terminal and LEDGER not in node.row.memory
 
     def _stored(self, parent_id: str, iteration: int | None) -> list[TaskRun]:

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from runner.executions.flow_index import FlowIndex, is_main
-from runner.executions.ledgers import is_loop, ledger_of
+from runner.executions.ledgers import keeps_ledger, ledger_of
 from runner.executions.models import (
     LEDGER,
     Attempt,
@@ -76,7 +76,7 @@ class Node:
         self.active: dict[int, list[Node]] = {}  # runs of the loop values that have begun and not ended
         self.touched: list[int] = []  # loop values whose last run ended since the container was settled
         self.queued = False  # stands on the list of containers to settle
-        self.unseen = 0  # runs of an `EachParallel` that are not loaded
+        self.unseen = 0  # runs of an `EachParallel` or a `Parallel` that are not loaded
         self.omitted: frozenset[State] = frozenset()  # the states of ended loop values that are not loaded
         self.again: int | None = run.memory.get(LEDGER, {}).get("again") if run is not None else None
         self.kept: dict[int, list[Node]] = {}  # runs of the loop values from `again` on, which have yet to begin
@@ -444,9 +444,9 @@ class Tree:
         )
 
     def keep_ledgers(self) -> None:
-        """Write into each open loop what the next decision must know of the values that it will not load."""
+        """Write into each open loop and Parallel what the next decision must know of the runs that it will not load."""
         for node in list(self.nodes.values()):
-            if not is_loop(node.task) or not self.sees(node):
+            if not keeps_ledger(node.task) or not self.sees(node):
                 continue
             if not node.row.state.is_terminal or self._has_just_ended(node):
                 ledger, memory = ledger_of(node, self.index), node.row.memory

@@ -1,8 +1,8 @@
 """The part of a long execution that deciding needs: its open runs, what stands around them and directly inside them.
 
-Left out are the values of loops that are over, with all that ran for them, and what is inside of ended containers. Of
-an execution that is quiet, open runs that nothing has happened to are left out too. Every statement here finds its rows
-by an index, so that its cost does not grow with the number of runs left out.
+Left out are the values of loops and the tasks of a Parallel that are over, with all that ran for them, and what is
+inside of ended containers. Of an execution that is quiet, open runs that nothing has happened to are left out too.
+Every statement here finds its rows by an index, so that its cost does not grow with the number of runs left out.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def open_runs(db: Connection, execution_id: str) -> list[TaskRun]:
 
 
 def part_for(db: Connection, execution: Execution, run_id: str, next_seq: int, quiet: Quiet | None) -> Loaded:
-    """Return an execution with one of its runs, the containers around it, and what stands in those that are no loops.
+    """Return an execution with one of its runs, the containers around it, and what stands in those without a ledger.
 
     That is what carrying the run out takes, however many others are open beside it.
     """
@@ -126,7 +126,7 @@ class _Reader:
             return None
         self._add(_ROOTS)
         loops = [run for run in is_open if LEDGER in run.memory]
-        self._add(_BESIDE_VALUES, parents=listed([run.id for run in loops]))
+        self._add_beside(loops)
         self._add(_INSIDE, parents=listed([run.id for run in is_open if LEDGER not in run.memory]))
         cursors = {loop.id: self._add_values(loop, is_open) for loop in loops}
         self._add_around()
@@ -144,7 +144,7 @@ class _Reader:
             return None
         around = list(self.found.values())
         self._add(_ROOTS)
-        self._add(_BESIDE_VALUES, parents=listed([loop.id for loop in loops]))
+        self._add_beside(loops)
         self._add(_INSIDE, parents=listed(sorted(inside - {loop.id for loop in loops})))
         cursors = {loop.id: self._add_values(loop, around) for loop in loops}
         hidden = {loop.id: self._hidden_in(loop) for loop in loops}
@@ -169,6 +169,11 @@ class _Reader:
                 chain.append(at.id)
         self._add(_INSIDE, parents=listed(chain))
         return frozenset(chain)
+
+    def _add_beside(self, loops: list[TaskRun]) -> None:
+        """Find the runs of errors and finally: those of no value of a loop, and those that a ledger names."""
+        self._add(_BESIDE_VALUES, parents=listed([each.id for each in loops if "beside" not in each.memory[LEDGER]]))
+        self._add_by_id([run_id for each in loops for run_id in each.memory[LEDGER].get("beside", ())])
 
     def _add_values(self, loop: TaskRun, is_open: list[TaskRun]) -> int:
         """Find the runs of the values that are not over; return how many have begun."""
