@@ -10,7 +10,7 @@ from typing import Any, Final
 from runner.dashboards.models import Filter, TimeWindow
 from runner.dashboards.query import comparable
 from runner.dashboards.view import MOST_ROWS, View, period
-from runner.dashboards.vocabulary import FILTERS, SOURCES, FilterShape
+from runner.dashboards.vocabulary import FILTERS, SOURCES, FieldKind, FilterShape
 from runner.errors import InvalidError
 from runner.store.logs import LEVELS
 from webhooks.filters import duration_of, instant
@@ -128,7 +128,7 @@ def _labels(kind: str, value: Any) -> Iterator[Filter]:
     if len(pairs) > _MOST_FILTERS or FILTERS[kind] is not FilterShape.ONE:
         raise _wrong(f"labels cannot be filtered by {kind}, or are more than {_MOST_FILTERS}")
     for key, each in pairs.items():
-        yield Filter(kind, "LABELS", (_text(each),), str(key))
+        yield Filter(kind, "LABELS", (comparable(kind, FieldKind.LABELS, _text(each)),), str(key))
 
 
 def _levels(least: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ MOST_COLUMNS: Final = 50
 MOST_FILTERS: Final = 50
 MOST_VALUES: Final = 500
 _LONGEST_PATTERN: Final = 1_000
+_PATTERN_MEMORY: Final = 1 << 18  # bytes: nobody needs more to find words, and RE2 keeps what it has compiled
 _DATA: Final = ("type", "columns", "where", "orderBy")
 _COLUMN: Final = ("field", "agg", "displayName", "graphStyle", "columnAlignment", "labelKey", "key")
 _FILTER: Final = ("field", "type", "value", "values", "labelKey", "key")
@@ -222,9 +223,18 @@ def comparable(kind: str, field: FieldKind, said: float | str) -> Any:
 def _check_pattern(pattern: str) -> None:
     if len(pattern) > _LONGEST_PATTERN:
         raise ValueError(pattern)
+    compiled(pattern)
+
+
+def compiled(pattern: str) -> Any:
+    """Return a pattern of a filter, compiled by RE2.
+
+    Raises:
+        ExpressionError: `expression.regex` when it is no pattern, or takes more than 256 KiB.
+    """
     from runner.expressions.regex import compile_pattern
 
-    compile_pattern(pattern)
+    return compile_pattern(pattern, _PATTERN_MEMORY)
 
 
 def _number(field: FieldKind, said: float | str) -> float:

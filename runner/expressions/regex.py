@@ -16,15 +16,16 @@ from runner.expressions.frame import Frame
 from runner.expressions.limits import too_much
 
 _MAX_PATTERN: Final = 2000
+_MEMORY: Final = 8 << 20  # bytes, as RE2 has it by itself
 _GROUP: Final = own_patterns.compile(r"\\(.)|\$(?:(\d)|\{([A-Za-z][A-Za-z0-9]*)\})", own_patterns.DOTALL)
 
 
 @lru_cache(maxsize=1000)
-def compile_pattern(pattern: str) -> Any:
-    """Return the compiled `pattern`.
+def compile_pattern(pattern: str, memory: int = _MEMORY) -> Any:
+    """Return the compiled `pattern`, which takes no more than `memory` bytes.
 
     Raises:
-        ExpressionError: `expression.regex` when it is no pattern, or needs what RE2 refuses.
+        ExpressionError: `expression.regex` when it is no pattern, needs more memory, or what RE2 refuses.
     """
     import re2  # type: ignore[import-untyped] # the wheel has no type information
 
@@ -32,6 +33,7 @@ def compile_pattern(pattern: str) -> Any:
         raise too_much(f"a pattern has more than {_MAX_PATTERN} characters")
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = memory
     try:
         return re2.compile(pattern.replace("(?<", "(?P<") if _has_names(pattern) else pattern, options)
     except re2.error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,30 @@ from runner.errors import InvalidError
 from runner.store.connection import Connection
 from runner.store.statements import POSTGRESQL
 
+_AT_ONCE = 4  # of the connections that one process has to PostgreSQL: writes keep the others
 _STEPS = 1_000  # of SQLite's machine between two looks at the clock: far below a millisecond
 _CANCELED = "57014"
+
+
+class Turns:
+    """Lets a few of what may take long happen at once, so that everything else is served meanwhile."""
+
+    def __init__(self, most: int = _AT_ONCE) -> None:
+        self._free = threading.BoundedSemaphore(most)
+
+    @contextmanager
+    def taken(self, seconds: float, what: str) -> Iterator[None]:
+        """Wait up to `seconds` for a turn, which ends with the block.
+
+        Raises:
+            InvalidError: `store.query.slow` when none was free.
+        """
+        if not self._free.acquire(timeout=seconds):
+            raise InvalidError("store.query.slow", f"{what} waited {seconds:g} s behind others", hint="ask again later")
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 @contextmanager

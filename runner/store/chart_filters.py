@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
+import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -12,9 +14,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from runner.dashboards.models import Filter
+from runner.dashboards.query import compiled
 from runner.dashboards.vocabulary import FieldKind
 from runner.errors import InvalidError
-from runner.expressions.regex import compile_pattern
 from runner.store.chart_fields import Fields
 from runner.store.columns import clean, to_micros
 from runner.store.statements import POSTGRESQL
@@ -25,7 +27,10 @@ _MOST_CONDITIONS: Final = 500
 _MOST_VALUES: Final = 5_000
 _DEEPEST: Final = 20
 _TO_POSTGRESQL: Final = MappingProxyType({r"\b": r"\y", r"\B": r"\Y", r"\z": r"\Z"})
-_ESCAPE: Final = re.compile(r"\\[\s\S]|\(\?P?<\w+>")
+# PostgreSQL reads \10 as a reference to a group where there are ten, and \x41 on to the last hexadecimal digit.
+_ESCAPE: Final = re.compile(
+    r"\\x\{(?P<wide>[0-9A-Fa-f]+)\}|\\x(?P<byte>[0-9A-Fa-f]{2})|\\(?P<octal>[0-7]{1,3})|\\[\s\S]|\(\?P?<\w+>"
+)
 _ALONE: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
     {
         "IS_NULL": lambda value: value.is_(None),
@@ -60,9 +65,9 @@ def conditions(filters: Iterable[Filter], fields: Fields) -> list[Any]:
 
 
 def _flat(filters: Iterable[Filter], depth: int) -> Iterator[Filter]:
-    if depth > _DEEPEST:
-        raise _large(f"more than {_DEEPEST} OR in each other")
     for each in filters:
+        if depth > _DEEPEST:
+            raise _large(f"more than {_DEEPEST} OR in each other")
         yield each
         yield from _flat(each.either, depth + 1)
 
@@ -137,9 +142,24 @@ def postgresql_pattern(pattern: str) -> str:
 
 
 def _translated(match: re.Match[str]) -> str:
+    code = match["wide"] or match["byte"]
+    if code or match["octal"]:
+        return f"\\U{int(code, 16) if code else int(match['octal'], 8):08x}"
     return "(" if match[0].startswith("(") else _TO_POSTGRESQL.get(match[0], match[0])
 
 
-def matches(text: object, pattern: str) -> int:
-    """Return 1 where a text matches a pattern somewhere, else 0, for SQLite: RE2 takes time linear in the text."""
-    return int(text is not None and compile_pattern(pattern).search(str(text)) is not None)
+def matcher(driver: sqlite3.Connection, seconds: float) -> Callable[[object, str], int]:
+    """Return the function that gives 1 where a text matches a pattern somewhere, else 0, for SQLite.
+
+    RE2 takes time linear in the text, but a hard pattern much of it for each row, while SQLite looks at its clock only
+    every so many steps: after `seconds` the function finds nothing, and interrupts the statement.
+    """
+    deadline = time.monotonic() + seconds
+
+    def matches(text: object, pattern: str) -> int:
+        if time.monotonic() > deadline:
+            driver.interrupt()
+            return 0
+        return int(text is not None and compiled(pattern).search(str(text)) is not None)
+
+    return matches

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 from runner.dashboards.models import Column, Filter, Query
 from runner.dashboards.view import MOST_TOTAL, View
 from runner.dashboards.vocabulary import Aggregation, FieldKind
+from runner.errors import InvalidError
 from runner.store.bounds import bounded
 from runner.store.chart_fields import Fields, Source
-from runner.store.chart_filters import MATCHES, conditions, matches
+from runner.store.chart_filters import MATCHES, conditions, matcher
 from runner.store.columns import from_micros, to_micros
 from runner.store.connection import Connection
 from runner.store.queries import Page, paged
@@ -30,6 +31,8 @@ from runner.store.statements import POSTGRESQL
 
 LONGEST_S: Final = 10.0
 """How long the data of one chart may take."""
+_MOST_WIDE: Final = 3
+_WIDE: Final = frozenset({"MESSAGE", "LABELS"})
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MONDAY: Final = timedelta(days=4) // _MICROSECOND  # the first one after 1970 began, on a Thursday
 _WEEK: Final = timedelta(days=7)
@@ -59,6 +62,7 @@ class ChartRows:
         Raises:
             InvalidError: `dashboard.query.large`, `query.page.invalid`, `store.query.slow`, `store.value.invalid`.
         """
+        _check_width(self.query)
         shape = _Shape(self.query, self.view, Fields(self.query.source, connection.dialect))
         select = shape.rows()
         page = paged(select.order_by(*shape.order(select)), self.view.page, self.view.size)
@@ -98,12 +102,21 @@ class ChartFigure:
         return 100 * float(part or 0) / float(whole) if whole else None
 
 
+def _check_width(query: Query) -> None:
+    """Refuse what would make an answer of gigabytes: ten thousand rows with fifty times a message."""
+    wide = sum(each.field in _WIDE and each.agg is None and each.label is None for each in query.columns)
+    if wide > _MOST_WIDE:
+        text = f"more than {_MOST_WIDE} columns with messages or all labels"
+        raise InvalidError("dashboard.query.large", f"a chart asks too much: {text}")
+
+
 @contextmanager
 def _asking(connection: Connection) -> Iterator[None]:
     """Bound what is asked inside; SQLite knows how to match patterns there."""
     if connection.dialect != POSTGRESQL:
         assert isinstance(connection.driver, sqlite3.Connection)
-        connection.driver.create_function(MATCHES, 2, matches, deterministic=True)
+        driver = connection.driver
+        driver.create_function(MATCHES, 2, matcher(driver, LONGEST_S), deterministic=True)
     with bounded(connection, LONGEST_S, "the data of a chart"):
         yield
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from runner.errors import StoreError
 from runner.store import migration
+from runner.store.bounds import Turns
 from runner.store.connection import Connection, Engine
 from runner.store.logs import LogStore
 from runner.store.session import Session
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from runner.store.queries import Page
 
 T = TypeVar("T")
+
+_LONGEST_WAIT_S: Final = 10.0  # for a turn to ask for the data of a chart
 
 
 def _now() -> datetime:
@@ -39,6 +42,7 @@ class Store:
         self.logs = LogStore(log_engine)
         self._engine = engine
         self._log_engine = log_engine
+        self._charts = Turns()
 
     @staticmethod
     def open(
@@ -110,17 +114,19 @@ class Store:
 
     def chart(self, question: ChartRows) -> Page[dict[str, Any]]:
         """Return the rows of a chart; see `ChartRows`."""
-        return self._charted(question.query.source).read(question)
+        return self._charted(question, question.query.source)
 
     def figure(self, question: ChartFigure) -> float | str | None:
         """Return the figure of a KPI; see `ChartFigure`."""
-        return self._charted(question.query.source).read(question)
+        return self._charted(question, question.query.source)
 
-    def _charted(self, source: str) -> Engine:
-        if source != "Logs":
-            return self._engine
-        self.logs.flush_appended()
-        return self._log_engine
+    def _charted(self, question: Callable[[Connection], T], source: str) -> T:
+        engine = self._engine
+        if source == "Logs":
+            self.logs.flush_appended()
+            engine = self._log_engine
+        with self._charts.taken(_LONGEST_WAIT_S, "the data of a chart"):
+            return engine.read(question)
 
     def flush(self) -> None:
         """Wait until everything submitted and every log entry appended so far is written."""

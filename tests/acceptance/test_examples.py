@@ -26,9 +26,9 @@ FAILS = {
     "penguins/observation": "no species named '' breeds here",
     "penguins/ring_audit": "Command failed with exit code 1",
 }
-NAMES = sorted(
-    str(path.relative_to(FLOWS).with_suffix("")) for path in FLOWS.rglob("*.yaml") if path.parent.name != "tests"
-)
+FILES = {str(path.relative_to(FLOWS).with_suffix("")): path.parent.name for path in FLOWS.rglob("*.yaml")}
+NAMES = sorted(name for name, folder in FILES.items() if folder not in {"tests", "_dashboards"})
+DASHBOARDS = [name for name, folder in FILES.items() if folder == "_dashboards"]
 
 
 def mainstem(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -88,7 +88,7 @@ def test_all_examples_are_described(tmp_path: Path) -> None:
 
     checked = mainstem(tmp_path, "validate", str(FLOWS))
 
-    assert sorted(re.findall(r"\(flows/(\S+)\.yaml\)", page)) == NAMES
+    assert sorted(re.findall(r"\(flows/(\S+)\.yaml\)", page)) == sorted([*NAMES, *DASHBOARDS])
     assert checked.returncode == 0, checked.stdout
     assert f"{len(NAMES)} flows and {len(NAMES)} files of tests, no problems" in checked.stdout + checked.stderr
 
@@ -106,6 +106,8 @@ def test_the_demo_pushes_runs_and_reports_them(tmp_path: Path) -> None:
     assert "active in" in done.stdout
     for name in NAMES:
         assert f"+ {name.replace('/', '.')} " in done.stdout
+    for name in DASHBOARDS:
+        assert f"+ dashboard {Path(name).name} " in done.stdout
 
 
 def test_a_server_that_has_ended_leaves_no_folder_of_working_directories(tmp_path: Path) -> None:

@@ -367,6 +367,27 @@ def test_active_flows_are_counted_once_whatever_their_revisions(store: Store) ->
     assert found == [{"id": "a", "r": 2, "space": "team"}, {"id": "b", "r": 2, "space": "team"}]
 
 
+ESCAPES = {
+    r"^\x41b$": ["Ab"],
+    r"^\x{41}b$": ["Ab"],
+    r"^\101b$": ["Ab"],
+    r"^[\x40-\x{41}]b$": ["Ab"],
+    "()" * 9 + r"^(A)\10$": ["A\b"],
+    r"^\\x41$": [r"\x41"],
+}
+
+
+def test_an_escape_is_the_same_character_on_both_and_never_a_group(store: Store, rows: Any) -> None:
+    for label in ("Ab", "A\b", "AA", r"\x41", "\u041b"):
+        rows.insert(store, rows.execution(labels={"l": label}, created_at=NOW - timedelta(days=1)))
+    column = Column("l", "LABELS", None, "l")
+    queries = [Query("Executions", (column,), (Filter("REGEX", "LABELS", (each,), "l"),)) for each in ESCAPES]
+
+    found = [[row["l"] for row in store.chart(ChartRows(query, VIEW)).items] for query in queries]
+
+    assert found == list(ESCAPES.values())
+
+
 def test_what_takes_too_long_is_given_up_and_the_connection_serves_on(
     store: Store, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

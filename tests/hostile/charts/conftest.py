@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.servers.application import api, make_services
