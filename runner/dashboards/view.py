@@ -13,10 +13,10 @@ MOST_ROWS: Final = 10_000
 """The most rows of one answer."""
 MOST_TOTAL: Final = 100_000
 """What a total counts up to: further rows are not counted."""
-_BUCKETS: Final = (
-    (timedelta(hours=6), timedelta(minutes=1)),
-    (timedelta(days=1), timedelta(hours=1)),
-    (timedelta(days=180), timedelta(days=1)),
+_BUCKETS: Final = (  # as Kestra's, which counts whole hours and days: more than six, one and 180
+    (timedelta(hours=7), timedelta(minutes=1)),
+    (timedelta(days=2), timedelta(hours=1)),
+    (timedelta(days=181), timedelta(days=1)),
 )
 _WEEK: Final = timedelta(days=7)
 
@@ -45,7 +45,7 @@ class View:
     def bucket(self) -> timedelta:
         """Return how much time one value of a date stands for where rows are aggregated: a minute to a week."""
         span = self.until - self.since
-        return next((step for longest, step in _BUCKETS if span <= longest), _WEEK)
+        return next((step for longest, step in _BUCKETS if span < longest), _WEEK)
 
 
 def period(

@@ -119,14 +119,14 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
 
 @pytest.fixture
 def api(make_services: Callable[..., Services]) -> Iterator[Api]:
-    with _serving(make_services()) as api:
+    with serving(make_services()) as api:
         yield api
 
 
 @pytest.fixture
 def git_api(make_services: Callable[..., Services]) -> Iterator[Api]:
     """The API with a hosted repository behind it: what is written becomes commits."""
-    with _serving(make_services(is_syncing=True)) as api:
+    with serving(make_services(is_syncing=True)) as api:
         yield api
 
 
@@ -143,7 +143,7 @@ def proposing_api(make_services: Callable[..., Services]) -> Iterator[Api]:
     )
     repository.set_head("refs/heads/main", None, first)
     services.sync.reconcile_repository("hosted", actor="ann")
-    with _serving(services) as api:
+    with serving(services) as api:
         yield api
 
 
@@ -158,7 +158,8 @@ tasks:
 
 
 @contextmanager
-def _serving(services: Services) -> Iterator[Api]:
+def serving(services: Services) -> Iterator[Api]:
+    """Give the API over `services`, with a token of each role and one of the namespace `other`."""
     tokens = {str(role): services.access.create(str(role), role)[0] for role in Role}
     tokens["other"] = services.access.create("other", Role.ADMIN, namespaces=["other"])[0]
     app = create_app(services)

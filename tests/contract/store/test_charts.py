@@ -280,8 +280,8 @@ def test_each_aggregation_of_each_group_is_what_python_makes_of_it(store: Store,
 @pytest.mark.parametrize(
     ("span", "begin"),
     [
-        (timedelta(hours=5), lambda at: at.replace(second=0, microsecond=0)),
-        (timedelta(hours=20), lambda at: at.replace(minute=0, second=0, microsecond=0)),
+        (timedelta(hours=6, minutes=30), lambda at: at.replace(second=0, microsecond=0)),
+        (timedelta(hours=30), lambda at: at.replace(minute=0, second=0, microsecond=0)),
         (timedelta(days=40), lambda at: at.replace(hour=0, minute=0, second=0, microsecond=0)),
         (timedelta(days=200), lambda at: (at - timedelta(days=at.weekday())).replace(hour=0, minute=0)),
     ],

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from runner.settings import EnvironmentSettings
 from runner.store.records import StoredDashboard
+from sync.commit_record import Author
+from tests.servers.application import serving
 
 MAIN = "/api/v1/main"
 BASE = f"{MAIN}/dashboards"
@@ -98,3 +105,53 @@ def test_what_an_environment_left_behind_is_read_only(git_api: Any) -> None:
     answer = git_api.delete(f"{BASE}/lost")
 
     assert (answer.status_code, answer.json()["code"]) == (409, "dashboard.owner.none")
+
+
+@pytest.fixture
+def held_api(make_services: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The API over an environment that has the dashboard `night` and takes writes as the parameter says."""
+    environment = EnvironmentSettings(name="default", repository="hosted", writes=request.param)
+    services = make_services(is_syncing=True, environments=(environment,))
+    repository = services.sync.repository("hosted").repository
+    files = {"flows/_dashboards/night.yaml": SOURCE.encode()}
+    author = Author("ann", "ann@example.org")
+    first = repository.commit_changes(None, files, author=author, message="first", at=datetime.now(UTC))
+    repository.set_head("refs/heads/main", None, first)
+    services.sync.reconcile_repository("hosted", actor="ann")
+    with serving(services) as api:
+        yield api
+
+
+@pytest.mark.parametrize("held_api", ["propose"], indirect=True)
+def test_a_change_and_a_removal_are_proposed_and_change_nothing_yet(held_api: Any) -> None:
+    repository = held_api.services.sync.repository("hosted").repository
+
+    def proposed(answer: Any) -> dict[str, Any]:
+        branch = answer.json()["pullRequest"]["branch"]
+        return dict(repository.listing(repository.head(f"refs/heads/{branch}"), "").files)
+
+    changed = held_api.put(f"{BASE}/night", content=LATER, headers=YAML)
+    kept = proposed(changed)
+    gone = held_api.delete(f"{BASE}/night")
+
+    assert (changed.status_code, changed.json()["draft"], changed.json()["title"]) == (202, True, "Later")
+    assert (gone.status_code, set(kept), proposed(gone)) == (202, {"flows/_dashboards/night.yaml"}, {})
+    assert held_api.get(f"{BASE}/night").json()["title"] == "Night"
+
+
+@pytest.mark.parametrize("held_api", ["refuse"], indirect=True)
+def test_where_writes_are_refused_nothing_is_committed(held_api: Any) -> None:
+    repository = held_api.services.sync.repository("hosted").repository
+    head = repository.head("refs/heads/main")
+
+    answers = [
+        held_api.post(BASE, content=SOURCE.replace("night", "b"), headers=YAML),
+        held_api.put(f"{BASE}/night", content=LATER, headers=YAML),
+        held_api.delete(f"{BASE}/night"),
+    ]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
+        (403, "environment.writes.refused")
+    ] * 3
+    assert repository.head("refs/heads/main") == head
+    assert held_api.get(f"{BASE}/night").json()["title"] == "Night"
