@@ -50,6 +50,7 @@ _SOURCES: Final[Mapping[str, Source]] = {
         },
         frozenset({"ID"}),
         _e.created_at,
+        (_e.kind == sa.literal_column("'NORMAL'"),),  # as Kestra's: what tests and playgrounds ran is no run
     ),
     "Logs": Source(
         log_schema.logs,

@@ -31,7 +31,7 @@ COUNT = Column("n", None, Aggregation.COUNT)
 
 
 def executions(store: Store, rows: Any, chance: random.Random) -> list[Row]:
-    made = []
+    made, put = [], []
     for number in range(60):
         began = NOW - timedelta(minutes=chance.randrange(0, 60 * 24 * 40))
         ended = began + timedelta(seconds=chance.randrange(1, 900)) if number % 3 else None
@@ -46,7 +46,7 @@ def executions(store: Store, rows: Any, chance: random.Random) -> list[Row]:
             labels=labels,
             histories=((State.CREATED, began),),
         )
-        rows.insert(store, one)
+        put += [one, replace(one, id=f"t{number}", kind="TEST")]
         made.append(
             {
                 "ID": one.id,
@@ -61,11 +61,17 @@ def executions(store: Store, rows: Any, chance: random.Random) -> list[Row]:
                 "TRIGGER_EXECUTION_ID": None,
             }
         )
+
+    def write(db: Session) -> None:
+        for each in put:
+            db.executions.insert(each)
+
+    store.write(write)
     return made
 
 
 def logs(store: Store, rows: Any, chance: random.Random) -> list[Row]:
-    made = []
+    made, put = [], []
     for number in range(60):
         at = NOW - timedelta(minutes=chance.randrange(0, 60 * 24 * 40))
         entry = LogEntry(
@@ -78,7 +84,7 @@ def logs(store: Store, rows: Any, chance: random.Random) -> list[Row]:
             chance.choice(["say", None]),
             attempt=chance.choice([1, 2, None]),
         )
-        store.logs.append([entry])
+        put.append(entry)
         made.append(
             {
                 "NAMESPACE": entry.namespace,
@@ -93,6 +99,7 @@ def logs(store: Store, rows: Any, chance: random.Random) -> list[Row]:
                 "MESSAGE": entry.message,
             }
         )
+    store.logs.append(put)
     return made
 
 
@@ -219,11 +226,13 @@ def asked(source: str, field: str, rows: list[Row]) -> list[Filter]:
     if kind is not FieldKind.LABELS:
         filters += [Filter(each, field, (some[-1],), label) for each in ONE]
     if kind in {FieldKind.TEXT, FieldKind.LABELS}:
-        parts = ("team", "T", "o", "%", "_", str(some[0]), str(some[0])[-2:])
+        parts: tuple[str, ...] = ("team", "T", "o", "%", "_", str(some[0]), str(some[0])[-2:])
+        if some == ["none"]:  # a column without a value has one answer
+            parts = parts[:1]
         plain = [each for each in TEXTS if each != "REGEX"]
         filters += [Filter(each, field, (part,), label) for each in plain for part in parts]
-        patterns = ("^team", r"\bd\w+e\b", "(?i)TEAM$", "a.b", "e.zwei", "[A-Z]", r"^(?P<x>g)old")
-        filters += [Filter("REGEX", field, (part,), label) for part in patterns]
+        patterns: tuple[str, ...] = ("^team", r"\bd\w+e\b", "(?i)TEAM$", "a.b", "e.zwei", "[A-Z]", r"^(?P<x>g)old")
+        filters += [Filter("REGEX", field, (part,), label) for part in patterns[: len(parts)]]
         filters += [Filter(each, field, (), label) for each in ("IS_TRUE", "IS_FALSE")]
     filters.append(Filter("OR", either=(filters[0], filters[2])))
     return filters
