@@ -53,6 +53,7 @@ def test_a_folder_without_a_home_is_no_error(shell: Any) -> None:
 def test_a_running_server_is_asked(shell: Any, start_up: Callable[..., Any]) -> None:
     server = start_up(shell)
     push(server, shell, SHELL.format(id="plain", more=""))
+    shell.write("mainstem.yaml", "repositories: [{name: far, url: 'file:///far.git', password: '${FAR_TOKEN}'}]\n")
 
     done, as_json = shell.mainstem("doctor"), shell.mainstem("doctor", "--json")
     server.stop()
@@ -63,6 +64,7 @@ def test_a_running_server_is_asked(shell: Any, start_up: Callable[..., Any]) -> 
     assert lines(done.stdout, "broker")[0].startswith("✓ broker      Valkey ")
     assert lines(done.stdout, "repository")[0].endswith(", in sync")
     assert "! url         MAINSTEM_URL is not set" in done.stdout
+    assert lines(done.stdout, "settings")[0].endswith("password names ${FAR_TOKEN}, which is not set here")
     assert done.stdout.splitlines()[-1].startswith("0 errors, ")
     body = json.loads(as_json.stdout)
     assert body["errors"] == 0
