@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from runner.errors import FlowError, TaskError
+from runner.errors import MainstemError, StoreError
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
 from runner.executions.groups import DEFAULT, serves
@@ -126,7 +126,9 @@ class Sweeper:
             flow = self._engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision).flow
             task = next((each for each in flow.all_tasks() if each.id == run.task_id), None)
             return wanted_by(task, flow).fallback if task is not None else "WAIT"
-        except (FlowError, TaskError):  # it says nothing any more; whoever takes the run finds out why
+        except StoreError:
+            raise
+        except MainstemError:  # it says nothing any more; whoever takes the run finds out why
             return "WAIT"
 
     def watch_workers(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from runner.executions.creation import NewExecution
 from runner.executions.effects import Effects
+from runner.flows.catalogue import Catalogue
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
 from runner.services import Host
@@ -56,10 +57,12 @@ def _register(db: Session, row: Worker) -> None:
     db.workers.register(row)
 
 
-def _swept(place: Place, fallback: str, *groups: str, is_lost: bool = False) -> tuple[str, list[str]]:
+def _swept(
+    place: Place, fallback: str, *groups: str, is_lost: bool = False, is_gone: bool = False
+) -> tuple[str, list[str]]:
     """Return the state of an execution whose task waits for `gpu`, and the queues rung for, a while later.
 
-    With `is_lost` a worker took its run before, and was lost.
+    With `is_lost` a worker took its run before, and was lost; with `is_gone` nobody knows its flow any more.
     """
     flow_id = place.deploy(FLOW.format(fallback=fallback), "work")
     local = place.engine()
@@ -76,6 +79,8 @@ def _swept(place: Place, fallback: str, *groups: str, is_lost: bool = False) -> 
     rings.runs.clear()
     later = place.host.clock() + timedelta(seconds=UNSERVED_AFTER_S + 1)
     object.__setattr__(local.engine.host, "clock", lambda: later)
+    if is_gone:
+        local.engine.catalogue = Catalogue(fresh_store(f"sqlite:///{place.folder / 'empty.db'}", durability="off"))
     sweeper = Sweeper(local.engine, Effects(local.engine), own_worker=lambda: "", refuse=local.worker.refuse)
     sweeper.ring_again(1.0)
     found = place.store.read(lambda db: db.executions.get(execution.id))
@@ -107,6 +112,10 @@ def test_a_group_without_workers_means_what_the_task_says(
     place: Place, fallback: str, state: str, rung: list[str], *, is_lost: bool
 ) -> None:
     assert _swept(place, fallback, "other", is_lost=is_lost) == (state, rung)
+
+
+def test_a_lost_run_of_a_flow_that_is_gone_does_not_keep_others_from_being_rung_for(place: Place) -> None:
+    assert _swept(place, "FAIL", "other", is_lost=True, is_gone=True) == ("RUNNING", ["tasks.gpu"])
 
 
 @pytest.mark.parametrize(("groups", "state"), [(("cpu", "g*"), "RUNNING"), (("cpu",), "FAILED"), ((), "FAILED")])
