@@ -117,7 +117,10 @@ class Poller:
         try:
             self._look(due)
         except MainstemError as error:
-            log.warning("a trigger could not be looked at", extra={"trigger": _name(due.row), "error": error.message})
+            log.warning(
+                "a trigger could not be looked at",
+                extra={"trigger": _name(due.row), "error": self._engine.host.masker.mask(error.message)},
+            )
             if due.trigger.fail_on_trigger_error:
                 self._fail(due, {}, error)
         except Exception:  # the thread boundary: a plugin may raise anything

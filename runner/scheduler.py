@@ -155,13 +155,15 @@ class Scheduler:
         self._engine.ring(created)
         return created
 
-    @staticmethod
-    def _guarded(row: TriggerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    def _guarded(self, row: TriggerState, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Return what the work for one schedule gives; a fault of one must not keep the others waiting."""
         try:
             return work(*args, **kwargs)
         except MainstemError as error:
-            log.warning("a schedule could not be fired", extra={"trigger": _name(row), "error": error.message})
+            log.warning(
+                "a schedule could not be fired",
+                extra={"trigger": _name(row), "error": self._engine.host.masker.mask(error.message)},
+            )
             return None
 
     def ring_due(self, now: datetime) -> list[str]:
@@ -247,7 +249,10 @@ class Scheduler:
             version = self._catalogue.version(row.namespace, row.flow_id)
             flow = self._catalogue.get(row.namespace, row.flow_id)
         except (NotFoundError, FlowError) as error:
-            log.warning("the flow of a schedule cannot be used", extra={"trigger": _name(row), "error": error.message})
+            log.warning(
+                "the flow of a schedule cannot be used",
+                extra={"trigger": _name(row), "error": self._engine.host.masker.mask(error.message)},
+            )
             self._advance(row, None, now)
             return None
         trigger = next((one for one in flow.triggers if one.id == row.trigger_id), None)
@@ -363,7 +368,10 @@ class Scheduler:
 
         recorded = self._store.write(record)
         if recorded is not None:
-            log.warning("a schedule failed", extra={"trigger": _name(due.row), "error": error.message})
+            log.warning(
+                "a schedule failed",
+                extra={"trigger": _name(due.row), "error": self._engine.host.masker.mask(error.message)},
+            )
             self._store.logs.append([line_of(execution, self._engine.host.masker.mask(error.message))])
         return recorded
 
@@ -389,7 +397,10 @@ class Scheduler:
                 self._advance(row, self._caught_up(due, now, rule), now)
                 moved += 1
             except MainstemError as error:
-                log.warning("a schedule could not be caught up", extra={"trigger": _name(row), "error": error.message})
+                log.warning(
+                    "a schedule could not be caught up",
+                    extra={"trigger": _name(row), "error": self._engine.host.masker.mask(error.message)},
+                )
         return moved
 
 

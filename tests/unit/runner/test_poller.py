@@ -287,3 +287,14 @@ def test_a_poll_that_was_stopped_and_switched_on_again_looks_again(watch: Watch,
     assert stopped
     assert not watch.row.disabled
     assert site.asked == 2
+
+
+def test_the_log_holds_no_secret_of_a_look_that_failed(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    watch.engine.host.masker.add("word-of-secret")
+    watch.deploy("{id: w, type: core.http.Trigger, uri: 'ftp://word-of-secret', interval: PT1M}")
+
+    watch.look()
+
+    (record,) = [each for each in caplog.records if each.getMessage() == "a trigger could not be looked at"]
+    assert "word-of-secret" not in vars(record)["error"]
+    assert "***" in vars(record)["error"]
