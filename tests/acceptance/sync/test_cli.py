@@ -178,7 +178,16 @@ def test_the_history_in_the_notes_of_a_clone_needs_no_server(work_tree: Any, flo
     commit = work_tree.write({"flows/a.yaml": flow_text("w.a")})
     rows = [
         Revision("default", commit, "ACTIVE", AT, actor="ann", digest="1" * 64, id=1),
-        Revision("default", commit, "ACTIVE", AT, actor="bob", reason="why", prior="1" * 64, digest="2" * 64, id=2),
+        Revision(
+            *("default", commit, "ACTIVE", AT),
+            actor="bob",
+            reason="why",
+            delivery="d-7",
+            sender="carol",
+            prior="1" * 64,
+            digest="2" * 64,
+            id=2,
+        ),
     ]
     empty = call(work_tree.path, "sync", "history", "--from-notes", ".")
     repository = GitRepository.open(work_tree.path)
@@ -193,7 +202,10 @@ def test_the_history_in_the_notes_of_a_clone_needs_no_server(work_tree: Any, flo
 
     assert (empty.code, whole.code, forged.code) == (3, 0, 1), whole.err
     assert "ledger.notes.missing" in empty.err
-    assert [line.split("\t")[5:] for line in whole.out.splitlines()] == [["bob", "why", "-"], ["ann", "", "-"]]
+    assert [line.split("\t")[5:] for line in whole.out.splitlines()] == [
+        ["bob", "why", "d-7 of carol", "-"],
+        ["ann", "", "-", "-"],
+    ]
     assert [row["actor"] for row in json.loads(forged.out)] == ["eve", "bob", "ann"]
     assert "row 3 of server srv1 does not continue row 2" in forged.err
 
