@@ -232,7 +232,10 @@ class Advancer:
         if whole is None or whole.execution.state.is_terminal:
             return None
         loaded, execution = whole, whole.execution
-        log.warning("an execution has no usable flow", extra={"execution": execution.id, "error": reason})
+        log.warning(
+            "an execution has no usable flow",
+            extra={"execution": execution.id, "error": self._host.masker.mask(reason)},
+        )
         failed = replace(execution.enter(State.FAILED, now), error=reason, version=execution.version + 1)
         open_runs = [run for run in loaded.runs if not run.state.is_terminal]
         running = tuple(run.id for run in open_runs if run.state is State.RUNNING)

@@ -56,7 +56,10 @@ class Effects:
                 raise  # the store is away: the row stays and is taken again
             except MainstemError as error:
                 # What cannot be done now will not be possible later either: say so and go on with the others.
-                log.warning("a follow-up failed", extra={"kind": row.kind, "key": row.key, "error": error.message})
+                log.warning(
+                    "a follow-up failed",
+                    extra={"kind": row.kind, "key": row.key, "error": self._engine.host.masker.mask(error.message)},
+                )
                 self._drop(row)
             except Exception:  # one row that nobody expected must not keep all others waiting behind it for ever
                 log.exception("a follow-up failed", extra={"kind": row.kind, "key": row.key})
@@ -189,7 +192,10 @@ class Effects:
                 except MainstemError as error:
                     # Refused before anything was written; the flows that listen beside it must start all the same.
                     name = f"{new.namespace}.{new.flow_id}"
-                    log.warning("a flow trigger could not start", extra={"flow": name, "error": error.message})
+                    log.warning(
+                        "a flow trigger could not start",
+                        extra={"flow": name, "error": self._engine.host.masker.mask(error.message)},
+                    )
             return started
 
         self._engine.ring(self._store.write(start))

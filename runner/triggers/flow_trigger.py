@@ -78,7 +78,11 @@ def _ask(
     except MainstemError as error:
         log.warning(
             "a flow trigger could not be decided",
-            extra={"trigger": trigger_key(flow, trigger), "execution": change.execution.id, "error": error.message},
+            extra={
+                "trigger": trigger_key(flow, trigger),
+                "execution": change.execution.id,
+                "error": host.masker.mask(error.message),
+            },
         )
         if not (trigger.fail_on_trigger_error or (found is not None and trigger.depends_on)):
             return

@@ -102,7 +102,7 @@ def _labels(flow: Flow, trigger: Trigger, seen: Mapping[str, Any], render_text: 
         except MainstemError as error:
             log.warning(
                 "a label of a trigger does not render",
-                extra={"trigger": trigger_key(flow, trigger), "key": key, "error": error.message},
+                extra={"trigger": trigger_key(flow, trigger), "key": key, "code": error.code},
             )
     return labels
 
