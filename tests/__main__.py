@@ -65,7 +65,7 @@ def _alone(places: list[str]) -> list[str]:
 
 def _side_by_side(places: list[str]) -> list[str]:
     # One and a half for each processor: for a third of the time all tests wait, for engines, timers and disks.
-    workers = max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+    workers = len(os.sched_getaffinity(0)) * 3 // 2
     # By files, because the tests of one share servers; not those with the fewest tests last, which are the longest.
     order = ["-p", "tests.order", "--no-loadscope-reorder"]
     return ["-m", "not alone", "-n", str(workers), "--dist", "loadfile", *order, *places]

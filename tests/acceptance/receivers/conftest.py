@@ -84,9 +84,8 @@ class Followed:
         return time.monotonic() - begun
 
     def looks(self) -> int:
-        """Return how often the repository was asked what its refs name, but for fetches, which ask again first."""
-        asked = sum(b"command=ls-refs" in body for _, _, body in self.git.requests)
-        return asked - sum(b"command=fetch" in body for _, _, body in self.git.requests)
+        """Return how often the repository was asked where `main` is; reports ask for their own branch."""
+        return sum(b"ref-prefix refs/heads/main0000" in body for _, _, body in self.git.requests)
 
     def mainstem(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

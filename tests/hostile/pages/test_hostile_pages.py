@@ -67,6 +67,8 @@ class Skeleton(HTMLParser):
         self.found: list[tuple[str, ...]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "wbr" and not attrs:
+            return  # where a name may be broken: the joints of a name are its own
         self.found.append((tag, *(name for name, _ in attrs)))
         for name, value in attrs:
             if name in {"href", "src", "action"}:
