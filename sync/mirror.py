@@ -178,13 +178,12 @@ class MirrorSource:
 
     def ensure(self, blobs: Iterable[str]) -> None:
         """Bring the blobs that are not here yet. Raises `FetchError`."""
-        missing = [blob for blob in dict.fromkeys(blobs) if blob not in self._here and blob not in self.repository]
+        missing = self.repository.absent(blob for blob in blobs if blob not in self._here)
         for start in range(0, len(missing), _BLOBS_A_REQUEST):
             wanted = missing[start : start + _BLOBS_A_REQUEST]
             self._download(wanted, _NothingKnown(), self._budget.max_bytes)
-        lost = next((blob for blob in missing if blob not in self.repository), None)
-        if lost is not None:
-            raise FetchError("repository.blob.missing", f"{self._shown} did not send blob {lost}")
+        if lost := self.repository.absent(missing):
+            raise FetchError("repository.blob.missing", f"{self._shown} did not send blob {lost[0]}")
         self._here.update(missing)
 
     def push(self, ref: str, expected: str | None, new: str, *, known: str | None = None) -> bool:

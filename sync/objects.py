@@ -7,10 +7,11 @@ import logging
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ObjectID
 from dulwich.pack import Pack, PackFileDisappeared
 from dulwich.repo import Repo
 
@@ -33,6 +34,13 @@ class SharedObjectStore(DiskObjectStore):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._opening = threading.RLock()
         super().__init__(*arguments, **options)
+
+    def absent(self, ids: Iterable[ObjectID]) -> list[ObjectID]:
+        """Return those that are not here; packs are looked for once, where each question for one would look again."""
+        with self._opening:
+            packs = list(self.packs)
+            unpacked = [sha for sha in ids if not any(sha in pack for pack in packs)]
+        return [sha for sha in unpacked if not self.contains_loose(sha)]
 
     def _lookup_in_packs(self, lookup: Callable[[Pack], T]) -> T:
         with self._opening:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from dulwich.repo import Repo
 from runner.errors import ConflictError, InvalidError, NotFoundError, Problem
 from sync.commit_record import Author, CommitRecord
 from sync.names import MAX_DEPTH, MAX_FILE_BYTES, SUBMODULE, check_sha, is_safe_name, is_sha, refusal
-from sync.objects import collect_garbage, open_repository
+from sync.objects import SharedObjectStore, collect_garbage, open_repository
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +162,12 @@ class GitRepository:
 
     def __contains__(self, sha: str) -> bool:
         return is_sha(sha) and ObjectID(sha.encode()) in self._repo.object_store
+
+    def absent(self, shas: Iterable[str]) -> list[str]:
+        """Return those objects that are not here, in their order, each once."""
+        store = self._repo.object_store
+        assert isinstance(store, SharedObjectStore)
+        return [sha.decode() for sha in store.absent(ObjectID(sha.encode()) for sha in dict.fromkeys(shas))]
 
     def commit(self, sha: str) -> CommitRecord:
         """Return the commit `sha`.

@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -68,6 +69,38 @@ def test_git_reads_what_was_committed_byte_by_byte(repository: GitRepository) ->
     assert shown.stdout == content
     assert git(repository.path, "fsck", "--strict") == ""
     assert git(repository.path, "log", "-1", "--format=%an <%ae> %s", "main") == "Ann <ann@example.org> change"
+
+
+def test_what_is_absent_is_neither_loose_nor_packed_by_another(repository: GitRepository) -> None:
+    first = commit(repository, None, flows__a_yaml=b"a")
+    repository.set_head("refs/heads/main", None, first)
+    known = repository.absent([first])
+    git(repository.path, "repack", "-a", "-d", "-q")  # by a program of its own, which this store has not seen
+    loose = Blob.from_string(b"loose")
+    repository.raw.object_store.add_object(loose)
+    missing = [f"{number:040x}" for number in (7, 3)]
+
+    found = repository.absent([missing[0], first, loose.id.decode(), missing[1], missing[0]])
+
+    assert known == []
+    assert found == missing
+
+
+def test_many_objects_are_asked_for_with_one_look_at_the_packs(
+    repository: GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, listed = Counter[str](), os.listdir
+
+    def counted(path: str) -> list[str]:
+        looks["at the packs"] += 1
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", counted)
+
+    found = repository.absent([f"{number:040x}" for number in range(500)])
+
+    assert len(found) == 500
+    assert looks["at the packs"] == 1
 
 
 def test_a_commit_changes_only_the_paths_it_names(repository: GitRepository) -> None:
