@@ -106,6 +106,16 @@ def failed_leaves(runs: Sequence[TaskRun]) -> tuple[TaskRun, ...]:
     return tuple(run for run in failed if run.id not in holders)
 
 
+def holders(run: TaskRun, runs: Sequence[TaskRun]) -> tuple[TaskRun, ...]:
+    """Return the task runs that a task run lies in, the outermost first."""
+    known = {each.id: each for each in runs}
+    found: list[TaskRun] = []
+    while run.parent_id in known:
+        run = known[run.parent_id]
+        found.append(run)
+    return tuple(reversed(found))
+
+
 def _first_error(failed: Sequence[TaskRun]) -> str | None:
     first = next(iter(failed_leaves(failed)), None)
     return f"{first.task_id}: {first.error or first.state.value.lower()}" if first else None

@@ -10,6 +10,7 @@ from typing import Any, Final
 from runner.executions.models import ACTOR, Attempt, TaskRun
 from runner.reports.details import LAST_LINES, RunDetails
 from runner.reports.gantt import MOST_BARS, gantt
+from runner.reports.rows import holders
 from runner.reports.text import (
     MARKS,
     MOST_VALUE_CHARS,
@@ -155,7 +156,9 @@ def _failure(details: RunDetails, run: TaskRun, mask: Mask) -> str:
     attempts = details.attempts_of(run)
     last = attempts[-1] if attempts else None
     count = max(run.attempts, len(attempts), 1)
-    text = f"**{_task_name(run, mask)}** failed after {count} attempt{'s' if count > 1 else ''}"
+    within = " / ".join(_task_name(each, mask) for each in holders(run, details.runs))
+    place = f"**{_task_name(run, mask)}**" + (f" in {within}" if within else "")
+    text = f"{place} failed after {count} attempt{'s' if count > 1 else ''}"
     causes = list(_causes(run, last, mask))
     runner = details.runner_of(run)
     if runner:

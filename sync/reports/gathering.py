@@ -85,7 +85,8 @@ class Gathering:
     def _logs(self, runs: tuple[TaskRun, ...]) -> dict[str, tuple[LogEntry, ...]]:
         found = {}
         for run in failed_leaves(runs)[:_MOST_FAILED]:
-            query = LogQuery(execution_id=run.execution_id, task_run_id=run.id)
+            # DEBUG tells how a task was run, not what went wrong.
+            query = LogQuery(execution_id=run.execution_id, task_run_id=run.id, min_level="INFO")
             found[run.id] = tuple(self.store.logs.last(query, LAST_LINES))
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +15,7 @@ from runner.access import Permission
 from runner.errors import MainstemError
 from runner.executions.models import Execution, LogEntry, TaskRun
 from runner.links import execution_page
-from runner.reports.rows import failed_leaves
+from runner.reports.rows import failed_leaves, holders
 from runner.reports.values import HIDDEN, masked, shown, without_secrets
 from runner.secrets.encryption import is_sealed
 from runner.store import LogQuery, Session
@@ -145,22 +145,12 @@ def _view(call: Call, execution_id: str) -> View:
     begun = execution.started_at or execution.created_at
     bars = timeline(runs, begun, execution.ended_at or now)
     failures = tuple(
-        Failure(run, codes.get(run.id), _last_lines(call, run), _holders(run, runs))
+        Failure(run, codes.get(run.id), _last_lines(call, run), tuple(each.task_id for each in holders(run, runs)))
         for run in failed_leaves(runs)[:_SHOWN_FAILURES]
     )
     outputs = _values(execution.outputs or {})
     mask = call.services.host.masker.mask
     return View(execution, tuple(bars), len(runs) - len(bars), failures, now, masked(outputs, mask))
-
-
-def _holders(run: TaskRun, runs: Sequence[TaskRun]) -> tuple[str, ...]:
-    """Return the tasks that a task run lies in, the outermost first."""
-    known = {each.id: each for each in runs}
-    found: list[str] = []
-    while run.parent_id in known:
-        run = known[run.parent_id]
-        found.append(run.task_id)
-    return tuple(reversed(found))
 
 
 def _last_lines(call: Call, run: TaskRun) -> tuple[LogEntry, ...]:

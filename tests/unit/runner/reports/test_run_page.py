@@ -97,6 +97,16 @@ def test_a_failure_says_each_cause_once(runs: Any, attempt: Any, error: str | No
     assert f"**chart** failed after 1 attempt: {words}\n" in page
 
 
+def test_a_failure_says_in_which_tasks_it_lies(runs: Any) -> None:
+    outer = runs.task("airports")
+    inner = runs.task("each_*day*", value="LGA", parent_id=outer.id)
+    chart = runs.task("chart", parent_id=inner.id)
+
+    page = _page(runs, runs=(outer, inner, chart))
+
+    assert r"**chart** in airports / each\_\*day\* \[LGA\] failed after 1 attempt" in page
+
+
 def test_a_run_without_a_failed_task_says_its_own_error(runs: Any) -> None:
     page = _page(runs, runs.execution(error="the flow already runs 1 executions, its limit"))
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runner.errors import InvalidError
+from runner.executions.models import LogEntry
 from runner.settings import EnvironmentSettings, RepositorySettings
 from runner.states import State
 from runner.storage.uris import execution_uri
@@ -163,6 +164,20 @@ def test_a_secret_that_was_set_after_the_start_and_read_elsewhere_is_nowhere_on_
 
     assert server.branch.runs() == [failed.id]
     assert "set-later" not in "\n".join(server.branch.files().values())
+
+
+def test_the_page_of_a_failure_shows_no_lines_about_how_the_task_was_run(server: Any) -> None:
+    failed = server.ended(state=State.FAILED)
+    task = server.with_task(failed, "no rows for LGA")
+    server.store.logs.append(
+        [LogEntry(failed.id, "weather", "report", server.now, "DEBUG", "runs on Process", "say", task.id)]
+    )
+
+    server.write()
+
+    [page] = [text for name, text in server.branch.files().items() if name.endswith(f"{failed.id}.md")]
+    assert "ERROR no rows for LGA" in page
+    assert "runs on Process" not in page
 
 
 def test_reports_wait_while_secrets_cannot_be_read(server: Any, caplog: pytest.LogCaptureFixture) -> None:
