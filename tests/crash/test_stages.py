@@ -23,6 +23,7 @@ from tests.crash.points import RUNNERS
 from tests.servers.aws import Account, account
 from tests.servers.embedded import Server
 from tests.servers.kubernetes.server import KubernetesServer
+from tests.servers.locks import only_one
 from tests.servers.object_stores import moto_server  # noqa: F401 - a fixture
 from tests.servers.program import processes_with, wait_until
 from tests.servers.registry import holding_back
@@ -130,6 +131,13 @@ class Stand:
             time.sleep(0.1)
             left = self.left()
         assert left == []
+
+
+@pytest.fixture(autouse=True)
+def alone_at_the_engine() -> Iterator[None]:
+    """Keep others away meanwhile: they look for all that is ours at the engine, and remove it."""
+    with only_one("docker"):
+        yield
 
 
 @pytest.fixture(scope="module")
