@@ -49,7 +49,7 @@ def bounded(connection: Connection, seconds: float, what: str) -> Iterator[None]
     try:
         with limit(connection, seconds):
             yield
-    except Exception as error:
+    except Exception as error:  # each driver has its own for this; what is no end goes on
         is_ended = getattr(error, "sqlstate", None) == _CANCELED
         if is_ended or (isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"):
             message = f"{what} was given up after {seconds:g} s"

@@ -22,5 +22,5 @@ def keep_limit(store: Store, repository: str, limit: Limit) -> None:
     try:
         if store.read(is_news):
             store.write(lambda db: db.forge_limits.put(found))
-    except Exception:
+    except Exception:  # it is only told: what was asked of the forge goes on
         log.exception("the limit of a forge cannot be written", extra={"repository": repository})
