@@ -59,7 +59,7 @@ def pack(
     except (FileNotFoundError, NotADirectoryError) as error:
         file.close()
         raise _changed(str(error.filename or root.name), error) from error
-    except BaseException:
+    except BaseException:  # no descriptor stays, be it an interrupt
         file.close()
         raise
     file.seek(0)

@@ -35,9 +35,9 @@ def filled(store: Store, rows: Any) -> Store:
     for name in _NAMES:
         rows.insert(store, rows.execution(namespace=name))
         value = KeyValue(name, "k", "NUMBER", 1, _NOW, _NOW)
-        store.write(lambda db, value=value: db.kv.put(value))  # type: ignore[misc]
+        store.write(lambda db, value=value: db.kv.put(value))  # type: ignore[misc]  # bound at once
         draft = FlowDraft(name, "etl", "blob", "id: etl", _NOW)
-        store.write(lambda db, draft=draft: db.flows.put(draft))  # type: ignore[misc]
+        store.write(lambda db, draft=draft: db.flows.put(draft))  # type: ignore[misc]  # bound at once
     store.logs.append([LogEntry("e", name, "etl", _NOW, "INFO", "said") for name in _NAMES])
     store.logs.flush()
     return store
@@ -69,7 +69,7 @@ def test_keys_and_actions_are_found_by_what_they_begin_with_in_its_letters(store
     values = [KeyValue("team", text, "NUMBER", 1, _NOW, _NOW) for text in texts]
     store.write(lambda db: [db.kv.put(value) for value in values])
     for entry in [AuditEntry(_NOW, "ada", text, "x", "OK") for text in texts]:
-        store.write(lambda db, entry=entry: db.audit.add(entry))  # type: ignore[misc]
+        store.write(lambda db, entry=entry: db.audit.add(entry))  # type: ignore[misc]  # bound at once
 
     keys = store.read(lambda db: [db.kv.list("team", prefix).total for prefix in ("a%", "a", "z")])
     actions = [entry.action for entry in store.read(lambda db: db.audit.list(action="a%"))]

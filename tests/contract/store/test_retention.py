@@ -219,7 +219,7 @@ def test_keys_leave_a_day_after_they_expired(world: World) -> None:
     for key, age in (("old", 25), ("fresh", 1)):
         ended = NOW - timedelta(hours=age)
         row = KeyValue("team", key, "NUMBER", 1, NOW - 9 * DAY, NOW - 9 * DAY, ended)
-        world.store.write(lambda db, row=row: db.kv.put(row))  # type: ignore[misc]
+        world.store.write(lambda db, row=row: db.kv.put(row))  # type: ignore[misc]  # bound at once
 
     world.retention().run_once()
 

@@ -69,7 +69,7 @@ def test_a_gap_of_something_else_explains_nothing(other: dict[str, object]) -> N
     gap = LedgerGap("default", "srv1", 1, 2, 2)
 
     assert gap.explains(line(1), line(3))
-    assert not replace(gap, **other).explains(line(1), line(3))  # type: ignore[arg-type]
+    assert not replace(gap, **other).explains(line(1), line(3))  # type: ignore[arg-type]  # one column of the table
 
 
 @pytest.mark.parametrize("text", ["", "1 more of default", f"{'9' * 5_000} more of default stand in the ledger alone"])

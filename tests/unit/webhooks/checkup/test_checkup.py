@@ -103,7 +103,7 @@ def test_a_ledger_that_says_other_than_its_notes_is_an_error(
     at = datetime.now(UTC)
     for commit in ("a" * 40, "b" * 40):
         row = Revision("default", commit, "ACTIVE", at)
-        store.write(lambda db, row=row: db.revisions.add(row))  # type: ignore[misc]
+        store.write(lambda db, row=row: db.revisions.add(row))  # type: ignore[misc]  # bound at once
     rows = store.read(lambda db: db.revisions.list("default"))
     lines = {row.commit: [str(LedgerLine.of(row, named(store), str))] for row in rows}
     NoteBook(origins.get("hosted"), NOTES).append(lines, message="ledger", at=at)

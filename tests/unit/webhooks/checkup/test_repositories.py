@@ -44,7 +44,7 @@ def test_a_forge_that_takes_little_more_is_a_warning(tmp_path: Path) -> None:
     ]
     with closing(fresh_store(f"sqlite:///{tmp_path / 'state.db'}", durability="off")) as store:
         for row in rows:
-            store.write(lambda db, row=row: db.forge_limits.put(row))  # type: ignore[misc]
+            store.write(lambda db, row=row: db.forge_limits.put(row))  # type: ignore[misc]  # bound at once
 
         found = list(check_limits(store, now))
 
