@@ -1,8 +1,7 @@
 """`python -m tests [PATH ...]`: all tests, or those below the paths, on all processors that this process may use.
 
-First come the tests that need the machine to themselves, one after the other; then all others, a file at a time in each
-of somewhat more processes than there are processors. The last lines say which optional parts were skipped, and why.
-PYTEST_ADDOPTS may hold options of pytest.
+First come the tests that need the machine to themselves, one after the other; then all others, a file at a time on each
+processor. The last lines say which optional parts were skipped, and why. PYTEST_ADDOPTS may hold options of pytest.
 """
 
 from __future__ import annotations
@@ -64,8 +63,7 @@ def _alone(places: list[str]) -> list[str]:
 
 
 def _side_by_side(places: list[str]) -> list[str]:
-    # One and a half for each processor: for a third of the time all tests wait, for engines, timers and disks.
-    workers = len(os.sched_getaffinity(0)) * 3 // 2
+    workers = len(os.sched_getaffinity(0))
     # By files, because the tests of one share servers; not those with the fewest tests last, which are the longest.
     order = ["-p", "tests.order", "--no-loadscope-reorder"]
     return ["-m", "not alone", "-n", str(workers), "--dist", "loadfile", *order, *places]

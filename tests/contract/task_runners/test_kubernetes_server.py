@@ -228,8 +228,8 @@ def test_an_image_that_cannot_be_had_is_a_waiting_reason_and_an_event(
 
     assert image in waiting.message
     uid = cluster.objects.get("pods", "default", name)["metadata"]["uid"]
-    events = client.list(Event, fields={"involvedObject.uid": uid, "type": "Warning"})
-    assert any(image in event.message for event in events)
+    about = {"involvedObject.uid": uid, "type": "Warning"}  # the kubelet writes it after the status
+    wait_until(lambda: any(image in event.message for event in client.list(Event, fields=about)), "a warning", 20)
 
 
 def test_a_private_image_needs_the_secret_of_its_registry(
