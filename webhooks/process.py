@@ -41,9 +41,8 @@ def write_logs(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    if level != "debug":
-        # It tells each try again; our own line tells once what came of them.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # It tells each try again; our own line tells once what came of them.
+    logging.getLogger("urllib3").setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
 
 
 def check_address(settings: Settings) -> None:

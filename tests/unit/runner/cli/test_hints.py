@@ -69,6 +69,7 @@ def test_tries_again_of_the_http_client_are_told_to_who_looks_for_them(level: st
     client = logging.getLogger("urllib3")
     before = client.level
     try:
+        write_logs("info")  # what was said before must not stay
         write_logs(level)
 
         assert logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.WARNING) is tells
