@@ -38,7 +38,8 @@ _VARYING: Final = (
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?\b"), "<time>"),
     (re.compile(r"(< 1|\b(\d+ h )?(\d+ m )?\d+(\.\d+)?) m?s\b"), "<duration>"),
     (re.compile(r"\bPT[\d.HMS]+"), "<duration>"),
-    (re.compile(r"\b(?=[a-f]*\d)[0-9a-f]{7,64}\b"), "<hash>"),
+    # With or without a figure: each thousandth short name of a commit is of letters alone.
+    (re.compile(r"\b[0-9a-f]{7,64}\b"), "<hash>"),
     (re.compile(r"[ \t]+"), " "),
 )
 
