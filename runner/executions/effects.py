@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from runner.errors import FlowError, MainstemError, NotFoundError, StoreError, TaskError
+from runner.errors import ConflictError, FlowError, MainstemError, NotFoundError, StoreError, TaskError
 from runner.executions.engine import Engine
 from runner.executions.items import counted, is_complete, items_outputs, items_state
 from runner.executions.models import (
     OUTBOX_CHILD_ENDED,
     OUTBOX_CHILD_RESTART,
     OUTBOX_FLOW_EVENT,
-    Execution,
     OutboxRow,
     TaskRun,
 )
@@ -114,32 +113,43 @@ class Effects:
 
     def _restart_child(self, row: OutboxRow) -> None:
         """Restart the execution of a Subflow task; a task whose execution cannot be restarted fails."""
-        child = self._store.read(lambda db: db.executions.get(row.key))
-        if child is not None and child.state.is_terminal:
-            try:
-                Reruns(self._engine).restart(child.id)
-                self._engine.ring([child.id])
-            except MainstemError as error:
-                self._fail_parent(child, error.message)
-        self._drop(row)
-
-    def _fail_parent(self, child: Execution, message: str) -> None:
-        run_id = child.parent_task_run_id
-        run = self._store.read(lambda db: db.executions.run(run_id)) if run_id else None
-        if run is None:
+        child_id = str(row.payload["child"])
+        child = self._store.read(lambda db: db.executions.get(child_id))
+        if child is not None and not child.state.is_terminal:
+            self._drop(row)  # it goes on already, and its end will be heard of
             return
-        self._store.write(
-            lambda db: db.claims.record(
-                run.id,
-                run.epoch,
-                result=State.FAILED,
-                outputs={"executionId": child.id, "state": child.state.value},
-                error=f"the subflow {child.id} could not be restarted: {message}",
-                exit_code=None,
-                failure_reason=None,
-                at=self._engine.host.clock(),
-            )
-        )
+        try:
+            Reruns(self._engine).restart(child_id, asked_by=row)
+            self._engine.ring([child_id])
+        except StoreError:
+            raise
+        except ConflictError:
+            self._drop(row)  # somebody restarted it meanwhile
+        except MainstemError as error:
+            state = child.state if child is not None else State.KILLED
+            outputs = {"executionId": child_id, "state": state.value}
+            self._fail_parent(row, outputs, f"the subflow {child_id} could not be restarted: {error.message}")
+
+    def _fail_parent(self, row: OutboxRow, outputs: dict[str, str], message: str) -> None:
+        run = self._store.read(lambda db: db.executions.run(row.key))
+        if run is None:
+            self._drop(row)
+            return
+
+        def record(db: Session) -> None:
+            if db.outbox.delete([row.id]) == 1:
+                db.claims.record(
+                    run.id,
+                    run.epoch,
+                    result=State.FAILED,
+                    outputs=outputs,
+                    error=message,
+                    exit_code=None,
+                    failure_reason=None,
+                    at=self._engine.host.clock(),
+                )
+
+        self._store.write(record)
         self._engine.ring([run.execution_id])
 
     def _count(self, row: OutboxRow, run: TaskRun, task: Items, ended: State) -> None:

@@ -31,8 +31,12 @@ class Reruns:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def restart(self, execution_id: str, revision: int | None = None) -> Execution:
+    def restart(
+        self, execution_id: str, revision: int | None = None, *, asked_by: OutboxRow | None = None
+    ) -> Execution:
         """Have what failed run again: in the same execution, or in a new one when it has to be another revision.
+
+        The row of the outbox that it is `asked_by` leaves with the same commit; once that is gone, nothing happens.
 
         Raises:
             ConflictError: `execution.state` when it has not ended and does not wait.
@@ -44,7 +48,7 @@ class Reruns:
             return self._copy(execution_id, revision, restart)
         children = self._engine.store.read(lambda db: db.executions.children(execution_id))
         failed = {child.id for child in children if child.state.is_failed}
-        return self._changed(execution_id, lambda tree, _attempts, now: restart(tree, now, failed))
+        return self._changed(execution_id, lambda tree, _attempts, now: restart(tree, now, failed), asked_by)
 
     def replay(
         self,
@@ -175,20 +179,32 @@ class Reruns:
 
     # ---------------------------------------------------------------- the same execution
 
-    def _changed(self, execution_id: str, change: Callable[[Tree, list[Attempt], datetime], None]) -> Execution:
+    def _changed(
+        self,
+        execution_id: str,
+        change: Callable[[Tree, list[Attempt], datetime], None],
+        asked_by: OutboxRow | None = None,
+    ) -> Execution:
         attempts = self._engine.store.read(lambda db: db.executions.attempts(execution_id))
+        answered = () if asked_by is None else (asked_by.id,)
 
         def decide(loaded: Loaded, now: datetime) -> Commit | None:
+            # Looked for after the execution was loaded: who answered it meanwhile has changed the execution's version.
+            if asked_by is not None and not self._waits(asked_by):
+                return None
             execution = loaded.execution
             if not execution.state.is_terminal and execution.state is not State.PAUSED:
                 raise _not_ended(execution, "restarted")
             index = self._engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision)
-            tree = Tree(index, replace(loaded, doorbells=()))
+            tree = Tree(index, replace(loaded, doorbells=answered))
             change(tree, attempts, now)
             tree.outbox.append(OutboxRow(OUTBOX_ADVANCE, execution.id))
             return tree.commit()
 
         return self._engine.change(execution_id, decide, ring=False)
+
+    def _waits(self, row: OutboxRow) -> bool:
+        return row.id in self._engine.store.read(lambda db: db.outbox.of_key(row.kind, row.key))
 
     # ---------------------------------------------------------------- a new execution
 

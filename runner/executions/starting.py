@@ -130,7 +130,7 @@ def _start_subflow(tree: Tree, node: Node, actions: Actions) -> None:
     run = replace(running, attempts=node.row.attempts + 1, result=None, memory=memory)
     tree.update(node, run)
     if is_restart:
-        tree.outbox.append(OutboxRow(OUTBOX_CHILD_RESTART, memory["executionId"]))
+        tree.outbox.append(OutboxRow(OUTBOX_CHILD_RESTART, run.id, {"child": memory["executionId"]}))
         return
     try:
         child = actions.start_subflow(node)

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runner.executions.models import OUTBOX_REPORT, OutboxRow
+from runner.executions.effects import Effects
+from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_REPORT, OutboxRow
+from runner.executions.reruns import Reruns
 from runner.states import State
 
 if TYPE_CHECKING:
+    from runner.executions.models import Execution
     from tests.unit.runner.executions.conftest import Hand
 
 SLEEP = "{id: s, type: core.flow.Sleep, duration: PT10S}"
@@ -127,3 +130,40 @@ def test_a_child_whose_outputs_cannot_be_stored_tells_its_parent(hand: Hand, mon
 
     assert hand.states(parent, *hand.children(parent)) == "FAILED SUCCESS"
     assert "more than 70000" in str(hand.runs(parent)[0].error)
+
+
+def test_a_restart_of_a_child_that_is_heard_of_again_happens_once(hand: Hand) -> None:
+    parent, child = restarted_parent(hand)
+    (row,) = hand.rows(OUTBOX_CHILD_RESTART)
+    hand.turn()
+    ended = hand.get(child)
+    assert [state for state, _ in ended.histories].count(State.RESTARTED) == 1
+
+    Effects(hand.engine)._restart_child(row)  # another one that had read the row before it was removed
+    hand.turn()
+
+    assert hand.get(child) == ended
+    assert hand.states(parent) == "FAILED"
+
+
+def test_a_restart_of_a_child_that_is_gone_fails_the_task(hand: Hand) -> None:
+    parent, child = restarted_parent(hand)
+    hand.store.write(lambda db: db.executions.delete(child.id))
+
+    hand.turn()
+
+    assert hand.states(parent) == "FAILED"
+    assert child.id in str(hand.runs(parent)[0].error)
+
+
+def restarted_parent(hand: Hand) -> tuple[Execution, Execution]:
+    """A parent that failed with its child and was restarted, as far as it asks for the restart of the child."""
+    hand.deploy("tasks: [{id: f, type: core.execution.Fail}]", "child")
+    hand.deploy(CALL.replace("}]", ", transmitFailed: true}]"))
+    parent = hand.create()
+    hand.turn()
+    (child,) = hand.children(parent)
+    assert hand.states(parent, child) == "FAILED FAILED"
+    Reruns(hand.engine).restart(parent.id)
+    hand.start(parent)
+    return parent, child
