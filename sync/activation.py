@@ -99,13 +99,14 @@ class RevisionResult:
 class Gate:
     """Whether the checks that a plan requires let it pass; else a `line` that says why, and whether time `is_over`.
 
-    `problems` are what its tests found.
+    `problems` are what its tests found. Where the forge was not asked yet (not `is_asked`) nothing is decided.
     """
 
     is_open: bool = False
     line: str = "its checks were not asked for"
     is_over: bool = False
     problems: tuple[Problem, ...] = ()
+    is_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ class Activation:
         """Activate a plan, or write down why it is not activated.
 
         A plan that requires checks or tests needs a `gate` that is open; it is asked when nothing else stops the plan.
+        Where that has to ask a forge first, nothing is written down.
         With `allow_deletes` the deletion guard does not: that holds for this commit on this base until it is active,
         so a later look at the gate needs no consent of its own.
 
@@ -171,6 +173,9 @@ class Activation:
         if plan.held and not is_allowed and order is None:
             return self._refuse(plan, Outcome.HELD, "HELD", held_lines(plan)[0], actor, seconds)
         asked = _gate(plan, gate) if order is None else Gate(is_open=True)
+        if not asked.is_asked:
+            waits = Outcome.WAITING
+            return RevisionResult(plan.environment, waits, plan.commit, plan.base, plan, seconds(), message=asked.line)
         if not asked.is_open:
             outcome, state = (Outcome.UNCHECKED, "DEGRADED") if asked.is_over else (Outcome.WAITING, "WAITING")
             found = plan.with_problems(asked.problems)

@@ -72,6 +72,14 @@ class Commits:
                 proposed(made)
             return None
         self._check_pin(environment)
+        result = self._committed(environment, edit, actor, message, deletions)
+        if result is not None:  # others that follow the repository are looked at, so it is let go of first
+            self.applied(result, environment.repository)
+        return result
+
+    def _committed(
+        self, environment: Environment, edit: Edit, actor: str, message: str, deletions: Collection[FlowKey]
+    ) -> RevisionResult | None:
         source = self.origins.get(environment.repository)
         repository = source.repository
         with repository.lock:
@@ -99,9 +107,7 @@ class Commits:
             _demand_unchecked(plan)
             if not source.push(environment.ref, head, commit):
                 raise ConflictError(MOVED, f"{environment.ref} was moved meanwhile", hint="try again")
-            result = self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
-            self.applied(result, environment.repository)
-            return result
+            return self.activation.apply(plan, actor=actor, seconds=lambda: perf_counter() - started)
 
     def _check_pin(self, environment: Environment) -> None:
         pin = self.activation.pin(environment.name)

@@ -1,7 +1,8 @@
 """Keep environments at the commits that git names: the door to this package.
 
 One lock per repository (`GitRepository.lock`) is held from looking at a ref to having applied what it names, so that
-pushes, polling, receivers, writes of the API and the report writer come one after the other.
+pushes, polling, receivers, writes of the API and the report writer come one after the other. Where a forge is to be
+asked in between it is let go of, and the look begins anew.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from sync.checks import Checks
 from sync.commits import Commits
 from sync.dashboard_writes import DashboardWrites
 from sync.deployments import Deployments
-from sync.drift import DRIFTED, Drift
+from sync.drift import Drift
 from sync.facts import FlowFacts
 from sync.file_writes import GitFileWrites
 from sync.files import GitNamespaceFiles
 from sync.following import Following
 from sync.heap import LARGE, give_back
+from sync.inquiry import Inquiry
 from sync.namespaces import Namespaces
 from sync.needs import Holds, unknown
 from sync.orders import Orders
 from sync.origins import Origins
 from sync.parsed import Answers
 from sync.plan import FlowKey, Plan
-from sync.plan_text import pinned_line, quarantine_line, quarantined_in
 from sync.planning import Planner
 from sync.proposals import Proposals
 from sync.reverts import Reverts
@@ -51,6 +52,7 @@ from sync.reviews.previews import Previews
 from sync.reviews.reviewer import Reviewer
 from sync.signatures.policy import SignaturePolicies
 from sync.sources import Source
+from sync.standing import Standing
 from sync.trials import Trials
 from sync.writes import FlowWrites
 
@@ -113,6 +115,7 @@ class SyncService:
         self._trials = Trials(store, settings)
         self._checks = Checks(store, self._origins, clock, self._origins.open_api, self._trials)
         self._orders = Orders(store, self._origins, self._planner, self._activation, clock)
+        self._standing = Standing(store, self._activation.pin, clock)
         self._drift = Drift(store, self._origins, self._planner, self._activation, clock)
         self._previews = Previews(store, answers, self._activation, settings, clock, catalogue.invalidate)
         self._reviewer = Reviewer(store, self._origins, self._planner, self._previews, settings, page_of, clock)
@@ -304,24 +307,38 @@ class SyncService:
             NotFoundError: `repository.missing`.
         """
         environments = self._store.read(lambda db: db.environments.of_repository(name))
-        try:
-            source = self._origins.get(name)
+        found: dict[str, RevisionResult] = {}
+        inquiry, is_forced = Inquiry(), reason in _FORCING
+
+        def look(inquiry: Inquiry) -> None:
             with source.repository.lock:
                 heads = source.heads(sorted({environment.ref for environment in environments}))
-                results = [
-                    self._reconcile(source, each, heads, actor, is_forced=reason in _FORCING) for each in environments
-                ]
+                for each in filter(lambda each: inquiry.concerns(each.name), environments):
+                    found[each.name] = self._reconcile(source, each, heads, actor, inquiry, is_forced=is_forced)
+
+        try:
+            source = self._origins.get(name)
+            self._checks.asking(inquiry, look)
         except MainstemError as error:
             if not environments:
                 raise
             log.warning("a repository cannot be read", extra={"repository": name, "code": error.code})
-            return [self._failed(environment, error) for environment in environments]
+            left = [each for each in environments if each.name not in found or inquiry.concerns(each.name)]
+            found |= {each.name: self._failed(each, error) for each in left}
+        results = [found[each.name] for each in environments]
         if any(each.plan is not None and len(each.plan.changes) >= LARGE for each in results):
             give_back()
         return results
 
     def _reconcile(
-        self, source: Source, known: Environment, heads: Mapping[str, str], actor: str, *, is_forced: bool
+        self,
+        source: Source,
+        known: Environment,
+        heads: Mapping[str, str],
+        actor: str,
+        inquiry: Inquiry,
+        *,
+        is_forced: bool,
     ) -> RevisionResult:
         started = perf_counter()
         environment = self.environment(known.name)  # read again under the lock: a push may have moved it
@@ -332,47 +349,16 @@ class SyncService:
         named = (environment.followed, environment.followed_commit)
         if following.ref is not None and head == environment.active and named != (following.ref, head):
             self._store.write(partial(_follow, environment.name, following.ref, head))
-        if self._is_settled(environment, head, is_forced=is_forced):
+        if self._standing.is_settled(environment, head, is_forced=is_forced):
             return RevisionResult(environment.name, Outcome.UNCHANGED, head, environment.active)
         try:
             source.fetch(following.ref or environment.ref, head)
             plan = replace(self._planner.plan(source, environment.name, head), followed=following.ref)
-            return self.apply(plan, actor=actor, started=started, is_forced=is_forced)
+            return self.apply(plan, actor=actor, started=started, inquiry=inquiry, is_forced=is_forced)
         except MainstemError as error:
             if error.code == RACED:  # another process was faster with the same repository: nothing is wrong
                 return RevisionResult(environment.name, Outcome.UNCHANGED, head, self.environment(known.name).active)
             return self._failed(environment, error, head)
-
-    def _is_settled(self, environment: Environment, head: str, *, is_forced: bool) -> bool:
-        """Whether nothing needs doing for `head`, and say that it was looked at."""
-        now, pin = self._clock(), self.pin_of(environment.name)
-        state, message = self._standing(environment, pin)
-        seen = self._store.read(lambda db: db.revisions.verdict(environment.name, head))
-        waits = pin is not None and not is_forced and seen is not None and seen.result == Outcome.PINNED
-        if head == environment.active or waits:
-            if environment.state == DRIFTED and state == "OK":  # until a look at the flows says otherwise
-                state, message = environment.state, environment.message
-            message = environment.message if waits else message
-            self._store.write(lambda db: db.environments.set_state(environment.name, state, message, checked_at=now))
-            return True
-        is_refused = seen is not None and seen.result in {Outcome.INVALID, Outcome.HELD, Outcome.UNCHECKED}
-        if is_forced or not is_refused or seen is None or seen.previous != environment.active:
-            return False
-        state = "HELD" if seen.result == Outcome.HELD else "DEGRADED"
-        held = head if state == "HELD" else None
-        message = environment.message
-        self._store.write(
-            lambda db: db.environments.set_state(environment.name, state, message, held=held, checked_at=now)
-        )
-        return True
-
-    def _standing(self, environment: Environment, pin: Pin | None) -> tuple[str, str | None]:
-        """Return the state, and why, of an environment in which nothing needs doing."""
-        if pin is not None:
-            return "PINNED", pinned_line(pin)
-        row = self._store.read(lambda db: db.revisions.quarantine(environment.name, environment.active or ""))
-        names = quarantined_in(row.changes) if row is not None else []
-        return ("QUARANTINED", quarantine_line(names)) if names else ("OK", None)
 
     def following(self, environment: Environment, heads: Mapping[str, str]) -> Following:
         """Return what an environment is to be at, when these are the heads of its repository."""
@@ -418,16 +404,23 @@ class SyncService:
             return self._planner.plan(source, environment, commit, allowed_deletions=allowed_deletions)
 
     def apply(
-        self, plan: Plan, *, started: float | None = None, is_forced: bool = False, **said: Any
+        self,
+        plan: Plan,
+        *,
+        started: float | None = None,
+        inquiry: Inquiry | None = None,
+        is_forced: bool = False,
+        **said: Any,
     ) -> RevisionResult:
         """Activate a plan, or write down why not; see `Activation.apply`. `started` is a `perf_counter`.
 
-        When it `is_forced` tests that failed before are run once more.
+        See `Checks.gate` for the `inquiry`. When it `is_forced` tests that failed before are run once more.
         """
         begun = perf_counter() if started is None else started
-        gate = partial(self._checks.gate, is_anew=is_forced)
+        gate = partial(self._checks.gate, inquiry=inquiry, is_anew=is_forced)
         result = self._activation.apply(plan, seconds=lambda: perf_counter() - begun, gate=gate, **said)
-        self._announce(result)
+        if inquiry is None or not inquiry.is_open(plan.environment):
+            self._announce(result)
         return result
 
     def allow_deletes(self, environment: str, commit: str, actor: str) -> RevisionResult:
@@ -436,11 +429,12 @@ class SyncService:
         Raises:
             ConflictError: `environment.held.other` when another commit is held, or none.
         """
-        found = self.environment(environment)
-        source = self._origins.get(found.repository)
+        source = self._origins.get(self.environment(environment).repository)
+        return self._checks.asking(Inquiry(), partial(self._allowed, source, environment, commit, actor))
+
+    def _allowed(self, source: Source, environment: str, commit: str, actor: str, inquiry: Inquiry) -> RevisionResult:
         with source.repository.lock:
-            found = self.environment(environment)
-            held = found.held
+            held = self.environment(environment).held
             if held is None or len(commit) < _SHORTEST_SHA or not held.startswith(commit.lower()):
                 raise ConflictError(
                     "environment.held.other",
@@ -449,7 +443,8 @@ class SyncService:
                 )
             started = perf_counter()
             plan = self._planner.plan(source, environment, held)
-            return self.apply(plan, actor=actor, allow_deletes=True, started=started, is_forced=True)
+            said = {"actor": actor, "allow_deletes": True}
+            return self.apply(plan, started=started, inquiry=inquiry, is_forced=True, **said)
 
     def _fetched(self, source: Source, environment: Environment, commit: str | None) -> str:
         following = self.following(environment, source.heads([environment.ref]))

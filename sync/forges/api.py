@@ -196,7 +196,7 @@ class ForgeApi(abc.ABC):
             self.at_end(self._limit)
 
     def hurry(self) -> None:
-        """Take seconds for a request from now on, not minutes: who asks holds a lock meanwhile, and will ask again."""
+        """Take seconds for a request from now on, not minutes: others wait for who asks, and it will ask again."""
         self._longest_wait_s = _HURRIED_WAIT_S
         self._client.timeout = _HURRIED_TIMEOUT_S
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -33,6 +35,38 @@ def look(world: World) -> RevisionResult:
 
 def green(world: World, commit: str, *names: str) -> None:
     world.forge.results.update({(commit, name): "green" for name in names})
+
+
+def meanwhile(world: World, happens: Callable[[], object]) -> None:
+    """Let something happen each time that the forge is asked for checks, before it answers."""
+    checks = world.service._checks
+
+    def opened(repository: Repository) -> ForgeApi | None:
+        api = checks.api(repository)
+        assert api is not None
+        ask = api.check_states
+
+        def later(commit: str, names: Collection[str]) -> Mapping[str, CheckState]:
+            happens()
+            return ask(commit, names)
+
+        api.check_states = later  # type: ignore[method-assign]  # the forge is as slow as what happens
+        return api
+
+    world.service._checks = replace(checks, api=opened)
+
+
+def planned_beside(world: World, commit: str) -> list[str]:
+    """Return the list of what others could plan in five seconds in which the forge did not answer."""
+    plans: list[str] = []
+
+    def plan() -> None:
+        beside = threading.Thread(target=lambda: plans.append(world.service.plan("production", commit).commit))
+        beside.start()
+        beside.join(5)
+
+    meanwhile(world, plan)
+    return plans
 
 
 @every_forge
@@ -156,7 +190,7 @@ def test_a_forge_that_is_down_keeps_a_commit_waiting(world: World) -> None:
 
 
 @github
-def test_a_busy_forge_does_not_keep_the_repository_locked_for_long(world: World) -> None:
+def test_a_busy_forge_does_not_keep_a_look_waiting_for_long(world: World) -> None:
     commit = push(world, said=REQUIRED)
     waits: list[float] = []
     checks = world.service._checks
@@ -186,3 +220,83 @@ def test_without_a_forge_to_ask_the_commit_is_refused_with_the_reason(world: Wor
 
     assert found.outcome is Outcome.UNCHECKED
     assert "repository r has no forge with an API, or there is no token for it" in (found.message or "")
+
+
+@github
+def test_a_slow_forge_keeps_nobody_else_from_the_repository(world: World) -> None:
+    commit = push(world, said=REQUIRED)
+    green(world, commit, "ci/build", "lint")
+    plans = planned_beside(world, commit)
+
+    found = look(world)
+
+    assert plans == [commit]
+    assert (found.outcome, found.active) == (Outcome.ACTIVE, commit)
+
+
+@github
+def test_a_commit_that_its_ref_names_no_more_once_the_forge_has_answered_is_not_activated(world: World) -> None:
+    before = world.service.environment("production").active
+    green(world, push(world, said=REQUIRED), "ci/build", "lint")
+    newer: list[str] = []
+    meanwhile(world, lambda: newer.extend([] if newer else [push(world, "newer")]))
+
+    found = look(world)
+
+    assert (found.outcome, found.commit) == (Outcome.WAITING, newer[0])
+    assert world.service.environment("production").active == before
+    assert [row.commit for row in world.service.history("production")][:2] == [newer[0], before]
+
+
+@github
+def test_a_pin_that_is_set_while_the_forge_is_asked_counts(world: World) -> None:
+    green(world, push(world, said=REQUIRED), "ci/build", "lint")
+    meanwhile(world, lambda: world.service.stay("production", None, actor="ann", reason="no", action="suspend"))
+
+    found = look(world)
+
+    assert found.outcome is Outcome.PINNED
+
+
+@github
+def test_a_branch_that_moves_all_the_time_is_asked_about_in_bounds_and_nothing_is_written_down(world: World) -> None:
+    green(world, push(world, said=REQUIRED), "ci/build", "lint")
+    rows = len(world.service.history("production"))
+    pushed: list[str] = []
+    meanwhile(world, lambda: pushed.append(push(world, str(len(pushed)))))
+
+    found = look(world)
+
+    assert (found.outcome, found.commit, len(pushed)) == (Outcome.WAITING, pushed[-1], 3)
+    assert (found.message or "").endswith("waits: its checks are asked for")
+    assert len(world.service.history("production")) == rows
+
+
+@github
+def test_consent_to_deletions_asks_the_forge_outside_the_lock_too(world: World) -> None:
+    said = {".mainstem.yaml": REQUIRED, "flows/a.yaml": None, "flows/b.yaml": None}
+    commit = world.commit("main", said)
+    look(world)
+    green(world, commit, "ci/build", "lint")
+    plans = planned_beside(world, commit)
+
+    found = world.service.allow_deletes("production", commit, "ann")
+
+    assert plans == [commit]
+    assert (found.outcome, found.active) == (Outcome.ACTIVE, commit)
+
+
+@github
+def test_an_environment_that_needs_no_checks_is_looked_at_once_while_another_waits_for_the_forge(world: World) -> None:
+    dev = world.commit("dev", {"other/c.yaml": flow("c")})
+    staging = replace(world.service.environment("production"), name="staging", ref="refs/heads/dev", path="other")
+    world.service._store.write(lambda db: db.environments.declare(staging))
+    green(world, push(world, said=REQUIRED), "ci/build", "lint")
+
+    found = world.service.reconcile_repository("r", actor="test")
+
+    assert [(each.environment, each.outcome) for each in found] == [
+        ("production", Outcome.ACTIVE),
+        ("staging", Outcome.ACTIVE),
+    ]
+    assert world.service.environment("staging").active == dev
