@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -14,40 +15,42 @@ from runner.executions.creation import NewExecution, inspect_inputs
 from runner.executions.models import Execution
 from runner.executions.rest import StoredRuns
 from runner.executions.tree import Tree
-from runner.expressions import render
+from runner.expressions import Scope, render
 from runner.flows.models import Flow, Task
 from webhooks.answers.executions import CHECKED_INPUTS, EVALUATION
 from webhooks.answers.flows import FLOW_TO_RUN
-from webhooks.api.executions import BASE, INPUTS, form_inputs, visible_execution
+from webhooks.api.executions import BASE, INPUTS, form_inputs, visible_execution, visible_of
 from webhooks.call import Call
+from webhooks.onlookers import OnlookerServices
 from webhooks.parameters import REVISION, several
 from webhooks.routes import Endpoint
 from webhooks.schemas import TEXT
+from webhooks.shapes import masked
 
 ONE: Final = BASE + "/{id}"
 
 
 def evaluate(call: Call) -> dict[str, Any]:
-    """Render an expression as a task run of an execution sees it, or as the execution itself does."""
+    """Render an expression as a task run of an execution sees it, or the execution itself, without any secret."""
     execution = visible_execution(call, call.path("id"))
     run_id = call.request.path_params.get("taskRunId")
     loaded = call.services.store.read(lambda db: db.executions.load(execution.id))
     if loaded is None:
         raise NotFoundError("execution.missing", f"no execution {execution.id!r}")
     engine = call.services.engine
+    # Secrets stay sealed: who may look at an execution may not read those, as a whole or in pieces.
+    host = replace(call.services.host, encryption=None, execution_of=visible_of(call))
     tree = Tree(engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision), loaded)
     node = tree.nodes.get(run_id) if run_id else None
     if run_id and node is None:
         raise NotFoundError("execution.run.missing", f"the execution {execution.id} has no task run {run_id!r}")
-    actions = BurstActions(
-        tree,
-        call.services.host,
-        call.services.host.clock(),
-        StoredRuns(call.services.store, execution.id).outputs,
-        engine.start_subflow,
+    outputs = StoredRuns(call.services.store, execution.id).outputs
+    variables = BurstActions(tree, host, host.clock(), outputs, engine.start_subflow).variables(node)
+    scope = Scope(
+        variables.plus({"inputs": masked(execution.inputs)}), OnlookerServices(host, tree.flow, execution, call.sees)
     )
     try:
-        text = render(call.text(), actions.scope(node))
+        text = render(call.text(), scope)
     except MainstemError as error:
         return {"result": None, "error": error.message, "stackTrace": None}
     return {"result": call.services.host.masker.mask(text), "error": None, "stackTrace": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -199,6 +199,16 @@ def visible_execution(call: Call, execution_id: str) -> Execution:
         call.services.access.note(call.actor, str(call.permission), execution_id, result="REFUSED")
         raise NotFoundError("execution.missing", f"no execution {execution_id!r}")
     return execution
+
+
+def visible_of(call: Call) -> Callable[[str], Execution | None]:
+    """Return what gives an execution by its id to those who may see it, None to others."""
+
+    def find(execution_id: str) -> Execution | None:
+        found: Execution | None = call.services.store.read(lambda db: db.executions.get(execution_id))
+        return found if found is not None and call.sees(found.namespace) else None
+
+    return find
 
 
 def full(call: Call, execution_id: str) -> dict[str, Any]:

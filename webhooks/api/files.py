@@ -12,12 +12,11 @@ from starlette.responses import Response, StreamingResponse
 
 from runner.access import Permission
 from runner.errors import ExpressionError, InvalidError, NotFoundError
-from runner.executions.models import Execution
 from runner.expressions.ion import from_ion
 from runner.storage.access import may_read
 from runner.storage.uris import is_uri, namespace_file_of
 from webhooks.answers.executions import FILE_PREVIEW, FILE_SIZE
-from webhooks.api.executions import BASE, visible_execution
+from webhooks.api.executions import BASE, visible_execution, visible_of
 from webhooks.call import Call
 from webhooks.parameters import number, required, text
 from webhooks.routes import Endpoint
@@ -91,20 +90,10 @@ def _allowed(call: Call) -> str:
     if not is_uri(uri):
         raise InvalidError("storage.uri.invalid", f"{uri[:200]!r} is no address of a stored file")
     flow = call.services.catalogue.get(execution.namespace, execution.flow_id, execution.flow_revision)
-    lookup = _lookup(call)
-    if namespace_file_of(uri) is not None or not may_read(uri, execution, flow, lookup=lookup):
+    if namespace_file_of(uri) is not None or not may_read(uri, execution, flow, lookup=visible_of(call)):
         # The same answer as for a file that is gone: who asks for the files of others must not learn which there are.
         raise NotFoundError("storage.file.missing", f"the execution {execution.id} has no such file")
     return uri
-
-
-def _lookup(call: Call) -> Any:
-    def find(execution_id: str) -> Execution | None:
-        found: Execution | None = call.services.store.read(lambda db: db.executions.get(execution_id))
-        # A file of another execution of the tree is given only to those who may see that execution.
-        return found if found is not None and call.sees(found.namespace) else None
-
-    return find
 
 
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:

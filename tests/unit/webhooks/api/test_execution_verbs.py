@@ -215,6 +215,41 @@ def test_an_expression_is_rendered_as_a_task_run_saw_it(api: Any) -> None:
     assert (bad.json()["result"], "nothing" in bad.json()["error"]) == (None, True)
 
 
+GUARDED = """id: guarded
+namespace: company.team
+inputs: [{id: pin, type: SECRET, required: false}]
+tasks: [{id: t, type: core.debug.Return, format: "{{ secret('DB') | length }}"}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "seen", "refusal"),
+    [
+        ("{{ secret('DB') | upper }}", "******", None),
+        ("{{ secret('DB') | split('') | join('-') }}", "*-*-*-*-*-*", None),
+        ("{{ secret('DB') == 'hunter2secret' }}", "false", None),
+        ("{{ inputs.pin | upper }}", "******", None),
+        ("{{ kv('region', namespace='other') }}", None, "does not exist"),
+        ("{{ http('http://127.0.0.1:9/') }}", None, "sends nothing"),
+    ],
+)
+def test_who_may_only_look_takes_no_secret_apart_and_reaches_nothing(
+    api: Any, expression: str, seen: str | None, refusal: str | None
+) -> None:
+    api.store_flow(GUARDED, flow_id="guarded")
+    host = api.services.host
+    host.secrets.own.put("company.team", "DB", "hunter2secret", host.clock())
+    host.kv.put("other", "region", "eu")
+    start = f"{EXECUTIONS}/company.team/guarded?wait=true"
+    execution = api.post(start, files={"pin": (None, "0987abcd")}).json()
+    onlooker, _ = api.services.access.create("onlooker", "viewer", namespaces=["company.team"])
+
+    answer = api.post(f"{EXECUTIONS}/{execution['id']}/eval", content=expression, token=onlooker).json()
+
+    assert answer["result"] == seen
+    assert (refusal or "") in (answer["error"] or "")
+
+
 def test_inputs_are_validated_without_starting_anything(api: Any) -> None:
     api.store_flow(ONCE)
 
