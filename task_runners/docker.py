@@ -41,8 +41,8 @@ from task_runners.docker_container import (
     is_kept,
     label_value,
     owner_of,
-    status_of,
 )
+from task_runners.docker_end import SETTLING_S, has_ended, is_unexplained, removed, status_of
 from task_runners.docker_faults import cancelled, not_startable
 from task_runners.docker_log import frames_of, log_request, stored_lines
 from task_runners.docker_properties import (
@@ -55,6 +55,7 @@ from task_runners.docker_properties import (
     Size,
 )
 from task_runners.docker_pull import login, pull
+from task_runners.docker_removal import CONFLICT, clear, remove
 from task_runners.log_pages import LogPage, unseen
 from task_runners.outputs import PRIVATE
 from task_runners.staging.direct import TarStream
@@ -65,7 +66,6 @@ __all__ = ["Docker"]
 APIClient = Any  # docker.APIClient, imported at first use; its type stubs cover a part of it only
 
 _API_TIMEOUT_S = 60
-_CONFLICT = 409
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
@@ -75,7 +75,15 @@ class _Job:
     attached: Any = None  # the socket of the attach call
     log_ended: threading.Event = field(default_factory=threading.Event)
     kill_at: float | None = None
+    killed_at: float | None = None  # when a kill was first seen that nobody here asked for
     polls_after_log: int = 0
+
+    def may_vanish(self, state: Mapping[str, Any], now: float) -> bool:
+        """Return whether whoever killed the container may be about to remove it, too."""
+        if self.kill_at is not None or not is_unexplained(state):
+            return False
+        self.killed_at = now if self.killed_at is None else self.killed_at
+        return now - self.killed_at < SETTLING_S
 
     def detach(self) -> None:
         """Close the connection of the attach call."""
@@ -148,7 +156,7 @@ class Docker(TaskRunner):
             except BaseException:  # no container stays, be it an interrupt
                 self._jobs.pop(container, None)
                 job.detach()
-                client.remove_container(container, force=True, v=True)
+                remove(client, container)
                 raise
         return handle
 
@@ -164,11 +172,10 @@ class Docker(TaskRunner):
             try:
                 state = client.inspect_container(handle.id)
             except docker.errors.NotFound:
-                message = "the container was removed by somebody else"
-                return JobStatus(Phase.LOST, None, FailureReason.LOST, message, details=details)
+                return removed(details)
             if job.kill_at is not None and ctx.clock() >= job.kill_at and state["State"]["Running"]:
                 _signal(client, handle.id, "SIGKILL")
-        if state["State"]["Status"] in {"created", "running", "paused", "restarting"}:
+        if not has_ended(state) or job.may_vanish(state, ctx.clock()):
             return JobStatus(Phase.RUNNING, details=details)
         job.log_ended.wait(1)
         return status_of(state, details)
@@ -216,7 +223,7 @@ class Docker(TaskRunner):
             if not self.wait_for_end and client.inspect_container(handle.id)["State"]["Running"]:
                 pass  # it goes on; whoever tidies up finds it when it has ended
             elif self.delete:
-                client.remove_container(handle.id, force=True, v=True)
+                remove(client, handle.id)
             else:
                 _signal(client, handle.id, "SIGKILL")
         if job is not None:
@@ -256,7 +263,7 @@ class Docker(TaskRunner):
             if not found:
                 return None
             if found[0]["State"] == "created":
-                client.remove_container(found[0]["Id"], force=True, v=True)
+                remove(client, found[0]["Id"])
                 return None
         return replace(self._handle(found[0], ctx), data=stored.data)
 
@@ -358,10 +365,10 @@ class Docker(TaskRunner):
         except ValueError as error:
             raise TaskRunnerError("runner.property.invalid", str(error)) from error
         except docker.errors.APIError as error:
-            if error.status_code != _CONFLICT:
+            if error.status_code != CONFLICT:
                 raise not_startable(error, spec) from error
             # The name says that it is of this very attempt: what an earlier life left, and nobody follows.
-            client.remove_container(name, force=True, v=True)
+            clear(client, name)
             return str(client.create_container_from_config(description, name)["Id"])
 
     def _must_send(self, workdir: WorkDir, user: str) -> bool:

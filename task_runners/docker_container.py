@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from task_runners.archives import Owner
 from task_runners.docker_properties import FileHandling
-from task_runners.errors import FailureReason
-from task_runners.spec import JobStatus, Phase, Policy, TaskSpec, Usage, WorkDir
+from task_runners.spec import Policy, TaskSpec, WorkDir
 
 if TYPE_CHECKING:
     from task_runners.docker import Docker
@@ -23,7 +20,6 @@ __all__ = [
     "is_kept",
     "label_value",
     "owner_of",
-    "status_of",
 ]
 
 OWNED_LABEL = "mainstem.io/taskrun-id"
@@ -163,26 +159,3 @@ def owner_of(user: str) -> Owner:
     if name in {"", "root"}:
         return 0
     return int(name) if name.isdigit() else None
-
-
-def status_of(state: Mapping[str, Any], details: dict[str, Any]) -> JobStatus:
-    """Return how a container ended, from what `GET /containers/ID/json` says of it."""
-    ended = state["State"]
-    code = int(ended["ExitCode"])
-    if code == 0:
-        return JobStatus(Phase.SUCCEEDED, 0, usage=Usage(wall_seconds=_seconds(ended)), details=details)
-    reason, message = FailureReason.APP_EXIT, f"command failed with exit code {code}"
-    if ended.get("OOMKilled"):
-        limit = state["HostConfig"].get("Memory") or 0
-        reason = FailureReason.OOM_KILLED
-        message = f"out of memory (limit {limit / 1024**2:g} MiB)" if limit else "out of memory"
-    elif ended.get("Error"):
-        message = f"{message}: {ended['Error']}"
-    return JobStatus(Phase.FAILED, code, reason, message, Usage(wall_seconds=_seconds(ended)), details)
-
-
-def _seconds(ended: Mapping[str, Any]) -> float | None:
-    with contextlib.suppress(ValueError, KeyError):
-        start, end = (datetime.fromisoformat(ended[key][:26].rstrip("Z")) for key in ("StartedAt", "FinishedAt"))
-        return (end - start).total_seconds()
-    return None

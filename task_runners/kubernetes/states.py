@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -48,6 +49,10 @@ _REASONS: Final = {
     "OutOfmemory": FailureReason.UNSCHEDULABLE,
 }
 
+# What a deletion sends to a body, as its exit code tells it. Where the deletion was ours, its cause counts instead.
+_ENDED_BY_REMOVAL: Final = frozenset({128 + 9, 128 + 15})
+_REMOVED: Final = JobStatus(Phase.LOST, None, FailureReason.LOST, "the pod was removed by somebody else")
+
 
 def status_of(pod: Object, events: Sequence[Object] = (), *, fails_fast: bool = True) -> JobStatus:
     """Return where the task of a pod stands; `events` are what was said about it, the oldest first."""
@@ -74,13 +79,9 @@ def notes_of(events: Iterable[Object]) -> tuple[Note, ...]:
 def gone(last: Object | None) -> JobStatus:
     """Return the status of a pod that is not there any more, from what was `last` seen of it."""
     if last is None:
-        return JobStatus(Phase.LOST, None, FailureReason.LOST, "the pod was removed by somebody else")
+        return _REMOVED
     known = status_of(last)
-    if known.phase.is_final:
-        return known
-    return JobStatus(
-        Phase.LOST, None, FailureReason.LOST, "the pod was removed by somebody else", details=known.details
-    )
+    return known if known.phase.is_final else replace(_REMOVED, details=known.details)
 
 
 def has_left_files(pod: Object) -> bool:
@@ -145,6 +146,8 @@ def _exit_of(pod: Object, name: str, ended: Object, main: Object) -> JobStatus:
         reason, message = FailureReason.OOM_KILLED, f"out of memory (limit {limit})" if limit else "out of memory"
     elif ended.get("reason") in {"StartError", "ContainerCannotRun"}:
         reason, message = FailureReason.CONFIG_ERROR, f"the container cannot be started: {ended.get('message')}"
+    elif pod["metadata"].get("deletionTimestamp") and code in _ENDED_BY_REMOVAL:
+        return replace(_REMOVED, exit_code=code, usage=usage)
     elif name != MAIN:
         message = f"the container {name} failed with exit code {code}"
     return JobStatus(Phase.FAILED, code, reason, message, usage)

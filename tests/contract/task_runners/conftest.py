@@ -178,6 +178,16 @@ def docker_bench(docker_host: str, workdir: WorkDir) -> Iterator[Bench]:
     runner.close()
 
 
+@pytest.fixture
+def daemon(docker_host: str) -> Iterator[Any]:
+    """Give a client of the daemon's API that is not the task runner's."""
+    import docker
+
+    client = docker.APIClient(base_url=docker_host)
+    yield client
+    client.close()
+
+
 @pytest.fixture(scope="session")
 def kubernetes(docker_host: str, optional: Callable[[str, str], NoReturn]) -> Iterator[KubernetesServer]:
     """Give a Kubernetes server that runs for all tests."""

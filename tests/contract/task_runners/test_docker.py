@@ -42,15 +42,6 @@ if TYPE_CHECKING:
     from tests.contract.task_runners.conftest import Bench
 
 
-@pytest.fixture
-def daemon(docker_host: str) -> Iterator[Any]:
-    import docker
-
-    client = docker.APIClient(base_url=docker_host)
-    yield client
-    client.close()
-
-
 def _with(bench: Bench, **properties: Any) -> Bench:
     bench.runner = bench.runner.model_copy(update=properties)
     return bench
@@ -305,16 +296,6 @@ def test_a_container_left_by_the_same_attempt_is_replaced(docker_bench: Bench) -
 
     assert (result.exit_code, len(docker_bench.texts())) == (0, 1)
     assert list(docker_bench.runner.list_owned(docker_bench.context())) == []
-
-
-def test_a_container_removed_by_somebody_else_is_lost(docker_bench: Bench, daemon: Any) -> None:
-    def on_line(_line: object) -> None:
-        daemon.remove_container(docker_bench.handles[0].id, force=True)
-
-    spec = docker_bench.spec("sh", "-c", "echo begun; sleep 60")
-    result = docker_bench.runner.run(spec, docker_bench.workdir, docker_bench.context(on_line=on_line))
-
-    assert (result.status, result.failure_reason) == (Phase.LOST, FailureReason.LOST)
 
 
 def test_registry_logins_come_from_credentials_or_config() -> None:

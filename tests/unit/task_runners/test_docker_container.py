@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from task_runners.base import FailureReason, Limits, Phase, Policy, TaskSpec, WorkDir
+from task_runners.base import Limits, Policy, TaskSpec, WorkDir
 from task_runners.docker import Docker
-from task_runners.docker_container import container_description, is_kept, owner_of, status_of
+from task_runners.docker_container import container_description, is_kept, owner_of
 from task_runners.docker_properties import parse_size
 
 WORKDIR = WorkDir(Path("/tmp/work"))
@@ -122,35 +122,6 @@ def test_sizes_are_read_as_docker_reads_them(text: Any, size: int) -> None:
 )
 def test_files_go_to_the_user_of_the_container_where_it_is_known(user: str, owner: int | None) -> None:
     assert owner_of(user) == owner
-
-
-@pytest.mark.parametrize(
-    ("state", "memory", "expected"),
-    [
-        ({"ExitCode": 0}, 0, (Phase.SUCCEEDED, None, None)),
-        ({"ExitCode": 3}, 0, (Phase.FAILED, FailureReason.APP_EXIT, "command failed with exit code 3")),
-        ({"ExitCode": 137, "OOMKilled": True}, 0, (Phase.FAILED, FailureReason.OOM_KILLED, "out of memory")),
-        (
-            {"ExitCode": 137, "OOMKilled": True},
-            64 * 1024**2,
-            (Phase.FAILED, FailureReason.OOM_KILLED, "out of memory (limit 64 MiB)"),
-        ),
-        (
-            {"ExitCode": 127, "Error": "no such thing"},
-            0,
-            (Phase.FAILED, FailureReason.APP_EXIT, "command failed with exit code 127: no such thing"),
-        ),
-    ],
-)
-def test_the_end_of_a_container_is_read_from_its_state(
-    state: dict[str, Any], memory: int, expected: tuple[Phase, FailureReason | None, str | None]
-) -> None:
-    times = {"StartedAt": "2026-01-01T00:00:00.5Z", "FinishedAt": "2026-01-01T00:00:02.123456789Z"}
-
-    status = status_of({"State": {**times, **state}, "HostConfig": {"Memory": memory}}, {})
-
-    assert (status.phase, status.failure_reason, status.message) == expected
-    assert status.usage.wall_seconds == 1.623456
 
 
 @pytest.mark.parametrize(("state", "expected"), [("running", True), ("paused", True), ("exited", False)])

@@ -101,6 +101,27 @@ def test_an_end_names_what_it_was() -> None:
     assert status_of(pod(main={"terminated": ended})).usage.wall_seconds == 5
 
 
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        (failed(137), (Phase.LOST, 137, FailureReason.LOST)),
+        (failed(143), (Phase.LOST, 143, FailureReason.LOST)),
+        (failed(137, "OOMKilled"), (Phase.FAILED, 137, FailureReason.OOM_KILLED)),
+        (failed(7), (Phase.FAILED, 7, FailureReason.APP_EXIT)),
+        (DONE, (Phase.SUCCEEDED, 0, None)),
+    ],
+)
+def test_a_kill_on_the_way_to_a_removal_is_no_end_that_the_body_made(
+    ended: dict[str, Any], expected: tuple[Phase, int | None, FailureReason | None]
+) -> None:
+    found = pod(main=ended)
+    found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+    statuses = [status_of(found), gone(found)]
+
+    assert {(each.phase, each.exit_code, each.failure_reason) for each in statuses} == {expected}
+
+
 def event(reason: str, message: str, *, count: int = 1, kind: str = "Warning", at: str = "00:00:00") -> dict[str, Any]:
     stamp = f"2026-01-01T{at}Z"
     return {"reason": reason, "message": message, "count": count, "type": kind, "lastTimestamp": stamp}
