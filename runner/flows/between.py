@@ -25,7 +25,7 @@ class LocatedFlow:
 
 
 def check_flows(flows: Sequence[LocatedFlow], known: Collection[FlowKey] = ()) -> list[Problem]:
-    """Return the problems between flows, without places inside the files.
+    """Return the problems between flows, without places inside the files but the first of a flow that is there twice.
 
     Args:
         flows: all flows that will be active together.
@@ -38,7 +38,7 @@ def check_flows(flows: Sequence[LocatedFlow], known: Collection[FlowKey] = ()) -
         if key in by_key:
             message = f"the flow {'.'.join(key)} is defined twice"
             hint = f"the other one is {by_key[key].file}"
-            problems.append(Problem("flow.id.duplicate", message, file=located.file, hint=hint))
+            problems.append(Problem("flow.id.duplicate", message, Severity.ERROR, located.file, 1, 1, hint))
         else:
             by_key[key] = located
     exists = by_key.keys() | known if known else by_key.keys()

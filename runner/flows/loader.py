@@ -18,6 +18,7 @@ import yaml
 
 from runner.errors import FlowError, Problem
 from runner.flows.positions import Mark, Path, Positions
+from runner.flows.syntax import EXPRESSION_HINT, encoding_problem, syntax_problem
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -110,7 +111,7 @@ def _read(source: str | bytes, file: str | None) -> tuple[list[Document], list[P
     except _Stop:
         documents = []
     except yaml.YAMLError as error:
-        reader.problems.append(_syntax_problem(error, text, file))
+        reader.problems.append(syntax_problem(error, text, file))
         documents = []
     return documents, reader.problems
 
@@ -159,8 +160,8 @@ def _text(source: str | bytes, file: str | None) -> str:
     try:
         size = len(source) if isinstance(source, bytes) else len(source.encode())
         text = source.decode() if isinstance(source, bytes) else source
-    except UnicodeError:
-        raise _error("yaml.encoding.invalid", "the file is not UTF-8 text", start, file) from None
+    except UnicodeError as error:
+        raise _gathered([encoding_problem(error, source, file)]) from None
     if size > MAX_BYTES:
         raise _error("yaml.file.large", f"the file has {size} bytes, more than 1 MiB", start, file)
     return text.removeprefix("\ufeff")
@@ -177,22 +178,6 @@ def _count_brackets(text: str, file: str | None) -> None:
             column = found.start() - text.rfind("\n", 0, found.start())
             message = f"more than {MAX_BRACKETS} brackets are open at once"
             raise _error("yaml.depth.exceeded", message, Mark(line, column), file)
-
-
-def _syntax_problem(error: yaml.YAMLError, text: str, file: str | None) -> Problem:
-    mark, message = Mark(1, 1), "this is no YAML"
-    if isinstance(error, yaml.reader.ReaderError):
-        # `position` counts bytes for some faults and characters for others: look the character up instead.
-        character = error.character if isinstance(error.character, str) else chr(error.character)
-        offset = max(text.find(character), 0)
-        mark = Mark(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
-        message = f"the character U+{ord(character[0]):04X} is not allowed in YAML"
-    elif isinstance(error, yaml.MarkedYAMLError):
-        place = error.problem_mark or error.context_mark
-        if place is not None:
-            mark = Mark(place.line + 1, place.column + 1)
-        message = " ".join(part for part in (error.problem, error.context) if part) or message
-    return Problem("yaml.syntax.invalid", message, file=file, line=mark.line, column=mark.column)
 
 
 def _mark_of(event: Any) -> Mark:
@@ -326,7 +311,8 @@ class _Reader:
         self._count(1, mark)
         self._refuse_tag(event, mark)
         if self._awaits_key():
-            self._stop("yaml.key.complex", "a key must be a plain text, not a map or a list", mark)
+            hint = EXPRESSION_HINT if self._doubled(event, mark) else None
+            self._stop("yaml.key.complex", "a key must be a plain text, not a map or a list", mark, hint)
         if len(self._stack) >= MAX_DEPTH:
             self._stop("yaml.depth.exceeded", f"nested deeper than {MAX_DEPTH} levels", mark)
         path = self._path()
@@ -334,6 +320,11 @@ class _Reader:
         if event.anchor is not None:
             self._anchors.pop(event.anchor, None)
         self._stack.append(_Frame(value, path, event.anchor, self._nodes))
+
+    def _doubled(self, event: Any, mark: Mark) -> bool:
+        """Return whether a map begins right behind the brace of the one around it, as an expression does."""
+        around = self._positions.values.get(self._stack[-1].path)
+        return bool(event.flow_style) and around == Mark(mark.line, mark.column - 1)
 
     def _close(self) -> None:
         frame = self._stack.pop()

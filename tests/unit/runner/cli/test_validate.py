@@ -82,7 +82,7 @@ def test_flows_are_checked_together(flows: Path) -> None:
     result = _run(flows, "--format", "github")
 
     assert result.exit_code == 1
-    assert f"::error file={flows}/other.yaml,title=flow.id.duplicate::" in result.output
+    assert f"::error file={flows}/other.yaml,line=1,col=1,title=flow.id.duplicate::" in result.output
 
 
 FIVE = """\
