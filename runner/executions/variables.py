@@ -99,9 +99,10 @@ def _execution(execution: Execution) -> dict[str, Any]:
         "id": execution.id,
         "startDate": execution.started_at or execution.created_at,
         "originalId": execution.original_id or execution.id,
+        "state": execution.state.value,
     }
     if execution.state.is_terminal:
-        found |= {"state": execution.state.value, "outputs": execution.outputs}
+        found["outputs"] = execution.outputs
     return found
 
 

@@ -43,6 +43,16 @@ class InputValue:
     is_default: bool = False
     error: InvalidError | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether expressions may read it: it counts, and has a value or needs none."""
+        return self.enabled and self.error is None and (self.value is not _MISSING or not self.declared.required)
+
+    @property
+    def known(self) -> Any:
+        """What expressions read: its value, null without one."""
+        return None if self.value is _MISSING else self.value
+
     def as_json(self) -> dict[str, Any]:
         """Return the API's shape of one entry of the answer to a validation."""
         shown = self.declared.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -75,6 +85,8 @@ def resolve_inputs(
 ) -> dict[str, Any]:
     """Return the typed inputs, nested at the dots of their ids; inputs that are not declared are ignored.
 
+    An optional input that nobody gave a value is null, so that expressions may ask for it.
+
     Args:
         inputs: the declarations.
         given: raw values by id (or nested maps): text, JSON values, `FileInput`.
@@ -93,8 +105,8 @@ def resolve_inputs(
     for entry in resolver.entries():
         if entry.error is not None:
             raise entry.error
-        if entry.enabled and entry.value is not _MISSING:
-            values[entry.declared.id] = entry.value
+        if entry.is_known:
+            values[entry.declared.id] = entry.known
     return nested(values)
 
 
@@ -221,8 +233,8 @@ class _Resolver:
         self.open.add(declared.id)
         entry = self.resolve(declared)
         self.done[declared.id] = entry
-        if entry.enabled and entry.error is None and entry.value is not _MISSING:
-            self.plain.setdefault(declared.id, entry.value)
+        if entry.is_known:
+            self.plain.setdefault(declared.id, entry.known)
         return entry
 
     def resolve(self, declared: Input) -> InputValue:

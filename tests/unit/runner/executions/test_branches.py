@@ -102,6 +102,14 @@ def test_after_execution_sees_the_final_state_and_does_not_change_it(play: Start
     assert (ended.state, ended.history()) == (State(state), ["CREATED", "RUNNING", state])
 
 
+def test_tasks_and_finally_see_that_the_execution_runs(play: Start) -> None:
+    telling = '{id: %s, type: core.debug.Return, format: "{{ execution.state }}"}'
+
+    ended = play(f"tasks: [{telling % 'a'}, {FAIL % 'b'}]\nfinally: [{telling % 'x'}]")
+
+    assert [ended.output(name) for name in "ax"] == [{"value": "RUNNING"}] * 2
+
+
 def test_after_execution_may_need_workers_time_and_retries(play: Start) -> None:
     retried = "{id: y, type: core.storage.Size, uri: x, retry: {type: constant, interval: PT5S, maxAttempts: 2}}"
     ended = play(f"tasks: [{OK % 'a'}]\nafterExecution: [{{id: s, type: core.flow.Sleep, duration: PT1S}}, {retried}]")

@@ -171,8 +171,20 @@ def test_what_the_caller_sends_is_never_rendered() -> None:
     assert values == {"x": "{{ secret('A') }}"}
 
 
-def test_an_optional_input_without_a_value_is_absent() -> None:
-    assert resolve([declared(type="INT", required=False)], {}) == {}
+def test_an_optional_input_without_a_value_is_null() -> None:
+    reading = declared(id="y", type="STRING", defaults="{{ inputs.x }}", dependsOn={"inputs": ["x"]})
+    inputs = [declared(type="INT", required=False), reading]
+
+    values = resolve(inputs, {}, {"{{ inputs.x }}": lambda known: repr(known["inputs"]["x"])})
+
+    assert values == {"x": None, "y": "None"}
+
+
+def test_an_optional_input_that_does_not_count_is_absent() -> None:
+    switch = declared(type="BOOL")
+    hidden = declared(id="y", type="INT", required=False, dependsOn={"inputs": ["x"], "condition": "{{ inputs.x }}"})
+
+    assert resolve([switch, hidden], {"x": False}, {"{{ inputs.x }}": "false"}) == {"x": False}
 
 
 def test_a_trigger_without_inputs_may_leave_required_ones_out() -> None:
