@@ -94,13 +94,16 @@ def _needs(change: Change) -> Sequence[tuple[str, str, str]]:
 def _missing(change: Change, kind: str, namespace: str, key: str) -> Problem:
     what = _SENTENCES[kind].format(key=key, namespace=namespace)
     message = f"{change.namespace}.{change.flow_id} {what}"
-    return Problem(_CODES[kind], message, Severity.WARNING, change.path, _line(change.source or "", kind, key))
+    line, column = _place(change.source or "", kind, key)
+    return Problem(_CODES[kind], message, Severity.WARNING, change.path, line, column)
 
 
-def _line(source: str, kind: str, key: str) -> int | None:
-    """Return the first line that names the key, counted from 1; None when plugin defaults do."""
-    lines = enumerate(source.splitlines(), start=1)
-    return next((number for number, text in lines if kind in text and key in text), None)
+def _place(source: str, kind: str, key: str) -> tuple[int, int] | tuple[None, None]:
+    """Return where the key is first read, line and column counted from 1; None twice when plugin defaults read it."""
+    for number, text in enumerate(source.splitlines(), start=1):
+        if kind in text and key in text:
+            return number, text.index(kind) + 1
+    return None, None
 
 
 def with_outsiders(plan: Plan, others: Sequence[ActiveFlow], facts_of: Callable[[ActiveFlow], Facts | None]) -> Plan:

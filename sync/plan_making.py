@@ -164,8 +164,9 @@ def _fires(
 
 
 def _shown(times: Sequence[datetime]) -> str:
-    """Return `2026-11-22 06:00 UTC, then 2026-11-22 07:00, 2026-11-22 08:00`."""
-    first, *rest = (f"{each:%Y-%m-%d %H:%M}" for each in times)
+    """Return `2026-11-22 06:00 UTC, then 2026-11-22 07:00, 2026-11-22 08:00`; with seconds where they matter."""
+    form = "%Y-%m-%d %H:%M:%S" if any(each.second for each in times) else "%Y-%m-%d %H:%M"
+    first, *rest = (each.strftime(form) for each in times)
     shown = f"{first} {times[0].tzname()}"
     return f"{shown}, then {', '.join(rest)}" if rest else shown
 

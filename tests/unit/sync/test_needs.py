@@ -76,8 +76,8 @@ def test_a_flow_needs_what_its_expressions_name_plainly(expression: str, needs: 
 def test_secrets_and_keys_that_are_not_there_are_warnings_at_their_line() -> None:
     found = with_needs(plan(change(SOURCE)), lambda _kind, _namespace, key: key == "DB")
 
-    assert [(each.code, each.file, each.line, each.severity.value) for each in found.problems] == [
-        ("flow.kv.missing", "flows/load.yaml", 6, "warning")
+    assert [(each.code, each.file, each.line, each.column, each.severity.value) for each in found.problems] == [
+        ("flow.kv.missing", "flows/load.yaml", 6, 41, "warning")
     ]
     assert "neither company.team nor a namespace around it" in found.problems[0].message
     assert found.is_valid

@@ -241,6 +241,12 @@ def test_a_change_of_schedules_tells_the_next_times_before_and_after() -> None:
     assert plan_of(found.as_json()).changes[0].after == change.after
 
 
+def test_times_that_differ_by_seconds_are_shown_with_them() -> None:
+    found = plan([], {"flows/a.yaml": ("a.one", "b")}, fires=lambda _: [AT, AT + timedelta(seconds=5)])
+
+    assert found.changes[0].note == "runs next 2026-11-22 00:00:00 UTC, then 2026-11-22 00:00:05"
+
+
 def test_a_flow_that_comes_back_under_another_name_is_renamed_and_held_by_no_guard() -> None:
     found = plan([version("a.one")], {"flows/a.one.yaml": ("a.new-one", "b2")})
 
