@@ -63,7 +63,7 @@ class EmbeddedServer(ServerProcess):
                 hint="with a database of your own start `mainstem serve`, `worker`, `scheduler` and `sync-agent`",
             )
         super().__init__("up", settings, Roles(), os.environ)
-        self.token = ""
+        self.token, self._is_new = "", False
 
     def start(self) -> None:
         """Start everything, the broker first."""
@@ -75,9 +75,11 @@ class EmbeddedServer(ServerProcess):
         valkey.end_leftover()
         valkey.start()
         self._exit.callback(valkey.stop)
+        # Before the address is told: who reads that asks at once, and would ask without a token.
+        self.token, self._is_new = admin_token(self.home)
         self._take_address()
         self.assemble(self._open_store(), valkey.url)
-        self.token = self._adopt_token()
+        self._adopt_token()
         self.begin()
 
     def _take_address(self) -> None:
@@ -106,13 +108,11 @@ class EmbeddedServer(ServerProcess):
             log.warning("the database was migrated", extra={"from": found, "copy": str(copy)})
         return Store.open(url)
 
-    def _adopt_token(self) -> str:
+    def _adopt_token(self) -> None:
         from runner.access import Role
 
-        secret, is_new = admin_token(self.home)
-        if is_new or not any(token.name == "admin" for token in self.parts.access.tokens()):
-            self.parts.access.adopt("admin", secret, Role.ADMIN)
-        return secret
+        if self._is_new or not any(token.name == "admin" for token in self.parts.access.tokens()):
+            self.parts.access.adopt("admin", self.token, Role.ADMIN)
 
     def banner(self) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""

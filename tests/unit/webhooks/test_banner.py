@@ -1,9 +1,14 @@
-"""What a server says when it has started."""
+"""What a server says when it has started, and to whom it says earlier where it is."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from runner.home import TOKEN_FILE
 from runner.settings import Settings
-from webhooks.up import banner_lines
+from webhooks.up import EmbeddedServer, banner_lines
 
 PLACE = "Nothing is deployed yet: push a branch main that holds a folder flows/."
 
@@ -32,3 +37,21 @@ def test_a_server_that_has_flows_asks_for_nothing() -> None:
     lines = list(banner_lines(Settings(), ".mainstem", 1.0, has_flows=True))
 
     assert not any("deployed" in line for line in lines)
+
+
+class _ToldError(Exception):
+    """Ends a start at the moment when the address is told."""
+
+
+class _Telling(EmbeddedServer):
+    def _take_address(self) -> None:
+        raise _ToldError((self.home / TOKEN_FILE).read_text(encoding="utf-8").strip())
+
+
+def test_who_reads_the_address_of_a_new_server_finds_its_token(tmp_path: Path) -> None:
+    server = _Telling(Settings(home=tmp_path / "home", work=tmp_path / "work", port=0))
+
+    with pytest.raises(_ToldError) as told, server:
+        pass
+
+    assert str(told.value) == server.token
