@@ -13,6 +13,7 @@ from runner.job import Parked
 from task_runners.base import JobHandle, RunnerContext, TaskResult, TaskRunner, TaskSpec, WorkDir
 from task_runners.errors import JobInterruptedError, TaskRunnerError
 from task_runners.files import FileLimits
+from task_runners.ownership import INSTALLATION
 from task_runners.remote import RemoteTaskRunner
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class Command:
             "taskrun-id": context.task_run.id,
             "taskrun-attempt": str(max(1, context.task_run.attempts)),
         }
+        if context.host.settings.installation:
+            names[INSTALLATION] = context.host.settings.installation
         return {f"kestra.io/{name}": value[:_MAXIMUM_LABEL_CHARS] for name, value in names.items()}
 
     def _runner_context(self) -> RunnerContext:
@@ -119,7 +122,8 @@ class Command:
             note()
             job.outlives = goes_on and policy != "RESTART"
             kept = {"outlives": job.outlives, "lossPolicy": policy} if goes_on else {}
-            save({**handle.as_json(), **kept, **({"watch": dict(watch)} if watch else {})})
+            whose = {INSTALLATION: host.settings.installation} if host.settings.installation else {}
+            save({**handle.as_json(), **kept, **whose, **({"watch": dict(watch)} if watch else {})})
 
         options: dict[str, Any] = {"interruptions": job.interruptions}
         if goes_on:
@@ -146,6 +150,7 @@ class Command:
             control_groups=host.control_groups,
             file_limits=_limits(host.settings.task_files),
             stage=self._context.stage(),
+            installation=host.settings.installation,
             **options,
         )
 

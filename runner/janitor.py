@@ -1,7 +1,8 @@
 """Removes jobs that nobody owns any more: what a crash between the end of an attempt and its cleanup left running.
 
 It asks each engine which jobs of this product it has, and the store which of their attempts have ended. A job whose
-attempt the store does not know belongs to another installation at the same engine and is left alone. The engines are
+attempt the store does not know belongs to another installation at the same engine and is left alone, and so does one
+whose labels name another one: a copy of a database knows the attempts of its original. The engines are
 those that jobs started at lately (`runner.engines`), and of the types that late attempts used, as they are by default.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -66,7 +67,7 @@ class Janitor:
                 continue  # it is not installed any more, or needs properties that only a flow has
 
     def _sweep(self, runner: TaskRunner) -> int:
-        ctx = RunnerContext(on_line=lambda _line: None, environment=self._host.environment)
+        ctx = self._context()
         try:
             return sum(self._remove(runner, handle) for handle in self._orphans(runner, ctx))
         except TaskRunnerError as error:
@@ -86,14 +87,17 @@ class Janitor:
 
     def _remove(self, runner: TaskRunner, handle: JobHandle) -> int:
         log.warning("a job that nobody owns is removed", extra={"runner": runner.type, "job": handle.id})
-        stage = self._stage(handle)
-        ctx = RunnerContext(on_line=lambda _line: None, environment=self._host.environment, stage=stage)
         try:
-            runner.cleanup(handle, ctx)
+            runner.cleanup(handle, self._context(stage=self._stage(handle)))
         except TaskRunnerError as error:
             log.warning("it cannot be removed", extra={"job": handle.id, "error": error.message})
             return 0
         return 1
+
+    def _context(self, **options: Any) -> RunnerContext:
+        host = self._host
+        name = host.settings.installation
+        return RunnerContext(on_line=lambda _line: None, environment=host.environment, installation=name, **options)
 
     def _stage(self, handle: JobHandle) -> Stage:
         """Return the room in which the archives of the job lie, as far as its task run is known."""

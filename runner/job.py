@@ -24,6 +24,11 @@ _INTERRUPTED = frozenset(reason.value for reason in FailureReason if reason.is_i
 LossPolicy = Literal["RESTART", "REATTACH", "FAIL"]
 
 
+def is_started_by(installation: str | None, stored: Mapping[str, Any]) -> bool:
+    """Return whether a stored handle is of a job that the installation of this name started, or one without a name."""
+    return stored.get("installation") == installation
+
+
 @dataclass(slots=True)
 class Ended:
     """A job that has ended, with its task runner and the context under which its log was told."""
@@ -73,10 +78,10 @@ class AttemptJob:
         """The handle that was stored under an earlier claim."""
         return JobHandle.from_json(self.stored) if self.stored else None
 
-    def look_back(self, attempts: Sequence[Attempt]) -> None:
-        """Take what counts of the earlier attempts of its run, the oldest first."""
-        lost = [each for each in attempts if each.state is State.KILLED and each.handle]
-        self.left_behind = tuple(JobHandle.from_json(each.handle) for each in lost if each.handle)
+    def look_back(self, attempts: Sequence[Attempt], installation: str | None = None) -> None:
+        """Take what counts of the earlier attempts of its run, the oldest first; jobs of others are left alone."""
+        lost = [each.handle for each in attempts if each.state is State.KILLED and each.handle]
+        self.left_behind = tuple(JobHandle.from_json(each) for each in lost if is_started_by(installation, each))
         self.interruptions = _interruptions(attempts)
 
     def tidy(self) -> None:

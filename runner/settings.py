@@ -308,6 +308,8 @@ class Settings(_Part):
     """The secret of the token `admin` of a deployment; without it `mainstem serve` makes the first one in its home."""
     health_port: int | None = Field(default=None, ge=0, le=65_535)
     """Port on which a process answers probes and gives its figures, without a token; without it none."""
+    installation: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """A name that tells jobs of this installation from those of a copy of its database; set it while none run."""
     default_task_runner: str = "process"
     """The task runner of script tasks that name none."""
     workers: int = Field(default=8, ge=1, le=256)

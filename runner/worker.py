@@ -32,7 +32,7 @@ from runner.executions.rest import StoredRuns
 from runner.executions.tree import Node, Tree
 from runner.expressions import render
 from runner.follower import Follower
-from runner.job import AttemptJob, Ended, Parked
+from runner.job import AttemptJob, Ended, Parked, is_started_by
 from runner.log_file import with_log_file
 from runner.outcomes import cached_or_run, details_of, runner_of
 from runner.plugin import Outcome, Task
@@ -54,6 +54,7 @@ DRAINED = "worker drained"
 _LOST = frozenset({"LOST", "runner.supervisor.lost"})  # nobody saw how the body ended, or whether it began
 _BODY_LOST = "its body was lost"
 _BLAMED = frozenset({STOPPED, RESTARTED, _BODY_LOST})
+_NOT_OURS = "its job is one of another installation"
 _AWAY = frozenset({"store.unreachable", "store.commit.unknown", "store.closed"})
 _END_S = 10.0  # bodies have five seconds between SIGTERM and SIGKILL
 
@@ -247,6 +248,10 @@ class Worker:
         if taken is None:
             return
         run, stored = taken
+        if stored and not is_started_by(self.engine.host.settings.installation, stored):
+            log.warning("a job of another installation is left to it", extra={"job": stored["id"], "task_run": run.id})
+            self._release(run, _NOT_OURS)
+            return
         claim = Claim(run, job=AttemptJob(run.epoch, stored=stored, may_park=True))
         claim.job.save = lambda document: self._save_handle(claim, document)
         with self._lock:
@@ -328,7 +333,8 @@ class Worker:
     def _look_back(self, claim: Claim) -> None:
         """Note the jobs that were left behind, which must not go on beside this attempt, and why."""
         attempts = self._store.read(lambda db: db.executions.attempts(claim.run.execution_id))
-        claim.job.look_back([each for each in attempts if each.task_run_id == claim.run.id])
+        own = [each for each in attempts if each.task_run_id == claim.run.id]
+        claim.job.look_back(own, self.engine.host.settings.installation)
 
     def _is_poison(self, run: TaskRun) -> bool:
         """Return whether a body took down its workers; losses that no body can bring about do not count."""

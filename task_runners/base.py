@@ -119,13 +119,13 @@ class TaskRunner(BaseModel, abc.ABC):
         """Remove what the job leaves at its engine, running or not. Again is no error."""
 
     def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:  # noqa: ARG002 - for subclasses
-        """Return the one job of this engine that carries all `labels`, or None."""
+        """Return the one job of this engine and of `ctx.installation` that carries all `labels`, or None."""
         return None
 
     def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:  # noqa: ARG002 - for subclasses
         """Yield every job that this product started at this engine and that is still there, with its `owner`.
 
-        A job that ended and was to be kept (`delete: false`) is none of them.
+        A job that ended and was to be kept (`delete: false`) is none of them, nor one of another `ctx.installation`.
         """
         return iter(())
 

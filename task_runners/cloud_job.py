@@ -21,6 +21,7 @@ from task_runners.archives import pack, unpack
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.log_pages import LogCursor, LogPage, RawLine
 from task_runners.outputs import PRIVATE, collect_outputs
+from task_runners.ownership import is_ours
 from task_runners.remote import RemoteTaskRunner
 from task_runners.spec import (
     Capabilities,
@@ -245,12 +246,14 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
     def find(self, labels: Mapping[str, str], ctx: RunnerContext) -> JobHandle | None:
         """Return the newest job of this engine that bears all `labels`, or None."""
         wanted = {key.rpartition("/")[2]: self._label(value) for key, value in labels.items()}
-        found = [handle for handle, has in self._owned(ctx) if wanted.items() <= has.items()]
+        found = [handle for handle, has in self._owned(ctx) if wanted.items() <= has.items() and is_ours(has, ctx)]
         return found[-1] if found else None
 
     def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
         """Yield every job of this product that is there, but for those that ended and were to be kept."""
         for handle, labels in self._owned(ctx):
+            if not is_ours(labels, ctx):
+                continue
             is_kept = "keep" in labels and (not handle.data.get("job") or self._seen(handle, ctx).phase.is_final)
             if not is_kept:
                 yield replace(handle, owner=_owner(labels))

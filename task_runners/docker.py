@@ -36,6 +36,7 @@ from task_runners.base import (
 from task_runners.docker_archive import archives_of
 from task_runners.docker_container import (
     OWNED_LABEL,
+    PREFIX,
     attempt_of,
     container_description,
     is_kept,
@@ -58,6 +59,7 @@ from task_runners.docker_pull import login, pull
 from task_runners.docker_removal import CONFLICT, clear, remove
 from task_runners.log_pages import LogPage, unseen
 from task_runners.outputs import PRIVATE
+from task_runners.ownership import is_ours
 from task_runners.staging.direct import TarStream
 from task_runners.staging.port import Staged
 
@@ -243,6 +245,7 @@ class Docker(TaskRunner):
         wanted = [f"mainstem.io/{key}={label_value(value)}" for key, value in labels.items()]
         with self._talking(ctx) as client:
             found = client.containers(all=True, filters={"label": wanted})
+        found = [each for each in found if is_ours(each["Labels"], ctx, PREFIX)]
         newest = max(found, key=lambda container: container["Created"], default=None)
         return self._handle(newest, ctx) if newest is not None else None
 
@@ -250,7 +253,8 @@ class Docker(TaskRunner):
         """Yield every container that this product made, also ended ones."""
         with self._talking(ctx) as client:
             found = client.containers(all=True, filters={"label": [OWNED_LABEL]})
-        yield from (self._handle(container, ctx) for container in found if not is_kept(container))
+        ours = [each for each in found if is_ours(each["Labels"], ctx, PREFIX) and not is_kept(each)]
+        yield from (self._handle(container, ctx) for container in ours)
 
     def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
         """Return the container that an earlier process started for this attempt; one that never started is removed."""
@@ -260,7 +264,7 @@ class Docker(TaskRunner):
         with self._talking(ctx) as client:
             labels = [f"{OWNED_LABEL}={label_value(spec.task_run_id)}", f"mainstem.io/taskrun-attempt={spec.attempt}"]
             found = client.containers(all=True, filters={"id": stored.id, "label": labels})
-            if not found:
+            if not found or not is_ours(found[0]["Labels"], ctx, PREFIX):
                 return None
             if found[0]["State"] == "created":
                 remove(client, found[0]["Id"])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OWNED_LABEL",
+    "PREFIX",
     "attempt_of",
     "container_description",
     "is_kept",
@@ -22,7 +23,8 @@ __all__ = [
     "owner_of",
 ]
 
-OWNED_LABEL = "mainstem.io/taskrun-id"
+PREFIX = "mainstem.io/"
+OWNED_LABEL = f"{PREFIX}taskrun-id"
 _KEPT_LABEL = "mainstem.io/kept"
 _DETACHED_LABEL = "mainstem.io/detached"
 _ALIVE = frozenset({"running", "paused", "restarting"})

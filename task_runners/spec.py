@@ -258,7 +258,8 @@ class RunnerContext:
     `stored_handle` is what `save_handle` got in an earlier life of this attempt, to find its job again; `log_cursor`
     tells how far its log was stored then. Where the working directory was not filled again, `resubmits` is False: a
     job that cannot be found again is a `JobGoneError`. `interruptions` counts the jobs before this one that did the
-    same work and whose machines were taken away.
+    same work and whose machines were taken away. `installation` is the name of whoever starts jobs here, where several
+    may do so at one engine; `TaskSpec.labels` have it too, and a task runner that looks for jobs compares them.
 
     Remote jobs: `save_watch` stores what the rules of following remember, with the handle; `on_progress` stores lines,
     notes and the progress after them in one step. `stored_watch` and `progress` are what an earlier life stored.
@@ -285,6 +286,7 @@ class RunnerContext:
     stored_handle: JobHandle | None = None
     resubmits: bool = True
     interruptions: int = 0
+    installation: str | None = None
     stored_watch: Mapping[str, Any] | None = None
     log_cursor: LogCursor | None = None
     progress: Progress = field(default_factory=Progress)

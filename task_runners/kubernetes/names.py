@@ -6,11 +6,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 
+from task_runners.ownership import INSTALLATION
 from task_runners.spec import TaskSpec
 
-__all__ = ["OWNED", "label_value", "labels_of", "name_of", "owned_selector"]
+__all__ = ["OWNED", "PREFIX", "label_value", "labels_of", "name_of", "owned_selector"]
 
-OWNED = "mainstem.io/taskrun-id"
+PREFIX = "mainstem.io/"
+OWNED = f"{PREFIX}taskrun-id"
 _ATTEMPT = "mainstem.io/taskrun-attempt"
 _PREFIXES = ("mainstem.io", "kestra.io")
 _NAME_CHARS, _LABEL_CHARS, _SUFFIX_CHARS = 63, 63, 8
@@ -20,11 +22,12 @@ _NAMED_BY = ("namespace", "flow-id", "task-id")
 def name_of(spec: TaskSpec) -> str:
     """Return the name of the pod of this attempt: readable, at most 63 characters, the same each time.
 
-    So two pods of one attempt cannot exist at once, whoever starts it again.
+    So two pods of one attempt cannot exist at once, whoever of an installation starts it again.
     """
     labels = _short(spec.labels)
     words = "-".join(labels[key] for key in _NAMED_BY if labels.get(key)) or "task"
-    digest = hashlib.sha256(f"{spec.task_run_id}/{spec.attempt}".encode()).hexdigest()[:_SUFFIX_CHARS]
+    whose = [spec.task_run_id, str(spec.attempt), *filter(None, [labels.get(INSTALLATION)])]
+    digest = hashlib.sha256("/".join(whose).encode()).hexdigest()[:_SUFFIX_CHARS]
     slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[: _NAME_CHARS - _SUFFIX_CHARS - 1].strip("-")
     return f"{slug or 'task'}-{digest}"
 
@@ -33,7 +36,8 @@ def labels_of(spec: TaskSpec, given: Mapping[str, str]) -> dict[str, str]:
     """Return the labels of the pod: what the flow gave, then ours, which win."""
     own = _short(spec.labels) | {"taskrun-id": spec.task_run_id, "taskrun-attempt": str(spec.attempt)}
     ours = {f"{prefix}/{key}": label_value(value) for prefix in _PREFIXES for key, value in own.items()}
-    return {key: label_value(str(value)) for key, value in given.items()} | ours
+    theirs = {key: label_value(str(value)) for key, value in given.items() if key != f"{PREFIX}{INSTALLATION}"}
+    return theirs | ours
 
 
 def owned_selector(labels: Mapping[str, str] | None = None) -> str:

@@ -33,7 +33,7 @@ from task_runners.kubernetes import transfer
 from task_runners.kubernetes.api import Api, ApiError, Object
 from task_runners.kubernetes.cluster import Cluster, cluster_of, told
 from task_runners.kubernetes.manifest import MAIN, ROOT, grace_s, login_secret, pod_of
-from task_runners.kubernetes.names import OWNED, label_value, labels_of, name_of, owned_selector
+from task_runners.kubernetes.names import OWNED, PREFIX, label_value, labels_of, name_of, owned_selector
 from task_runners.kubernetes.properties import (
     NAMESPACE,
     Config,
@@ -45,6 +45,7 @@ from task_runners.kubernetes.properties import (
 )
 from task_runners.kubernetes.states import gone, has_left_files, status_of
 from task_runners.log_pages import LogCursor, LogPage
+from task_runners.ownership import is_ours
 from task_runners.remote import RemoteTaskRunner
 from task_runners.staging.port import Staged
 
@@ -182,7 +183,8 @@ class Kubernetes(RemoteTaskRunner):
         cluster = self._cluster(ctx, stored)
         with told(cluster, f"to show the pod {stored.id}"):
             pod = cluster.api.pod(stored.id, tries=6)
-        if pod is None or pod["metadata"]["labels"].get(OWNED) != label_value(spec.task_run_id):
+        labels = (pod["metadata"].get("labels") or {}) if pod is not None else {}
+        if pod is None or labels.get(OWNED) != label_value(spec.task_run_id) or not is_ours(labels, ctx, PREFIX):
             return None
         return _with(stored, uid=stored.data.get("uid", pod["metadata"]["uid"]))
 
@@ -291,7 +293,7 @@ class Kubernetes(RemoteTaskRunner):
             _, pods = cluster.api.pods(selector)
         for pod in pods:
             meta = pod["metadata"]
-            if not meta.get("deletionTimestamp"):
+            if not meta.get("deletionTimestamp") and is_ours(meta["labels"], ctx, PREFIX):
                 created = datetime.fromisoformat(meta["creationTimestamp"]).astimezone(UTC)
                 data = {"uid": meta["uid"], "root": (meta.get("annotations") or {}).get(ROOT), "secret": True}
                 owner = attempt_of(meta.get("labels") or {})

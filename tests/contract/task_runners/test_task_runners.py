@@ -335,13 +335,19 @@ def test_several_bodies_run_at_once_in_one_runner(bench: Bench) -> None:
 
 
 def test_a_job_that_nobody_follows_is_found_with_its_attempt_and_can_be_removed(bench: Bench) -> None:
-    ctx = bench.context()
-    spec = bench.spec("sleep", "60", attempt=3)
+    name = bench.workdir.path.name
+    ctx = bench.context(installation=name)
+    spec = bench.spec("sleep", "60", attempt=3, labels={"mainstem.io/installation": name})
     handle = bench.runner.submit(spec, bench.workdir, ctx)
 
     found = {each.owner: each for each in bench.runner.list_owned(ctx)}
+    elsewhere = [bench.context(installation=other, stored_handle=handle) for other in ("another", None)]
+    others = [each.owner for other in elsewhere for each in bench.runner.list_owned(other)]
+    by_labels = [bench.runner.find({"taskrun-id": spec.task_run_id}, each) for each in (ctx, *elsewhere)]
     bench.runner.cleanup(found.get((spec.task_run_id, 3), handle), ctx)
     left = [each.owner for each in bench.runner.list_owned(ctx)]
 
     assert ((spec.task_run_id, 3) in found) is bench.runner.capabilities.reattach
+    assert (spec.task_run_id, 3) not in others
+    assert [each is not None for each in by_labels] == [bench.runner.capabilities.reattach, False, False]
     assert (spec.task_run_id, 3) not in left

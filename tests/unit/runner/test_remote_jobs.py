@@ -261,7 +261,7 @@ def test_the_janitor_removes_what_ended_and_leaves_what_runs_or_belongs_to_other
         wait_until(lambda: local.worker.follower.count == 2, "two followed jobs")
         foreign = place.folder / "spool" / "foreign"
         foreign.mkdir()
-        (foreign / "job.json").write_text(json.dumps({"owner": ["unknown", 1]}))
+        (foreign / "job.json").write_text(json.dumps({"owner": ["unknown", 1, None]}))
         run = place.run_of(orphaned)
         local.worker.follower.remove(run.id)  # as if its worker had died after the result, before the cleanup
         place.store.write(
@@ -287,6 +287,39 @@ def test_the_janitor_removes_what_ended_and_leaves_what_runs_or_belongs_to_other
     assert names == sorted(["foreign", f"{place.run_of(running).id}-1"])
     assert ended is not None
     assert ended.state is State.SUCCESS
+
+
+def test_a_copy_of_a_database_leaves_the_jobs_of_its_original_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.worker._END_S", 0.5)  # what the original still holds, it does not end when it is closed
+    flow_id = deploy(place, f"while [ ! -e {place.folder}/go ]; do sleep 0.05; done; echo x > out.txt")
+    with LocalEngine(place.store, named(place.host, "live")) as original:
+        execution = original.engine.create(NewExecution("team", flow_id))
+        wait_until(lambda: original.worker.follower.count, "the job of the original")
+        (job,) = jobs(place)
+        wait_until((job / "pid").exists, "its body")
+        lose(place, original)  # for the copy, all workers of the original are lost
+        copy = named(place.host, "copy")
+        janitor = Janitor(copy)
+        with LocalEngine(place.store, replace(copy, runner_used=janitor.note)) as other:
+            wait_until(lambda: other.worker.adopt() or other.worker.follower.count, "a job of the copy's own")
+            wait_until(lambda: len(jobs(place)) == 2, "a job of the copy's own")
+            (place.folder / "go").touch()
+            ended = other.engine.wait(execution.id, 30)
+            removed = janitor.run_once()
+
+    assert ended is not None
+    assert ended.state is State.SUCCESS
+    assert removed == 0
+    assert jobs(place) == [job]
+    assert not (job / "grace").exists()
+    attempts = place.store.read(lambda db: db.executions.attempts(execution.id))
+    assert [each.failure_reason for each in attempts] == ["its job is one of another installation", None]
+
+
+def named(host: Host, name: str) -> Host:
+    return replace(host, settings=host.settings.model_copy(update={"installation": name}))
 
 
 def test_many_waiting_jobs_cost_little(place: Place) -> None:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +45,8 @@ class Spool(RemoteTaskRunner):
         handle = JobHandle(self.type, folder.name, str(self.root), ctx.now())
         ctx.save_handle(handle)
         env = {"PATH": ctx.environment.get("PATH", os.defpath), **spec.environment(work)}
-        job = {"command": spec.command, "cwd": work, "env": env, "owner": [spec.task_run_id, spec.attempt]}
+        owner = [spec.task_run_id, spec.attempt, ctx.installation]
+        job = {"command": spec.command, "cwd": work, "env": env, "owner": owner}
         try:
             copy_files(workdir.path, Path(work), limits=ctx.file_limits)
             (folder / "job.json").write_text(json.dumps(job))
@@ -85,9 +86,8 @@ class Spool(RemoteTaskRunner):
                 piece = file.read(_PAGE_BYTES)
         except FileNotFoundError:
             return LogPage()
-        is_full = len(piece) == _PAGE_BYTES
-        lines, size = file_lines(piece, ctx.now(), is_full=is_full, is_final=is_final)
-        return LogPage(lines, str(start + size), is_exact=True, has_more=is_full)
+        lines, size = file_lines(piece, ctx.now(), is_full=len(piece) == _PAGE_BYTES, is_final=is_final)
+        return LogPage(lines, str(start + size), is_exact=True, has_more=len(piece) == _PAGE_BYTES)
 
     def cancel(self, handle: JobHandle, grace: timedelta, ctx: RunnerContext) -> None:
         """Write how long the body may take to end, and ask for it."""
@@ -109,11 +109,11 @@ class Spool(RemoteTaskRunner):
         return super().collect(spec, workdir, handle, ctx)
 
     def list_owned(self, ctx: RunnerContext) -> Iterator[JobHandle]:
-        """Yield every job below the root."""
+        """Yield every job below the root that this installation started."""
         for file in sorted(self.root.glob("[!.]*/job.json")):
-            at = datetime.fromtimestamp(file.stat().st_mtime, tz=ctx.now().tzinfo)
-            run, attempt = json.loads(file.read_text())["owner"]
-            yield JobHandle(self.type, file.parent.name, str(self.root), at, owner=(run, attempt))
+            run, attempt, name = json.loads(file.read_text())["owner"]
+            if name == ctx.installation:
+                yield JobHandle(self.type, file.parent.name, str(self.root), owner=(run, attempt))
 
     def _folder(self, handle: JobHandle) -> Path:
         return Path(handle.node or self.root) / handle.id

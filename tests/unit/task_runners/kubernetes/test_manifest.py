@@ -9,7 +9,7 @@ import pytest
 
 from task_runners.errors import TaskRunnerError
 from task_runners.kubernetes.manifest import Files, login_secret, pod_of
-from task_runners.kubernetes.names import label_value, name_of
+from task_runners.kubernetes.names import label_value, labels_of, name_of
 from task_runners.kubernetes.properties import Credentials
 from task_runners.kubernetes.runner import Kubernetes
 from task_runners.spec import Limits, Policy, TaskSpec
@@ -161,6 +161,17 @@ def test_a_name_is_readable_valid_and_one_for_each_attempt() -> None:
     assert (first, first == again, first == second) == (f"a-team-my-flow-load-{first[-8:]}", True, False)
     assert len(long) <= 63
     assert long.replace("-", "").isalnum()
+
+
+def test_installations_that_know_the_same_attempt_have_pods_of_their_own() -> None:
+    plain, named = spec(), TaskSpec(("x",), "r1", labels={**spec().labels, "mainstem.io/installation": "copy"})
+    given = {"mainstem.io/installation": "another", "team": "a"}
+
+    labels = [labels_of(each, given) for each in (plain, named)]
+
+    assert name_of(plain) != name_of(named)
+    assert [each.get("mainstem.io/installation") for each in labels] == [None, "copy"]
+    assert [each["team"] for each in labels] == ["a", "a"]
 
 
 @pytest.mark.parametrize(
