@@ -32,6 +32,18 @@ class Claim:
             inner.cancelled.set()
         self.wake()
 
+    def end_after(self, seconds: float) -> threading.Timer:
+        """Have the body end so many seconds from now, unless the timer is cancelled before, and note why."""
+
+        def expire() -> None:
+            self.timed_out = True
+            self.cancel()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        return timer
+
     def leave(self) -> None:
         """Have the body end, or the job of the body left to others when it can go on without this worker."""
         if self.job.outlives:

@@ -419,7 +419,9 @@ class Worker:
         assert isinstance(task, Task)
         with suppress(MainstemError):  # a file that is wrong is told to the tasks that ask for a secret
             self.engine.host.secrets.renew()  # an output may hold what another worker's task read
-        timer = None if context.is_resumed else self._start_timer(claim, context)
+        timer = (
+            claim.end_after(context.deadline_s) if not context.is_resumed and context.deadline_s is not None else None
+        )
         try:
             outcome = cached_or_run(task, context)
         except (JobLeftError, JobGoneError, JobInterruptedError):
@@ -453,19 +455,6 @@ class Worker:
         if claim.cancelled.is_set():
             return replace(outcome, state=State.KILLED, error="the task was killed", failure_reason="CANCELLED")
         return outcome
-
-    def _start_timer(self, claim: Claim, context: TaskContext) -> threading.Timer | None:
-        if context.deadline_s is None:
-            return None
-
-        def expire() -> None:
-            claim.timed_out = True
-            claim.cancel()
-
-        timer = threading.Timer(context.deadline_s, expire)
-        timer.daemon = True
-        timer.start()
-        return timer
 
     def deadline(self, actions: BurstActions, node: Node) -> float | None:
         """Return the seconds that an attempt of a run may take; None without a timeout. Raises `MainstemError`."""
