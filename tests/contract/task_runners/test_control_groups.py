@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,12 +23,13 @@ from task_runners.supervisor import Supervisor
 from tests.servers.program import wait_until
 
 # A process that left its parents, its session and its signals behind; it names itself on the way.
-_ESCAPE = "(setsid sh -c 'trap \"\" TERM HUP; echo $$; exec sleep 61 >/dev/null 2>&1' &); sleep 0.1; "
+_ESCAPE = "(setsid sh -c 'trap \"\" TERM HUP; echo $$; touch up; exec sleep 61 >/dev/null 2>&1' &); "
+_ESCAPE += "until [ -e up ]; do sleep 0.01; done; "
 
 
 @dataclass
 class Ground:
-    """Process task runners in one group of the tests."""
+    """Process task runners in one group of the tests; time hardly passes until it leaps at a line of a body."""
 
     groups: ControlGroups
     supervisor: Supervisor
@@ -35,7 +37,7 @@ class Ground:
     def run(self, script: str, name: str = "run", *, groups: ControlGroups | None = None, **options: Any) -> Ended:
         texts: list[str] = []
         cancelled = threading.Event()
-        cancel_at = options.pop("cancel_at", None)
+        cancel_at, leap_at = options.pop("cancel_at", None), options.pop("leap_at", None)
         on_line = options.pop("on_line", lambda _text: None)
 
         def take(line: Any) -> None:
@@ -45,7 +47,8 @@ class Ground:
                 cancelled.set()
 
         spec = TaskSpec(("sh", "-c", script), name, **{"grace": timedelta(seconds=0.1), **options})
-        ctx = RunnerContext(on_line=take, cancelled=cancelled, control_groups=groups or self.groups)
+        clock = lambda: time.monotonic() / 40 + (3_600 if leap_at in texts else 0)  # noqa: E731 - the time of one body
+        ctx = RunnerContext(on_line=take, cancelled=cancelled, control_groups=groups or self.groups, clock=clock)
         with tempfile.TemporaryDirectory() as folder:
             result = Process().under(self.supervisor).run(spec, WorkDir(Path(folder)), ctx)
         return Ended(result, texts)
@@ -92,7 +95,7 @@ def test_a_body_runs_in_a_group_named_after_its_attempt(ground: Ground) -> None:
     [
         ("echo now", {}, Phase.SUCCEEDED),
         ("trap '' TERM; echo now; sleep 60", {"cancel_at": "now"}, Phase.CANCELLED),
-        ("trap '' TERM; echo now; sleep 60", {"timeout": timedelta(seconds=1)}, Phase.FAILED),
+        ("trap '' TERM; echo now; sleep 60", {"timeout": timedelta(seconds=1), "leap_at": "now"}, Phase.FAILED),
     ],
     ids=["its end", "a kill", "its timeout"],
 )
@@ -161,13 +164,18 @@ def test_bodies_at_the_same_time_have_groups_of_their_own_and_leave_none(ground:
     assert ground.left() == []
 
 
-def test_two_living_bodies_of_one_name_do_not_end_each_other(ground: Ground) -> None:
+def test_two_living_bodies_of_one_name_do_not_end_each_other(ground: Ground, tmp_path: Path) -> None:
     inner: list[Ended] = []
+    beside = tmp_path / "ran"
+
+    def run_beside() -> None:
+        inner.append(ground.run("grep ^0:: /proc/self/cgroup", "same"))
+        beside.touch()
 
     outer = ground.run(
-        "grep ^0:: /proc/self/cgroup; sleep 0.3; echo end",
+        f"grep ^0:: /proc/self/cgroup; until [ -e {beside} ]; do sleep 0.01; done; echo end",
         "same",
-        on_line=lambda text: inner.append(ground.run("grep ^0:: /proc/self/cgroup", "same")) if "::" in text else None,
+        on_line=lambda text: run_beside() if "::" in text else None,
     )
 
     assert (outer.texts[0].rpartition("/")[2], outer.texts[1]) == ("mainstem-task-same-1", "end")

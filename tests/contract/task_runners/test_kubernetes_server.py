@@ -59,7 +59,7 @@ def start(cluster: KubernetesServer, client: Any) -> Iterator[Callable[..., str]
     yield start
     for name in names:
         _remove(client, name)
-    wait_until(lambda: not cluster.pods(), "the end of all pods", 20)
+    wait_until(lambda: not cluster.pods(), "the end of all pods")
 
 
 def _remove(client: Any, name: str) -> None:
@@ -73,7 +73,7 @@ def _remove(client: Any, name: str) -> None:
 def _ended(client: Any, name: str) -> Any:
     from lightkube.resources.core_v1 import Pod
 
-    pod = wait_until(lambda: _in_phase(client.get(Pod, name), {"Succeeded", "Failed"}), f"the end of {name}", 20)
+    pod = wait_until(lambda: _in_phase(client.get(Pod, name), {"Succeeded", "Failed"}), f"the end of {name}")
     return pod.status
 
 
@@ -84,7 +84,7 @@ def _in_phase(pod: Any, phases: set[str]) -> Any:
 def _running(client: Any, name: str) -> None:
     from lightkube.resources.core_v1 import Pod
 
-    wait_until(lambda: _in_phase(client.get(Pod, name), {"Running"}), f"the start of {name}", 20)
+    wait_until(lambda: _in_phase(client.get(Pod, name), {"Running"}), f"the start of {name}")
 
 
 def _waiting(client: Any, name: str, reason: str) -> Any:
@@ -96,7 +96,7 @@ def _waiting(client: Any, name: str, reason: str) -> Any:
                 return status.state.waiting
         return None
 
-    return wait_until(look, f"{name} waiting in {reason}", 20)
+    return wait_until(look, f"{name} waiting in {reason}")
 
 
 def test_a_pod_runs_ends_and_keeps_its_log(client: Any, start: Callable[..., str]) -> None:
@@ -229,7 +229,7 @@ def test_an_image_that_cannot_be_had_is_a_waiting_reason_and_an_event(
     assert image in waiting.message
     uid = cluster.objects.get("pods", "default", name)["metadata"]["uid"]
     about = {"involvedObject.uid": uid, "type": "Warning"}  # the kubelet writes it after the status
-    wait_until(lambda: any(image in event.message for event in client.list(Event, fields=about)), "a warning", 20)
+    wait_until(lambda: any(image in event.message for event in client.list(Event, fields=about)), "a warning")
 
 
 def test_a_private_image_needs_the_secret_of_its_registry(

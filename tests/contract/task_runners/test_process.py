@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,9 +28,14 @@ if TYPE_CHECKING:
 _ESCAPE = """
 (setsid sh -c 'sleep {0}.1 >/dev/null 2>&1 &' &)
 (nohup sh -c 'setsid sleep {0}.2 & sleep {0}.3' >/dev/null 2>&1 &)
-sleep 0.2
 """
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can start bodies as another user")
+
+
+@pytest.fixture
+def mark() -> int:
+    """Give how many seconds the sleepers of this test sleep: no other run of the tests on this machine has such."""
+    return random.SystemRandom().randrange(10_000, 90_000)  # `random` itself is seeded alike in all processes of a run
 
 
 def _running(mark: int) -> list[str]:
@@ -53,33 +59,39 @@ def _within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-def test_what_escapes_from_a_body_ends_with_it(process_bench: Bench) -> None:
-    seen: list[int] = []
+def test_what_escapes_from_a_body_ends_with_it(process_bench: Bench, mark: int, tmp_path: Path) -> None:
+    seen: list[bool] = []
+    gate = tmp_path / "gate"
 
     def on_line(_line: object) -> None:
-        seen.append(len(_running(7001)))
+        seen.append(_within(30, lambda: len(_running(mark)) == 3))
+        gate.touch()
 
-    spec = process_bench.spec("sh", "-c", _ESCAPE.format(7001) + "echo now; sleep 0.2")
+    script = _ESCAPE.format(mark) + f"echo now; until [ -e {gate} ]; do sleep 0.01; done"
+    spec = process_bench.spec("sh", "-c", script)
     result = process_bench.runner.run(spec, process_bench.workdir, process_bench.context(on_line=on_line))
 
-    assert (result.status, seen, _running(7001)) == (Phase.SUCCEEDED, [3], [])
+    assert (result.status, seen, _running(mark)) == (Phase.SUCCEEDED, [True], [])
 
 
-def test_what_escapes_from_a_body_ends_on_a_cancel(process_bench: Bench) -> None:
+def test_what_escapes_from_a_body_ends_on_a_cancel(process_bench: Bench, mark: int) -> None:
+    seen: list[bool] = []
+
     def on_line(_line: object) -> None:
+        seen.append(_within(30, lambda: len(_running(mark)) == 3))
         process_bench.cancelled.set()
 
-    spec = process_bench.spec("sh", "-c", "trap '' TERM;" + _ESCAPE.format(7002) + "echo now; sleep 60")
+    spec = process_bench.spec("sh", "-c", "trap '' TERM;" + _ESCAPE.format(mark) + "echo now; sleep 60")
     spec = TaskSpec(spec.command, spec.task_run_id, grace=timedelta(seconds=0.2))
     result = process_bench.runner.run(spec, process_bench.workdir, process_bench.context(on_line=on_line))
 
-    assert (result.status, _running(7002)) == (Phase.CANCELLED, [])
+    assert (result.status, seen, _running(mark)) == (Phase.CANCELLED, [True], [])
 
 
-def test_a_body_that_holds_its_output_open_elsewhere_does_not_keep_the_attempt(process_bench: Bench) -> None:
-    result = process_bench.run("setsid sleep 7003.1 & echo done")
+def test_a_body_that_holds_its_output_open_elsewhere_does_not_keep_the_attempt(process_bench: Bench, mark: int) -> None:
+    result = process_bench.run(f"setsid sleep {mark}.1 & echo done")
 
-    assert (result.status, process_bench.texts(), _running(7003)) == (Phase.SUCCEEDED, ["done"], [])
+    assert (result.status, process_bench.texts(), _running(mark)) == (Phase.SUCCEEDED, ["done"], [])
 
 
 @as_root
@@ -104,63 +116,64 @@ def _uid(entry: Path) -> int | None:
         return None
 
 
-def test_the_supervisor_killed_loses_its_bodies_and_the_next_one_runs(process_bench: Bench) -> None:
+def test_the_supervisor_killed_loses_its_bodies_and_the_next_one_runs(process_bench: Bench, mark: int) -> None:
     with Supervisor() as supervisor:
         process_bench.runner = Process().under(supervisor)
 
         def on_line(_line: object) -> None:
             pid = supervisor.pid
             if pid is not None and not killed:
+                assert _within(30, lambda: len(_running(mark)) == 3)
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
         killed: list[int] = []
-        spec = process_bench.spec("sh", "-c", _ESCAPE.format(7004) + "echo now; sleep 60")
+        spec = process_bench.spec("sh", "-c", _ESCAPE.format(mark) + "echo now; sleep 60")
         lost = process_bench.runner.run(spec, process_bench.workdir, process_bench.context(on_line=on_line))
         again = process_bench.run("echo again")
 
         assert (lost.status, lost.failure_reason) == (Phase.LOST, FailureReason.LOST)
         assert (again.status, process_bench.texts()) == (Phase.SUCCEEDED, ["again"])
-        assert _within(5, lambda: _running(7004) == [])
+        assert _within(30, lambda: _running(mark) == [])
 
 
-def test_a_keeper_killed_loses_its_body_only(process_bench: Bench) -> None:
+def test_a_keeper_killed_loses_its_body_only(process_bench: Bench, mark: int) -> None:
     def on_line(_line: object) -> None:
-        assert _within(5, lambda: len(_running(7005)) == 1)
-        body = int(_running(7005)[0])
+        assert _within(30, lambda: len(_running(mark)) == 1)
+        body = int(_running(mark)[0])
         keeper = int(Path(f"/proc/{body}/stat").read_text().rsplit(")", 1)[1].split()[1])
         os.kill(keeper, signal.SIGKILL)
 
-    spec = process_bench.spec("sh", "-c", "echo now; exec sleep 7005.0")
+    spec = process_bench.spec("sh", "-c", f"echo now; exec sleep {mark}.0")
     ctx = process_bench.context(on_line=on_line)
     lost = process_bench.runner.run(spec, process_bench.workdir, ctx)
     again = process_bench.run("echo again")
 
     assert (lost.status, again.status) == (Phase.LOST, Phase.SUCCEEDED)
-    assert _within(5, lambda: _running(7005) == [])
+    assert _within(30, lambda: _running(mark) == [])
 
 
-def test_the_server_killed_leaves_nothing(tmp_path: Path) -> None:
+def test_the_server_killed_leaves_nothing(tmp_path: Path, mark: int) -> None:
     program = f"""
 import sys
 from pathlib import Path
 from task_runners.base import RunnerContext, TaskSpec, WorkDir
 from task_runners.process import Process
-spec = TaskSpec(("sh", "-c", {_ESCAPE.format(7006)!r} + "echo now; sleep 7006.9"), "server")
+spec = TaskSpec(("sh", "-c", {_ESCAPE.format(mark)!r} + "echo now; sleep {mark}.9"), "server")
 Process().run(spec, WorkDir(Path({str(tmp_path)!r})), RunnerContext(on_line=lambda line: print(line.text, flush=True)))
 """
     server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == b"now\n"
-        assert _within(5, lambda: len(_running(7006)) == 4)
+        assert _within(30, lambda: len(_running(mark)) == 4)
     finally:
         server.kill()
         server.wait()
         assert server.stdout is not None
         server.stdout.close()
 
-    assert _within(5, lambda: _running(7006) == [])
+    assert _within(30, lambda: _running(mark) == [])
 
 
 def test_the_environment_is_clean(process_bench: Bench) -> None:

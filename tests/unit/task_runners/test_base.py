@@ -207,11 +207,16 @@ def test_a_start_that_was_given_up_is_a_result(tmp_path: Path, reason: FailureRe
 
 def test_a_log_that_never_ends_does_not_keep_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_DRAIN_S", 0.05)
-    never = threading.Event()
+    hangs, never = threading.Event(), threading.Event()
 
     class Hanging(Scripted):
+        def poll(self, handle: JobHandle, ctx: RunnerContext) -> JobStatus:
+            assert hangs.wait(60)  # the line has been told when the job ends, whenever its thread comes up
+            return super().poll(handle, ctx)
+
         def logs(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext) -> Iterator[LogLine]:
             yield from ctx.capture.feed(Stream.STDOUT, b"one\n")
+            hangs.set()
             never.wait(30)
 
     runner = Hanging()
@@ -227,13 +232,19 @@ def test_a_log_that_never_ends_does_not_keep_the_result(tmp_path: Path, monkeypa
 def test_lines_that_are_told_slowly_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "_DRAIN_S", 0.02)
     told: list[str] = []
-    stored = threading.Event()
+    begun, stored = threading.Event(), threading.Event()
+
+    class Telling(Scripted):
+        def poll(self, handle: JobHandle, ctx: RunnerContext) -> JobStatus:
+            assert begun.wait(60)  # the job ends while its first line is told, whenever the thread of its log comes up
+            return super().poll(handle, ctx)
 
     def on_line(line: LogLine) -> None:
+        begun.set()
         stored.wait(0.2)  # a database that takes longer than an engine may be silent
         told.append(line.text)
 
-    runner = Scripted()
+    runner = Telling()
     runner._engine = Engine([DONE], b"one\ntwo\n")
     result = runner.run(TaskSpec(("true",), "one"), WorkDir(tmp_path), RunnerContext(on_line=on_line))
 
