@@ -107,7 +107,7 @@ def test_a_job_elsewhere_gives_its_result_files_and_log(place: Place) -> None:
     flow_id = deploy(place, """echo hello; echo '::{"outputs": {"a": 1}}::'; echo made > out.txt""")
     with place.engine() as local:
         execution = local.engine.create(NewExecution("team", flow_id))
-        ended = local.engine.wait(execution.id, 30)
+        ended = local.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.SUCCESS
@@ -137,7 +137,7 @@ def test_a_failed_job_keeps_its_files_and_its_exit_code(place: Place) -> None:
     flow_id = deploy(place, "echo partial > out.txt; exit 7")
     with place.engine() as local:
         execution = local.engine.create(NewExecution("team", flow_id))
-        ended = local.engine.wait(execution.id, 30)
+        ended = local.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.FAILED
@@ -153,7 +153,7 @@ def test_a_killed_execution_ends_its_job(place: Place) -> None:
         execution = local.engine.create(NewExecution("team", flow_id))
         wait_until((place.folder / "begun").exists, "a body")
         local.engine.kill(execution.id)
-        ended = local.engine.wait(execution.id, 30)
+        ended = local.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.KILLED
@@ -164,7 +164,7 @@ def test_a_timeout_ends_the_job(place: Place) -> None:
     flow_id = deploy(place, "sleep 60", extra="timeout: PT1S")
     with place.engine() as local:
         execution = local.engine.create(NewExecution("team", flow_id))
-        ended = local.engine.wait(execution.id, 30)
+        ended = local.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.FAILED
@@ -178,15 +178,18 @@ def test_the_job_of_a_lost_worker_is_followed_further_with_each_line_once(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runner.worker._END_S", 0.5)  # what the lost one still holds, it cannot end when it is closed
-    script = f"echo begun >> {place.folder}/ledger; for i in $(seq 40); do echo $i; sleep 0.05; done; echo x > out.txt"
-    flow_id = deploy(place, script)
+    begin = "for i in $(seq 20); do echo $i; sleep 0.05; done"
+    end = "for i in $(seq 21 40); do echo $i; done; echo x > out.txt"
+    wait = f"while [ ! -e {place.folder}/go ]; do sleep 0.05; done"
+    flow_id = deploy(place, f"echo begun >> {place.folder}/ledger; {begin}; {wait}; {end}")
     with place.engine() as first:
         execution = first.engine.create(NewExecution("team", flow_id))
         wait_until(lambda: len(lines(place, execution)) > 3, "some lines")
         lose(place, first)
         with place.engine() as second:
             wait_until(lambda: second.worker.adopt() or second.worker.follower.count, "the job at the other worker")
-            ended = second.engine.wait(execution.id, 30)
+            (place.folder / "go").touch()
+            ended = second.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.SUCCESS
@@ -205,7 +208,7 @@ def test_a_drained_worker_leaves_its_jobs_to_others_at_once(place: Place) -> Non
         with place.engine() as second:
             wait_until(lambda: second.worker.adopt() or second.worker.follower.count, "the job at the other worker")
             (place.folder / "go").touch()
-            ended = second.engine.wait(execution.id, 30)
+            ended = second.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.SUCCESS
@@ -222,7 +225,7 @@ def test_the_task_says_what_a_lost_worker_means(place: Place, policy: str, state
         lose(place, first)
         with place.engine() as second:
             Sweeper(second.engine, Effects(second.engine), own_worker=lambda: second.worker.id).ring_again(0)
-            ended = second.engine.wait(execution.id, 30)
+            ended = second.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert (ended.state.value, len(place.said())) == (state, begun)
@@ -242,7 +245,7 @@ def test_a_worker_that_was_taken_for_lost_writes_nothing_more(place: Place, monk
         with place.engine() as second:  # and the first one goes on, as one that was only slow does
             wait_until(lambda: second.worker.adopt() == 0 and second.worker.follower.count, "the job at the other one")
             (place.folder / "go").touch()
-            ended = second.engine.wait(execution.id, 30)
+            ended = second.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.SUCCESS
@@ -279,7 +282,7 @@ def test_the_janitor_removes_what_ended_and_leaves_what_runs_or_belongs_to_other
         removed = [janitor.run_once(), janitor.run_once()]
         names = [path.name for path in jobs(place)]
         (place.folder / "go").touch()
-        ended = local.engine.wait(running.id, 30)
+        ended = local.engine.wait(running.id, 60)
         local.engine.advancer.advance([orphaned.id])
         local.worker._claims.pop(run.id)
 
@@ -326,7 +329,7 @@ def test_many_waiting_jobs_cost_little(place: Place) -> None:
     flow_id = deploy(place, "true")
     with place.engine() as local:
         execution = local.engine.create(NewExecution("team", flow_id))
-        local.engine.wait(execution.id, 30)
+        local.engine.wait(execution.id, 60)
         run = place.run_of(execution)
         runner = runner_class("spool.Spool").model_validate({"type": "spool.Spool", "root": str(place.folder)})
         assert isinstance(runner, RemoteTaskRunner)
@@ -367,7 +370,7 @@ def test_a_task_that_the_policy_refuses_fails_with_its_code(place: Place) -> Non
     place.opened.append(local)
     with local:
         execution = local.engine.create(NewExecution("team", flow_id))
-        ended = local.engine.wait(execution.id, 30)
+        ended = local.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.FAILED
@@ -384,7 +387,7 @@ def test_the_settings_bound_the_files_of_a_task(place: Place) -> None:
     place.opened.append(local)
     with local:
         execution = local.engine.create(NewExecution("team", flow_id))
-        ended = local.engine.wait(execution.id, 30)
+        ended = local.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is State.FAILED

@@ -43,6 +43,11 @@ def place(tmp_path: Path) -> Iterator[Place]:
     store.close()
 
 
+def long_at_first(place: Place) -> str:
+    """Return a command that is still at its beginning when its first attempt is disturbed, however late that is."""
+    return f"{place.says('begin')}; test $MAINSTEM_EPOCH != 1 || sleep 100; {place.says('end')}"
+
+
 def test_a_kill_that_another_process_decided_stops_the_body_with_the_next_heartbeat(place: Place) -> None:
     flow_id = place.flow(f"{place.says('begin')}; sleep 60")
     with place.engine() as worker:
@@ -52,7 +57,7 @@ def test_a_kill_that_another_process_decided_stops_the_body_with_the_next_heartb
         place.engine().engine.kill(execution.id)
         worker.worker.beat()
 
-        ended = worker.engine.wait(execution.id, 20)
+        ended = worker.engine.wait(execution.id, 60)
     assert ended is not None
     assert ended.state is State.KILLED
 
@@ -69,14 +74,14 @@ def test_a_run_whose_result_could_not_be_written_is_run_again(place: Place) -> N
         worker.worker.beat()
         worker.worker.beat()
 
-        ended = worker.engine.wait(execution.id, 20)
+        ended = worker.engine.wait(execution.id, 60)
     assert ended is not None
     assert ended.state is State.SUCCESS
     assert place.said() == ["2 done"]
 
 
 def test_a_worker_that_was_taken_for_lost_goes_on_under_another_name(place: Place) -> None:
-    flow_id = place.flow(f"{place.says('begin')}; sleep 1; {place.says('end')}")
+    flow_id = place.flow(long_at_first(place))
     with place.engine() as worker:
         execution = worker.engine.create(NewExecution("team", flow_id))
         wait_until(place.said, "a body")
@@ -85,7 +90,7 @@ def test_a_worker_that_was_taken_for_lost_goes_on_under_another_name(place: Plac
 
         worker.worker.beat()
 
-        ended = worker.engine.wait(execution.id, 20)
+        ended = worker.engine.wait(execution.id, 60)
         known = [row.id for row in place.store.read(lambda db: db.workers.all())]
     assert ended is not None
     assert ended.state is State.SUCCESS
@@ -95,7 +100,7 @@ def test_a_worker_that_was_taken_for_lost_goes_on_under_another_name(place: Plac
 
 
 def test_a_worker_that_cannot_reach_the_store_ends_its_bodies(place: Place) -> None:
-    flow_id = place.flow(f"{place.says('begin')}; sleep 1; {place.says('end')}")
+    flow_id = place.flow(long_at_first(place))
     with place.engine() as worker:
         execution = worker.engine.create(NewExecution("team", flow_id))
         wait_until(place.said, "a body")
@@ -103,7 +108,7 @@ def test_a_worker_that_cannot_reach_the_store_ends_its_bodies(place: Place) -> N
         worker.worker._beaten_at -= FENCE_S
         worker.worker.fence()
 
-        ended = worker.engine.wait(execution.id, 20)
+        ended = worker.engine.wait(execution.id, 60)
     assert ended is not None
     assert ended.state is State.SUCCESS
     assert place.said() == ["1 begin", "2 begin", "2 end"]
@@ -119,12 +124,13 @@ def test_a_heartbeat_that_arrived_keeps_bodies_running(place: Place) -> None:
         worker.worker.beat()
         worker.worker.fence()
 
-        worker.engine.wait(execution.id, 20)
+        worker.engine.wait(execution.id, 60)
     assert place.said() == ["1 begin", "1 end"]
 
 
 def test_a_run_is_handed_back_only_when_its_body_is_gone(place: Place) -> None:
-    stubborn = f'trap "" TERM; {place.says("begin")}; sleep 0.5; sleep 0.5; sleep 0.5; {place.says("end")}'
+    waits = 'while [ -z "$told" ]; do sleep 0.1 || :; done; sleep 0.5; sleep 0.5'
+    stubborn = f"trap told=1 TERM; {place.says('begin')}; {waits}; {place.says('end')}"
     flow_id = place.flow(f"'{stubborn}'")
     with place.engine() as worker:
         execution = worker.engine.create(NewExecution("team", flow_id))
@@ -139,7 +145,7 @@ def test_a_run_is_handed_back_only_when_its_body_is_gone(place: Place) -> None:
 
 
 def test_a_body_whose_supervisor_was_killed_runs_again(place: Place) -> None:
-    flow_id = place.flow(f"{place.says('begin')}; sleep 1; {place.says('end')}")
+    flow_id = place.flow(long_at_first(place))
     with place.engine() as worker:
         execution = worker.engine.create(NewExecution("team", flow_id))
         wait_until(place.said, "a body")
@@ -148,7 +154,7 @@ def test_a_body_whose_supervisor_was_killed_runs_again(place: Place) -> None:
         assert supervisor is not None
         os.kill(supervisor, signal.SIGKILL)
 
-        ended = worker.engine.wait(execution.id, 30)
+        ended = worker.engine.wait(execution.id, 60)
     assert ended is not None
     assert ended.state is State.SUCCESS
     assert place.said() == ["1 begin", "2 begin", "2 end"]
@@ -178,7 +184,7 @@ def test_workers_that_were_lost_make_a_body_poison_and_drained_ones_do_not(
     with place.engine() as worker:
         run = place.run_of(execution)
         worker.ring_runs([(run.id, run.epoch, run.queue)])
-        ended = worker.engine.wait(execution.id, 20)
+        ended = worker.engine.wait(execution.id, 60)
 
     assert ended is not None
     assert ended.state is state
@@ -215,7 +221,7 @@ def test_a_store_that_is_away_does_not_fail_the_task_that_needs_it(place: Place)
         wait_until(lambda: place.runs_of(execution) and place.run_of(execution).losses > MAX_LOSSES, "further attempts")
         state = worker.engine.get(execution.id).state
         worker.engine.kill(execution.id)
-        worker.engine.wait(execution.id, 20)
+        worker.engine.wait(execution.id, 60)
 
     assert state is State.RUNNING
 
