@@ -6,9 +6,10 @@ import json
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ inputs:
 tasks:
   - id: body
     type: scripts.shell.Commands
-    commands: ["sleep 3", "echo words > stored.txt"]
+    commands: ["while [ ! -e %s/open ]; do sleep 0.1; done", "echo words > stored.txt"]
     outputFiles: [stored.txt]
   - {id: gate, type: core.flow.Pause}
   - {id: check, type: core.execution.Fail, condition: "{{ inputs.password != 'open sesame' }}"}
@@ -86,16 +87,25 @@ class Load:
                 self.started += 1
 
 
+@pytest.fixture
+def gate() -> Iterator[Path]:
+    """Give a folder whose file `open` lets bodies end; those of a server that is root run as others and see it too."""
+    with tempfile.TemporaryDirectory(prefix="gate-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder, "open")
+
+
 @pytest.mark.timeout(240)
 def test_a_backup_under_load_restored_into_an_empty_home_goes_on(
-    shell: Any, start_up: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+    shell: Any, start_up: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, gate: Path
 ) -> None:
     old, new = shell, type(shell)(tmp_path_factory.mktemp("new"))
     old.write(".mainstem/secrets.yaml", "company:\n  KEY: of the file\n").chmod(0o600)
     first = start_up(old)
     token = (old.folder / ".mainstem/token").read_text().strip()
-    create(first, token, WORKS, INSTANT)
+    create(first, token, WORKS % gate.parent, INSTANT)
     old.mainstem("kv", "set", "company.team", "k", "v")
+    gate.touch()
     ids = [
         json.loads(old.mainstem("exec", "run", "company.team.works", "-i", "password=open sesame", "--json").stdout)[
             "id"
@@ -103,6 +113,7 @@ def test_a_backup_under_load_restored_into_an_empty_home_goes_on(
         for _ in range(3)
     ]
     wait_until(old, lambda found: all(found[each] == "PAUSED" for each in ids))
+    gate.unlink()
     running = json.loads(
         old.mainstem("exec", "run", "company.team.works", "-i", "password=open sesame", "--json").stdout
     )
@@ -112,6 +123,7 @@ def test_a_backup_under_load_restored_into_an_empty_home_goes_on(
         done = old.mainstem("db", "backup", str(new.folder / "b.tar"), "--json")
     first.process.send_signal(signal.SIGKILL)
     first.process.wait(30)
+    gate.touch()
     restored = new.mainstem("db", "restore", "b.tar")
     second = start_up(new)
     wait_until(new, lambda found: all(found[each] == "PAUSED" for each in [*ids, running["id"]]))

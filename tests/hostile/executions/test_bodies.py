@@ -42,7 +42,7 @@ def test_a_body_that_ignores_the_signal_is_killed_with_its_execution(lab: Lab, s
     begun(lab, execution)
 
     lab.local.engine.kill(execution.id)
-    ended = lab.end(execution, within_s=15)
+    ended = lab.end(execution)
 
     assert ended.state is State.KILLED
     assert [run.state for run in lab.runs(execution)] == [State.KILLED]
@@ -50,7 +50,7 @@ def test_a_body_that_ignores_the_signal_is_killed_with_its_execution(lab: Lab, s
 
 
 def test_a_body_that_ignores_the_signal_ends_with_its_timeout(lab: Lab, shell: Shell) -> None:
-    failed = lab.run(shell(STUBBORN, options="timeout: PT1S"), within_s=15)
+    failed = lab.run(shell(STUBBORN, options="timeout: PT1S"))
 
     assert failed.state is State.FAILED
     assert "ran longer than 1 s" in str(lab.run_of(failed, "s").error)
@@ -59,7 +59,7 @@ def test_a_body_that_ignores_the_signal_ends_with_its_timeout(lab: Lab, shell: S
 
 @pytest.mark.parametrize(("end", "state"), [("exit 0", State.SUCCESS), ("exit 3", State.FAILED)])
 def test_what_forked_away_ends_with_the_body(lab: Lab, shell: Shell, end: str, state: State) -> None:
-    ended = lab.run(shell(ESCAPING % end), within_s=15)
+    ended = lab.run(shell(ESCAPING % end))
 
     assert ended.state is state
     assert lab.left_processes("4321.8") == []
@@ -71,14 +71,14 @@ def test_what_forked_away_ends_with_a_kill(lab: Lab, shell: Shell) -> None:
 
     lab.local.engine.kill(execution.id)
 
-    assert lab.end(execution, within_s=15).state is State.KILLED
+    assert lab.end(execution).state is State.KILLED
     assert lab.left_processes("4321.8") == []
 
 
 def test_a_child_that_holds_the_pipes_does_not_keep_the_task_open(lab: Lab, shell: Shell) -> None:
     started = time.monotonic()
 
-    ended = lab.run(shell("sleep 4321.9 &\necho done"), within_s=15)
+    ended = lab.run(shell("sleep 4321.9 &\necho done"))
 
     assert ended.state is State.SUCCESS
     assert time.monotonic() - started < 10
@@ -159,7 +159,7 @@ tasks:
 
 
 def test_a_timeout_inside_a_working_directory_ends_that_task_only(lab: Lab) -> None:
-    ended = lab.run(JOB % "true", within_s=15)
+    ended = lab.run(JOB % "true")
 
     states = {run.task_id: run.state for run in lab.runs(ended)}
     assert states == {"w": State.WARNING, "slow": State.WARNING, "next": State.SUCCESS}
@@ -172,7 +172,7 @@ def test_a_kill_reaches_the_task_that_a_working_directory_runs_now(lab: Lab) -> 
     begun(lab, execution)
 
     lab.local.engine.kill(execution.id)
-    ended = lab.end(execution, within_s=15)
+    ended = lab.end(execution)
 
     assert ended.state is State.KILLED
     assert lab.run_of(ended, "next").state is State.KILLED
