@@ -266,10 +266,15 @@ def change_of(row: Mapping[str, Any]) -> Change:
     )
 
 
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """Return the problem that `Problem.as_json` made."""
+    return Problem(**{**row, "severity": Severity(row["severity"])})
+
+
 def plan_of(found: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.as_json` made, without the flows themselves."""
     changes = tuple(change_of(row) for row in found["changes"])
-    problems = tuple(Problem(**{**row, "severity": Severity(row["severity"])}) for row in found["problems"])
+    problems = tuple(problem_of(row) for row in found["problems"])
     return Plan(
         environment=found["environment"],
         ref=found["ref"],

@@ -64,6 +64,22 @@ class ForgeLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitTests:
+    """What came of the tests that a commit of an environment must pass, on top of the commit `base`.
+
+    `text` is Markdown, and `problems` are what failed, as JSON.
+    """
+
+    environment: str
+    commit: str
+    at: datetime
+    is_good: bool
+    text: str
+    problems: tuple[Mapping[str, Any], ...] = ()
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """A change request of a forge that wants a look, or had one.
 

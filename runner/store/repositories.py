@@ -11,13 +11,14 @@ import sqlalchemy as sa
 from runner.store import schema
 from runner.store.columns import dump, to_micros
 from runner.store.connection import Connection
-from runner.store.records import Environment, ForgeLimit, Pin, Repository
+from runner.store.records import CommitTests, Environment, ForgeLimit, Pin, Repository
 from runner.store.shelf import Drawer, Shelf
 from runner.store.statements import Statement
 
 _REPOSITORIES: Final = Drawer(Repository, schema.repositories, "name")
 _FORGE_LIMITS: Final = Drawer(ForgeLimit, schema.forge_limits, "repository")
 _ENVIRONMENTS: Final = Drawer(Environment, schema.environments, "name")
+_COMMIT_TESTS: Final = Drawer(CommitTests, schema.commit_tests, "environment")
 _PINS: Final = Drawer(Pin, schema.pins, "environment")
 _e: Final = schema.environments.c
 _NAME: Final[Any] = sa.bindparam("environment_name")
@@ -79,6 +80,13 @@ class ForgeLimits(Shelf[ForgeLimit]):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, _FORGE_LIMITS)
+
+
+class CommitTestRows(Shelf[CommitTests]):
+    """What came of the tests of the newest commit of each environment that requires some, by environment."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, _COMMIT_TESTS)
 
 
 class Environments(Shelf[Environment]):

@@ -321,6 +321,18 @@ pins: Final = _table(
     keys=("environment",),
 )
 
+commit_tests: Final = _table(
+    "commit_tests",
+    text("environment"),
+    text("commit"),
+    moment("at"),
+    flag("is_good"),
+    prose("text", null=False),
+    series("problems"),
+    text("base", null=True),
+    keys=("environment",),
+)
+
 revisions: Final = _table(
     "revisions",
     text("environment"),

@@ -16,7 +16,7 @@ from runner.store.ledger import Revisions
 from runner.store.metrics import Metrics
 from runner.store.outbox import Outbox
 from runner.store.reports import ReportState
-from runner.store.repositories import Environments, ForgeLimits, Pins, Repositories
+from runner.store.repositories import CommitTestRows, Environments, ForgeLimits, Pins, Repositories
 from runner.store.review_commands import ReviewCommands
 from runner.store.reviews import Reviews
 from runner.store.secrets import Secrets
@@ -43,6 +43,7 @@ class Session:
         self.repositories = Repositories(connection)
         self.forge_limits = ForgeLimits(connection)
         self.environments = Environments(connection)
+        self.commit_tests = CommitTestRows(connection)
         self.pins = Pins(connection)
         self.reviews = Reviews(connection)
         self.review_commands = ReviewCommands(connection)

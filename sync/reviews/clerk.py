@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -26,6 +25,7 @@ from sync.reviews.commands import AUTOMATIC, RUNS, Asked, Verb, asked, is_approv
 from sync.reviews.confinement import confinement_of
 from sync.reviews.flow_tests import Tested, TestRun, has_tests, write_out
 from sync.reviews.previews import Previews
+from sync.reviews.run_queue import RunQueue
 from sync.reviews.tested import FAILED
 from sync.sources import Source
 
@@ -100,11 +100,9 @@ class Clerk:
         self._previews = previews
         self._settings = settings
         self._clock = clock
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="review-tests")
+        self._queue = RunQueue("review-tests")
         self._lock = threading.Lock()
         self._jobs: dict[tuple[str, str], _Job] = {}
-        self._ended: set[str] = set()
-        self._is_closed = False
 
     def hear(self, api: ForgeApi, review: Review) -> dict[str, Heard | None]:
         """Ask the forge about the commands that are open on a change request.
@@ -156,17 +154,11 @@ class Clerk:
 
     def ended(self) -> list[str]:
         """Return the repositories whose change requests have new results of tests since the last time."""
-        with self._lock:
-            found, self._ended = sorted(self._ended), set()
-        return found
+        return self._queue.ended()
 
     def close(self) -> None:
         """Stop the tests that run."""
-        with self._lock:
-            self._is_closed, jobs = True, list(self._jobs.values())
-        for job in jobs:
-            job.stop()
-        self._pool.shutdown(wait=False)  # those that wait their turn end at once, and take their folders away
+        self._queue.close()
 
     def _of(self, review: Review) -> list[ReviewCommand]:
         return self._store.read(lambda db: db.review_commands.of(review.repository, review.number))
@@ -282,7 +274,7 @@ class Clerk:
         job = _Job(command, head, [TestRun(room, confinement) for room in rooms], now)
         with self._lock:
             self._jobs[job.key] = job
-        self._pool.submit(self._run, job)
+        self._queue.put(job.runs, lambda: self._run(job))
 
     def _run(self, job: _Job) -> None:
         try:
@@ -312,10 +304,10 @@ class Clerk:
         Those that wait are renewed too: each run takes minutes, and a claim that began when it was queued would be over
         before its turn.
         """
-        with self._lock:
-            is_closed, jobs = self._is_closed, list(self._jobs.values())
-        if is_closed:
+        if self._queue.is_closed:
             return False
+        with self._lock:
+            jobs = list(self._jobs.values())
         now = self._clock()
         held = self._store.write(
             lambda db: [each for each in jobs if db.review_commands.renew(*each.key, each.claimed, now)]
@@ -326,9 +318,8 @@ class Clerk:
 
     def _finish(self, job: _Job, tested: Tested) -> None:
         """Write what came of a job, unless its command is another's by now or was ended meanwhile."""
-        with self._lock:
-            if self._is_closed:
-                return  # the claim runs out, and another process begins again
+        if self._queue.is_closed:
+            return  # the claim runs out, and another process begins again
         state, now = "DONE" if tested.is_good else FAILED, self._clock()
         ended = replace(job.command, state=state, commit=job.head, answer=tested.text)
 
@@ -340,8 +331,7 @@ class Clerk:
             return True
 
         if self._store.write(write):
-            with self._lock:
-                self._ended.add(ended.repository)
+            self._queue.tell(ended.repository)
 
 
 def _no_right(api: ForgeApi, remark: Remark) -> str | None:

@@ -38,12 +38,12 @@ class Queue:
         """Let what is queued from now on wait until the answer is called."""
         event = threading.Event()
         self.blocks.append(event)
-        self.clerk._pool.submit(event.wait, 60)
+        self.clerk._queue._pool.submit(event.wait, 60)
         return event.set
 
     def rest(self) -> None:
         """Wait until all that is queued now has run."""
-        self.clerk._pool.submit(bool).result(60)
+        self.clerk._queue._pool.submit(bool).result(60)
 
     def open(self, number: int = 7) -> None:
         """Open a change request with tests and let it be looked at."""

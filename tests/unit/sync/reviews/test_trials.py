@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from runner.flows.catalogue import Catalogue
 from runner.settings import ReviewSettings
+from runner.store import Store
 from sync.activation import Outcome, RevisionResult
 from sync.service import SyncService
 from tests.servers.git import git
@@ -43,10 +45,28 @@ def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def block(world: World) -> Iterator[Callable[[], None]]:
     """Let no tests run until it is called."""
+    yield (unblock := blocked(world.service))
+    unblock()
+
+
+def blocked(service: SyncService) -> Callable[[], None]:
     event = threading.Event()
-    world.service._trials._pool.submit(event.wait, 60)
-    yield event.set
-    event.set()
+    service._trials._queue._pool.submit(event.wait, 60)
+    return event.set
+
+
+@pytest.fixture
+def servers(world: World, postgres_url: str, tmp_path: Path) -> Iterator[tuple[SyncService, SyncService]]:
+    """Return two servers on one database, each with a mirror of its own."""
+    stores = Store.open(postgres_url), Store.open(postgres_url)
+    homes = [world.service._settings.model_copy(update={"home": tmp_path / name}) for name in ("one", "two")]
+    one, two = (SyncService(store, Catalogue(store), home) for store, home in zip(stores, homes, strict=True))
+    one.ensure_declared()
+    yield one, two
+    for service in (one, two):
+        service.close()
+    for store in stores:
+        store.close()
 
 
 def push(world: World, suite: str = SUITE, message: str = "bye", **files: str | None) -> str:
@@ -128,7 +148,6 @@ def test_a_newer_commit_ends_the_tests_of_the_one_before(world: World, block: Ca
 
     found = look(world.service)
 
-    assert first is not None
     assert first._process is None
     assert (found.outcome, found.active) == (Outcome.ACTIVE, newer)
     assert {row.result for row in world.service.history("production") if row.commit == older} == {"WAITING"}
@@ -151,6 +170,61 @@ def test_tests_that_a_restart_cut_short_begin_again(world: World, block: Callabl
     assert (began.outcome, found.outcome, found.active) == (Outcome.WAITING, Outcome.ACTIVE, commit)
     assert [row.result for row in restarted.history("production")][:2] == ["ACTIVE", "WAITING"]
     assert list(rooms.iterdir()) == []
+
+
+def test_tests_that_a_look_begins_while_the_server_stops_leave_nothing_behind(world: World, rooms: Path) -> None:
+    before = world.service.environment("production").active
+    push(world)
+    world.service._trials.close()
+
+    found = look(world.service)
+
+    assert (found.outcome, found.active) == (Outcome.WAITING, before)
+    assert list(rooms.iterdir()) == []
+
+
+def test_of_several_servers_one_runs_the_tests_and_all_take_what_came_of_them(
+    world: World, servers: tuple[SyncService, SyncService], rooms: Path
+) -> None:
+    one, two = servers
+    commit = push(world, FAILING)
+    unblock = blocked(one)
+    began = [look(one).outcome, look(two).outcome, look(two).outcome]
+    rooms_of = [len(list(rooms.iterdir())), len(two._trials._trials)]
+    unblock()
+    ended(one)
+
+    [other] = two.reconcile_repository("r", actor="test")
+
+    assert began == [Outcome.WAITING] * 3
+    assert rooms_of == [1, 0]
+    assert (other.outcome, other.commit) == (Outcome.UNCHECKED, commit)
+    assert "flows/w/tests/a.yaml:8" in (other.message or "")
+
+
+def test_tests_of_a_server_that_died_are_begun_by_another(
+    world: World, servers: tuple[SyncService, SyncService], postgres_url: str
+) -> None:
+    unblocks = [blocked(service) for service in servers]
+    one, two = servers
+    push(world)
+    look(one)
+    with psycopg.connect(
+        postgres_url.replace("+psycopg", "")
+    ) as server:  # the connections of one that dies end with it
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+
+    found = look(two)
+
+    begun = list(two._trials._trials)
+    for service, unblock in zip(servers, unblocks, strict=True):
+        service._trials.close()
+        unblock()
+    assert found.outcome is Outcome.WAITING
+    assert begun == ["production"]
 
 
 def test_a_commit_without_tests_has_none_to_wait_for(world: World) -> None:
