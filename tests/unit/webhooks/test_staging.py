@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from collections.abc import AsyncIterator, Iterator
@@ -121,20 +122,46 @@ async def test_an_address_serves_one_upload(door: Door) -> None:
 
 @pytest.mark.anyio
 async def test_an_archive_that_comes_twice_at_once_is_taken_once(door: Door) -> None:
-    upload = door.stage.upload("out.tar", timedelta(hours=1), 1000)
+    upload = door.stage.upload("out.tar", timedelta(hours=1), 1_000_000)
     assert upload is not None
     url, answers = upload.url, []
 
     async def slow() -> AsyncIterator[bytes]:
-        yield b"one"
-        answers.append(await door.ask("PUT", url, b"two"))
-        yield b"one"
+        second = asyncio.create_task(door.ask("PUT", url, b"two"))
+        while not second.done():
+            yield b"one"
+            await asyncio.sleep(0.01)
+        answers.append(await second)
 
     answers.append(await door.ask("PUT", url, slow()))
 
     assert [each.status_code for each in answers] == [409, 201]
     with door.stage.open("out.tar") as kept:
-        assert kept.read() == b"oneone"
+        assert set(kept.read().split(b"one")) == {b""}
+
+
+@pytest.mark.anyio
+async def test_an_upload_that_comes_again_takes_the_place_of_one_that_is_silent(door: Door) -> None:
+    upload = door.stage.upload("out.tar", timedelta(hours=1), 1000)
+    assert upload is not None
+    door.app._silent_s = 0.2
+    began, never = asyncio.Event(), asyncio.Event()
+
+    async def half_open() -> AsyncIterator[bytes]:
+        yield b"one"
+        began.set()
+        await never.wait()
+
+    older = asyncio.create_task(door.ask("PUT", upload.url, half_open()))
+    await began.wait()
+    again, beside = await asyncio.gather(door.ask("PUT", upload.url, b"two"), door.ask("PUT", upload.url, b"three"))
+    first = await asyncio.wait_for(older, 20)
+
+    assert sorted([again.status_code, beside.status_code]) == [201, 409]
+    assert (first.status_code, first.json()["code"]) == (409, "staging.archive.exists")
+    with door.stage.open("out.tar") as kept:
+        assert kept.read() == (b"two" if again.status_code == 201 else b"three")
+    assert len(door.host.storage.list(FOLDER)) == 1
 
 
 @pytest.mark.anyio
