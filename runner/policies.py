@@ -44,6 +44,7 @@ def policy_for(settings: Settings, namespace: str) -> Policy:
         service_accounts=rule.service_accounts,
         secrets=rule.secrets,
         claims=rule.claims,
+        csi_drivers=rule.csi_drivers,
         cluster_namespaces=rule.cluster_namespaces,
     )
 
@@ -94,10 +95,16 @@ def _alone(rule: PolicyRule, capabilities: tuple[str, ...]) -> Policy:
         images=rule.images,
         registries=rule.registries,
         networks=rule.networks,
-        service_accounts=("*",) if rule.service_accounts is None else rule.service_accounts,
-        secrets=("*",),
-        claims=("*",),
+        service_accounts=_all_unless(rule.service_accounts),
+        secrets=_all_unless(rule.secrets),
+        claims=_all_unless(rule.claims),
+        csi_drivers=_all_unless(rule.csi_drivers),
+        cluster_namespaces=rule.cluster_namespaces,
     )
+
+
+def _all_unless(listed: tuple[str, ...] | None) -> tuple[str, ...]:
+    return ("*",) if listed is None else listed
 
 
 def demand_task_allowed(rules: RepositoryRules, namespace: str, type_name: str) -> None:
@@ -111,22 +118,31 @@ def demand_task_allowed(rules: RepositoryRules, namespace: str, type_name: str) 
         raise TaskError(FORBIDDEN, _not_allowed(type_name), hint=_HINT)
 
 
-def demand_groups_allowed(settings: Settings, namespace: str, tags: Sequence[str]) -> None:
+def demand_groups_allowed(settings: Settings, rules: RepositoryRules, namespace: str, tags: Sequence[str]) -> None:
     """Refuse a task that asks for worker groups which flows of its namespace may not use.
 
     Raises:
         TaskError: `task.workerGroup.refused`.
     """
+    if not tags:
+        return
+    for rule in rules.policies_for(base_of(namespace) or namespace) if rules.policies else ():
+        for message in _unlisted_groups(rule.worker_groups, tags):
+            raise TaskError(GROUP_REFUSED, message, hint=_HINT)
     for message in _refused_groups(settings, namespace, tags):
         raise TaskError(GROUP_REFUSED, message, hint=Policy().hint)
 
 
 def _refused_groups(settings: Settings, namespace: str, tags: Sequence[str]) -> Iterator[str]:
     rule = _rule_for(settings, namespace) if tags else None
-    if rule is not None and rule.worker_groups is not None:
-        for tag in tags:
-            if not any(fnmatchcase(tag, pattern) for pattern in rule.worker_groups):
-                yield f"flows of this namespace may not use the worker group {tag!r}"
+    return _unlisted_groups(rule.worker_groups if rule is not None else None, tags)
+
+
+def _unlisted_groups(patterns: Sequence[str] | None, tags: Sequence[str]) -> Iterator[str]:
+    """Yield why each group is refused that none of the patterns names; without patterns all are allowed."""
+    for tag in tags if patterns is not None else ():
+        if not any(fnmatchcase(tag, pattern) for pattern in patterns or ()):
+            yield f"flows of this namespace may not use the worker group {tag!r}"
 
 
 def _not_allowed(type_name: str) -> str:
@@ -231,6 +247,7 @@ def _forbidden(
     for rule, policy in zip(rules, policies, strict=True):
         if not rule.allows_task(task.type):
             yield FORBIDDEN, _not_allowed(task.type)
+        yield from ((GROUP_REFUSED, message) for message in _unlisted_groups(rule.worker_groups, task.groups))
         if task.demand is not None:
             yield from ((each.code, each.message) for each in task.demand.refused(policy, default_runner))
 

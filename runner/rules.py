@@ -69,6 +69,16 @@ class PolicyRule(_Part):
     """Patterns of networks of containers."""
     service_accounts: tuple[Pattern, ...] | None = None
     """Patterns of what jobs may act as."""
+    secrets: tuple[Pattern, ...] | None = None
+    """Patterns of Secrets of the cluster that pods may read."""
+    claims: tuple[Pattern, ...] | None = None
+    """Patterns of volume claims that pods may mount."""
+    csi_drivers: tuple[Pattern, ...] | None = None
+    """Patterns of drivers of volumes that a `podSpec` describes itself (`csi`)."""
+    cluster_namespaces: tuple[Pattern, ...] | None = None
+    """Patterns of namespaces of a cluster in which pods may start, which flows then name."""
+    worker_groups: tuple[Pattern, ...] | None = None
+    """Patterns of worker groups that tasks may ask for; tasks that name none are always taken."""
     volumes: Literal[False] | None = None
     """`false` forbids to mount folders of the host, where the operator allows it."""
     privileged: Literal[False] | None = None

@@ -38,7 +38,7 @@ _CLAIMS: Final = frozenset({"persistentVolumeClaim", "dataSource", "dataSourceRe
 
 
 class Named(NamedTuple):
-    """An object of the cluster that a pod asks for: `secret` or `claim`, and its name."""
+    """An object of the cluster that a pod asks for: `secret`, `claim` or `csiDriver`, and its name."""
 
     kind: str
     name: str
@@ -74,10 +74,19 @@ def _is_of_all_nodes(toleration: Any) -> bool:
 
 
 def named_by(key: str, value: Any) -> Iterator[Named]:
-    """Yield the Secrets and volume claims that an entry of a description names."""
+    """Yield the Secrets, volume claims and drivers of inline volumes that an entry of a description names.
+
+    A driver may hand out what no Secret of the namespace holds: `secrets-store.csi.k8s.io` gives those of a vault.
+    """
     if key.lower() in _SECRETS and isinstance(value, Mapping):
         yield from (Named("secret", str(value[each])) for each in ("name", "secretName") if value.get(each))
     elif key in _CLAIMS and isinstance(value, Mapping):
         yield from (Named("claim", str(value[each])) for each in ("name", "claimName") if value.get(each))
+    elif key == "csi" and isinstance(value, Mapping):
+        yield Named("csiDriver", str(value.get("driver") or ""))
+    elif key == "imagePullSecrets" and isinstance(value, list | tuple):
+        yield from (
+            Named("secret", str(each["name"])) for each in value if isinstance(each, Mapping) and each.get("name")
+        )
     elif key in {"azureFile", "storageos", "scaleIO"} and isinstance(value, Mapping) and value.get("secretName"):
         yield Named("secret", str(value["secretName"]))

@@ -30,6 +30,7 @@ _OWN_NETWORKS: Final = frozenset({"", "bridge", "default", "none"})
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
 _TRUTHS: Final = frozenset({"1", "1.0", "true", "t", "yes", "y", "on"})
 _TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
+_WORDS: Final = {"secret": "secret", "claim": "claim", "csiDriver": "volume driver"}
 _ACCOUNTS: Final = ("serviceAccountName", "serviceAccount")
 # A kubeconfig in a flow that names files of the worker is the worker's login, not one of the flow.
 _FILES_OF_WORKER: Final = ("clientCertFile", "clientKeyFile")
@@ -130,8 +131,8 @@ def _refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], ima
 
 
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
-    if key == "image" and isinstance(value, str) and value:
-        yield from _image(policy, value)
+    if key == "image" and (name := value.get("reference") if isinstance(value, Mapping) else value):
+        yield from _image(policy, str(name))
     elif not policy.allow_privileged and (privilege := _privilege(policy, key, value)):
         yield privilege
     elif _is_host_volume(key, value) and not policy.allow_volumes:
@@ -176,18 +177,18 @@ def _identities(policy: Policy, known: _Identities | None, properties: Mapping[s
 
 
 def _objects(policy: Policy, known: _Identities, properties: Mapping[str, Any]) -> Iterator[Refusal]:
-    """Yield the Secrets and volume claims of its namespace that a pod may not have; as with identities.
+    """Yield the Secrets, volume claims and drivers of volumes that a pod may not have; as with identities.
 
     Whoever may make a pod could read each of them by it, also those of the server.
     """
-    allowed = {"secret": policy.secrets, "claim": policy.claims}
+    allowed = {"secret": policy.secrets, "claim": policy.claims, "csiDriver": policy.csi_drivers}
     is_own = known.is_own(properties)
     for key, value in _entries(properties):
         for kind, name in named_by(key, value):
             patterns = allowed[kind]
             is_free = patterns is None and is_own
             if not is_free and not any(fnmatchcase(name, pattern) for pattern in patterns or ()):
-                yield Refusal(kind, f"pods of flows of this namespace may not use the {kind} {name!r}", name)
+                yield Refusal(kind, f"pods of flows of this namespace may not use the {_WORDS[kind]} {name!r}", name)
 
 
 def _cluster_namespace(policy: Policy, properties: Mapping[str, Any]) -> Iterator[Refusal]:

@@ -224,8 +224,8 @@ class Policy:
 
     `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none. Where a list is None,
     everything is allowed of its kind, but of `networks` those that lead to nobody else's containers, and of
-    `service_accounts`, `secrets` and `claims` (of volumes, for pods) what credentials of the flow itself reach. All but
-    `runners` and `registries` are patterns as of a shell.
+    `service_accounts`, and for pods of `secrets`, `claims` (of volumes) and `csi_drivers` (of volumes in the pod
+    itself), what credentials of the flow itself reach. All but `runners` and `registries` are patterns as of a shell.
     """
 
     hint: str = "the operator can allow it for this namespace: see `runnerPolicies` in the settings"
@@ -242,6 +242,7 @@ class Policy:
     service_accounts: tuple[str, ...] | None = None
     secrets: tuple[str, ...] | None = None
     claims: tuple[str, ...] | None = None
+    csi_drivers: tuple[str, ...] | None = None
     cluster_namespaces: tuple[str, ...] | None = None
     also: tuple[Policy, ...] = ()
     """Further policies; what one of them refuses is refused."""

@@ -140,7 +140,8 @@ class BurstActions:
 
     def demand_groups(self, tags: Sequence[str]) -> None:
         """Refuse worker groups that the flow may not use. Raises `MainstemError`."""
-        demand_groups_allowed(self.host.settings, self.tree.flow.namespace, tags)
+        rules = self.host.rules_of(self.tree.execution.environment)
+        demand_groups_allowed(self.host.settings, rules, self.tree.flow.namespace, tags)
 
     def run_instant(self, node: Node) -> Outcome:
         """Run an instant task. What it raises becomes a failed outcome: one task must not stop the execution."""

@@ -138,6 +138,33 @@ def test_the_stricter_of_operator_and_repository_counts_when_a_task_runs(
     assert [each.asked for each in refusals(policy, "docker", *asked)] == expected
 
 
+SECRET = {"volumes": [{"name": "s", "secret": {"secretName": "a"}}]}
+CLAIM = {"volumes": [{"name": "s", "persistentVolumeClaim": {"claimName": "a"}}]}
+DRIVER = {"volumes": [{"name": "s", "csi": {"driver": "a"}}]}
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "refused"),
+    [
+        ("secrets", {"podSpec": SECRET}, "secret"),
+        ("claims", {"podSpec": CLAIM}, "claim"),
+        ("csi_drivers", {"podSpec": DRIVER}, "csiDriver"),
+        ("cluster_namespaces", {"namespace": "a"}, "namespace"),
+    ],
+)
+def test_what_pods_may_reach_is_what_both_operator_and_repository_list(
+    key: str, asked: dict[str, Any], refused: str
+) -> None:
+    def found(operator: str, rule: str | None) -> list[str]:
+        rules = RepositoryRules.of_json({"policies": [{_camel(key): [rule]} if rule else {}]}).policies
+        listed: dict[str, Any] = {key: (operator,)}
+        policy = tightened(Policy(**listed), rules)
+        return [each.asked for each in refusals(policy, "kubernetes", asked, None)]
+
+    assert found("a", "a") == found("a", None) == []
+    assert found("a", "b") == found("b", "a") == found("b", None) == [refused]
+
+
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.title() for part in rest)
@@ -155,6 +182,7 @@ tasks:
         type: io.kestra.plugin.scripts.shell.Script
         script: echo
         containerImage: "{image}"
+        workerGroup: {{key: gpu}}
         taskRunner: {{type: docker}}
 """
 
@@ -173,6 +201,9 @@ tasks:
         ({"images": ["ghcr.io/*"]}, "w", "x", ["runner.image.refused"]),
         ({"images": ["ghcr.io/*"]}, "w", "{{ vars.image }}", []),  # judged when the task runs
         ({"runners": ["process"]}, "w", "x", ["runner.type.refused"]),
+        ({"workerGroups": ["cpu"]}, "w", "x", ["task.workerGroup.refused"]),
+        ({"workerGroups": ["cpu", "g*"]}, "w", "x", []),
+        ({"workerGroups": []}, "preview.pr-7.w", "x", ["task.workerGroup.refused"]),
     ],
 )
 def test_what_a_repository_forbids_itself_is_an_error_of_the_flow(

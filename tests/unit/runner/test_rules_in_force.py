@@ -23,6 +23,12 @@ from tests.servers.place import Place
 from tests.servers.store import fresh_store
 
 LOG = "id: told\nnamespace: team\ntasks:\n  - {id: body, type: core.log.Log, message: hello}\n"
+GROUP = """\
+id: grouped
+namespace: team
+tasks:
+  - {id: body, type: scripts.shell.Commands, commands: [echo hello], workerGroup: {key: gpu}}
+"""
 JOB = """\
 id: job
 namespace: team
@@ -69,6 +75,19 @@ def test_a_task_that_a_later_commit_forbids_fails_with_the_reason_before_it_star
     assert [execution.state for execution in ended] == [State.FAILED] * 3
     assert [(body.error or "").split(" the task ")[0] for body in bodies] == ["flows of this namespace may not use"] * 3
     assert place.said() == []
+
+
+def test_a_task_asks_for_no_worker_group_that_its_repository_does_not_list(place: Place) -> None:
+    flow = place.deploy(GROUP, "grouped")
+    say(place, {"workerGroups": ["cpu"]})
+
+    ended = run(place, flow)
+
+    (body,) = place.runs_of(ended)
+    assert (ended.state, body.error) == (
+        State.FAILED,
+        "flows of this namespace may not use the worker group 'gpu'",
+    )
 
 
 def test_what_is_for_another_namespace_or_allows_the_task_lets_it_run(place: Place) -> None:

@@ -236,7 +236,8 @@ SECRET = {"volumes": [{"name": "s", "secret": {"secretName": "database"}}]}
 PROJECTED = {"volumes": [{"name": "s", "projected": {"sources": [{"secret": {"name": "database"}}]}}]}
 VARIABLE = {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "database", "key": "url"}}}]}
 VARIABLES = {"envFrom": [{"secretRef": {"name": "database"}}]}
-DRIVER = {"volumes": [{"name": "s", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "database"}}}]}
+DRIVER = {"volumes": [{"name": "s", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}
+PULLED = {"imagePullSecrets": [{"name": "database"}]}
 CLAIM = {"volumes": [{"name": "h", "persistentVolumeClaim": {"claimName": "home"}}]}
 COPY = {"volumes": [{"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource": {"name": "home"}}}}}]}
 
@@ -246,7 +247,8 @@ COPY = {"volumes": [{"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource"
     [
         ({"podSpec": SECRET}, "secret", Policy(secrets=("data*",))),
         ({"podSpec": PROJECTED}, "secret", Policy(secrets=("database",))),
-        ({"podSpec": DRIVER}, "secret", Policy(secrets=("database",))),
+        ({"podSpec": PULLED}, "secret", Policy(secrets=("database",))),
+        ({"podSpec": DRIVER}, "csiDriver", Policy(csi_drivers=("*.csi.k8s.io",))),
         ({"containerSpec": VARIABLE}, "secret", Policy(secrets=("database",))),
         (
             {"containerDefaultSpec": {"envFrom": [{"secretRef": {"name": "database"}}]}},
@@ -261,9 +263,42 @@ def test_pods_see_the_secrets_and_claims_that_are_listed(properties: dict[str, A
     own = {"config": {"masterUrl": "https://k", "oauthToken": "t"}, **properties}
 
     assert asked(Policy(), properties, kind=KUBERNETES) == [kind]
-    assert asked(Policy(secrets=("other",), claims=("other",)), own, kind=KUBERNETES) == [kind]
+    others = Policy(secrets=("other",), claims=("other",), csi_drivers=("other",))
+
+    assert asked(others, own, kind=KUBERNETES) == [kind]
     assert asked(listed, properties, kind=KUBERNETES) == []
     assert asked(Policy(), own, kind=KUBERNETES) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (Policy(), ["csiDriver", "secret"]),
+        (Policy(csi_drivers=("x",)), ["secret"]),
+        (Policy(secrets=("database",)), ["csiDriver"]),
+        (Policy(csi_drivers=("x",), secrets=("*",)), []),
+    ],
+)
+def test_a_volume_in_a_pod_needs_its_driver_and_the_secret_that_the_driver_reads(
+    policy: Policy, expected: list[str]
+) -> None:
+    volume = {"name": "s", "csi": {"driver": "x", "nodePublishSecretRef": {"name": "database"}}}
+
+    assert asked(policy, {"podSpec": {"volumes": [volume]}}, kind=KUBERNETES) == expected
+
+
+@pytest.mark.parametrize("volume", [{}, {"driver": None}, {"driver": ["x"]}, {"volumeAttributes": {"a": "b"}}])
+def test_a_volume_that_names_no_driver_is_none_that_is_listed(volume: dict[str, Any]) -> None:
+    pod = {"volumes": [{"name": "s", "csi": volume}]}
+
+    assert asked(Policy(csi_drivers=("x",)), {"podSpec": pod}, kind=KUBERNETES) == ["csiDriver"]
+
+
+def test_an_image_that_is_mounted_is_judged_as_one_that_runs() -> None:
+    pod = {"volumes": [{"name": "i", "image": {"reference": "evil.example/x:1", "pullPolicy": "Always"}}]}
+
+    assert asked(Policy(registries=("ghcr.io",)), {"podSpec": pod}, kind=KUBERNETES) == ["image"]
+    assert asked(Policy(images=("evil.example/*",)), {"podSpec": pod}, kind=KUBERNETES) == []
 
 
 def test_a_login_with_files_of_the_worker_is_none_of_the_flow() -> None:
@@ -325,6 +360,8 @@ KEYS = [
     "secret",
     "secretRef",
     "persistentVolumeClaim",
+    "csi",
+    "imagePullSecrets",
     "portBindings",
     "fileHandlingStrategy",
     "nodeName",
