@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from task_runners.base import TaskRunner
     from task_runners.spec import Policy
 
-__all__ = ["Refusal", "demand_allowed", "demand_described", "refusals", "registry_of"]
+__all__ = ["OWN_NETWORKS", "Refusal", "demand_allowed", "demand_described", "refusals", "registry_of"]
 
 _IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
 # An engine takes such a name for the digest of an image that it has, whatever registry that came from.
 _DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]+")
 _HUB: Final = "docker.io"
 # A named network of a daemon may be the one on which somebody's database listens.
-_OWN_NETWORKS: Final = frozenset({"", "bridge", "default", "none"})
+OWN_NETWORKS: Final = frozenset({"", "bridge", "default", "none"})
+"""Networks of containers that lead to nobody else's, unless the daemon says otherwise."""
 _PRIVILEGES: Final = frozenset({"privileged", "hostPID", "hostIPC", "allowPrivilegeEscalation"})
 _TRUTHS: Final = frozenset({"1", "1.0", "true", "t", "yes", "y", "on"})
 _TOKENS: Final = frozenset({"automountServiceAccountToken", "serviceAccountToken"})
@@ -253,7 +254,7 @@ def _is_host_volume(key: str, value: Any) -> bool:
 def _is_network(policy: Policy, name: str) -> bool:
     if policy.networks is not None:
         return any(fnmatchcase(name, pattern) for pattern in policy.networks)
-    return name in _OWN_NETWORKS or policy.allow_other_networks
+    return name in OWN_NETWORKS or policy.allow_other_networks
 
 
 def _image(policy: Policy, name: str) -> Iterator[Refusal]:

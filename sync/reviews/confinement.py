@@ -14,6 +14,7 @@ from runner.rules import RepositoryRules
 from runner.settings import RunnerPolicySettings, Settings
 from runner.store import Store
 from runner.store.records import Environment
+from task_runners.policy import OWN_NETWORKS
 from task_runners.registry import canonical_name
 
 _KEPT: Final = frozenset(
@@ -70,7 +71,10 @@ def _of_fork(settings: Settings) -> dict[str, Any]:
 def _narrowed(rule: RunnerPolicySettings) -> RunnerPolicySettings:
     allowed = None if rule.runners is None else {canonical_name(name) for name in rule.runners}
     runners = tuple(name for name in _ISOLATED if allowed is None or canonical_name(name) in allowed)
-    return rule.model_copy(update={"runners": runners, "volumes": False, "privileged": False, "capabilities": ()})
+    networks = None if rule.networks is None else tuple(name for name in rule.networks if name in OWN_NETWORKS)
+    nothing_more = dict.fromkeys(("service_accounts", "secrets", "claims", "csi_drivers"))
+    alone = {"runners": runners, "networks": networks, "volumes": False, "privileged": False, "capabilities": ()}
+    return rule.model_copy(update={**nothing_more, **alone})
 
 
 def _uid(settings: Settings, store: Store, repository: str) -> int:

@@ -118,6 +118,18 @@ def test_for_the_code_of_a_fork_every_rule_is_narrowed_to_containers(store: Any)
     assert settings.default_task_runner == "docker"
 
 
+def test_the_code_of_a_fork_reaches_nothing_of_the_cluster_that_flows_of_its_namespace_may_have(store: Any) -> None:
+    listed = RunnerPolicySettings(
+        service_accounts=("etl",), secrets=("db",), claims=("home",), csi_drivers=("vault",), networks=("none", "host")
+    )
+
+    settings = as_read(confinement_of(Settings(runner_policies=(listed,)), store, "r", is_fork=True))
+
+    policy = policy_for(settings, "w")
+    assert (policy.service_accounts, policy.secrets, policy.claims, policy.csi_drivers) == (None, None, None, None)
+    assert policy.networks == ("none",)
+
+
 def test_nothing_secret_goes_to_the_tests(store: Any) -> None:
     given = Settings(admin_token="t", encryption_key="k", globals={"a": "b"}, storage_options={"key": "x"})
 
