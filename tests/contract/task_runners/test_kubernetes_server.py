@@ -153,6 +153,20 @@ def test_exec_carries_bytes_in_and_out_and_the_exit_code(client: Any, start: Cal
     assert (failed.exit_code, failed.stderr) == (5, "no\n")
 
 
+def test_a_command_ends_with_the_container_it_runs_in(client: Any, start: Callable[..., str]) -> None:
+    from lightkube.core.exceptions import ApiError
+
+    name = start("sh", "-c", "until [ -e /over ]; do sleep 0.01; done", shareProcessNamespace=True)
+    _running(client, name)
+    began_at = time.monotonic()
+
+    with contextlib.suppress(ApiError):  # how it ended, nobody may know
+        client.exec(name, command=["sh", "-c", ": > /over; sleep 60"], stdin=io.BytesIO(b""), stderr=True)
+
+    assert time.monotonic() - began_at < 20
+    assert _ended(client, name).phase == "Succeeded"
+
+
 def test_an_older_server_cannot_close_standard_input(
     cluster: KubernetesServer, client: Any, start: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -257,12 +258,18 @@ class Api:
         if protocol is None:
             await ws.send_denial_response(Refusal(400, "BadRequest", "no protocol in common").response())
             return
+        await ws.accept(subprotocol=protocol)
+        await self._thawed(" ".join(query.getlist("command")))
         wanted = {number for number, name in ((1, "stdout"), (2, "stderr")) if query.get(name) in {"true", "True", "1"}}
         with_input = query.get("stdin") in {"true", "True", "1"}
         process = await asyncio.to_thread(container.execute, query.getlist("command"), with_input=with_input)
-        await ws.accept(subprotocol=protocol)
         with contextlib.suppress(asyncio.CancelledError):
             await serve_process(ws, process, protocol, streams=wanted)
+
+    async def _thawed(self, command: str) -> None:
+        async for _ in self._server.wakeups.each():
+            if not (self._server.frozen_execs and re.search(self._server.frozen_execs, command)):
+                return
 
 
 def _event(kind: str, obj: Any) -> bytes:

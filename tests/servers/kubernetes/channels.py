@@ -31,7 +31,7 @@ async def serve_process(ws: WebSocket, process: Process, protocol: str, *, strea
             if stream in streams:
                 await ws.send_bytes(bytes([stream]) + content)
         code = await asyncio.to_thread(process.exit_code)
-        await ws.send_bytes(bytes([_ERROR]) + json.dumps(_status(code or 0)).encode())
+        await ws.send_bytes(bytes([_ERROR]) + json.dumps(_status(code)).encode())
         await ws.close()
     except (WebSocketDisconnect, RuntimeError):
         pass
@@ -70,9 +70,12 @@ async def _frames(process: Process) -> AsyncIterator[tuple[int, bytes]]:
         yield frame
 
 
-def _status(code: int) -> dict[str, object]:
+def _status(code: int | None) -> dict[str, object]:
     if code == 0:
         return {"metadata": {}, "status": "Success"}
+    if code is None:
+        message = "error executing command in container: the container has ended"
+        return {"metadata": {}, "status": "Failure", "reason": "InternalError", "message": message}
     message = f"command terminated with non-zero exit code: exit status {code}"
     cause = {"reason": "ExitCode", "message": str(code)}
     return {

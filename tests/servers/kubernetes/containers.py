@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from tests.servers.kubernetes.logs import Log
 __all__ = ["Container", "NotStarted", "Process", "quantity"]
 
 _FRAME = struct.Struct(">BxxxL")
+_FORGOTTEN_S = 0.5
 _POWERS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9, "m": 1e-3, "": 1}
 
 
@@ -37,15 +39,12 @@ class Process:
     """A command in a running container: the socket that carries its streams, and how to learn its exit code."""
 
     connection: Any
+    socket: Any
+    """The socket itself, under what docker-py puts around it."""
     exit_code: Callable[[], int | None]
 
-    @property
-    def socket(self) -> Any:
-        """The socket itself, under what docker-py puts around it."""
-        return self.connection._sock
-
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; it may have ended."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.connection._response.close()
@@ -77,6 +76,7 @@ class Container:
         self._client, self._image, self._mounts, self._wake = client, image, mounts, wake
         self._processes = processes
         self._ended = threading.Event()
+        self._commands: list[Process] = []
 
     def start(self, env: Mapping[str, str]) -> None:
         """Make and start it. Raises `NotStarted`."""
@@ -133,6 +133,17 @@ class Container:
         self.log.end()
         self._ended.set()
         self._wake()
+        self._end_commands()
+
+    def _end_commands(self) -> None:
+        """Let no command outlast the container.
+
+        Docker forgets those that end in the same moment as a container which shares its processes with others: nobody
+        would ever hear of their end, as one does from a kubelet.
+        """
+        time.sleep(_FORGOTTEN_S)
+        for command in self._commands:
+            command.close()
 
     def _terminated(self, code: int, reason: str, message: str | None = None) -> dict[str, Any]:
         ended = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -159,7 +170,17 @@ class Container:
         """Start a command in the running container."""
         started = self._client.exec_create(self.id, command, stdin=with_input)["Id"]
         connection = self._client.exec_start(started, socket=True)
-        return Process(connection, lambda: self._client.exec_inspect(started)["ExitCode"])
+        process = Process(connection, connection._sock, lambda: self._exit_code(started))
+        self._commands.append(process)
+        return process
+
+    def _exit_code(self, command: str) -> int | None:
+        """Return how a command ended; None when nobody knows."""
+        try:
+            code: int | None = self._client.exec_inspect(command)["ExitCode"]
+        except docker.errors.NotFound:
+            return None
+        return code
 
 
 def _frames(read: Callable[[int], bytes | None]) -> Iterator[tuple[int, bytes]]:

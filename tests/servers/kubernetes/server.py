@@ -32,6 +32,8 @@ class KubernetesServer:
         self.wakeups = Wakeups()
         self.gate = Gate(secrets.token_urlsafe(12))
         self.exec_protocols: tuple[str, ...] = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+        self.frozen_execs = ""
+        """A regular expression: commands in which it is found are accepted, and then nothing is carried either way."""
         self.watch_generation = 0
         self.how_watches_end: Callable[[], None] = lambda: None
         self.watches_are_frozen = False
