@@ -2,13 +2,18 @@
 
 Each frame begins with the number of its channel. v5 can also say that standard input has ended; commands that work with
 v4 too read a known number of bytes.
+
+A node that is cut off, or a container that ends in the same moment, may leave a command without an end. So the one who
+waits is asked all the time whether that still makes sense, also while standard input goes nowhere.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import queue
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -23,6 +28,8 @@ _CLOSE_FRAME: Final = bytes([255, _STDIN])
 _CHUNK_BYTES: Final = 64 * 1024  # larger frames are cut off by some proxies
 _KEPT_BYTES: Final = 64 * 1024
 _FRAME_BYTES: Final = 32 * 1024 * 1024
+_GLANCE_S: Final = 0.5
+_START_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +54,74 @@ def execute(
     *,
     content: IO[bytes] | None = None,
     take: Callable[[bytes], object] | None = None,
-    seconds: float = 30.0,
+    seconds: float = 10.0,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Executed:
     """Run a command and return how it ended; `content` is its standard input, `take` gets its output in pieces.
 
-    `seconds` is the longest silence that is waited out.
+    `seconds` is the longest silence that is waited out, and no more of it once `is_over` says that nobody needs the
+    command or that it cannot go on.
 
     Raises:
-        ApiError: it could not be started, or the connection broke before its end.
+        ApiError: it could not be started, or the connection broke before its end, or it was given up.
     """
     params = {"container": container, "command": list(command), "stdout": "true", "stderr": "true"}
     params |= {"stdin": "true"} if content is not None else {}
-    with _open(api, api.path("pods", pod, "exec"), params) as socket:
-        if content is not None:
-            while chunk := content.read(_CHUNK_BYTES):
-                socket.send_bytes(bytes([_STDIN]) + chunk)
-            if socket.subprotocol == _PROTOCOLS[0]:
-                socket.send_bytes(_CLOSE_FRAME)
-        return _result(socket, take, seconds)
+    with _open(api, api.path("pods", pod, "exec"), params) as session:
+        sending = _Sending(session, content) if content is not None else None
+        try:
+            return _result(session, take, _Patience(seconds, is_over, sending))
+        finally:
+            if sending is not None:
+                sending.stop()
+
+
+class _Sending:
+    """Standard input on its way to a command, on a thread of its own: what nobody reads blocks it without an end."""
+
+    def __init__(self, session: Any, content: IO[bytes]) -> None:
+        self.sent = 0
+        """Bytes."""
+        self._session, self._content = session, content
+        self._thread = threading.Thread(target=self._send, name="exec-input", daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        with contextlib.suppress(Exception):  # a connection that breaks is told to the one who waits for the result
+            while chunk := self._content.read(_CHUNK_BYTES):
+                self._session.send_bytes(bytes([_STDIN]) + chunk)
+                self.sent += len(chunk)
+            if self._session.subprotocol == _PROTOCOLS[0]:
+                self._session.send_bytes(_CLOSE_FRAME)
+
+    def stop(self) -> None:
+        """End the thread, whatever it waits for."""
+        if self._thread.is_alive():
+            with contextlib.suppress(OSError):
+                self._session.stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+
+class _Patience:
+    """How long a command may say nothing and take nothing."""
+
+    def __init__(self, seconds: float, is_over: Callable[[], bool], sending: _Sending | None) -> None:
+        self._seconds, self._is_over, self._sending = seconds, is_over, sending
+        self._sent, self._heard_at = 0, time.monotonic()
+
+    def renew(self) -> None:
+        """Begin to wait anew."""
+        self._heard_at = time.monotonic()
+
+    def demand(self) -> None:
+        """Raise `ApiError` when it has come to its end."""
+        if self._is_over():
+            raise ApiError(0, "GivenUp", "a command in a pod is not waited for any more")
+        if self._sending is not None and self._sending.sent != self._sent:
+            self._sent = self._sending.sent
+            self.renew()
+        if time.monotonic() - self._heard_at > self._seconds:
+            raise ApiError(0, "Unreachable", f"a command in a pod said nothing for {self._seconds:g} s")
 
 
 @contextlib.contextmanager
@@ -74,9 +131,9 @@ def _open(api: Api, path: str, params: dict[str, Any]) -> Iterator[Any]:
 
     try:
         with api.connection.client.websocket(
-            path, subprotocols=_PROTOCOLS, params=params, max_message_size_bytes=_FRAME_BYTES
-        ) as socket:
-            yield socket
+            path, subprotocols=_PROTOCOLS, params=params, max_message_size_bytes=_FRAME_BYTES, timeout=_START_S
+        ) as session:
+            yield session
     except WebSocketUpgradeError as error:
         raise _denied(error.response) from error
     except (HTTPXWSException, httpx2.HTTPError, OSError) as error:
@@ -96,13 +153,15 @@ def _denied(response: Any) -> ApiError:
     return ApiError(response.status_code, "Upgrade", message)
 
 
-def _result(socket: Any, take: Callable[[bytes], object] | None, seconds: float) -> Executed:
+def _result(session: Any, take: Callable[[bytes], object] | None, patience: _Patience) -> Executed:
     kept = {_STDOUT: bytearray(), _STDERR: bytearray()}
     while True:
         try:
-            frame = socket.receive_bytes(timeout=seconds)
-        except queue.Empty:
-            raise ApiError(0, "Unreachable", f"a command in a pod said nothing for {seconds:g} s") from None
+            frame = session.receive_bytes(timeout=_GLANCE_S)
+        except TimeoutError:
+            patience.demand()
+            continue
+        patience.renew()
         channel, content = frame[0], frame[1:]
         if channel == _ERROR:
             return Executed(_exit_code(content), bytes(kept[_STDOUT]), bytes(kept[_STDERR]))

@@ -59,9 +59,9 @@ class Informer:
         return self._api.pod(name)
 
     def last_of(self, name: str) -> Object | None:
-        """Return what was last seen of a pod that is gone."""
+        """Return what was last seen of a pod, be it gone; None when nothing was. Asks nobody."""
         with self._lock:
-            return self._gone.get(name) or self._pods.get(name)
+            return self._pods.get(name) or self._gone.get(name)
 
     def wait(self, name: str, seconds: float) -> None:
         """Return when something is heard of a pod, or after `seconds`."""

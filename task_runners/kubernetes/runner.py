@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +32,7 @@ from task_runners.docker_container import attempt_of
 from task_runners.kubernetes import transfer
 from task_runners.kubernetes.api import Api, ApiError, Object
 from task_runners.kubernetes.cluster import Cluster, cluster_of, told
-from task_runners.kubernetes.manifest import MAIN, ROOT, grace_s, login_secret, pod_of
+from task_runners.kubernetes.manifest import IN_FILES, MAIN, OUT_FILES, ROOT, grace_s, login_secret, pod_of
 from task_runners.kubernetes.names import OWNED, PREFIX, label_value, labels_of, name_of, owned_selector
 from task_runners.kubernetes.properties import (
     NAMESPACE,
@@ -43,7 +43,7 @@ from task_runners.kubernetes.properties import (
     PullPolicy,
     Resources,
 )
-from task_runners.kubernetes.states import gone, has_left_files, status_of
+from task_runners.kubernetes.states import gone, has_left_files, runs, status_of
 from task_runners.log_pages import LogCursor, LogPage
 from task_runners.ownership import is_ours
 from task_runners.remote import RemoteTaskRunner
@@ -136,10 +136,10 @@ class Kubernetes(RemoteTaskRunner):
                 return gone(cluster.informer.last_of(handle.id))
             events = _events(cluster.api, pod) if pod["status"].get("phase") == "Pending" else []
         status = status_of(pod, events, fails_fast=self.fail_fast_on_image_error)
-        if status.phase is Phase.STAGING_IN and handle.data.get("staged"):
+        if status.phase is Phase.STAGING_IN and handle.data.get("staged") and runs(pod, IN_FILES):
             return self._bring(cluster, handle, status, ctx)
         if status.phase.is_final and has_left_files(pod) and not handle.data.get("out"):
-            return self._release_files(cluster, handle, status)
+            return self._release_files(cluster, handle, status, ctx)
         return status
 
     def read_log(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext, *, is_final: bool) -> LogPage:
@@ -208,7 +208,16 @@ class Kubernetes(RemoteTaskRunner):
                 failure_reason=FailureReason.OUTPUT_FILES,
             )
         with told(cluster, f"to hand out the files of the pod {handle.id}"):
-            transfer.fetch(cluster.api, handle.id, spec, workdir, ctx, root=handle.data["root"], is_sent=out == "sent")
+            transfer.fetch(
+                cluster.api,
+                handle.id,
+                spec,
+                workdir,
+                ctx,
+                root=handle.data["root"],
+                is_sent=out == "sent",
+                is_over=_over(cluster, handle, OUT_FILES, ctx),
+            )
         return super().collect(spec, workdir, handle, ctx)
 
     def interval(self, status: JobStatus | None) -> float:
@@ -261,10 +270,11 @@ class Kubernetes(RemoteTaskRunner):
             time.sleep(_SOON_S)
 
     def _bring(self, cluster: Cluster, handle: JobHandle, status: JobStatus, ctx: RunnerContext) -> JobStatus:
+        is_over = _over(cluster, handle, IN_FILES, ctx)
         try:
             fault = None
-            if transfer.is_wanted(cluster.api, handle.id):
-                fault = transfer.bring(cluster.api, handle.id, Staged.from_json(handle.data["staged"]), ctx)
+            if transfer.is_wanted(cluster.api, handle.id, is_over):
+                fault = transfer.bring(cluster.api, handle.id, Staged.from_json(handle.data["staged"]), ctx, is_over)
         except ApiError as error:
             # The container may just have ended, and a connection may break: the next look decides.
             fault = f"files may not be brought to the pod: {error.message}" if error.code in {401, 403} else None
@@ -274,10 +284,10 @@ class Kubernetes(RemoteTaskRunner):
             else replace(status, phase=Phase.FAILED, failure_reason=FailureReason.INPUT_FILES, message=fault)
         )
 
-    def _release_files(self, cluster: Cluster, handle: JobHandle, status: JobStatus) -> JobStatus:
+    def _release_files(self, cluster: Cluster, handle: JobHandle, status: JobStatus, ctx: RunnerContext) -> JobStatus:
         """Return the status of an ended task with how its files left the pod; not final while they are on their way."""
         try:
-            out = transfer.ask_how_files_left(cluster.api, handle.id)
+            out = transfer.ask_how_files_left(cluster.api, handle.id, _over(cluster, handle, OUT_FILES, ctx))
         except ApiError as error:
             if error.may_pass and error.code != 500:
                 with told(cluster, f"to run a command in the pod {handle.id}", is_waiting=True):
@@ -298,6 +308,18 @@ class Kubernetes(RemoteTaskRunner):
                 data = {"uid": meta["uid"], "root": (meta.get("annotations") or {}).get(ROOT), "secret": True}
                 owner = attempt_of(meta.get("labels") or {})
                 yield JobHandle(self.type, meta["name"], meta["namespace"], created, data, owner)
+
+
+def _over(cluster: Cluster, handle: JobHandle, container: str, ctx: RunnerContext) -> Callable[[], bool]:
+    """Return what tells that a command in a container need not be waited for: the task is killed, or that has ended."""
+
+    def is_over() -> bool:
+        pod = cluster.informer.last_of(handle.id)
+        if ctx.cancelled.is_set() or pod is None:
+            return ctx.cancelled.is_set()
+        return pod["metadata"]["uid"] == handle.data.get("uid") and not runs(pod, container)
+
+    return is_over
 
 
 def _with(handle: JobHandle, **data: Any) -> JobHandle:

@@ -13,7 +13,7 @@ from task_runners.kubernetes.manifest import IN_FILES, MAIN, OUT_FILES
 from task_runners.progress import Note
 from task_runners.spec import JobStatus, Phase, Usage
 
-__all__ = ["gone", "has_left_files", "image_fault", "notes_of", "status_of"]
+__all__ = ["gone", "has_left_files", "image_fault", "is_ending", "notes_of", "runs", "status_of"]
 
 Object = Mapping[str, Any]
 
@@ -86,10 +86,17 @@ def gone(last: Object | None) -> JobStatus:
 
 def has_left_files(pod: Object) -> bool:
     """Return whether a container still holds the files of the task."""
-    return any(
-        each["name"] == OUT_FILES and "running" in (each.get("state") or {})
-        for each in (pod.get("status") or {}).get("containerStatuses") or []
-    )
+    return runs(pod, OUT_FILES)
+
+
+def runs(pod: Object, container: str) -> bool:
+    """Return whether a container of a pod runs, and is not being ended with all of it."""
+    return not is_ending(pod) and "running" in _all_states(pod).get(container, {})
+
+
+def is_ending(pod: Object) -> bool:
+    """Return whether a pod was told to end: its containers have got their SIGTERM, or get it any moment."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 # --- endings ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import IO, Final
 
@@ -27,6 +27,9 @@ _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _ARCHIVE_FACTOR: Final = 16  # so many times the bytes of output files the working directory may have
 _LEAST_ARCHIVE_BYTES: Final = 64 * 1024 * 1024
+
+IsOver = Callable[[], bool]
+"""Whether a command in a container need not be waited for: see `execute`."""
 
 
 def staged_files(
@@ -59,21 +62,22 @@ def staged_files(
     return Files(root, staged, comes_back, upload, ctx.file_limits.file_bytes, _most_bytes(ctx))
 
 
-def is_wanted(api: Api, pod: str) -> bool:
+def is_wanted(api: Api, pod: str, is_over: IsOver) -> bool:
     """Return whether the pod waits for the worker to bring its files. Raises `ApiError`."""
-    return bool(execute(api, pod, IN_FILES, ASK_WISH).stdout.strip())
+    return bool(execute(api, pod, IN_FILES, ASK_WISH, is_over=is_over).stdout.strip())
 
 
-def bring(api: Api, pod: str, staged: Staged, ctx: RunnerContext) -> str | None:
+def bring(api: Api, pod: str, staged: Staged, ctx: RunnerContext, is_over: IsOver) -> str | None:
     """Copy the input files into the pod; return what went wrong, None when all is well. Raises `ApiError`."""
+    command = receive(staged, staged.root)
     with ctx.stage.open(INPUT) as archive:
-        done = execute(api, pod, IN_FILES, receive(staged, staged.root), content=archive, seconds=_SILENCE_S)
+        done = execute(api, pod, IN_FILES, command, content=archive, seconds=_SILENCE_S, is_over=is_over)
     return None if done.exit_code == 0 else f"the files cannot be brought to the pod: {done.text or done.exit_code}"
 
 
-def ask_how_files_left(api: Api, pod: str) -> str:
+def ask_how_files_left(api: Api, pod: str, is_over: IsOver) -> str:
     """Tell the pod that the task has ended; return `sent`, `kept`, or nothing yet. Raises `ApiError`."""
-    return execute(api, pod, OUT_FILES, ASK_OUT).stdout.decode("ascii", "replace").strip()
+    return execute(api, pod, OUT_FILES, ASK_OUT, is_over=is_over).stdout.decode("ascii", "replace").strip()
 
 
 def end_sidecar(api: Api, pod: str) -> None:
@@ -82,7 +86,15 @@ def end_sidecar(api: Api, pod: str) -> None:
 
 
 def fetch(
-    api: Api, pod: str, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext, *, root: str, is_sent: bool
+    api: Api,
+    pod: str,
+    spec: TaskSpec,
+    workdir: WorkDir,
+    ctx: RunnerContext,
+    *,
+    root: str,
+    is_sent: bool,
+    is_over: IsOver,
 ) -> None:
     """Bring the files that `spec` names into the working directory, from where the pod left them.
 
@@ -90,7 +102,7 @@ def fetch(
         ApiError: the connection broke.
         TaskRunnerError: `file.outputs...`, `file.archive.broken`.
     """
-    with ctx.stage.open(OUTPUT) if is_sent else _archive_of(api, pod, root, ctx) as archive:
+    with ctx.stage.open(OUTPUT) if is_sent else _archive_of(api, pod, root, ctx, is_over) as archive:
         unpack(_chunks(archive), workdir.path, wanted=wanted_files(spec), limits=ctx.file_limits)
 
 
@@ -103,7 +115,7 @@ def _chunks(archive: IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext) -> IO[bytes]:
+def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext, is_over: IsOver) -> IO[bytes]:
     """Return what the pod has, checked against the digest that the pod made of it."""
     archive: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
     digest, size, most_bytes = hashlib.sha256(), 0, _most_bytes(ctx)
@@ -118,7 +130,7 @@ def _archive_of(api: Api, pod: str, root: str, ctx: RunnerContext) -> IO[bytes]:
 
     try:
         command = send(root, ctx.file_limits.file_bytes, most_bytes)
-        done = execute(api, pod, OUT_FILES, command, take=take, seconds=_SILENCE_S)
+        done = execute(api, pod, OUT_FILES, command, take=take, seconds=_SILENCE_S, is_over=is_over)
         if done.exit_code == TOO_LARGE:
             raise _too_much()
         if done.exit_code != 0:

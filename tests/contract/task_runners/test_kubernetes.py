@@ -180,20 +180,6 @@ def test_a_pod_removed_by_somebody_else_is_lost(kubernetes_bench: Bench, kuberne
     assert (result.status, result.failure_reason) == (Phase.LOST, FailureReason.LOST)
 
 
-def test_what_a_body_says_within_its_grace_is_in_the_log(kubernetes_bench: Bench) -> None:
-    bench = kubernetes_bench
-
-    def on_line(line: LogLine) -> None:
-        bench.lines.append(line)
-        bench.cancelled.set()
-
-    script = "trap 'sleep 0.3; echo cleaned up; exit 3' TERM; echo begun; while :; do sleep 0.1; done"
-    spec = bench.spec("sh", "-c", script, grace=timedelta(seconds=10))
-    result = bench.runner.run(spec, bench.workdir, bench.context(on_line=on_line))
-
-    assert (result.status, result.exit_code, bench.texts()) == (Phase.CANCELLED, 3, ["begun", "cleaned up"])
-
-
 def test_a_container_beside_the_task_s_can_fail_it(kubernetes_bench: Bench) -> None:
     side = {"name": "side", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", "exit 5"]}
     given(kubernetes_bench, pod_spec={"containers": [side]})

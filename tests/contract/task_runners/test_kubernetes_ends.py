@@ -1,0 +1,91 @@
+"""How a pod ends that is told to, or that others end: soon, whatever does not answer, and with its last words."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+import pytest
+
+from task_runners.base import FailureReason, LogLine, Phase
+from task_runners.files import write_file
+from tests.servers.kubernetes.server import KubernetesServer
+from tests.servers.program import wait_until
+
+if TYPE_CHECKING:
+    from tests.contract.task_runners.conftest import Bench
+
+
+@pytest.fixture(autouse=True)
+def healthy(kubernetes: KubernetesServer) -> Iterator[None]:
+    """Undo what a test did to the server."""
+    yield
+    kubernetes.frozen_execs = ""
+    kubernetes.wakeups.tell()
+
+
+@pytest.mark.parametrize(
+    ("command", "size"), [("/wish", 1), ("brought.tar", 1), ("brought.tar", 32 * 1024 * 1024), ("/ended", 1)]
+)
+def test_a_command_in_a_pod_that_never_ends_holds_up_no_kill(
+    kubernetes_bench: Bench, kubernetes: KubernetesServer, command: str, size: int
+) -> None:
+    bench = kubernetes_bench
+    write_file(bench.workdir.path, "in.bin", os.urandom(size))
+    kubernetes.frozen_execs = command
+    spec = bench.spec("true", output_globs=("*",))
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(bench.runner.run, spec, bench.workdir, bench.context())
+        wait_until(lambda: is_asked(kubernetes, command), f"the command with {command}", 30)
+
+        killed_at = time.monotonic()
+        bench.cancelled.set()
+        running.result(120)
+        took_s = time.monotonic() - killed_at
+
+    assert took_s < 8
+    wait_until(lambda: kubernetes.pods() == [], "the end of the pod", 10)
+
+
+def is_asked(kubernetes: KubernetesServer, command: str) -> bool:
+    (pod,) = kubernetes.pods() or [{"metadata": {"name": "none yet"}}]
+    asked = [unquote_plus(line) for line in kubernetes.gate.requests if f"/{pod['metadata']['name']}/exec" in line]
+    return any(command in line for line in asked)
+
+
+def test_a_command_in_a_container_that_has_ended_is_not_waited_for(
+    kubernetes_bench: Bench, kubernetes: KubernetesServer
+) -> None:
+    bench = kubernetes_bench
+    write_file(bench.workdir.path, "in.txt", b"x")
+    kubernetes.frozen_execs = "/wish"
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(bench.runner.run, bench.spec("true"), bench.workdir, bench.context())
+        wait_until(lambda: is_asked(kubernetes, "/wish"), "the first question to the pod", 30)
+
+        evicted_at = time.monotonic()
+        (pod,) = kubernetes.pods()
+        kubernetes.node.evict(pod["metadata"]["namespace"], pod["metadata"]["name"])
+        result = running.result(120)
+        took_s = time.monotonic() - evicted_at
+
+    assert (result.failure_reason, took_s < 8) == (FailureReason.EVICTED, True)
+
+
+def test_what_a_body_says_within_its_grace_is_in_the_log(kubernetes_bench: Bench) -> None:
+    bench = kubernetes_bench
+
+    def on_line(line: LogLine) -> None:
+        bench.lines.append(line)
+        bench.cancelled.set()
+
+    script = "trap 'sleep 0.3; echo cleaned up; exit 3' TERM; echo begun; while :; do sleep 0.1; done"
+    spec = bench.spec("sh", "-c", script, grace=timedelta(seconds=10))
+    result = bench.runner.run(spec, bench.workdir, bench.context(on_line=on_line))
+
+    assert (result.status, result.exit_code, bench.texts()) == (Phase.CANCELLED, 3, ["begun", "cleaned up"])
