@@ -65,7 +65,7 @@ def _alone(places: list[str]) -> list[str]:
 def _side_by_side(places: list[str]) -> list[str]:
     workers = len(os.sched_getaffinity(0))
     # By files, because the tests of one share servers; not those with the fewest tests last, which are the longest.
-    order = ["-p", "tests.order", "--no-loadscope-reorder"]
+    order = ["-p", "tests.order", "-p", "tests.heap", "--no-loadscope-reorder"]
     return ["-m", "not alone", "-n", str(workers), "--dist", "loadfile", *order, *places]
 
 

@@ -18,12 +18,13 @@ def test_timed():
     print_to({log!r}, "alone")
 """
 OTHER = """
-import os, sys
+import gc, os, sys
 import pytest
 
 def test_other():
     assert os.environ["PYTEST_XDIST_WORKER"]
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ and not sys.dont_write_bytecode
+    assert gc.isenabled() and gc.get_freeze_count()
     print_to({log!r}, "other")
 
 def test_with_a_server():
