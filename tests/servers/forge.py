@@ -7,10 +7,6 @@ to fail. Commits and refs are real: `head` of a change request is what its ref n
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -28,6 +23,7 @@ from tests.servers.bitbucket import Bitbucket
 from tests.servers.dialects import MEMBER, OWN, STRANGER, TOKEN, Gitea, GitHub, GitLab, Pull, comment_on
 from tests.servers.git import git
 from tests.servers.github_app import DOORS, AppDoor
+from tests.servers.stand_in import serving
 
 DIALECTS = {"github": GitHub, "gitlab": GitLab, "gitea": Gitea, "forgejo": Gitea, "bitbucket": Bitbucket}
 _CHANGES = ("/pulls", "/merge_requests", "/pullrequests")
@@ -139,26 +135,10 @@ class ForgeApp:
         return guarded
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """Leave the signals to pytest."""
-
-
 def serve(forge: Forge) -> Iterator[Forge]:
     """Serve the API of a forge until the generator is closed; its `url` is set."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(ForgeApp(forge).app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    forge.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    yield forge
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+    with serving(ForgeApp(forge).app, "forge") as forge.url:
+        yield forge
 
 
 @pytest.fixture

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import socket
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -25,6 +21,7 @@ from runner.store import Store
 from sync.activation import RevisionResult
 from sync.hosted import HostedRepository
 from sync.service import SyncService
+from tests.servers.stand_in import serving
 from tests.servers.store import fresh_store
 from webhooks.hosted_git import HostedGit
 
@@ -122,11 +119,6 @@ class Hosted:
         return {f"{version.namespace}.{version.flow_id}": version.revision for version in versions}
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """Leave the signals to pytest."""
-
-
 @pytest.fixture
 def start_hosted(tmp_path: Path) -> Iterator[Callable[..., Hosted]]:
     stops: list[Callable[[], None]] = []
@@ -143,26 +135,17 @@ def start_hosted(tmp_path: Path) -> Iterator[Callable[..., Hosted]]:
         access = AccessControl(store)
         tokens = {role.value: access.create(role.value, role)[0] for role in Role}
         application = HostedGit(HostedRepository(service), access)
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", 0))
-        app = Starlette(routes=[Mount("/git", app=application)])
-        server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 60
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
+        served = ExitStack()
+        address = served.enter_context(serving(Starlette(routes=[Mount("/git", app=application)]), "hosted"))
 
         def stop() -> None:
-            server.should_exit = True
-            thread.join(10)
+            served.close()
             application.close()
             service.close()
             store.close()
-            listener.close()
 
         stops.append(stop)
-        return Hosted(listener.getsockname()[1], home, store, service, application, tokens, applied)
+        return Hosted(int(address.rpartition(":")[2]), home, store, service, application, tokens, applied)
 
     yield start
     for stop in stops:

@@ -43,11 +43,11 @@ from task_runners.supervisor import Supervisor
 from tests.servers.aws import Account, account
 from tests.servers.clouds.azure import ACCOUNT, KEY, Azure
 from tests.servers.clouds.google import Google
-from tests.servers.clouds.server import serving
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.locks import only_one
 from tests.servers.object_stores import azurite_server, gcs_server, make_bucket, moto_server, options_for
 from tests.servers.program import wait_until
+from tests.servers.stand_in import serving
 
 IMAGE = "mainstem-test/busybox:1"
 KUBERNETES = {"pullPolicy": "IF_NOT_PRESENT", "fileSidecar": {"image": IMAGE}}

@@ -17,7 +17,7 @@ from tests.contract.task_runners.conftest import QUICK, cloud_bench
 from tests.servers.clouds.azure import Azure
 from tests.servers.clouds.gate import CUT, Gate
 from tests.servers.clouds.google import Google
-from tests.servers.clouds.server import serving
+from tests.servers.stand_in import serving
 
 if TYPE_CHECKING:
     from task_runners.base import WorkDir
