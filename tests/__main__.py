@@ -1,11 +1,13 @@
-"""`python -m tests [PATH ...]`: all tests, or those below the paths, on all processors that this process may use.
+"""`python -m tests [--only PART] [PATH ...]`: all tests, or those below the paths, on all processors of this process.
 
 First come the tests that need the machine to themselves, one after the other; then all others, a file at a time on each
-processor. The last lines say which optional parts were skipped, and why. PYTEST_ADDOPTS may hold options of pytest.
+processor. `--only alone` runs the first part, `--only others` the second, beside which other programs may be at work.
+The last lines say which optional parts were skipped, and why. PYTEST_ADDOPTS may hold options of pytest.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections import Counter
@@ -33,11 +35,17 @@ class Skips:
         return ["Optional parts that were skipped:", *found] if found else ["No optional part was skipped."]
 
 
-def main(places: list[str]) -> int:
-    """Run the tests below `places`. Return 0 if all passed, else pytest's exit code of the part that failed first."""
+def main(arguments: list[str]) -> int:
+    """Run the tests asked for. Return 0 if all passed, else pytest's exit code of the part that failed first."""
+    parts = {"alone": _alone, "others": _side_by_side}
+    parser = argparse.ArgumentParser(prog="python -m tests", description="Runs the tests of a checkout.")
+    parser.add_argument("--only", choices=parts, help="the part to run; both without")
+    parser.add_argument("places", nargs="*", default=["tests"], metavar="PATH", help="a file or folder of tests")
+    options = parser.parse_args(arguments)
     _keep_bytecode()
     skips = Skips()
-    codes = [_run(part, skips) for part in (_alone(places), _side_by_side(places)) if part]
+    chosen = [part(options.places) for name, part in parts.items() if options.only in {None, name}]
+    codes = [_run(part, skips) for part in chosen if part]
     print("", *skips.lines(), sep="\n")
     return next((code for code in codes if code), 0)
 
@@ -70,4 +78,4 @@ def _side_by_side(places: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["tests"]))
+    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 TIMED = """
 import os, time
@@ -55,8 +57,8 @@ def print_to(path, word):
 """
 
 
-def run(folder: Path, **files: str) -> tuple[int, list[str], str]:
-    """Run test files; return the exit code, what was printed, and which tests ran in which order."""
+def run(folder: Path, *options: str, **files: str) -> tuple[int, list[str], str]:
+    """Run test files with options; return the exit code, what was printed, and which tests ran in which order."""
     log = folder / "log"
     log.touch()
     for name, text in files.items():
@@ -65,7 +67,7 @@ def run(folder: Path, **files: str) -> tuple[int, list[str], str]:
         (place / f"test_{name}.py").write_text(PRINT_TO + text.replace("{log!r}", repr(str(log))))
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, "-m", "tests", str(folder)],
+        [sys.executable, "-m", "tests", *options, str(folder)],
         cwd=ROOT,
         env=environ
         | {"PYTEST_ADDOPTS": f"-c {ROOT / 'pyproject.toml'} -p no:cacheprovider", "PYTHONDONTWRITEBYTECODE": "1"},
@@ -98,3 +100,10 @@ def test_what_may_take_long_begins_before_unit_tests(tmp_path: Path) -> None:
     code, lines, ran = run(tmp_path, quick=QUICK, long=LONG)
 
     assert (code, ran) == (0, "long quick quick"), "\n".join(lines)
+
+
+@pytest.mark.parametrize(("part", "expected"), [("alone", "alone"), ("others", "other")])
+def test_one_part_may_be_asked_for(tmp_path: Path, part: str, expected: str) -> None:
+    code, lines, ran = run(tmp_path, "--only", part, timed=TIMED, other=OTHER)
+
+    assert (code, ran) == (0, expected), "\n".join(lines)
