@@ -69,7 +69,7 @@ class Cluster:
 
     def figures(self, name: str) -> Samples:
         """Return the samples of a process: the sets of labels of each metric."""
-        text = httpx.get(f"http://127.0.0.1:{self.ports[name]['health']}/metrics").text
+        text = httpx.get(f"http://127.0.0.1:{self.ports[name]['health']}/metrics", timeout=60).text
         found: Samples = {}
         for metric, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
             found.setdefault(metric, set()).add(frozenset(re.findall(r'(\w+)="([^"]*)"', labels)))
@@ -139,7 +139,7 @@ def selectors(promql: Any, expression: Any) -> Iterator[tuple[str, dict[str, str
 
 def ask(ports: dict[str, int], path: str) -> int:
     try:
-        return httpx.get(f"http://127.0.0.1:{ports['health']}{path}").status_code
+        return httpx.get(f"http://127.0.0.1:{ports['health']}{path}", timeout=60).status_code
     except httpx.TransportError:
         return 0
 
@@ -157,7 +157,7 @@ def test_each_role_starts_as_the_chart_says_and_gives_its_figures(
     for name in (*parts, "up"):
         wait_until(lambda name=name: ask(cluster.ports[name], "/health/ready") == 200, f"{name} is ready")  # type: ignore[misc]
     for name in ("serve", "up"):
-        httpx.post(f"http://127.0.0.1:{cluster.ports[name]['http']}/hooks/team", content=b"{}")
+        httpx.post(f"http://127.0.0.1:{cluster.ports[name]['http']}/hooks/team", content=b"{}", timeout=60)
         wait_until(lambda name=name: "mainstem_sync_age_seconds" in cluster.figures(name), "a look at the repository")  # type: ignore[misc]
     given = {name: cluster.figures(name) for name in (*parts, "up")}
 

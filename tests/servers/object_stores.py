@@ -153,10 +153,10 @@ def make_bucket(kind: str, name: str, options: dict[str, str]) -> None:
     if kind == "s3":
         S3Store(name, "", options)._client.create_bucket(Bucket=name)
     elif kind == "gs":
-        httpx.post(f"{options['endpoint']}/storage/v1/b?project=p", json={"name": name})
+        httpx.post(f"{options['endpoint']}/storage/v1/b?project=p", json={"name": name}, timeout=60)
     else:
         headers = shared_key(options, name)
-        httpx.put(f"{options['endpoint']}/{name}?restype=container", headers=headers)
+        httpx.put(f"{options['endpoint']}/{name}?restype=container", headers=headers, timeout=60)
 
 
 def shared_key(options: dict[str, str], container: str) -> dict[str, str]:

@@ -226,8 +226,8 @@ def test_git_gets_in_by_the_credential_helper_and_only_here(server: Any, tmp_pat
 def test_the_figures_and_the_health_are_served(server: Any) -> None:
     headers = {"authorization": f"Bearer {server.token}"}
 
-    figures = httpx.get(f"{server.url}/metrics", headers=headers)
-    ready = httpx.get(f"{server.url}/health/ready")
+    figures = httpx.get(f"{server.url}/metrics", headers=headers, timeout=60)
+    ready = httpx.get(f"{server.url}/health/ready", timeout=60)
 
     assert "mainstem_process_workers_busy" in figures.text
     assert ready.json() == {"status": "UP", "missing": []}

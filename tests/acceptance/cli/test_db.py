@@ -81,7 +81,7 @@ class Load:
         self._thread.join(30)
 
     def _run(self) -> None:
-        with httpx.Client(headers=self._headers) as client:
+        with httpx.Client(headers=self._headers, timeout=60) as client:
             while not self._stop.is_set():
                 assert client.post(self._url).status_code == 200
                 self.started += 1

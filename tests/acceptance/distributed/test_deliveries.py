@@ -64,7 +64,7 @@ def test_a_delivery_that_serve_takes_is_looked_at_by_the_sync_agent(
     sent = forges.SENDERS["github"].send(after=second)
 
     answers = [
-        httpx.post(f"{deployment[name].address('web')}/hooks/team", content=sent.body, headers=sent.headers)
+        httpx.post(f"{deployment[name].address('web')}/hooks/team", content=sent.body, headers=sent.headers, timeout=60)
         for name in ("serve-1", "serve-2")
     ]
 

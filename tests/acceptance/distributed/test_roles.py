@@ -254,7 +254,7 @@ def test_processes_say_whether_they_are_well(deployment: Deployment) -> None:
     addresses = [deployment["serve"].address("web") + "/health/ready"]
     addresses += [deployment[name].address("health") for name in ("worker", "scheduler", "sync-agent")]
 
-    well = [httpx.get(address).status_code for address in addresses]
+    well = [httpx.get(address, timeout=60).status_code for address in addresses]
     deployment.broker.kill()
     unwell = [httpx.get(address, timeout=30) for address in addresses]
 
@@ -274,7 +274,7 @@ def test_serve_sheds_load_that_no_worker_takes(deployment: Deployment, clone: Pa
             answer = client.post("/executions/team/hello")
         return answer.status_code == 503 and "retry-after" in answer.headers
 
-    wait_until(is_shed, "an answer that says to come back", 20)
+    wait_until(is_shed, "an answer that says to come back")
 
 
 def mainstem(deployment: Deployment, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -54,7 +54,9 @@ def test_a_delivery_that_serve_accepts_has_an_agent_look_at_once(
     sent = forges.SENDERS["generic"].send(
         body=json.dumps({"type": "push", "ref": "refs/heads/main", "after": commit}).encode(), secret=SECRET
     )
-    answer = httpx.post(f"{deployment['serve'].address('web')}/hooks/team", headers=sent.headers, content=sent.body)
+    answer = httpx.post(
+        f"{deployment['serve'].address('web')}/hooks/team", headers=sent.headers, content=sent.body, timeout=60
+    )
 
     assert answer.status_code == 202, answer.text
     wait_until(lambda: has_flow(deployment, "second"), "the second look", 30)

@@ -67,7 +67,7 @@ class Followed:
 
     def get(self, path: str) -> Any:
         token = (self.folder / ".mainstem/token").read_text().strip()
-        answer = httpx.get(f"{self.url}{path}", headers={"authorization": f"Bearer {token}"})
+        answer = httpx.get(f"{self.url}{path}", headers={"authorization": f"Bearer {token}"}, timeout=60)
         return answer.json() if "json" in answer.headers["content-type"] else answer.text
 
     @property

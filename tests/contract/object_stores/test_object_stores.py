@@ -68,7 +68,7 @@ def test_keys_are_taken_as_they_are_written(store: ObjectStore) -> None:
     assert list(store.list()) == sorted(keys, key=str.encode)
     for key in keys:
         assert store.read(key) == key.encode()
-        assert httpx.get(store.presign_get(key, HOUR)).content == key.encode()
+        assert httpx.get(store.presign_get(key, HOUR), timeout=60).content == key.encode()
 
 
 def test_listing_goes_by_the_prefix_and_by_pages(store: ObjectStore) -> None:
@@ -139,7 +139,7 @@ def test_writers_at_the_same_time_leave_one_whole_object(store: ObjectStore) -> 
 def test_a_signed_upload_stores_for_somebody_without_credentials(store: ObjectStore) -> None:
     upload = store.presign_put("deep/er/a b.txt", HOUR)
 
-    answer = httpx.put(upload.url, content=b"signed", headers=dict(upload.headers))
+    answer = httpx.put(upload.url, content=b"signed", headers=dict(upload.headers), timeout=60)
 
     assert answer.is_success, answer.text
     assert store.read("deep/er/a b.txt") == b"signed"

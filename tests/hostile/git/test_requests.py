@@ -204,7 +204,7 @@ def test_other_refs_than_branches_tags_and_notes_are_refused(hosted: Any, ref: s
 def test_only_the_smart_protocol_is_spoken(hosted: Any, path: str, status: int) -> None:
     headers = {"authorization": hosted.authorization("viewer")}
 
-    response = httpx.get(f"http://127.0.0.1:{hosted.port}/git/{path}", headers=headers, trust_env=False)
+    response = httpx.get(f"http://127.0.0.1:{hosted.port}/git/{path}", headers=headers, trust_env=False, timeout=60)
 
     assert response.status_code == status
 
@@ -224,7 +224,7 @@ def test_each_service_asks_for_its_role_at_both_steps(hosted: Any, role: str, se
     headers = {"authorization": hosted.authorization(role)}
     url = f"http://127.0.0.1:{hosted.port}/git/flows.git/info/refs?service={service}"
 
-    refs = httpx.get(url, headers=headers, trust_env=False)
+    refs = httpx.get(url, headers=headers, trust_env=False, timeout=60)
     call = post(hosted, b"0000", service, authorization=hosted.authorization(role))
 
     assert [refs.status_code, call.status_code] == [status, status]

@@ -39,7 +39,7 @@ class _Nodes(Machines):
         home = self.folder / job.name
         home.mkdir()
         for file in task.get("resourceFiles", ()):
-            answer = httpx.get(file["httpUrl"])
+            answer = httpx.get(file["httpUrl"], timeout=60)
             if not answer.is_success:
                 job.error, job.state = f"BlobDownloadMiscError: {answer.status_code}", "ended"
                 return
@@ -59,7 +59,7 @@ class _Nodes(Machines):
                 url = httpx.URL(target["containerUrl"])
                 blob = url.copy_with(path=f"{url.path}/{target['path']}")
                 headers = {"x-ms-blob-type": "BlockBlob"}
-                httpx.put(blob, content=found.read_bytes(), headers=headers).raise_for_status()
+                httpx.put(blob, content=found.read_bytes(), headers=headers, timeout=60).raise_for_status()
 
 
 class Azure:

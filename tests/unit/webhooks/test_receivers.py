@@ -61,7 +61,7 @@ def test_what_is_authentic_and_of_no_interest_is_answered_with_success(start: An
 def test_a_delivery_that_comes_a_thousand_times_is_looked_at_once(github: Any, forges: Any) -> None:
     sent = forges.SENDERS["github"].send(delivery="d-1")
 
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         answers = [
             client.post(f"{github.url}/hooks/team", content=sent.body, headers=sent.headers) for _ in range(1000)
         ]
@@ -184,7 +184,7 @@ def test_a_signed_delivery_of_ten_minutes_ago_is_refused(start: Any, forges: Any
 
 
 def test_only_post_delivers(github: Any) -> None:
-    answers = [httpx.request(method, f"{github.url}/hooks/team") for method in ("GET", "PUT", "DELETE")]
+    answers = [httpx.request(method, f"{github.url}/hooks/team", timeout=60) for method in ("GET", "PUT", "DELETE")]
 
     assert {(answer.status_code, answer.headers["allow"]) for answer in answers} == {(405, "POST")}
 

@@ -32,7 +32,7 @@ def test_a_server_serves_until_it_is_told_to_stop(new_loop: Callable[[], asyncio
         stop = asyncio.Event()
         listener = bind("127.0.0.1", 0)
         serving = asyncio.create_task(serve(APP, "127.0.0.1", 0, stop, listener=listener))
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.get(f"http://127.0.0.1:{address_of(listener)[1]}/")
         stop.set()
         await asyncio.wait_for(serving, 30)
@@ -54,7 +54,7 @@ def test_signals_are_left_to_the_program() -> None:
         stop = asyncio.Event()
         listener = bind("127.0.0.1", 0)
         serving = asyncio.create_task(serve(APP, "127.0.0.1", 0, stop, listener=listener))
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             await client.get(f"http://127.0.0.1:{address_of(listener)[1]}/")
         during = (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
         stop.set()
