@@ -32,7 +32,7 @@ def make(checkout: Path, python: str, **environ: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     return done.returncode, done.stdout
 
@@ -72,6 +72,7 @@ def test_a_python_without_venv_is_told_what_to_install(checkout: Path) -> None:
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.timeout(300)  # an environment is made, which takes a minute on a machine with much to do
 def test_an_index_that_cannot_be_reached_is_said_and_nothing_counts_as_installed(checkout: Path) -> None:
     code, output = make(checkout, sys.executable, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
 
