@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -392,16 +393,20 @@ def make_work_root(root: Path) -> None:
 
 
 def remove_work_dir(path: Path) -> None:
-    """Remove a working directory with everything in it, also what the body made unreadable. Again is no error."""
+    """Remove a working directory with everything in it, also what the body made unreadable.
+
+    Again is no error, nor that somebody else removes it at the same moment.
+    """
 
     def unlock(function: Callable[..., Any], name: str, _error: Any) -> None:
         parent = Path(name).parent
         for place in (parent, Path(name)):
             if place.is_relative_to(path) and place.is_dir() and not place.is_symlink():
-                place.chmod(0o700)
+                with suppress(FileNotFoundError):  # it went since the line before
+                    place.chmod(0o700)
         try:
             function(name)
-        except OSError:
+        except (OSError, TypeError):  # what opens a folder takes more than a name
             if Path(name).is_dir() and not Path(name).is_symlink():
                 shutil.rmtree(name, ignore_errors=True)
 

@@ -184,7 +184,11 @@ class Retention:
         return removed
 
     def _is_nobodys(self, entry: os.DirEntry[str], run_id: str) -> bool:
-        if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _LEFT_WORK.total_seconds():
+        try:
+            changed_at = entry.stat(follow_symlinks=False).st_mtime
+        except FileNotFoundError:  # its worker has removed it since the folder was read
+            return False
+        if time.time() - changed_at <= _LEFT_WORK.total_seconds():
             return False
         run = self._store.read(lambda db: db.executions.run(run_id))
         return run is None or run.state.is_terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from runner.settings import RetentionSettings, Settings
 from runner.states import TERMINAL, State
 from runner.storage.uris import execution_uri
 from runner.store import LogQuery, Store
+from runner.store.claims import Claims
 from runner.store.expiry import Links
 from runner.store.records import AuditEntry, KeyValue
 from tests.contract.store.conftest import NOW, Rows
@@ -310,6 +311,26 @@ def test_the_working_folder_of_an_attempt_that_ended_leaves_at_once(world: World
 
     assert removed == 2
     assert {name: not (work / name).exists() for name in names} == names
+
+
+def test_a_working_folder_that_its_worker_removes_meanwhile_keeps_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, ended_among = world.home / "work", Claims.ended_among
+    old, gone = (work / f"{new_id()}-1" for _ in range(2))
+    for path in (old, gone):
+        path.mkdir(parents=True)
+        os.utime(path, (0, 0))
+
+    def removed_meanwhile(self: Claims, attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        gone.rmdir()
+        return ended_among(self, attempts)
+
+    monkeypatch.setattr(Claims, "ended_among", removed_meanwhile)
+    removed = world.retention().sweep_work(work)
+
+    assert removed == 1
+    assert list(work.iterdir()) == []
 
 
 def test_a_run_ends_after_the_batch_at_hand_when_it_is_told_to(world: World) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,6 +174,24 @@ def test_what_a_crash_left_in_the_directory_is_gone(tmp_path: Path) -> None:
     assert list(path.iterdir()) == []
     remove_work_dir(path)
     remove_work_dir(path)
+
+
+def test_a_directory_that_several_remove_at_the_same_moment_is_gone_and_no_error(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(30):
+            path = make_work_dir(tmp_path, f"run-{number}")
+            for name in range(30):
+                (path / f"{name}/b/c").mkdir(parents=True)
+            together = threading.Barrier(4)
+
+            def remove(path: Path = path, together: threading.Barrier = together) -> None:
+                together.wait(60)
+                remove_work_dir(path)
+
+            for each in [threads.submit(remove) for _ in range(4)]:
+                each.result(60)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["link", "writable", "file"])
