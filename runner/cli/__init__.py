@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("runner.cli.eval:command", "Render an expression; no server needed."),
     "sync": ("sync.cli:command", "Synchronise repositories, show status and history."),
     "webhook": ("runner.cli.webhook:command", "Try the address of webhooks."),
-    "exec": ("runner.cli.exec:command", "Start, list, follow and stop executions."),
+    "exec": ("runner.cli.exec:command", "Start, list, follow, repeat and stop executions."),
     "flows": ("runner.cli.flows:command", "List and show active flows."),
     "trigger": ("runner.cli.trigger:command", "List triggers, show next fire times, switch them."),
     "kv": ("runner.cli.kv:command", "Read and write the key-value store."),

@@ -28,7 +28,21 @@ _COLUMNS: Final = ("id", "state", "namespace", "flow", "revision", "started", "d
 
 @click.group("exec", cls=SuggestingGroup)
 def command() -> None:
-    """Start, list, follow and stop executions."""
+    """Start, list, follow, repeat and stop executions."""
+
+
+def _accompanied(function: Any) -> Any:
+    """Add the options of commands that start something and may stay until it ends: see `_accompany`."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the execution as JSON."),
+        click.option(
+            "--timeout", type=float, default=3600.0, show_default=True, metavar="SECONDS", help="Stop waiting then."
+        ),
+        click.option("-f", "--follow", is_flag=True, help="Show the log until the end; exit 1 when it failed."),
+        click.option("-w", "--wait", is_flag=True, help="Wait for the end; exit 1 when it failed."),
+    ):
+        function = option(function)
+    return function
 
 
 @command.command("run")
@@ -36,30 +50,90 @@ def command() -> None:
 @click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="An input; NAME=@path sends a file.")
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the execution.")
 @click.option("--revision", type=int, help="Revision of the flow; the active one without it.")
-@click.option("-w", "--wait", is_flag=True, help="Wait for the end; exit 1 when it failed.")
-@click.option("-f", "--follow", is_flag=True, help="Show the log until the end; exit 1 when it failed.")
-@click.option("--timeout", type=float, default=3600.0, show_default=True, metavar="SECONDS", help="Stop waiting then.")
-@click.option("--json", "as_json", is_flag=True, help="Print the execution as JSON.")
+@_accompanied
 @options
 def run(
     client: Client,
     flow: str,
     *,
     inputs: tuple[str, ...],
-    wait: bool,
-    follow: bool,
-    timeout: float,
-    as_json: bool,
-    **pinned: Any,
+    labels: tuple[str, ...],
+    revision: int | None,
+    **staying: Any,
 ) -> int:
     """Start a flow; NAMESPACE/FLOW works too, for ids with dots."""
     namespace, flow_id = flow_name(flow)
-    parameters = {key: value for key, value in pinned.items() if value is not None}
-    parameters["labels"] = [":".join(label(text)) for text in pinned["labels"]]
+    parameters = {**_pinned(revision), "labels": [":".join(label(text)) for text in labels]}
     with _parts(inputs) as parts:
-        _demand_known(client, f"/flows/{namespace}/{flow_id}", parts, pinned["revision"])
+        _demand_known(client, f"/flows/{namespace}/{flow_id}", parts, revision)
         path = f"/executions/{namespace}/{flow_id}"
         execution = client.post(path, params=parameters, files=parts or None)
+    return _accompany(client, execution, **staying)
+
+
+@command.command("restart")
+@click.argument("execution_id", metavar="ID")
+@click.option("--revision", type=int, help="Do so at this revision, in a new execution.")
+@_accompanied
+@options
+def restart(client: Client, execution_id: str, *, revision: int | None, **staying: Any) -> int:
+    """Run again what failed in an execution, and what comes after it."""
+    execution = client.post(f"/executions/{execution_id}/actions/restart", params=_pinned(revision))
+    return _accompany(client, execution, **staying)
+
+
+@command.command("replay")
+@click.argument("execution_id", metavar="ID")
+@click.option("--task", metavar="TASK", help="From this task on, or TASK[VALUE] in a loop; what came before is kept.")
+@click.option("-i", "--input", "inputs", multiple=True, metavar="NAME=VALUE", help="Another input; the others stay.")
+@click.option("--revision", type=int, help="At this revision; that of the execution without it.")
+@_accompanied
+@options
+def replay(
+    client: Client,
+    execution_id: str,
+    *,
+    task: str | None,
+    inputs: tuple[str, ...],
+    revision: int | None,
+    **staying: Any,
+) -> int:
+    """Start a new execution like another one, from its beginning or from a task."""
+    seen = client.get(f"/executions/{execution_id}") if task or inputs else {}
+    parameters = _pinned(revision)
+    if task:
+        parameters["taskRunId"] = _run_of(seen, task)
+    verb = "replay-with-inputs" if inputs else "replay"
+    with _parts(inputs) as parts:
+        if inputs:
+            _demand_known(client, f"/flows/{seen['namespace']}/{seen['flowId']}", parts, revision)
+        execution = client.post(f"/executions/{execution_id}/actions/{verb}", params=parameters, files=parts or None)
+    return _accompany(client, execution, **staying)
+
+
+def _pinned(revision: int | None) -> dict[str, Any]:
+    return {} if revision is None else {"revision": revision}
+
+
+def _run_of(execution: Mapping[str, Any], task: str) -> str:
+    """Return the id of the task run that a user calls `task` or `task[value]`."""
+    from runner.flows.spelling import did_you_mean
+
+    runs = {_run_name(run): str(run["id"]) for run in execution.get("taskRunList", ())}
+    if task not in runs:
+        hint = did_you_mean(task, runs) or (f"there are {', '.join(list(runs)[:20])}" if runs else None)
+        raise NotFoundError("execution.run.missing", f"{execution['id']} has no task run {task!r}", hint=hint)
+    return runs[task]
+
+
+def _run_name(run: Mapping[str, Any]) -> str:
+    return f"{run['taskId']}[{run['value']}]" if run.get("value") else str(run["taskId"])
+
+
+def _accompany(
+    client: Client, execution: dict[str, Any], *, wait: bool, follow: bool, timeout: float, as_json: bool
+) -> int:
+    """Show an execution that was just started, or stay until its end; return the exit code."""
     until = time.monotonic() + timeout
     if follow:
         click.echo(f"execution {execution['id']}", err=True)
@@ -327,12 +401,13 @@ def _show(execution: Mapping[str, Any], *, as_json: bool) -> None:
     if execution.get("error"):
         click.echo(safe(f"  {execution['error']}"))
     for run in execution.get("taskRunList", ()):
-        value = f"[{run['value']}]" if run.get("value") else ""
         error = f"  {run['error']}" if run.get("error") else ""
-        click.echo(safe(f"  {run['taskId']}{value}  {run['state']['current']}  {lasted(run['state'])}{error}"))
+        click.echo(safe(f"  {_run_name(run)}  {run['state']['current']}  {lasted(run['state'])}{error}"))
     for key, value in (execution.get("outputs") or {}).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         click.echo(safe(f"  {key} = {text}"))
+    if execution["state"]["current"] == State.FAILED:
+        click.echo(f"  run what failed again: mainstem exec restart {execution['id']}")
     if execution["state"]["current"] in _FAILED:
         click.echo(f"  its log: mainstem exec logs {execution['id']}")
 

@@ -44,12 +44,24 @@ tasks:
 outputs:
   - {id: numbers, type: JSON, value: "[1, 2]"}
 """
+MENDS = """\
+id: mends
+namespace: company.shell
+inputs:
+  - {id: who, type: STRING, defaults: me}
+tasks:
+  - {id: say, type: core.debug.Return, format: "{{ inputs.who }}"}
+  - {id: needs, type: core.kv.Get, key: mended, errorOnMissing: true}
+outputs:
+  - {id: said, type: STRING, value: "{{ outputs.say.value }}"}
+  - {id: who, type: STRING, value: "{{ inputs.who }}"}
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def flows(server: Any) -> None:
     headers = {"authorization": f"Bearer {server.token}", "content-type": "application/x-yaml"}
-    for source in (HELLO, FAILS, WAITS, WRITES):
+    for source in (HELLO, FAILS, WAITS, WRITES, MENDS):
         answer = httpx.post(f"{server.url}/api/v1/main/flows", content=source, headers=headers, timeout=20)
         assert answer.status_code == 200, answer.text
 
@@ -100,6 +112,39 @@ def test_a_failed_run_names_its_log_and_a_followed_log_ends_with_the_state(serve
     assert followed.stderr.startswith(f"company.shell.fails  {execution_id}  FAILED  ")
 
 
+def test_what_failed_is_run_again_and_a_run_is_repeated_from_a_task(server: Any) -> None:
+    failed = server.mainstem("exec", "run", "company.shell.mends", "--wait").stdout
+    execution_id = failed.split()[1]
+    server.mainstem("kv", "set", "company.shell", "mended", "yes")
+
+    restarted = server.mainstem("exec", "restart", execution_id, "--wait", "--json")
+    repeated = server.mainstem("exec", "replay", execution_id, "--task", "needs", "-i", "who=you", "--wait", "--json")
+
+    assert f"  run what failed again: mainstem exec restart {execution_id}\n" in failed
+    assert json.loads(restarted.stdout)["id"] == execution_id
+    body = json.loads(repeated.stdout)
+    assert (body["originalId"], body["outputs"]) == (execution_id, {"said": "me", "who": "you"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("restart",), 1, "[execution.restart.nothing]"),
+        (("replay", "--task", "sya"), 3, "did you mean 'say'?"),
+        (("replay", "--task", "nothing"), 3, "there are say"),
+        (("replay", "-i", "whoo=me"), 1, "did you mean 'who'?"),
+    ],
+)
+def test_what_cannot_be_run_again_is_said(server: Any, arguments: tuple[str, ...], code: int, said: str) -> None:
+    verb, *options = arguments
+    execution_id = server.mainstem("exec", "run", "company.shell.hello", "-i", "who=me", "--wait").stdout.split()[1]
+
+    done = server.mainstem("exec", verb, execution_id, *options)
+
+    assert done.returncode == code
+    assert said in done.stderr
+
+
 def test_the_files_of_an_execution_are_saved_by_task_and_value(server: Any, tmp_path: Path) -> None:
     shown = server.mainstem("exec", "run", "company.shell.writes", "--wait").stdout
     execution_id = shown.split()[1]
@@ -147,7 +192,7 @@ def test_flows_are_listed_and_printed_as_they_were_written(server: Any) -> None:
     source = server.mainstem("flows", "get", "company.shell.hello").stdout
     missing = server.mainstem("flows", "get", "company.shell.nothing")
 
-    assert names == ["company.shell.fails", "company.shell.hello", "company.shell.waits", "company.shell.writes"]
+    assert names == [f"company.shell.{name}" for name in ("fails", "hello", "mends", "waits", "writes")]
     assert source == HELLO
     assert missing.returncode == 3
 
