@@ -70,9 +70,8 @@ def check_process(patient: Patient, needs: Needs) -> Iterator[Finding]:
     """Yield whether the programs that bodies need are there for the user that bodies run as."""
     found, said = [], False
     for program in dict.fromkeys((*_ALWAYS, *sorted(needs.programs))):
-        path = _find(program, patient)
         flows = needs.programs.get(program, set())
-        problem = f"{program} is not on PATH" if path is None else _obstacle(path, patient.uid)
+        problem = _trouble(program, patient)
         if problem is None:
             found.append(program)
             continue
@@ -90,11 +89,14 @@ def check_process(patient: Patient, needs: Needs) -> Iterator[Finding]:
         yield warning("runner", message, f"use defaultTaskRunner docker, or a taskRunner in {_example(flows)}")
 
 
-def _find(program: str, patient: Patient) -> Path | None:
+def _trouble(program: str, patient: Patient) -> str | None:
+    """Return why bodies find no such program, None when they do: what they may not execute, they pass over."""
     from task_runners.process import outer_path
 
-    found = shutil.which(program, mode=os.F_OK, path=outer_path(patient.environment))
-    return Path(found) if found else None
+    folders = (outer_path(patient.environment) or os.defpath).split(os.pathsep)
+    paths = [Path(found) for folder in folders if (found := shutil.which(program, mode=os.F_OK, path=folder))]
+    obstacles = [_obstacle(path, patient.uid) for path in paths]
+    return None if None in obstacles else next(iter(obstacles), f"{program} is not on PATH")
 
 
 def _obstacle(path: Path, uid: int | None) -> str | None:

@@ -122,8 +122,8 @@ def test_a_program_behind_a_closed_folder_keeps_bodies_of_others_out(patient: Pa
     closed.mkdir(mode=0o700)
     (closed / "sh").write_text("#!/bin/true\n")
     (closed / "sh").chmod(0o755)
-    own = Patient(patient.settings, {"PATH": f"{closed}:/usr/bin:/bin"}, uid=None)
-    others = Patient(patient.settings, {"PATH": f"{closed}:/usr/bin:/bin"}, uid=200_000)
+    own = Patient(patient.settings, {"PATH": str(closed)}, uid=None)
+    others = Patient(patient.settings, {"PATH": str(closed)}, uid=200_000)
     needs = Needs()
     needs.programs["sh"].add("company.team.plain")
 
@@ -134,6 +134,20 @@ def test_a_program_behind_a_closed_folder_keeps_bodies_of_others_out(patient: Pa
     assert refused[0].weight is Weight.ERROR
     assert f"{closed}/sh may not be executed by bodies (uid 200000)" in refused[0].message
     assert "1 flow needs it" in refused[0].message
+
+
+def test_a_program_that_bodies_pass_over_for_another_one_is_no_trouble(patient: Patient, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "sh").write_text("#!/bin/true\n")
+    (closed / "sh").chmod(0o755)
+    needs = Needs()
+    needs.programs["sh"].add("company.team.plain")
+
+    found = list(check_process(Patient(patient.settings, {"PATH": f"{closed}:/usr/bin:/bin"}, uid=200_000), needs))
+
+    assert Weight.ERROR not in [finding.weight for finding in found]
+    assert any(finding.message.startswith("process: sh") for finding in found if finding.weight is Weight.OK)
 
 
 def test_images_that_are_not_there_are_named(patient: Patient, optional: Callable[[str, str], NoReturn]) -> None:
