@@ -189,10 +189,12 @@ def _walk(value: Any, path: Path, wanted: Callable[[str], bool]) -> Iterator[tup
 
 
 def _task_ids(value: Any) -> Iterator[str]:
-    """Yield the ids of all maps that have a `type` too, wherever they stand."""
+    """Yield the ids of all maps that have a `type` too, wherever they stand, and of the parts of a ForEachItem."""
     if isinstance(value, dict):
         if isinstance(value.get("id"), str) and "type" in value:
             yield value["id"]
+            if str(value["type"]).endswith(".ForEachItem"):
+                yield from (f"{value['id']}_{part}" for part in ("split", "items", "merge"))
         for item in value.values():
             yield from _task_ids(item)
     elif isinstance(value, list):

@@ -39,6 +39,15 @@ def test_outputs_of_no_task_and_inputs_of_no_name_are_warned_about() -> None:
     ]
 
 
+def test_the_parts_of_a_for_each_item_have_outputs() -> None:
+    found = _found(
+        "  - {id: all, type: core.flow.ForEachItem, items: x, namespace: company.team, flowId: one}\n"
+        "  - {id: say, type: core.log.Log, message: '{{ outputs.all_merge.subflowOutputs }}{{ outputs.all_part.x }}'}\n"
+    )
+
+    assert [(code, line, column) for code, line, column, _ in found] == [("expression.outputs.unknown", 7, 86)]
+
+
 def test_inputs_triggers_and_outputs_of_the_flow_are_no_tasks() -> None:
     found = _found(
         "  - {id: load, type: core.log.Log, message: '{{ outputs.day.x }}'}\n"
