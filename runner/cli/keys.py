@@ -1,4 +1,4 @@
-"""Lists of keys of namespaces, which `kv list` and `secret ls` print alike."""
+"""Lists of keys of namespaces, which `kv list` and `secret list` print alike."""
 
 from __future__ import annotations
 

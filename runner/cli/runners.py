@@ -27,7 +27,7 @@ def command() -> None:
     """List task runners, and prove that one works here."""
 
 
-@command.command("ls")
+@command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_runners(*, as_json: bool) -> None:
     """List the task runners of this installation with what they can do."""

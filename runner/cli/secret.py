@@ -21,7 +21,7 @@ def command() -> None:
     """Set and remove secrets of namespaces; list their keys."""
 
 
-@command.command("ls")
+@command.command("list")
 @click.option("-n", "--namespace", help="This namespace and those below it.")
 @click.option("-q", "--quiet", is_flag=True, help="Print keys only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,7 +51,7 @@ def set_(client: Client, namespace: str, key: str, *, description: str | None) -
     client.put(f"/namespaces/{quote(namespace, safe='')}/secrets", json=body)
 
 
-@command.command("rm")
+@command.command("delete")
 @click.argument("namespace")
 @click.argument("key")
 @options

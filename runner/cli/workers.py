@@ -19,7 +19,7 @@ def command() -> None:
     """List the workers of a server with their groups, and drain one."""
 
 
-@command.command("ls")
+@command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options
 def list_(client: Client, *, as_json: bool) -> None:

@@ -316,7 +316,7 @@ def test_a_secret_goes_in_by_the_standard_input_and_never_comes_out(server: Any)
     listed = server.mainstem("secret", "ls", "-n", "vault")
     ran = server.mainstem("exec", "run", "vault.deep.shows", "-f")
     short = server.mainstem("secret", "set", "vault", "PIN", stdin="12\n")
-    gone = server.mainstem("secret", "rm", "vault", "FORGE_TOKEN")
+    gone = server.mainstem("secret", "delete", "vault", "FORGE_TOKEN")
     again = server.mainstem("secret", "rm", "vault", "FORGE_TOKEN")
 
     assert (first.returncode, done.returncode, done.stdout) == (0, 0, ""), first.stderr + done.stderr

@@ -10,8 +10,9 @@ import pytest
 from runner.cli import call
 
 
-def test_the_list_names_each_type_and_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
-    code = call(["runners", "ls", "--json"])
+@pytest.mark.parametrize("verb", ["list", "ls"])
+def test_the_list_names_each_type_and_what_it_can_do(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    code = call(["runners", verb, "--json"])
 
     rows = {row["type"]: row for row in json.loads(capsys.readouterr().out)}
     assert code == 0
