@@ -67,6 +67,7 @@ class EmbeddedServer(ServerProcess):
 
     def start(self) -> None:
         """Start everything, the broker first."""
+        from runner.cli.client import LOCAL, write_context
         from task_runners.supervisor import shared_supervisor
         from task_runners.valkey import EmbeddedValkey
 
@@ -81,17 +82,15 @@ class EmbeddedServer(ServerProcess):
         self.assemble(self._open_store(), valkey.url)
         self._adopt_token()
         self.begin()
+        write_context(self.environment, LOCAL, self.settings.local_url, self.home / TOKEN_FILE, make_current=False)
 
     def _take_address(self) -> None:
-        from runner.cli.client import write_context
-
         port = self.listen(self.settings.port)
         self.listen_for_probes()
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
         # Who reads these is on this machine. MAINSTEM_URL may name another server: the command line reads it too.
         self.lock.announce(url=self.settings.local_url)
-        write_context(self.environment, "local", self.settings.local_url, self.home / TOKEN_FILE, make_current=False)
 
     def _open_store(self) -> Store:
         """Open the database; an older one is copied aside and migrated."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import httpx
 
 API: Final = "/api/v1/main"
+LOCAL: Final = "local"
+"""The context of the server that was started last on this machine."""
 _TIMEOUT_S: Final = 30.0
 _CONNECT_S: Final = 5.0
 
@@ -96,16 +98,23 @@ def write_context(environ: Mapping[str, str], name: str, url: str, token_file: P
 
 
 def known_contexts(environ: Mapping[str, str]) -> Iterator[Context]:
-    """Yield the contexts of the file and the server of the home, the current context first."""
+    """Yield the contexts of the file and the server of the home, the current context first.
+
+    `local` is nobody's choice: each server that starts on this machine writes it. So the home of this folder, or the
+    one that is named, goes before it.
+    """
     content = read_contexts(environ)
+    home = _home_context(environ)
+    is_first = content["current"] in {None, LOCAL}
+    if home is not None and is_first:
+        yield home
     names = sorted(content["contexts"], key=lambda name: (name != content["current"], name))
     for name in names:
         entry = content["contexts"][name]
         if isinstance(entry.get("url"), str):
             token = _token_of(Path(str(entry.get("tokenFile", ""))))
             yield Context(entry["url"].rstrip("/"), token, f"context {name}", name)
-    home = _home_context(environ)
-    if home is not None:
+    if home is not None and not is_first:
         yield home
 
 

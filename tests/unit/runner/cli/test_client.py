@@ -49,6 +49,24 @@ def test_the_server_of_the_home_is_found_without_any_setting(environ: dict[str, 
     assert resolve(environ) == Context("http://127.0.0.1:9000", "secret", f"home {home}")
 
 
+def test_the_home_of_this_folder_goes_before_the_server_that_started_last(
+    environ: dict[str, str], token_file: Path, tmp_path: Path
+) -> None:
+    write_context(environ, "local", "http://127.0.0.1:8421", token_file, make_current=False)
+    elsewhere = resolve(environ)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text("here")
+    (home / "lock").write_text('{"pid": 1, "url": "http://127.0.0.1:9000"}')
+
+    here, named = resolve(environ), resolve(environ, context="local")
+    write_context(environ, "prod", "https://prod.example", token_file, make_current=True)
+
+    assert [each.url[-4:] for each in (elsewhere, here, named)] == ["8421", "9000", "8421"]
+    assert resolve(environ).url == "https://prod.example"
+    assert [each.url[-4:] for each in known_contexts(environ)].count("9000") == 1
+
+
 def test_a_context_is_readable_by_its_owner_only(environ: dict[str, str], token_file: Path) -> None:
     path = write_context(environ, "local", "http://127.0.0.1:8420", token_file, make_current=True)
     write_context(environ, "second", "http://127.0.0.1:8421", token_file, make_current=False)
