@@ -35,6 +35,13 @@ class SharedObjectStore(DiskObjectStore):
         self._opening = threading.RLock()
         super().__init__(*arguments, **options)
 
+    @property
+    def packs(self) -> list[Pack]:
+        """The packs that are there now; the library gives those too that another process has put into a new one."""
+        with self._opening:
+            self._update_pack_cache()
+            return list(self._iter_cached_packs())
+
     def absent(self, ids: Iterable[ObjectID]) -> list[ObjectID]:
         """Return those that are not here; packs are looked for once, where each question for one would look again."""
         with self._opening:

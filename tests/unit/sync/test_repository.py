@@ -190,6 +190,16 @@ def test_folders_nested_beyond_the_limit_are_a_problem_and_not_a_recursion_error
     assert repository.check_tree(sha) == "folders are nested deeper than 64"
 
 
+def test_packs_that_git_has_put_together_are_in_the_way_of_no_other(repository: GitRepository) -> None:
+    first = commit(repository, None, **{f"a{number}": b"%d" % number for number in range(20)})
+    git(repository.path, "update-ref", "refs/heads/main", first)
+    git(repository.path, "gc", "--quiet")
+
+    second = commit(repository, first, **{f"b{number}": b"b%d" % number for number in range(20)})
+
+    assert len(git(repository.path, "ls-tree", "--name-only", second).splitlines()) == 40
+
+
 def test_a_large_file_is_refused_by_its_size(repository: GitRepository) -> None:
     sha = commit(repository, None, a=b"x" * 100)
 
