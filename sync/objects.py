@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
-from dulwich.object_store import DiskObjectStore
+from dulwich.object_store import DiskObjectStore, ObjectReachabilityProvider
 from dulwich.objects import ObjectID
 from dulwich.pack import Pack, PackFileDisappeared
 from dulwich.repo import Repo
@@ -41,6 +41,15 @@ class SharedObjectStore(DiskObjectStore):
         with self._opening:
             self._update_pack_cache()
             return list(self._iter_cached_packs())
+
+    def get_reachability_provider(self, prefer_bitmaps: bool = False) -> ObjectReachabilityProvider:  # noqa: FBT001, FBT002 - the library's interface
+        """Return what walks from commit to commit, whatever is preferred.
+
+        Where one pack has a bitmap, as git's maintenance leaves it, the library opens that of every other pack too, and
+        ends a fetch with the file that is not there.
+        """
+        del prefer_bitmaps
+        return super().get_reachability_provider(prefer_bitmaps=False)
 
     def absent(self, ids: Iterable[ObjectID]) -> list[ObjectID]:
         """Return those that are not here; packs are looked for once, where each question for one would look again."""
@@ -101,7 +110,7 @@ def collect_garbage(repo: Repo) -> bool:
     if git is None:
         repo.object_store.repack()
         return True
-    command = [git, "-C", repo.path, "gc", "--quiet", "--prune=2.weeks.ago"]
+    command = [git, "-C", repo.path, "-c", "repack.writeBitmaps=false", "gc", "--quiet", "--prune=2.weeks.ago"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         log.warning("git gc failed", extra={"path": repo.path, "output": done.stderr[-500:].decode("utf-8", "replace")})

@@ -13,7 +13,7 @@ from typing import Any
 
 import dulwich.pack
 import pytest
-from dulwich.objects import Blob
+from dulwich.objects import Blob, ObjectID
 
 from runner.errors import InvalidError, NotFoundError
 from sync.commit_record import Author
@@ -198,6 +198,18 @@ def test_packs_that_git_has_put_together_are_in_the_way_of_no_other(repository: 
     second = commit(repository, first, **{f"b{number}": b"b%d" % number for number in range(20)})
 
     assert len(git(repository.path, "ls-tree", "--name-only", second).splitlines()) == 40
+
+
+def test_a_pack_with_a_bitmap_beside_one_without_is_no_end_of_a_fetch(repository: GitRepository) -> None:
+    first = commit(repository, None, **{f"a{number}": b"%d" % number for number in range(20)})
+    git(repository.path, "update-ref", "refs/heads/main", first)
+    git(repository.path, "-c", "repack.writeBitmaps=true", "gc", "--quiet")
+    second = commit(repository, first, **{f"b{number}": b"b%d" % number for number in range(20)})
+
+    count, _ = repository.raw.generate_pack_data({ObjectID(first.encode())}, {ObjectID(second.encode())})
+
+    assert list((repository.path / "objects" / "pack").glob("*.bitmap"))
+    assert count == 22  # the commit, its tree, its files
 
 
 def test_a_large_file_is_refused_by_its_size(repository: GitRepository) -> None:
