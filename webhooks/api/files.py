@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO, Any, Final
@@ -25,6 +26,8 @@ from webhooks.schemas import BYTES
 _CHUNK: Final = 256 * 1024
 _PREVIEW_BYTES: Final = 1024 * 1024
 _PREVIEW_ROWS: Final = 100
+# Codecs of Python that are no charsets of files: reading 200 kB as punycode takes minutes, the others fail or unescape.
+_NO_CHARSETS: Final = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"})
 _KINDS: Final = {
     "ion": "LIST",
     "md": "MARKDOWN",
@@ -72,9 +75,11 @@ def preview(call: Call) -> dict[str, Any]:
 
 def _text(content: bytes, encoding: str) -> str:
     try:
-        return content.decode(encoding, errors="replace")
-    except LookupError:
-        raise InvalidError("request.parameter.invalid", f"encoding={encoding} is no encoding of text") from None
+        if codecs.lookup(encoding).name not in _NO_CHARSETS:
+            return content.decode(encoding, errors="replace")
+    except (LookupError, ValueError):
+        pass  # there is none of this name, or it is one of bytes
+    raise InvalidError("request.parameter.invalid", f"encoding={encoding[:40]} is no encoding of text")
 
 
 def _rows(text: str) -> list[Any]:

@@ -333,6 +333,18 @@ def test_the_beginning_of_a_file_is_shown_as_its_kind(
     assert answer["truncated"] is (kind in {"TEXT", "LIST"})
 
 
+@pytest.mark.parametrize("encoding", ["punycode", "idna", "undefined", "unicode_escape", "a\0b", "base64", "nothing"])
+def test_what_is_no_charset_is_refused_however_long_it_would_take_to_read(api: Any, encoding: str) -> None:
+    task = f"{{id: file, type: core.storage.Write, content: '{'a-kva' * 10_000}', extension: .txt}}"
+    api.store_flow(f"id: files\nnamespace: company.team\ntasks: [{task}]", flow_id="files")
+    execution = api.post(f"{EXECUTIONS}/company.team/files?wait=true").json()
+    path = {"path": execution["taskRunList"][0]["outputs"]["uri"], "encoding": encoding}
+
+    answer = api.get(f"{EXECUTIONS}/{execution['id']}/file/preview", params=path)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "request.parameter.invalid")
+
+
 def test_a_task_run_names_its_task_runner_while_it_runs(api: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     command = f"while [ ! -e {gate} ]; do sleep 0.02; done"

@@ -197,6 +197,19 @@ def test_an_import_names_what_failed_and_takes_the_rest_unless_told_otherwise(gi
     assert ids(git_api) == ["company.team.a"]
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_of_another_compression_that_is_damaged_is_refused(git_api: Any, compression: int) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        archive.writestr("a.yml", "id: a\n" * 50)
+    damaged = packed.getvalue()
+    damaged = damaged[:40] + b"\xff" * 8 + damaged[48:]
+
+    answer = git_api.post(f"{FLOWS}/import", files={"fileUpload": ("flows.zip", damaged)})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "flow.archive.invalid")
+
+
 def test_zips_that_are_damaged_or_burst_are_refused(git_api: Any) -> None:
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
