@@ -80,5 +80,5 @@ class Audit:
 
     def prune(self, before: datetime, limit: int) -> int:
         """Delete the oldest entries, `limit` at most, of those from before a time; return how many."""
-        oldest = sa.select(_a.id).where(_a.at < to_micros(before)).order_by(_a.id).limit(limit)
+        oldest = sa.select(_a.id).where(_a.at < to_micros(before)).order_by(_a.at).limit(limit)
         return self._db.change(sa.delete(schema.audit).where(_a.id.in_(oldest)))

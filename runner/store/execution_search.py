@@ -16,7 +16,7 @@ from runner.store.columns import from_micros, to_micros
 from runner.store.connection import Connection
 from runner.store.executions import EXECUTIONS
 from runner.store.queries import ExecutionQuery, Page, labelled, ordering, paged, within
-from runner.store.statements import Statement
+from runner.store.statements import SQLITE, Statement
 
 _e: Final = schema.executions.c
 _r: Final = schema.task_runs.c
@@ -25,6 +25,7 @@ _FLOW: Final = (_e.namespace == sa.bindparam("namespace"), _e.flow_id == sa.bind
 _OPEN: Final = _e.ended_at.is_(None)
 _STARTED: Final = (_OPEN, *(_e.state != state.value for state in (State.CREATED, State.QUEUED, State.RESTARTED)))
 _DURATION: Final = sa.func.coalesce(_e.ended_at, 0) - sa.func.coalesce(_e.started_at, _e.created_at)
+_MANY: Final = 5_000  # that are found: rather than to sort them all, the newest are looked through for a page
 _SORTABLE: Final[dict[str, Any]] = {
     "id": _e.id,
     "namespace": _e.namespace,
@@ -112,9 +113,7 @@ class ExecutionSearch:
         """Return a page of executions, the newest first unless `query.sort` says otherwise."""
         where = _conditions(query)
         total = self._db.query(sa.select(sa.func.count()).select_from(schema.executions).where(*where))[0][0]
-        default = [_e.id.desc()] if query.sort else [_e.created_at.desc(), _e.id.desc()]
-        select = EXECUTIONS.select(*where).order_by(*ordering(query.sort, _SORTABLE, default))
-        return Page(self._decode(self._db.query(paged(select, query.page, query.size))), total)
+        return Page(self._decode(self._db.query(page_of(query, total, self._db.dialect))), total)
 
     def count_by_state(self) -> dict[State, int]:
         """Return how many executions are in each state that has some."""
@@ -199,12 +198,30 @@ class ExecutionSearch:
         return [EXECUTIONS.decode(row) for row in rows]
 
 
-def _conditions(query: ExecutionQuery) -> list[Any]:
+def page_of(query: ExecutionQuery, total: int, dialect: str) -> sa.Select[Any]:
+    """Return what reads a page of the `total` executions that a query finds.
+
+    SQLite would find them by their namespace or state and sort all of them, as wide as they are, for the newest 25.
+    PostgreSQL knows how many there are and decides that itself.
+    """
+    by_age = dialect == SQLITE and not query.sort and total > _MANY
+    default = [_e.id.desc()] if query.sort else [_e.created_at.desc(), _e.id.desc()]
+    select = EXECUTIONS.select(*_conditions(query, by_age=by_age))
+    return paged(select.order_by(*ordering(query.sort, _SORTABLE, default)), query.page, query.size)
+
+
+def _conditions(query: ExecutionQuery, *, by_age: bool = False) -> list[Any]:
+    """Return the conditions of a query; `by_age` keeps the columns that have other indexes out of the plan."""
+
+    def seen(column: sa.Column[Any]) -> Any:
+        return column.concat("") if by_age else column
+
     where: list[Any] = []
     if query.namespace is not None:
-        where.append(_e.namespace == query.namespace if query.exact else within(_e.namespace, query.namespace))
+        namespace = seen(_e.namespace)
+        where.append(namespace == query.namespace if query.exact else within(namespace, query.namespace))
     if query.states:
-        where.append(_e.state.in_([state.value for state in query.states]))
+        where.append(seen(_e.state).in_([state.value for state in query.states]))
     if query.since is not None:
         where.append(_e.created_at >= to_micros(query.since))
     if query.until is not None:
@@ -214,7 +231,7 @@ def _conditions(query: ExecutionQuery) -> list[Any]:
             sa.or_(*(column.icontains(query.q, autoescape=True) for column in (_e.id, _e.namespace, _e.flow_id)))
         )
     equal = {
-        _e.flow_id: query.flow_id,
+        seen(_e.flow_id): query.flow_id,
         _e.trigger_execution_id: query.trigger_execution_id,
         _e.parent_id: query.parent_id,
         _e.kind: query.kind,

@@ -32,12 +32,9 @@ _ENDED: Final = Statement(
     sa.select(_e.id, _e.created_at)
     .where(
         _e.created_at < sa.bindparam("before"),
-        sa.or_(
-            _e.created_at > sa.bindparam("after"),
-            sa.and_(_e.created_at == sa.bindparam("after"), _e.id > sa.bindparam("after_id")),
-        ),
+        sa.tuple_(_e.created_at, _e.id) > sa.tuple_(sa.bindparam("after"), sa.bindparam("after_id")),
         _e.ended_at < sa.bindparam("before"),
-        one_of(_e.state, "states"),
+        one_of(_e.state.concat(""), "states"),  # by no index: all that have ended would be read, and sorted
         ~sa.exists().where(schema.outbox.c.key == _e.id),  # a report, a parent or a trigger has yet to hear of its end
     )
     .order_by(_e.created_at, _e.id)
@@ -48,7 +45,7 @@ _STILL: Final = Statement(
     .where(one_of(_e.id, "ids"), _e.ended_at < sa.bindparam("before"))
     .with_for_update()
 )
-_OLD_METRICS: Final = sa.select(_m.id).where(_m.timestamp < sa.bindparam("before")).order_by(_m.id).limit(_LIMIT)
+_OLD_METRICS: Final = sa.select(_m.id).where(_m.timestamp < sa.bindparam("before")).order_by(_m.timestamp).limit(_LIMIT)
 _DROP_METRICS: Final = Statement(sa.delete(schema.metrics).where(_m.id.in_(_OLD_METRICS)))
 START: Final = (datetime.fromtimestamp(0, UTC), "")
 

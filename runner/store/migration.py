@@ -12,7 +12,7 @@ from runner.errors import StoreError
 from runner.store import log_schema
 from runner.store.statements import POSTGRESQL, SQLITE
 
-HEAD: Final = "0025"  # the newest file in migrations/versions
+HEAD: Final = "0026"  # the newest file in migrations/versions
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x6D61696E  # any constant: migrations of one PostgreSQL database take turns
 

@@ -145,6 +145,7 @@ attempts: Final = _table(
 )
 _index("attempts_execution", attempts.c.execution_id)
 _index("attempts_worker", attempts.c.worker_id, where="ended_at IS NULL AND worker_id IS NOT NULL")
+_index("attempts_handle", attempts.c.task_run_id, where="handle IS NOT NULL")
 _index("attempts_claim", attempts.c.task_run_id, attempts.c.epoch, where="epoch > 0", unique=True)
 
 history: Final = _table(
@@ -354,6 +355,7 @@ revisions: Final = _table(
     identity(),
 )
 _index("revisions_environment", revisions.c.environment, revisions.c.commit)
+_index("revisions_in_order", revisions.c.environment, revisions.c.id)
 
 triggers: Final = _table(
     "triggers",
@@ -405,6 +407,7 @@ idempotency: Final = _table(
     moment("at"),
     keys=("key",),
 )
+_index("idempotency_at", idempotency.c.at)
 
 key_values: Final = _table(
     "key_values",
@@ -475,6 +478,8 @@ audit: Final = _table(
     structure("detail"),
     identity(),
 )
+_index("audit_at", audit.c.at)
+_index("audit_target", audit.c.target, audit.c.id)
 
 report_state: Final = _table(
     "report_state",

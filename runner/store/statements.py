@@ -193,7 +193,7 @@ def _pg_begins_with(element: FunctionElement[Any], compiler: SQLCompiler, **kw: 
     return f"starts_with({compiler.process(column, **kw)}, {compiler.process(prefix, **kw)})"
 
 
-def one_of(column: sa.Column[Any], name: str) -> Any:
+def one_of(column: sa.ColumnElement[Any], name: str) -> Any:
     """Return the condition that `column` is a member of the parameter `name`, given as `listed(...)`.
 
     One parameter for the whole list: the statement's text stays the same for any number of members, and there is no
