@@ -51,6 +51,17 @@ def checked(found: Any) -> Any:
     return found
 
 
+def identity(given: Any) -> str:
+    """Return the id that a forge gives something as a text.
+
+    Raises:
+        OddAnswerError: when it is none, such as null: two things without an id would be taken for the same.
+    """
+    if (isinstance(given, int) and not isinstance(given, bool)) or (isinstance(given, str) and given):
+        return str(given)
+    raise OddAnswerError(f"an id in it is {given!r:.100}")
+
+
 def received(answer: httpx.Response) -> httpx.Response:
     """Return a streamed response with all of its content. Raises `OddAnswerError` when that is beyond any use."""
     import httpx

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from runner import __version__
 from runner.errors import MainstemError
 from runner.store.records import Repository
-from sync.forges.answers import ODD, OddAnswerError, json_of, received, through
+from sync.forges.answers import ODD, OddAnswerError, identity, json_of, received, through
 from sync.forges.check_states import CheckState
 from sync.forges.limits import LIMITS, Limit, is_limited, wait_s
 from sync.remote import Tokens, parse_address, without_credentials
@@ -244,7 +244,7 @@ class ForgeApi(abc.ABC):
             ApiError: the forge cannot be asked just now, or does not say.
         """
         try:
-            return str(self.call("GET", "user")[field])
+            return identity(self.call("GET", "user")[field])
         except ApiError as error:
             if error.code not in _NO_ACCOUNT:
                 raise

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
+from sync.forges.answers import identity
 from sync.forges.api import ApiError, Change, Check, Draft, ForgeApi, Opened, Remark, moment_of
 from sync.forges.check_states import CheckState, state_of, states_of
 
@@ -43,7 +44,7 @@ class BitbucketApi(ForgeApi):
         """Return a pull request as it is now; its commits come with their first digits only."""
         found = self.call("GET", f"repositories/{self.path}/pullrequests/{number}")
         source, target = found["source"], found["destination"]
-        is_fork = (source.get("repository") or {}).get("uuid") != target["repository"]["uuid"]
+        is_fork = (source.get("repository") or {}).get("uuid") != identity(target["repository"]["uuid"])
         return Change(
             number=number,
             head=source["commit"]["hash"],
@@ -117,7 +118,7 @@ class BitbucketApi(ForgeApi):
 
     def add_comment(self, number: int, text: str) -> str:
         """Comment on a pull request."""
-        return str(self.call("POST", self._comments(number), json={"content": {"raw": text}})["id"])
+        return identity(self.call("POST", self._comments(number), json={"content": {"raw": text}})["id"])
 
     def comment_url(self, number: int, comment: str) -> str:
         """Return the place of a comment on the page of its pull request."""
@@ -133,7 +134,7 @@ class BitbucketApi(ForgeApi):
         for row in self.pages(self._comments(number), pagelen=_PAGE) if own else ():
             is_ours = (row.get("user") or {}).get("uuid") == own
             if is_ours and not row.get("deleted") and row["content"]["raw"].startswith(marker):
-                return str(row["id"])
+                return identity(row["id"])
         return None
 
     def remark(self, number: int, comment: str) -> Remark:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final
 
+from sync.forges.answers import identity
 from sync.forges.api import Change, Opened
 from sync.forges.check_states import CheckState, state_of, states_of
 from sync.forges.pulls_api import PullsApi, opened
@@ -64,10 +65,10 @@ class GiteaApi(PullsApi):
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our comment; the list comes whole."""
-        own = self.call("GET", "user")["id"]
+        own = identity(self.call("GET", "user")["id"])
         for row in self.call("GET", f"repos/{self.path}/issues/{number}/comments"):
-            if (row.get("user") or {}).get("id") == own and str(row.get("body") or "").startswith(marker):
-                return str(row["id"])
+            if str((row.get("user") or {}).get("id")) == own and str(row.get("body") or "").startswith(marker):
+                return identity(row["id"])
         return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
+from sync.forges.answers import identity
 from sync.forges.api import PAGE, ApiError, Change, Check, Opened
 from sync.forges.check_states import CheckState, state_of, states_of
 from sync.forges.pulls_api import PullsApi, opened
@@ -44,7 +45,7 @@ class GitHubApi(PullsApi):
             head=head["sha"],
             base=f"refs/heads/{base['ref']}",
             is_open=found["state"] == "open",
-            is_fork=(head["repo"] or {}).get("id") != base["repo"]["id"],
+            is_fork=str((head["repo"] or {}).get("id")) != identity(base["repo"]["id"]),
             head_ref=f"refs/pull/{number}/head",
             merged_ref=f"refs/pull/{number}/merge",
         )
@@ -113,7 +114,7 @@ class GitHubApi(PullsApi):
         for row in self.pages(f"repos/{self.path}/issues/{number}/comments", per_page=PAGE):
             is_ours = _is_of_app(row, app) if app else str((row.get("user") or {}).get("id")) == own
             if is_ours and str(row.get("body") or "").startswith(marker):
-                return str(row["id"])
+                return identity(row["id"])
         return None
 
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from runner import __version__
 from runner.errors import InvalidError
 from runner.settings import GitHubAppSettings, RepositorySettings
-from sync.forges.answers import ODD, OddAnswerError, reading
+from sync.forges.answers import ODD, OddAnswerError, identity, reading
 from sync.forges.api import ApiError, moment_of
 from sync.forges.limits import is_limited
 from sync.remote import parse_address
@@ -107,7 +107,7 @@ class GitHubApp:
     def _asked(self) -> _Token:
         path = parse_address(self.url).path.strip("/").removesuffix(".git")
         # Asked for with each token: an app that was removed and installed again has another number.
-        number = self.installation or self._call("GET", f"repos/{path}/installation")["id"]
+        number = self.installation or identity(self._call("GET", f"repos/{path}/installation")["id"])
         body = {"repositories": [path.rpartition("/")[2]]}
         found = self._call("POST", f"app/installations/{number}/access_tokens", body)
         return _Token(str(found["token"]), moment_of(found["expires_at"]).timestamp())

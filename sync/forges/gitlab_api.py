@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from sync.forges.answers import identity
 from sync.forges.api import PAGE, ApiError, Change, Check, Draft, ForgeApi, Opened, Remark, escaped, moment_of
 from sync.forges.check_states import CheckState, state_of, states_of
 
@@ -41,7 +42,7 @@ class GitLabApi(ForgeApi):
             head=found["sha"],
             base=f"refs/heads/{found['target_branch']}",
             is_open=found["state"] == "opened",
-            is_fork=found["source_project_id"] != found["target_project_id"],
+            is_fork=str(found["source_project_id"]) != identity(found["target_project_id"]),
             head_ref=f"refs/merge-requests/{number}/head",
             merged_ref=f"refs/merge-requests/{number}/merge",
         )
@@ -92,7 +93,8 @@ class GitLabApi(ForgeApi):
 
     def add_comment(self, number: int, text: str) -> str:
         """Write a note."""
-        return str(self.call("POST", f"{self._project}/merge_requests/{number}/notes", json={"body": text})["id"])
+        place = f"{self._project}/merge_requests/{number}/notes"
+        return identity(self.call("POST", place, json={"body": text})["id"])
 
     def comment_url(self, number: int, comment: str) -> str:
         """Return the place of a note on the page of its merge request."""
@@ -104,10 +106,10 @@ class GitLabApi(ForgeApi):
 
     def find_comment(self, number: int, marker: str) -> str | None:
         """Return our note."""
-        own = self.call("GET", "user")["id"]
+        own = identity(self.call("GET", "user")["id"])
         for row in self.pages(f"{self._project}/merge_requests/{number}/notes", per_page=PAGE):
-            if row["author"]["id"] == own and str(row.get("body") or "").startswith(marker):
-                return str(row["id"])
+            if str(row["author"]["id"]) == own and str(row.get("body") or "").startswith(marker):
+                return identity(row["id"])
         return None
 
     def remark(self, number: int, comment: str) -> Remark:
@@ -116,7 +118,7 @@ class GitLabApi(ForgeApi):
         author = found["author"]
         return Remark(
             text=str(found.get("body") or ""),
-            account=str(author["id"]),
+            account=identity(author["id"]),
             name=author["username"],
             created_at=moment_of(found["created_at"]),
             is_bot=bool(found.get("system")) or _BOT.match(author["username"]) is not None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from sync.forges.answers import identity
 from sync.forges.api import ApiError, Check, Draft, ForgeApi, Opened, Remark, escaped, moment_of
 
 _WRITERS: Final = frozenset({"write", "maintain", "admin", "owner"})
@@ -38,7 +39,7 @@ class PullsApi(ForgeApi):
 
     def add_comment(self, number: int, text: str) -> str:
         """Comment on the conversation of a pull request."""
-        return str(self.call("POST", f"repos/{self.path}/issues/{number}/comments", json={"body": text})["id"])
+        return identity(self.call("POST", f"repos/{self.path}/issues/{number}/comments", json={"body": text})["id"])
 
     def comment_url(self, number: int, comment: str) -> str:
         """Return the place of a comment on the page of its pull request."""
@@ -57,7 +58,7 @@ class PullsApi(ForgeApi):
         author = found["user"]
         return Remark(
             text=str(found.get("body") or ""),
-            account=str(author["id"]),
+            account=identity(author["id"]),
             name=author["login"],
             created_at=moment_of(found["created_at"]),
             is_bot=self.is_bot(found),

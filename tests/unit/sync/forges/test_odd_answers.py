@@ -120,3 +120,51 @@ def test_a_packed_answer_is_unpacked_once_and_in_bounds(answering: Answering, co
             found = error.code
 
     assert found == wanted
+
+
+NOBODY = {"id": None, "uuid": None, "login": "ann", "username": "ann", "nickname": "ann", "type": "user"}
+NOWHERE = {"id": None, "uuid": None, "full_name": "acme/flows"}
+BRANCH = {"sha": "1" * 40, "ref": "main", "branch": {"name": "main"}, "commit": {"hash": "1" * 40}}
+WITHOUT_IDS: dict[str, Any] = {
+    "issue_url": "x/7",
+    "created_at": "2026-03-10T12:00:00Z",
+    "created_on": "2026-03-10T12:00:00Z",
+    "content": {"raw": "x"},
+    "user": NOBODY,
+    "author": NOBODY,
+    "permission": "admin",
+    "sha": "1" * 40,
+    "target_branch": "main",
+    "head": {**BRANCH, "repo": NOWHERE},
+    "base": {**BRANCH, "repo": NOWHERE},
+    "source": {**BRANCH, "repository": NOWHERE},
+    "destination": {**BRANCH, "repository": NOWHERE},
+    "source_project_id": None,
+    "target_project_id": None,
+    "state": "opened",
+    "source_branch": "topic",
+    **NOBODY,
+}
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab", "gitea", "bitbucket"])
+def test_what_has_no_id_is_nobody_and_nothing_of_the_same(answering: Answering, kind: str) -> None:
+    answering.say("1", WITHOUT_IDS)
+    answering.say("7", WITHOUT_IDS)
+    answering.say("user", NOBODY)
+    answering.say("comments", [WITHOUT_IDS])
+    answering.say("notes", [WITHOUT_IDS])
+    answering.say("permission", WITHOUT_IDS)
+    outcomes: dict[str, Any] = {}
+
+    with api(kind, answering.url) as forge:
+        for route in ("remark", "find_comment", "change"):
+            try:
+                outcomes[route] = ROUTES[route](forge)
+            except ApiError as error:
+                outcomes[route] = error.code
+
+    odd = "forge.answer.odd"
+    assert (outcomes["remark"], outcomes["find_comment"]) == (odd, odd)
+    # Gitea compares the numbers of two repositories itself, and takes no numbers for a fork.
+    assert outcomes["change"] == odd or outcomes["change"].is_fork
