@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.context import TaskContext
-from runner.errors import TaskError
+from runner.errors import MainstemError, TaskError
 from runner.plugin import Outcome, Task
 from runner.policies import demand_task_allowed
+from runner.states import State
 from runner.task_cache import CacheEntry
 
 
@@ -37,7 +38,9 @@ def runner_of(outputs: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def details_of(error: TaskError) -> dict[str, Any]:
-    """Return what an outcome says of an error: the exit code if there is one, and the code of the error."""
-    code = error.outputs.get("exitCode")
-    return {"exit_code": code if isinstance(code, int) else None, "failure_reason": error.code}
+def failed(error: MainstemError) -> Outcome:
+    """Return the outcome of a task that an error ended, with its code, and with its exit code if there is one."""
+    outputs = error.outputs if isinstance(error, TaskError) else {}
+    code = outputs.get("exitCode")
+    exit_code = code if isinstance(code, int) else None
+    return Outcome(outputs, State.FAILED, error.message, exit_code=exit_code, failure_reason=error.code)

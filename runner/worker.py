@@ -34,7 +34,7 @@ from runner.expressions import render
 from runner.follower import Follower
 from runner.job import AttemptJob, Ended, Parked, is_started_by
 from runner.log_file import with_log_file
-from runner.outcomes import cached_or_run, details_of, runner_of
+from runner.outcomes import cached_or_run, failed, runner_of
 from runner.plugin import Outcome, Task
 from runner.states import State
 from runner.store import Session
@@ -358,7 +358,7 @@ class Worker:
         except StoreError:
             raise
         except MainstemError as error:
-            return Outcome({}, State.FAILED, error.message)
+            return failed(error)
         tree = Tree(index, loaded, StoredRuns(self._store, execution.id))
         node = tree.nodes.get(claim.run.id)
         if node is None or node.task is None:
@@ -377,7 +377,7 @@ class Worker:
                 raise
             except MainstemError as error:
                 context.log("ERROR", error.message)
-                return Outcome({}, State.FAILED, error.message)
+                return failed(error)
             return self.run_body(claim, node, context)
 
     def _lost(self, claim: Claim, tree: Tree, node: Node) -> Outcome:
@@ -428,12 +428,12 @@ class Worker:
             raise
         except TaskError as error:
             context.log("ERROR", error.message)
-            outcome = Outcome(error.outputs, State.FAILED, error.message, **details_of(error))
+            outcome = failed(error)
         except MainstemError as error:
             if error.code in _AWAY:
                 raise
             context.log("ERROR", error.message)
-            outcome = Outcome({}, State.FAILED, error.message)
+            outcome = failed(error)
         except Exception as error:  # the task boundary: a plugin may raise anything
             log.exception("a task raised what is no TaskError", extra={"task_run": claim.run.id})
             context.log("ERROR", f"{type(error).__name__}: {error}")

@@ -18,6 +18,7 @@ from runner.executions.outputs import kept
 from runner.executions.retries import next_try
 from runner.executions.tree import Node, Tree
 from runner.expressions import is_truthy
+from runner.outcomes import failed
 from runner.plugin import Outcome
 from runner.states import State
 from runner.tasks.flow import WorkingDirectory
@@ -64,7 +65,7 @@ class _Job:
             stage_inputs(context, self.task.input_files, self.task.namespace_files)
         except MainstemError as error:
             context.log("ERROR", error.message)
-            return Outcome({}, State.FAILED, error.message)
+            return failed(error)
         state, message = self._run_tasks()
         outputs: dict[str, Any] = {}
         if self.task.output_files:
@@ -99,7 +100,7 @@ class _Job:
         try:
             skipped = not is_truthy(self.actions.render(child, child.task.run_if))
         except MainstemError as error:
-            return self._end(child, Outcome({}, State.FAILED, error.message), ())
+            return self._end(child, failed(error), ())
         if skipped:
             return self._end(child, Outcome({}, State.SKIPPED), ())
         attempts: list[Attempt] = []
@@ -125,7 +126,7 @@ class _Job:
                 context.deadline_s = self.worker.deadline(self.actions, child)
             except MainstemError as error:
                 context.log("ERROR", error.message)
-                return Outcome({}, State.FAILED, error.message)
+                return failed(error)
             return self.worker.run_body(claim, child, context)
 
     def _retry_at(self, child: Node, outcome: Outcome) -> datetime | None:
@@ -154,7 +155,7 @@ class _Job:
         try:
             row = kept(self.worker.engine.host.storage, self.tree.execution, child.row, outputs)
         except TaskError as error:
-            return self._end(child, Outcome({}, State.FAILED, error.message), attempts)
+            return self._end(child, failed(error), attempts)
         if outputs:
             self.tree.outputs[child.row.id] = outputs
         self._write(child.row, row, attempts)

@@ -16,6 +16,7 @@ from runner.executions.effects import Effects
 from runner.executions.models import Execution
 from runner.key_values import MemoryKeyValues
 from runner.local import LocalEngine
+from runner.rules import RepositoryRules
 from runner.services import Host
 from runner.settings import Settings
 from runner.states import State
@@ -224,6 +225,33 @@ def test_a_store_that_is_away_does_not_fail_the_task_that_needs_it(place: Place)
         worker.engine.wait(execution.id, 60)
 
     assert state is State.RUNNING
+
+
+CODED = """\
+id: coded
+namespace: team
+errors:
+  - {id: late, type: scripts.shell.Commands, commands: [":"], timeout: "{{ 'soon' }}"}
+tasks:
+  - {id: forbidden, type: core.kv.Get, key: a}
+"""
+
+
+def test_the_code_of_an_error_that_ends_a_task_is_kept_with_its_attempt(place: Place) -> None:
+    rules = RepositoryRules.of_json({"policies": [{"tasks": ["scripts.*"]}]})
+    place.host = replace(place.host, rules_of=lambda _environment: rules)
+    place.deploy(CODED, "coded")
+
+    with place.engine() as worker:
+        execution = worker.engine.create(NewExecution("team", "coded"))
+        worker.engine.wait(execution.id, 60)
+
+    names = {run.id: run.task_id for run in place.runs_of(execution)}
+    attempts = place.store.read(lambda db: db.executions.attempts(execution.id))
+    assert {names[each.task_run_id]: each.failure_reason for each in attempts if each.failure_reason} == {
+        "forbidden": "flow.task.forbidden",
+        "late": "duration.invalid",
+    }
 
 
 @pytest.mark.parametrize(("messages", "seconds", "rings"), [(0, 6, 1), (0, 4, 0), (3, 6, 0), (3, 61, 1)])
