@@ -23,6 +23,8 @@ from runner.flows.models import NAMESPACE
 
 SETTINGS_FILE: Final = ".mainstem.yaml"
 INVALID: Final = "repository.settings.invalid"
+MOST_BYTES: Final = 64 << 10
+"""How large the file may be."""
 _MOST_CONTEXTS: Final = 20
 _UNKNOWN: Final = "extra_forbidden"
 
@@ -163,8 +165,10 @@ def parse_rules(source: bytes) -> RepositoryRules:
     """Return what a `.mainstem.yaml` says.
 
     Raises:
-        RulesError: `repository.settings.invalid`, also when it is no YAML.
+        RulesError: `repository.settings.invalid`, also when it is no YAML, or too large.
     """
+    if len(source) > MOST_BYTES:
+        raise too_large(len(source))
     try:
         document = load(source, file=SETTINGS_FILE)
     except FlowError as error:
@@ -185,6 +189,12 @@ def no_file(what: str) -> RulesError:
     """Return the error for something else where the file should stand, such as `a folder`."""
     hint = "commit it as a file, or take it away: that counts from the next commit on"
     return _refused([Problem(INVALID, f"it is {what}, not a file", file=SETTINGS_FILE, hint=hint)])
+
+
+def too_large(size: int) -> RulesError:
+    """Return the error for a file of so many bytes."""
+    message = f"it has {size:,} bytes; the limit is {MOST_BYTES:,}"
+    return _refused([Problem(INVALID, message, file=SETTINGS_FILE, hint="keep what is no setting out of it")])
 
 
 def _refused(problems: list[Problem]) -> RulesError:

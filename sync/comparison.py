@@ -17,10 +17,10 @@ from dulwich.objects import Commit
 from dulwich.objectspec import parse_commit, parse_object
 from dulwich.repo import Repo
 
-from runner.errors import NotFoundError, Problem
+from runner.errors import InvalidError, NotFoundError, Problem
 from runner.flows.models import Flow
 from runner.flows.namespace_defaults import NamespaceDefaults
-from runner.rules import SETTINGS_FILE, RepositoryRules, RulesError, no_file, parse_rules
+from runner.rules import INVALID, SETTINGS_FILE, RepositoryRules, RulesError, no_file, parse_rules
 from runner.settings import Settings
 from runner.store.records import ActiveFlow, Environment
 from sync.dashboards import WantedDashboards, gathered_dashboards, without_store
@@ -245,6 +245,8 @@ def _rules(snapshot: Snapshot) -> tuple[RepositoryRules, tuple[Problem, ...]]:
         return parse_rules(snapshot.content(SETTINGS_FILE) or b"{}"), ()
     except RulesError as error:
         return RepositoryRules(), error.problems
+    except InvalidError as error:  # larger than anything that is read of a revision
+        return RepositoryRules(), (Problem(INVALID, error.message, file=SETTINGS_FILE, hint=error.hint),)
 
 
 def _flows(snapshot: Snapshot, path: str | None) -> dict[FlowPlace, str]:

@@ -22,7 +22,6 @@ from sync.names import SUBMODULE
 from sync.sifting import Facts, Questions
 from sync.sources import Source
 
-_MOST_BYTES: Final = 64 << 10
 _KINDS: Final = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link", SUBMODULE: "a submodule"}
 
 
@@ -36,7 +35,7 @@ def read_rules(source: Source, commit: str) -> RepositoryRules:
 
     Raises:
         RulesError: `repository.settings.invalid`.
-        InvalidError: the same, when the file is too large.
+        InvalidError: `repository.file.large` when the file is larger than any that is read.
     """
     mode, blob = source.repository.entry(commit, SETTINGS_FILE)
     if not mode:
@@ -44,7 +43,7 @@ def read_rules(source: Source, commit: str) -> RepositoryRules:
     if not stat.S_ISREG(mode):  # taken for absent, it would free the next commit of all rules
         raise no_file(kind_of(mode))
     source.ensure([blob])
-    return parse_rules(source.repository.blob(blob, limit=_MOST_BYTES))
+    return parse_rules(source.repository.blob(blob))
 
 
 @dataclass(frozen=True, slots=True)

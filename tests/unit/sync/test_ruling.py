@@ -267,6 +267,31 @@ def test_a_plan_without_a_server_refuses_what_stands_for_the_settings_and_is_no_
     ]
 
 
+@pytest.mark.parametrize("size", [64 << 10, 2 << 20])
+def test_settings_that_are_too_large_are_refused_with_a_server_and_without(
+    follow: Follow, tmp_path: Path, size: int
+) -> None:
+    large = "version: 1\n#" + "x" * (size - 11)
+    place = tmp_path / "local"
+    (place / "flows").mkdir(parents=True)
+    (place / "flows/a.yaml").write_text(flow("w.a"))
+    (place / ".mainstem.yaml").write_text(large)
+    git(place, "init", "-q", "-b", "main")
+    git(place, "add", ".")
+    git(place, "commit", "-q", "-m", "one")
+
+    pushed = follow().push(a=flow("w.a"), settings=large)
+    folder = of_folder(place)
+    with of_revision(place, "main") as revision:
+        plans = [plan_between(each, each, None, now=NOW, zone=ZoneInfo("UTC")) for each in (folder, revision)]
+
+    refused = [("repository.settings.invalid", ".mainstem.yaml", f"it has {size + 1:,} bytes; the limit is 65,536")]
+    assert pushed.plan is not None
+    found = [[(each.code, each.file, each.message) for each in plan.errors] for plan in (pushed.plan, *plans)]
+    assert found[:2] == [refused, refused]
+    assert [code for code, _, _ in found[2]] == ["repository.settings.invalid"]
+
+
 def test_a_revision_is_held_to_the_same_in_a_folder_of_its_repository(tmp_path: Path) -> None:
     (tmp_path / "team/flows").mkdir(parents=True)
     (tmp_path / "team/flows/a.yaml").write_text(flow("w.a"))
