@@ -86,6 +86,9 @@ class Origins:
         def write(db: Session) -> None:
             for repository in repositories:
                 db.repositories.put(repository)
+            for limit in db.forge_limits.all():
+                if limit.repository not in known:
+                    db.forge_limits.delete(limit.repository)
             for environment in environments:
                 # Another process may activate a commit at this moment: only what is declared is written.
                 _declare(db, _declared(environment))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from runner.errors import InvalidError
 from runner.settings import RepositorySettings, Settings
+from runner.store.records import ForgeLimit
 from sync.origins import Origins
 from tests.servers.store import fresh_store
 
@@ -69,3 +71,13 @@ def test_secrets_of_the_settings_are_never_stored(declared: Any) -> None:
 
     assert (stored.password, stored.webhook_secret) == (None, None)
     assert origins.credentials("team").webhook_secret == "s3cret"
+
+
+def test_the_limit_of_a_repository_leaves_with_it(declared: Any) -> None:
+    store = declared(name="gone", url=ELSEWHERE, kind="github")._store
+    for name in ("gone", "team"):
+        store.write(lambda db, name=name: db.forge_limits.put(ForgeLimit(name, 9, datetime(2026, 3, 1, tzinfo=UTC))))
+
+    declared(name="team", url=ELSEWHERE, kind="github")
+
+    assert [each.repository for each in store.read(lambda db: db.forge_limits.all())] == ["team"]
