@@ -13,14 +13,15 @@ HEADS: Final = ("AT", "COMMIT", "ACTION", "RESULT", "CHANGES", "ACTOR", "REASON"
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the cells of a row below `HEADS`; its `changes` are the changes, or how many there were."""
+    """Return the cells of a row below `HEADS`; its `changes` are the changes, or how many flows they are about."""
     changes = row["changes"]
+    flows = changes if isinstance(changes, int) else sum(not each.get("renamedTo") for each in changes)
     return (
         moment(row["at"]),
         row["commit"][:7],
         row["action"],
         row["result"],
-        str(changes if isinstance(changes, int) else len(changes)),
+        str(flows),
         row["actor"] or "-",
         row["reason"] or row.get("message") or "",
         _delivery(row),

@@ -213,7 +213,7 @@ class HostedRepository:
             log.warning("a pushed revision was not applied", extra={"commit": plan.commit, "code": error.code})
             say(f"revision {short(plan.commit)} is not active yet: {error}")
             return
-        count = len(result.plan.changes) if result.plan else 0
+        count = result.plan.counts.total() if result.plan else 0
         for line in result.lines:
             tail = f": {count} changed" if result.outcome in {Outcome.ACTIVE, Outcome.QUARANTINED} else ""
             say(line + tail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -48,6 +49,7 @@ class Change:
     nothing changes about them. `head` and `source` are None for a flow that is removed or quarantined; `read` gives the
     whole flow, or None too. `commit` is that whose files the flow runs with, None for that of the plan. `named_by` is
     the file that has the flow's name already, for a second one in quarantine: that flow is not in quarantine.
+    `renamed_to` is the new `namespace.id` of a flow that is removed under its old name alone.
     """
 
     kind: ChangeKind
@@ -58,6 +60,7 @@ class Change:
     diff: tuple[str, ...] = ()
     note: str | None = None
     named_by: str | None = None
+    renamed_to: str | None = None
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     head: FlowHead | None = field(default=None, repr=False, compare=False)
@@ -87,6 +90,7 @@ class Change:
             "diff": list(self.diff),
             "note": self.note,
             "namedBy": self.named_by,
+            "renamedTo": self.renamed_to,
             "fires": {"before": list(self.before), "after": list(self.after)},
         }
 
@@ -200,8 +204,13 @@ class Plan:
 
     @property
     def removed(self) -> tuple[Change, ...]:
-        """Return the flows that end."""
+        """Return the flows that end, under their names at least."""
         return tuple(change for change in self.changes if change.kind is ChangeKind.REMOVED)
+
+    @property
+    def counts(self) -> Counter[ChangeKind]:
+        """Return how many flows there are of each kind; one that is renamed is no flow that is removed."""
+        return Counter(change.kind for change in self.changes if change.renamed_to is None)
 
     def with_problems(self, found: Iterable[Problem], *, unchecked: tuple[str, ...] | None = None) -> Self:
         """Return the plan with further problems, and with what could not be looked up when that is given."""
@@ -261,6 +270,7 @@ def change_of(row: Mapping[str, Any]) -> Change:
         row["note"],
         # Rows that were written before there were these say nothing of them.
         row.get("namedBy"),
+        row.get("renamedTo"),
         tuple(row.get("fires", {}).get("before", ())),
         tuple(row.get("fires", {}).get("after", ())),
     )

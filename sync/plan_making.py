@@ -178,7 +178,8 @@ def _texts(times: Sequence[datetime]) -> Times:
 def _removed(version: ActiveFlow, new_name: FlowKey | None, ask: Questions) -> Change:
     flow = ask.flow_of(version)
     schedules = sum(1 for trigger in flow.triggers if trigger.type.endswith("Schedule")) if flow else 0
-    parts = [f"renamed to {'.'.join(new_name)}"] if new_name else []
+    renamed_to = ".".join(new_name) if new_name else None
+    parts = [f"renamed to {renamed_to}"] if renamed_to else []
     parts += [f"{schedules} schedule{'s stop' if schedules > 1 else ' stops'}"] if schedules and not new_name else []
     was = ask.next_fires(flow) if flow else ()
     return Change(
@@ -187,6 +188,7 @@ def _removed(version: ActiveFlow, new_name: FlowKey | None, ask: Questions) -> C
         version.flow_id,
         version.path,
         note="; ".join(parts) or None,
+        renamed_to=renamed_to,
         before=_texts(was),
     )
 

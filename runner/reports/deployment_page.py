@@ -87,7 +87,7 @@ def deployments_page(environment: str, rows: Sequence[Revision], pages: Collecti
             unbroken(f"{_MARKS.get(row.result, '·')} {row.result}"),
             inline(row.action),
             code(row.commit[:7]),
-            str(len(row.changes)),
+            str(row.flows_changed),
             inline(clean(row.actor or "", mask), 60),
             inline(clean(row.reason or row.message or "", mask), 100),
         )
@@ -132,7 +132,7 @@ def _delivery(row: Revision, mask: Mask) -> str:
 def _counted(row: Revision) -> str:
     errors = sum(each.get("severity") == "error" for each in row.problems)
     problems = f"{errors} problem{'s' if errors != 1 else ''}, " if errors else ""
-    return f"{problems}{len(row.changes)} flow{'s' if len(row.changes) != 1 else ''} changed"
+    return f"{problems}{row.flows_changed} flow{'s' if row.flows_changed != 1 else ''} changed"
 
 
 def _links(deployment: Deployment) -> str:

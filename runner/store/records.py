@@ -208,6 +208,11 @@ class Revision:
     digest: str | None = None
     id: int = 0
 
+    @property
+    def flows_changed(self) -> int:
+        """Return how many flows the changes are about: the old name of one that was renamed is a row of its own."""
+        return sum(not change.get("renamedTo") for change in self.changes)
+
 
 @dataclass(frozen=True, slots=True)
 class Pin:

@@ -69,7 +69,7 @@ class LedgerLine:
             actor=cut(clean(row.actor or "", mask), _MOST_TEXT),
             previous=row.previous,
             commit=row.commit,
-            changes=len(row.changes),
+            changes=row.flows_changed,
             signed=cut(clean(described(row.signature) or "", mask), _MOST_TEXT) or None,
             reason=cut(clean(row.reason or "", mask), _MOST_TEXT) or None,
             delivery=cut(clean(row.delivery or "", mask), _MOST_TEXT) or None,

@@ -75,8 +75,8 @@ def summary(plan: Plan) -> str:
 
 
 def counts(plan: Plan) -> str:
-    """Return how many flows are added, changed, moved, removed."""
-    found = Counter(change.kind for change in plan.changes)
+    """Return how many flows are added, changed, moved, renamed, removed."""
+    found = plan.counts
     parts = [f"{found[kind]} {word}" for kind, word in _WORDS.items() if found[kind]]
     if plan.sown:
         parts.append(f"{len(plan.sown)} key{'s' if len(plan.sown) > 1 else ''} written or removed")

@@ -39,7 +39,8 @@ def show(call: Call) -> Any:
         raise NotFoundError("environment.missing", f"no environment named {name!r}", hint="mainstem sync status")
     plan = revision_json(revision) if revision is not None else sync_of(call).plan(name, commit).as_json()
     changes = _ordered(plan["changes"])
-    counts = Counter(str(change["kind"]).lower() for change in changes)
+    # The old name of a flow that is renamed is a row of its own, and no flow that goes.
+    counts = Counter(str(change["kind"]).lower() for change in changes if not change.get("renamedTo"))
     return render(
         call,
         "plan.html",

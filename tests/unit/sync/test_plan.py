@@ -10,11 +10,12 @@ from runner.errors import Problem, Severity
 from runner.flows.head import FlowHead
 from runner.flows.models import Flow, Task, Trigger
 from runner.flows.outline import Outline, Taken
-from runner.store.records import ActiveFlow, Environment
+from runner.store.records import ActiveFlow, Environment, Revision
 from sync.layout import FlowPlace
 from sync.plan import ChangeKind, Plan, plan_of
 from sync.plan_making import make_plan
 from sync.plan_text import active_line, held_lines, invalid_line, plan_lines, problem_lines
+from sync.reviews.text import counts
 from sync.sifting import Candidate, Facts, NewTree, Questions, owns
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -256,6 +257,17 @@ def test_a_flow_that_comes_back_under_another_name_is_renamed_and_held_by_no_gua
         "  - a.one      removed  renamed to a.new-one",
     ]
     assert found.held is None
+
+
+def test_a_flow_that_is_renamed_counts_once_and_as_renamed() -> None:
+    active = [version("a.one"), version("a.gone"), version("a.stays")]
+
+    found = plan(active, {"flows/a.one.yaml": ("a.new-one", "b2"), "flows/a.stays.yaml": ("a.stays", "b1")})
+
+    row = Revision("prod", "c" * 40, "ACTIVE", AT, changes=tuple(each.as_json() for each in found.changes))
+    assert counts(found) == "1 renamed, 1 removed"
+    assert counts(plan_of(found.as_json())) == counts(found)
+    assert (len(row.changes), row.flows_changed) == (3, 2)
 
 
 def test_in_quarantine_a_file_with_errors_costs_the_others_nothing() -> None:

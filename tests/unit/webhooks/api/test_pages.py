@@ -266,8 +266,9 @@ def test_a_plan_shows_removals_first(api: Any, admin: Visitor) -> None:
             "diff": [f"{kind} it"],
             "note": None,
         }
-        for kind in ("added", "changed", "removed")
+        for kind in ("added", "changed", "removed", "renamed")
     ]
+    changes.append({**changes[2], "flowId": "before", "renamedTo": "team.renamed"})
     revision = Revision("prod", "c" * 40, "ACTIVE", datetime.now(UTC), changes=tuple(changes))
     api.services.store.write(lambda db: db.environments.put(Environment("prod", "flows")))
     api.services.store.write(lambda db: db.revisions.add(revision))
@@ -275,7 +276,7 @@ def test_a_plan_shows_removals_first(api: Any, admin: Visitor) -> None:
     answer = admin.get(f"/ui/main/environments/prod/plan?commit={'c' * 40}")
 
     said = text_of(answer)
-    assert "1 removed ~ 1 changed + 1 added" in said
+    assert "1 removed ~ 1 changed ~ 1 renamed + 1 added" in said
     assert said.index("team.removed") < said.index("team.changed") < said.index("team.added")
 
 
