@@ -113,12 +113,20 @@ class Api:
                 yield change
 
     @contextlib.contextmanager
-    def log(self, name: str, container: str, *, since: str | None, follow: bool) -> Iterator[Iterator[bytes]]:
-        """Give the log of a container in pieces, each line with its time stamp; `since` is RFC 3339."""
+    def log(
+        self, name: str, container: str, *, since: str | None, follow_s: float | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """Give the log of a container in pieces, each line with its time stamp; `since` is RFC 3339.
+
+        With `follow_s` it goes on until the container ends, or says nothing for so many seconds.
+        """
+        import httpx2
+
         params = {"container": container, "timestamps": "true"}
         params |= {"sinceTime": since} if since else {}
-        params |= {"follow": "true"} if follow else {}
-        with self._stream(self.path("pods", name, "log"), params) as answer:
+        params |= {"follow": "true"} if follow_s is not None else {}
+        timeout = None if follow_s is None else httpx2.Timeout(30.0, read=follow_s)
+        with self._stream(self.path("pods", name, "log"), params, timeout) as answer:
             yield answer.iter_bytes()
 
     # --- requests -----------------------------------------------------------------------------------------------------

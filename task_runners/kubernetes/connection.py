@@ -35,6 +35,8 @@ class Connection:
     client: Any  # httpx2.Client
     namespace: str
     url: str
+    requests: int = _CONNECTIONS
+    """How many there may be at a time, beside the one watch."""
 
 
 def connect(config: Config | None, environment: Mapping[str, str]) -> Connection:
@@ -54,7 +56,8 @@ def connect(config: Config | None, environment: Mapping[str, str]) -> Connection
         else:
             single = _found(environment)
             context = adapter.verify_cluster(single.cluster, single.user or _no_user(), single.abs_file)
-        connections = config.max_concurrent_requests if config is not None else _CONNECTIONS
+        requests = config.max_concurrent_requests if config is not None else _CONNECTIONS
+        connections = requests + 1  # a watch holds one all the time
         client = httpx2.Client(
             base_url=single.cluster.server,
             verify=context,
@@ -64,7 +67,7 @@ def connect(config: Config | None, environment: Mapping[str, str]) -> Connection
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unusable(str(error) or type(error).__name__) from error
-    return Connection(client, single.namespace, single.cluster.server)
+    return Connection(client, single.namespace, single.cluster.server, requests)
 
 
 def _lightkube() -> ModuleType:

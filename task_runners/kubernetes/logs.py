@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from task_runners.capture import Stream
 from task_runners.kubernetes.api import Api, ApiError
+from task_runners.kubernetes.last_words import LastWords
 from task_runners.log_pages import LogCursor, LogPage, RawLine
 
 __all__ = ["Logs"]
@@ -23,6 +25,7 @@ __all__ = ["Logs"]
 _PAGE_LINES: Final = 5000
 _SETTLE_S: Final = 0.25  # the runtime may still write a container's last lines when it is said to have ended
 _FORGOTTEN_S: Final = 120.0
+_AFTER_GRACE_S: Final = 10.0
 _NOT_YET: Final = frozenset({400, 404})  # it waits to start, or is gone
 
 
@@ -59,12 +62,16 @@ class Logs:
     def __init__(self, api: Api, clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._clock = api, clock
         self._open: dict[str, _Open] = {}
-        self._followed: dict[str, _Open] = {}
+        self._last_words: dict[str, LastWords] = {}
+        # Each holds a connection, and half of them are left to those who delete pods.
+        self._places = threading.Semaphore(api.connection.requests // 2)
         self._ended_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def read(self, pod: str, container: str, since: LogCursor | None, *, is_final: bool) -> LogPage:
         """Return the next lines of a container from `since` on. Raises `ApiError`."""
+        if is_final and self._awaits_last_words(pod):
+            return LogPage(is_settled=False)
         current = self._continued(pod, since)
         is_exact = current is not None
         if current is None:
@@ -84,27 +91,31 @@ class Logs:
         is_settled = self._is_settled(pod, is_final=is_final)
         return LogPage(lines, is_exact=is_exact, has_more=has_more, is_settled=is_settled)
 
-    def follow_end(self, pod: str, container: str, since: LogCursor | None) -> None:
-        """Keep the log of a pod that is about to be deleted: what it says until its end is read when it is gone."""
+    def follow_end(self, pod: str, container: str, since: LogCursor | None, grace_s: float) -> None:
+        """Keep the log of a pod that is about to be deleted: what it says until its end is read when it is gone.
+
+        Where too many are kept already, the lines of its last moment may be lost.
+        """
         with self._lock:
-            is_kept = pod in self._followed
-        if not is_kept:
-            with contextlib.suppress(ApiError):
-                opened = self._begin(pod, container, since, follow=True)
-                with self._lock:
-                    self._followed[pod] = opened
+            if pod in self._last_words or not self._places.acquire(blocking=False):
+                return
+            opened = partial(self._api.log, pod, container, since=_second(since), follow_s=grace_s + _AFTER_GRACE_S)
+            words = self._last_words[pod] = LastWords(opened, self._places.release)
+        words.wait_open()
 
     def forget(self, pod: str) -> None:
         """Close what is open of a pod."""
         with self._lock:
-            found = [opened for place in (self._open, self._followed) if (opened := place.pop(pod, None))]
+            opened, words = self._open.pop(pod, None), self._last_words.pop(pod, None)
             self._ended_at.pop(pod, None)
-        for opened in found:
+        if opened is not None:
             opened.close()
+        if words is not None:
+            words.close()
 
     def close(self) -> None:
         """Close everything."""
-        for pod in {*self._open, *self._followed}:
+        for pod in {*self._open, *self._last_words}:
             self.forget(pod)
 
     def _continued(self, pod: str, since: LogCursor | None) -> _Open | None:
@@ -118,14 +129,14 @@ class Logs:
 
     def _from_start(self, pod: str, container: str, since: LogCursor | None, *, is_final: bool) -> _Open:
         with self._lock:
-            followed = self._followed.pop(pod, None) if is_final else None
-        return followed or self._begin(pod, container, since, follow=False)
-
-    def _begin(self, pod: str, container: str, since: LogCursor | None, *, follow: bool) -> _Open:
+            words = self._last_words.pop(pod, None) if is_final else None
+            if words is not None and words.is_broken:
+                self._ended_at[pod] = self._clock()  # so that the log is read once more
+        if words is not None:
+            return _Open(words.pieces(), words.close, self._clock())
         self._sweep()
         stack = contextlib.ExitStack()
-        start = since.timestamp.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if since is not None else None
-        pieces = stack.enter_context(self._api.log(pod, container, since=start, follow=follow))
+        pieces = stack.enter_context(self._api.log(pod, container, since=_second(since)))
         return _Open(pieces, stack.close, self._clock())
 
     def _sweep(self) -> None:
@@ -152,11 +163,22 @@ class Logs:
                 raise
         return lines, False
 
-    def _is_settled(self, pod: str, *, is_final: bool) -> bool:
-        if not is_final:
-            return True
+    def _awaits_last_words(self, pod: str) -> bool:
         with self._lock:
-            return self._clock() - self._ended_at.setdefault(pod, self._clock()) >= _SETTLE_S
+            words = self._last_words.get(pod)
+        return words is not None and words.are_awaited(self._ended_s(pod))
+
+    def _is_settled(self, pod: str, *, is_final: bool) -> bool:
+        return not is_final or (self._ended_s(pod) >= _SETTLE_S and pod not in self._last_words)
+
+    def _ended_s(self, pod: str) -> float:
+        """Return how many seconds ago a pod was first said to have ended."""
+        with self._lock:
+            return self._clock() - self._ended_at.setdefault(pod, self._clock())
+
+
+def _second(since: LogCursor | None) -> str | None:
+    return since.timestamp.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if since is not None else None
 
 
 def _parsed(line: bytes) -> RawLine | None:

@@ -151,9 +151,10 @@ class Kubernetes(RemoteTaskRunner):
     def cancel(self, handle: JobHandle, grace: timedelta, ctx: RunnerContext) -> None:
         """Delete the pod: SIGTERM now, SIGKILL after `grace`, at least a second."""
         cluster = self._cluster(ctx, handle)
-        cluster.logs.follow_end(handle.id, MAIN, ctx.progress.cursor)
+        seconds = grace_s(grace.total_seconds())
+        cluster.logs.follow_end(handle.id, MAIN, ctx.progress.cursor, seconds)
         with told(cluster, f"to delete the pod {handle.id}", is_waiting=True):
-            cluster.api.delete("pods", handle.id, grace_s=grace_s(grace.total_seconds()), tries=1)
+            cluster.api.delete("pods", handle.id, grace_s=seconds, tries=1)
 
     def cleanup(self, handle: JobHandle, ctx: RunnerContext) -> None:
         """Remove the pod (kept with `delete: false`, and then let end), its Secret, and what was staged for it."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def healthy(kubernetes: KubernetesServer) -> Iterator[None]:
     """Undo what a test did to the server."""
     yield
-    kubernetes.frozen_execs = ""
+    kubernetes.frozen_execs, kubernetes.followed_logs_end = "", True
     kubernetes.wakeups.tell()
 
 
@@ -89,3 +89,46 @@ def test_what_a_body_says_within_its_grace_is_in_the_log(kubernetes_bench: Bench
     result = bench.runner.run(spec, bench.workdir, bench.context(on_line=on_line))
 
     assert (result.status, result.exit_code, bench.texts()) == (Phase.CANCELLED, 3, ["begun", "cleaned up"])
+
+
+def killed_after_s(bench: Bench, kubernetes: KubernetesServer, script: str, grace_s: float = 1) -> float:
+    """Run a body, kill it as soon as it has made the file `ready`, and return how many seconds that took."""
+    spec = bench.spec("sh", "-c", script, grace=timedelta(seconds=grace_s))
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(bench.runner.run, spec, bench.workdir, bench.context())
+        wait_until(lambda: any(kubernetes.node.folder.glob("pod-*/*/ready")), "a body that is ready", 30)
+        killed_at = time.monotonic()
+        bench.cancelled.set()
+        running.result(120)
+        return time.monotonic() - killed_at
+
+
+def test_a_body_that_has_said_nothing_yet_is_killed_at_once_and_its_last_words_are_told(
+    kubernetes_bench: Bench, kubernetes: KubernetesServer
+) -> None:
+    script = "trap 'sleep 0.3; echo cleaned up; exit 3' TERM; : > ready; while :; do sleep 0.1; done"
+
+    took_s = killed_after_s(kubernetes_bench, kubernetes, script, grace_s=10)
+
+    assert (kubernetes_bench.texts(), took_s < 8) == (["cleaned up"], True)
+
+
+def test_a_log_that_does_not_end_with_its_body_is_given_up_with_each_line_once(
+    kubernetes_bench: Bench, kubernetes: KubernetesServer
+) -> None:
+    kubernetes.followed_logs_end = False
+
+    took_s = killed_after_s(kubernetes_bench, kubernetes, "echo begun; : > ready; exec sleep 60")
+
+    assert (kubernetes_bench.texts(), took_s < 12) == (["begun"], True)
+
+
+def test_a_body_that_says_much_within_its_grace_is_told_whole(
+    kubernetes_bench: Bench, kubernetes: KubernetesServer
+) -> None:
+    says = "awk 'BEGIN { for (i = 1; i <= 3000; i++) printf(\"%02000d\\n\", i) }'"  # 6 MB
+    script = f'trap "says; exit 3" TERM; says() {{ {says}; }}; : > ready; while :; do sleep 0.1; done'
+
+    killed_after_s(kubernetes_bench, kubernetes, script, grace_s=30)
+
+    assert kubernetes_bench.texts() == [f"{number:02000}" for number in range(1, 3001)]

@@ -226,7 +226,15 @@ class Api:
         if query.get("previous") == "true":
             message = f'previous terminated container "{container.name}" in pod "{pod["metadata"]["name"]}" not found'
             raise Refusal(400, "BadRequest", message)
-        return StreamingResponse(self._lines(request, container), media_type="text/plain")
+        lines = self._lines(request, container)
+        first = await anext(lines, b"")  # the answer of a kubelet begins with its first line, and no earlier
+
+        async def all_of_it() -> AsyncIterator[bytes]:
+            yield first
+            async for piece in lines:
+                yield piece
+
+        return StreamingResponse(all_of_it(), media_type="text/plain")
 
     async def _lines(self, request: Request, container: Container) -> AsyncIterator[bytes]:
         query, server = request.query_params, self._server
@@ -238,7 +246,7 @@ class Api:
             for after, piece in container.log.read(index, with_stamps=query.get("timestamps") == "true"):
                 index = after
                 yield piece
-            if has_ended or query.get("follow") != "true":
+            if query.get("follow") != "true" or (has_ended and server.followed_logs_end):
                 return
             if server.log_generation != generation:
                 raise ConnectionAbortedError("the test cuts this log")

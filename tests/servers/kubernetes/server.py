@@ -38,6 +38,7 @@ class KubernetesServer:
         self.how_watches_end: Callable[[], None] = lambda: None
         self.watches_are_frozen = False
         self.log_generation = 0
+        self.followed_logs_end = True
         self.lost_answers = 0
         """How many of the next new pods are made without anybody being told."""
         self._client: Any = docker.APIClient(base_url=docker_host, timeout=60)
