@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "1000")
         self.end_headers()
         try:
-            for _ in range(100):
+            for _ in range(1000):
                 self.wfile.write(b"x")
                 self.wfile.flush()
                 time.sleep(0.05)
