@@ -205,6 +205,7 @@ def test_what_only_time_can_change_is_looked_at_in_the_interval(polled: Any, res
     assert poller._failures["r"] == 0
 
 
+@pytest.mark.alone("half a second must hold all but the wait")
 def test_stopping_takes_less_than_a_second_even_while_a_fetch_hangs(polled: Any) -> None:
     poller, recorder = polled(Repository("a", "https://a"))
     recorder.gate.clear()
