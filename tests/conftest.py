@@ -8,12 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from tests import forges as forge_senders
 
 
 def pytest_configure() -> None:
+    """Say what holds for all tests of a process."""
+    _hear_signals()
+    # On a busy machine any example may wait for a processor, and drawing ten of them too.
+    hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis.settings.load_profile("busy")
+
+
+def _hear_signals() -> None:
     """Give programs that tests start the signals of a terminal, also where the tests run in the background.
 
     A shell without job control starts background jobs with these two ignored, what is ignored stays so in all children,
