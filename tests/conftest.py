@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -54,6 +55,15 @@ def absent(name: str, reason: str) -> NoReturn:
 def optional() -> Callable[[str, str], NoReturn]:
     """Give `absent`, for fixtures that need a server which a laptop may not have."""
     return absent
+
+
+@pytest.fixture(scope="module")
+def frozen_heap() -> Iterator[None]:
+    """Keep the collector off what other tests left: going through all of it takes long where a thread is timed."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

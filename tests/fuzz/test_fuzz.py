@@ -9,6 +9,8 @@ from tests.fuzz.targets import EXPRESSIONS, LOADER, TARGETS, Target
 
 _INPUTS = 2_000
 
+pytestmark = pytest.mark.usefixtures("frozen_heap")
+
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_mutated_inputs_are_answered_in_time(target: Target) -> None:

@@ -10,6 +10,8 @@ from runner.errors import FlowError
 from runner.flows.loader import load
 from tests.hostile.yaml.corpus import CORPUS
 
+pytestmark = pytest.mark.usefixtures("frozen_heap")
+
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_hostile_yaml_is_refused_with_its_code_and_in_time(name: str) -> None:
