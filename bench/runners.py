@@ -69,13 +69,17 @@ def _docker(rounds: int) -> dict[str, Any]:
     from task_runners.base import RunnerContext, TaskSpec, WorkDir
     from task_runners.docker import Docker
 
-    docker = Docker(host=DOCKER_HOST, network_mode="none")
+    docker = Docker(network_mode="none")
     numbers = iter(range(10_000))
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
             spec = TaskSpec(("sh", "-c", "echo hi"), f"bench-{os.getpid()}-{next(numbers)}", 1, image=IMAGE)
-            result = docker.run(spec, WorkDir(Path(folder)), RunnerContext(on_line=lambda _line: None))
+            result = docker.run(
+                spec,
+                WorkDir(Path(folder)),
+                RunnerContext(on_line=lambda _line: None, environment={"DOCKER_HOST": DOCKER_HOST}),
+            )
             assert result.exit_code == 0, result.message
 
     def bare() -> None:

@@ -53,6 +53,9 @@ class RunnerPolicySettings(_Part):
     networks: tuple[str, ...] | None = None
     """Patterns of networks of containers; without it `bridge`, `none` and the daemon's default. `host` is also for
     ports of the host (`portBindings`, `hostPort`)."""
+    docker_hosts: tuple[str, ...] | None = None
+    """Patterns of Docker daemons that flows may name (`host`), such as `tcp://*.docker.internal:2376`; without it only
+    that of the workers (`DOCKER_HOST`), which needs no name."""
     service_accounts: tuple[str, ...] | None = None
     """Patterns of what jobs may act as: service accounts of pods, roles of AWS, service accounts of Google, pools of
     Azure. Without it none under the credentials of the workers; flows with credentials of their own may name any."""

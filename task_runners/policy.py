@@ -25,6 +25,9 @@ _IMAGE: Final = re.compile(r"[a-z0-9][a-zA-Z0-9._/:@-]*")
 # An engine takes such a name for the digest of an image that it has, whatever registry that came from.
 _DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-f]+")
 _HUB: Final = "docker.io"
+_DOCKER: Final = "scripts.runner.docker.Docker"
+# An address in which no part of a pattern can reach over another part than it stands for.
+_DAEMON: Final = re.compile(r"unix:/*[^@?#\s]+|(?:[a-z]+://)?[^/@?#\s]+|ssh://(?:[^/@?#\s]+@)?[^/@?#\s]+")
 # A named network of a daemon may be the one on which somebody's database listens.
 OWN_NETWORKS: Final = frozenset({"", "bridge", "default", "none"})
 """Networks of containers that lead to nobody else's, unless the daemon says otherwise."""
@@ -124,11 +127,24 @@ def _refusals(policy: Policy, type_name: str, properties: Mapping[str, Any], ima
         yield from _image(policy, name)
     for key, value in _entries(properties):
         yield from _entry(policy, key, value)
+    if canonical_name(type_name) == _DOCKER:
+        yield from _daemon(policy, properties)
     known = _IDENTITIES.get(canonical_name(type_name))
     yield from _identities(policy, known, properties)
     if known is not None and known.is_pod:
         yield from _objects(policy, known, properties)
         yield from _cluster_namespace(policy, properties)
+
+
+def _daemon(policy: Policy, properties: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Yield a refusal of a daemon that is not listed: what a worker reaches, its flows are not to reach by it."""
+    host = str(properties.get("host") or "")
+    patterns = policy.docker_hosts or ()
+    is_plain = _DAEMON.fullmatch(host) is not None and ".." not in host
+    is_listed = not {host, "*"}.isdisjoint(patterns) or any(is_plain and fnmatchcase(host, each) for each in patterns)
+    if host and not is_listed:
+        message = f"flows of this namespace may not use the Docker daemon {host!r} (`host`), only that of the workers"
+        yield Refusal("host", message, host)
 
 
 def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:

@@ -223,9 +223,10 @@ class Policy:
     """What a flow may ask of an engine that could reach beyond its task; the operator sets it, not the flow.
 
     `capabilities` are given to every container (`CHOWN`, `SETUID` ...); without them it has none. Where a list is None,
-    everything is allowed of its kind, but of `networks` those that lead to nobody else's containers, and of
-    `service_accounts`, and for pods of `secrets`, `claims` (of volumes) and `csi_drivers` (of volumes in the pod
-    itself), what credentials of the flow itself reach. All but `runners` and `registries` are patterns as of a shell.
+    everything is allowed of its kind, but of `networks` those that lead to nobody else's containers, of `docker_hosts`
+    none, and of `service_accounts`, and for pods of `secrets`, `claims` (of volumes) and `csi_drivers` (of volumes in
+    the pod itself), what credentials of the flow itself reach. All but `runners` and `registries` are patterns as of a
+    shell.
     """
 
     hint: str = "the operator can allow it for this namespace: see `runnerPolicies` in the settings"
@@ -239,6 +240,7 @@ class Policy:
     images: tuple[str, ...] | None = None
     registries: tuple[str, ...] | None = None
     networks: tuple[str, ...] | None = None
+    docker_hosts: tuple[str, ...] | None = None
     service_accounts: tuple[str, ...] | None = None
     secrets: tuple[str, ...] | None = None
     claims: tuple[str, ...] | None = None

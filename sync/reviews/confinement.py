@@ -72,7 +72,7 @@ def _narrowed(rule: RunnerPolicySettings) -> RunnerPolicySettings:
     allowed = None if rule.runners is None else {canonical_name(name) for name in rule.runners}
     runners = tuple(name for name in _ISOLATED if allowed is None or canonical_name(name) in allowed)
     networks = None if rule.networks is None else tuple(name for name in rule.networks if name in OWN_NETWORKS)
-    nothing_more = dict.fromkeys(("service_accounts", "secrets", "claims", "csi_drivers"))
+    nothing_more = dict.fromkeys(("docker_hosts", "service_accounts", "secrets", "claims", "csi_drivers"))
     alone = {"runners": runners, "networks": networks, "volumes": False, "privileged": False, "capabilities": ()}
     return rule.model_copy(update={**nothing_more, **alone})
 

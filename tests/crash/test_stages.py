@@ -175,7 +175,8 @@ def docker_stand(place: Callable[[str], Path], docker_host: str) -> Iterator[Sta
 def distant_stand(place: Callable[[str], Path], docker_host: str) -> Iterator[Stand]:  # noqa: F811 - a fixture
     """Give a server that only a property of its flows leads to a daemon."""
     folder = place("distant")
-    server = Server(folder, DOCKER_HOST=f"unix://{folder}/nobody.sock")
+    rules = json.dumps([{"dockerHosts": [docker_host]}])
+    server = Server(folder, DOCKER_HOST=f"unix://{folder}/nobody.sock", MAINSTEM_RUNNER_POLICIES=rules)
     yield from _docker_stand(server, docker_host, {"host": docker_host})
 
 

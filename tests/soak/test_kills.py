@@ -66,7 +66,6 @@ def daemon(docker_host: str, token: str) -> Iterator[leftovers.Daemon]:  # noqa:
 
 @pytest.fixture
 def runners(
-    docker_host: str,  # noqa: F811 - a fixture
     aws_account: Account,  # noqa: F811 - a fixture
     google: dict[str, Any],  # noqa: F811 - a fixture
     azure: dict[str, Any],  # noqa: F811 - a fixture
@@ -76,7 +75,7 @@ def runners(
     aws = {_camel(key): value for key, value in aws_account.properties.items()}
     return {
         "process": {"type": "process"},
-        "docker": {"type": "docker", "host": docker_host, "networkMode": "none"},
+        "docker": {"type": "docker", "networkMode": "none"},
         "kubernetes": {
             "type": "kubernetes",
             "pullPolicy": "IF_NOT_PRESENT",

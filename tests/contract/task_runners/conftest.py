@@ -169,8 +169,8 @@ def process_bench(supervisor: Supervisor, workdir: WorkDir) -> Bench:
 
 @pytest.fixture
 def docker_bench(docker_host: str, workdir: WorkDir) -> Iterator[Bench]:
-    runner = Docker(host=docker_host, network_mode="none")
-    bench = Bench(runner, workdir, {})
+    runner = Docker(network_mode="none")
+    bench = Bench(runner, workdir, {"DOCKER_HOST": docker_host})
     with only_one("docker"):  # what a test leaves behind is all that the engine has of ours
         yield bench
         for handle in list(runner.list_owned(bench.context())):

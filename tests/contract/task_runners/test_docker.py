@@ -65,8 +65,8 @@ def test_a_missing_image_is_named_at_once_and_leaves_nothing(docker_bench: Bench
     assert list(docker_bench.runner.list_owned(docker_bench.context())) == []
 
 
-def test_the_policy_never_refuses_to_fetch(docker_bench: Bench, docker_host: str) -> None:
-    runner = Docker.model_validate({"host": docker_host, "pullPolicy": "NEVER"})
+def test_the_policy_never_refuses_to_fetch(docker_bench: Bench) -> None:
+    runner = Docker.model_validate({"pullPolicy": "NEVER"})
     spec = replace(docker_bench.spec("true"), image="no-such-image:1")
 
     with pytest.raises(TaskRunnerError) as caught:
@@ -206,7 +206,7 @@ def test_the_mount_strategy_works_in_the_directory_itself(docker_bench: Bench) -
     assert result.output_files["out.txt"].read_text() == "in\n"
 
 
-def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Bench, docker_host: str) -> None:
+def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Bench) -> None:
     bench = docker_bench
     spec = bench.spec("sh", "-c", "for i in $(seq 1 60); do echo $i; sleep 0.05; done; printf end; exit 4")
     first = bench.context()
@@ -215,7 +215,7 @@ def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Be
     early = [next(lines) for _ in range(5)]
     _forget_jobs(bench)
 
-    again = Docker(host=docker_host)
+    again = Docker()
     last = early[-1]
     cursor = LogCursor(last.timestamp)
     ctx = bench.context(stored_handle=JobHandle.from_json(handle.as_json()), log_cursor=cursor)
@@ -226,9 +226,7 @@ def test_a_running_container_is_found_again_with_each_line_once(docker_bench: Be
     assert (result.status, result.exit_code) == (Phase.FAILED, 4)
 
 
-def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(
-    docker_bench: Bench, docker_host: str
-) -> None:
+def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(docker_bench: Bench) -> None:
     bench = docker_bench
     spec = bench.spec("sh", "-c", "for i in $(seq 20); do echo same; echo $i >&2; sleep 0.05; done")
     first = bench.context()
@@ -239,7 +237,7 @@ def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(
     _forget_jobs(bench)
 
     ctx = bench.context(stored_handle=JobHandle.from_json(handle.as_json()), progress=progress)
-    result = Docker(host=docker_host).run(spec, bench.workdir, ctx)
+    result = Docker().run(spec, bench.workdir, ctx)
 
     told = [*early, *bench.lines]
     assert [line.text for line in told if line.stream == "stdout"] == ["same"] * 20
@@ -249,9 +247,9 @@ def test_a_container_that_another_life_followed_is_told_from_the_next_line_on(
 
 @pytest.mark.parametrize(("user", "transfers"), [("", 0), ("0:0", 0), ("1000", 1)])
 def test_a_body_without_files_waits_for_no_transfer(
-    docker_bench: Bench, docker_host: str, daemon: Any, user: str, transfers: int
+    docker_bench: Bench, daemon: Any, user: str, transfers: int
 ) -> None:
-    runner = Docker(host=docker_host, network_mode="none", user=user or None)
+    runner = Docker(network_mode="none", user=user or None)
     since = int(time.time())
 
     spec = docker_bench.spec("sh", "-c", "ls -A; echo made > out.txt; pwd", output_globs=("out.txt",))
@@ -270,9 +268,9 @@ def test_a_body_without_files_waits_for_no_transfer(
 
 @pytest.mark.parametrize("strategy", ["VOLUME", "MOUNT"])
 def test_a_worker_with_other_folders_finds_the_files_of_a_container(
-    docker_bench: Bench, docker_host: str, tmp_path: Path, strategy: str
+    docker_bench: Bench, tmp_path: Path, strategy: str
 ) -> None:
-    properties = {"host": docker_host, "networkMode": "none", "fileHandlingStrategy": strategy}
+    properties = {"networkMode": "none", "fileHandlingStrategy": strategy}
     first = replace(docker_bench, runner=Docker.model_validate(properties))
     spec = first.spec("sh", "-c", "echo made > out.txt; exit 3", output_globs=("out.txt",))
     handle = first.runner.submit(spec, first.workdir, first.context())

@@ -50,13 +50,18 @@ def test_the_closest_rule_counts_alone(namespace: str, expected: tuple[tuple[str
 
 def test_a_namespace_of_one_letter_is_closer_than_all() -> None:
     own = RunnerPolicySettings(
-        namespaces=("a",), runners=("kubernetes",), secrets=("x",), claims=("y",), cluster_namespaces=("z",)
+        namespaces=("a",),
+        runners=("kubernetes",),
+        secrets=("x",),
+        claims=("y",),
+        cluster_namespaces=("z",),
+        docker_hosts=("tcp://d",),
     )
 
     policy = policy_for(Settings(runner_policies=(*RULES, own)), "a.b")
 
     assert (policy.runners, policy.secrets, policy.claims) == (("kubernetes",), ("x",), ("y",))
-    assert policy.cluster_namespaces == ("z",)
+    assert (policy.cluster_namespaces, policy.docker_hosts) == (("z",), ("tcp://d",))
 
 
 @pytest.mark.parametrize(

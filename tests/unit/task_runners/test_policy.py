@@ -74,6 +74,39 @@ def test_nothing_reaches_beyond_the_task_by_default(properties: dict[str, Any], 
     assert asked(Policy(), properties) == expected
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("tcp://a.docker.internal:2376", []),
+        ("unix:///run/user/1000/docker.sock", []),
+        ("ssh://ci@build.internal", []),
+        ("tcp://a.docker.internal:2375", ["host"]),
+        ("unix:///var/run/docker.sock", ["host"]),
+        # What a star stands for is a part of a name, and no way to somewhere else.
+        ("tcp://evil.example/x.docker.internal:2376", ["host"]),
+        ("tcp://evil.example?x.docker.internal:2376", ["host"]),
+        ("tcp://evil.example#x.docker.internal:2376", ["host"]),
+        ("tcp://a@evil.example:1@x.docker.internal:2376", ["host"]),
+        ("unix:///run/user/../../var/run/docker.sock", ["host"]),
+        ("ssh://ci@evil.example@build.internal", ["host"]),
+        ("", []),
+    ],
+)
+def test_a_flow_names_no_docker_daemon_but_those_of_the_list(host: str, expected: list[str]) -> None:
+    policy = Policy(docker_hosts=("tcp://*.docker.internal:2376", "unix:///run/user/*/docker.sock", "ssh://*@build.*"))
+
+    assert asked(policy, {"host": host}) == asked(policy, {"host": host}, kind="docker") == expected
+    assert asked(Policy(), {"host": host}) == (["host"] if host else [])
+    assert asked(Policy(docker_hosts=("*",)), {"host": host}) == []
+    assert asked(Policy(), {"host": host}, kind=KUBERNETES) == []
+
+
+def test_a_docker_daemon_that_an_expression_names_is_judged_when_the_task_runs() -> None:
+    [found] = refusals(Policy(), DOCKER, {"host": "tcp://{{ inputs.host }}"}, None)
+
+    assert (found.code, found.is_certain) == ("runner.host.refused", False)
+
+
 @pytest.mark.parametrize("kind", ["docker", "kubernetes", "ee.aws.runner.Batch", "ee.azure.runner.Batch"])
 def test_capabilities_have_no_second_name_that_a_policy_would_miss(kind: str) -> None:
     with pytest.raises(ValidationError, match=r"capAdd\n.*not permitted"):
@@ -368,6 +401,7 @@ KEYS = [
     "tolerations",
     "priorityClassName",
     "namespace",
+    "host",
 ]
 STRICT = Policy(
     images=("x/*",),

@@ -39,7 +39,9 @@ testCases:
       - {value: "{{ outputs.who.vars.uid }}", equalTo: {UID}}
 """
 RULES = (
-    RunnerPolicySettings(namespaces=("w",), volumes=True, privileged=True, capabilities=("CHOWN",)),
+    RunnerPolicySettings(
+        namespaces=("w",), volumes=True, privileged=True, docker_hosts=("*",), capabilities=("CHOWN",)
+    ),
     RunnerPolicySettings(namespaces=("x",), runners=("io.kestra.plugin.ee.kubernetes.runner.Kubernetes", "process")),
     RunnerPolicySettings(namespaces=("y",), runners=("process",)),
 )
@@ -115,6 +117,7 @@ def test_for_the_code_of_a_fork_every_rule_is_narrowed_to_containers(store: Any)
         ("docker", "kubernetes"),
     ]
     assert not any(each.allow_volumes or each.allow_privileged or each.capabilities for each in found.values())
+    assert not any(each.docker_hosts for each in found.values())
     assert settings.default_task_runner == "docker"
 
 
