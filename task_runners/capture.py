@@ -107,6 +107,10 @@ class Capture:
         partial.append(text, self._room(partial, text, 0))
         yield from self._line(stream, partial, at, end_bytes=1)
 
+    def forget_unfinished(self) -> None:
+        """Drop what came of lines that have not ended, for a source that gives such lines again from their start."""
+        self._partial = {stream: _Partial() for stream in Stream}
+
     def state(self) -> CaptureState:
         """Return how far this capture is."""
         out, err = self.counts[Stream.STDOUT], self.counts[Stream.STDERR]

@@ -45,7 +45,7 @@ from task_runners.docker_container import (
 )
 from task_runners.docker_end import SETTLING_S, has_ended, is_unexplained, removed, status_of
 from task_runners.docker_faults import cancelled, not_startable
-from task_runners.docker_log import frames_of, log_request, stored_lines
+from task_runners.docker_log import StoredLog, frames_of
 from task_runners.docker_properties import (
     Cpu,
     Credentials,
@@ -57,7 +57,6 @@ from task_runners.docker_properties import (
 )
 from task_runners.docker_pull import login, pull
 from task_runners.docker_removal import CONFLICT, clear, remove
-from task_runners.log_pages import LogPage, unseen
 from task_runners.outputs import PRIVATE
 from task_runners.ownership import is_ours
 from task_runners.staging.direct import TarStream
@@ -68,6 +67,7 @@ __all__ = ["Docker"]
 APIClient = Any  # docker.APIClient, imported at first use; its type stubs cover a part of it only
 
 _API_TIMEOUT_S = 60
+_CLOSING_S = 2.0
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 
@@ -76,6 +76,7 @@ class _Job:
     workdir: Path
     attached: Any = None  # the socket of the attach call
     log_ended: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)  # the container was seen to have ended
     kill_at: float | None = None
     killed_at: float | None = None  # when a kill was first seen that nobody here asked for
     polls_after_log: int = 0
@@ -174,11 +175,13 @@ class Docker(TaskRunner):
             try:
                 state = client.inspect_container(handle.id)
             except docker.errors.NotFound:
+                job.over.set()
                 return removed(details)
             if job.kill_at is not None and ctx.clock() >= job.kill_at and state["State"]["Running"]:
                 _signal(client, handle.id, "SIGKILL")
         if not has_ended(state) or job.may_vanish(state, ctx.clock()):
             return JobStatus(Phase.RUNNING, details=details)
+        job.over.set()
         job.log_ended.wait(1)
         return status_of(state, details)
 
@@ -195,14 +198,21 @@ class Docker(TaskRunner):
             job.log_ended.wait(min(seconds, self.poll_seconds))
 
     def logs(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext) -> Iterator[LogLine]:
-        """Yield the lines of the attached container, or of one found again by reading its log each half second."""
+        """Yield the lines of the attached container; without a connection by reading its log each half second."""
         job = self._job(handle)
         try:
             if not self.wait_for_end:
                 return
-            chunks = frames_of(job.attached) if job.attached is not None else self._log_again(handle, since, ctx)
-            for stream, chunk in chunks:
-                yield from ctx.capture.feed(stream, chunk)
+            if job.attached is not None:
+                for stream, chunk in frames_of(job.attached):
+                    yield from ctx.capture.feed(stream, chunk)
+                job.log_ended.set()
+                if not self._goes_on(handle, job, ctx):
+                    return
+                ctx.capture.forget_unfinished()  # it comes again as a whole
+            # What was told so far came by a connection, in this life of the attempt or an earlier one.
+            for stream, piece in self._stored_log(handle, StoredLog(ctx.capture.counts, since), ctx):
+                yield from ctx.capture.feed(stream, piece)
         finally:
             job.log_ended.set()
 
@@ -399,36 +409,43 @@ class Docker(TaskRunner):
         except docker.errors.APIError as error:
             raise not_startable(error, spec) from error
 
-    # --- a container found again --------------------------------------------------------------------------------------
+    # --- the log as the daemon stored it ------------------------------------------------------------------------------
 
-    def _log_again(
-        self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext
-    ) -> Iterator[tuple[Stream, bytes]]:
-        """Yield what the daemon stored, line by line, each once.
+    def _goes_on(self, handle: JobHandle, job: _Job, ctx: RunnerContext) -> bool:
+        """Return whether the container goes on without its connection, as it does when its daemon is restarted.
+
+        Between the end of its output and its own there is a moment, within which whoever polls sees it.
+        """
+        if job.over.wait(_CLOSING_S):
+            return False
+        try:
+            with self._talking(ctx) as client:
+                return bool(client.inspect_container(handle.id)["State"]["Running"])
+        except TaskRunnerError:
+            return True  # who reads the stored log waits for the daemon
+
+    def _stored_log(self, handle: JobHandle, log: StoredLog, ctx: RunnerContext) -> Iterator[tuple[Stream, bytes]]:
+        """Yield what the daemon stored, piece by piece, each once.
 
         Following the log loses its last line now and then and attaching anew its first ones (both measured), so it is
-        read again and again from the last timestamp, and once more after the end. What an earlier life of the attempt
-        told is counted, since it read the streams themselves, which bear no timestamps.
+        read again and again, and once more after the end. A daemon that is away for long ends it: that the job is lost
+        then is for `poll` to say.
         """
-        told = ctx.progress.capture
-        known = {Stream.STDOUT: told.stdout, Stream.STDERR: told.stderr}
-        has_ended = False
+        reached_at, is_last = ctx.clock(), False
         while True:
-            with self._talking(ctx) as client:
-                is_running = client.inspect_container(handle.id)["State"]["Running"]
-                start = int(since.timestamp.timestamp()) - 1 if since is not None else None
-                lines = stored_lines(
-                    (stream, client.logs(handle.id, **log_request(stream, start))) for stream in Stream
-                )
-            fresh, since = unseen(LogPage(lines), since)
-            for line in fresh:
-                if known[line.stream]:
-                    known[line.stream] -= 1
-                else:
-                    yield line.stream, line.text
-            if has_ended:
+            try:
+                with self._talking(ctx) as client:
+                    is_running, pieces = log.look(client, handle.id)
+            except TaskRunnerError:
+                if ctx.clock() - reached_at > self.patience_s:
+                    return
+                self.pause(ctx, self.poll_seconds)
+                continue
+            reached_at = ctx.clock()
+            yield from pieces
+            if is_last:
                 return
-            has_ended = not is_running
+            is_last = not is_running
             if is_running:
                 self.pause(ctx, self.poll_seconds)
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from task_runners.capture import Stream
-from task_runners.docker_log import stored_lines
 from task_runners.log_pages import LogCursor, LogPage, RawLine, file_lines, unseen
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -88,20 +87,6 @@ def test_each_line_is_told_once_wherever_the_reading_stops(written: list[tuple[i
         told += fresh
 
     assert told == log
-
-
-def test_what_a_daemon_stored_of_both_streams_comes_in_one_order() -> None:
-    out = b"2026-01-01T12:00:00.000000001Z one\n2026-01-01T12:00:02.5Z three\n"
-    err = b"2026-01-01T12:00:01.123456789Z two\n"
-
-    lines = stored_lines([(Stream.STDOUT, out), (Stream.STDERR, err)])
-
-    assert [(line.text, line.stream) for line in lines] == [
-        (b"one\n", Stream.STDOUT),
-        (b"two\n", Stream.STDERR),
-        (b"three\n", Stream.STDOUT),
-    ]
-    assert lines[1].at == NOON + timedelta(seconds=1, microseconds=123456)
 
 
 @pytest.mark.parametrize(
