@@ -43,7 +43,7 @@ from task_runners.docker_container import (
     label_value,
     owner_of,
 )
-from task_runners.docker_end import SETTLING_S, has_ended, is_unexplained, removed, status_of
+from task_runners.docker_end import DENIED, SETTLING_S, denied, has_ended, is_unexplained, removed, status_of
 from task_runners.docker_faults import cancelled, not_startable
 from task_runners.docker_log import StoredLog, frames_of
 from task_runners.docker_properties import (
@@ -80,6 +80,12 @@ class _Job:
     kill_at: float | None = None
     killed_at: float | None = None  # when a kill was first seen that nobody here asked for
     polls_after_log: int = 0
+    was_denied: bool = False  # the output said so
+
+    def heard(self, piece: bytes) -> bytes:
+        """Return a piece of the output, after a look at it."""
+        self.was_denied = self.was_denied or DENIED.encode() in piece
+        return piece
 
     def may_vanish(self, state: Mapping[str, Any], now: float) -> bool:
         """Return whether whoever killed the container may be about to remove it, too."""
@@ -183,7 +189,8 @@ class Docker(TaskRunner):
             return JobStatus(Phase.RUNNING, details=details)
         job.over.set()
         job.log_ended.wait(1)
-        return status_of(state, details)
+        status = status_of(state, details)
+        return denied(status, ctx.policy.capabilities) if job.was_denied and not self.privileged else status
 
     def wait(self, handle: JobHandle, ctx: RunnerContext, seconds: float) -> None:
         """Return when the log has ended, which is when the container ends, or soon after a cancel."""
@@ -204,15 +211,15 @@ class Docker(TaskRunner):
             if not self.wait_for_end:
                 return
             if job.attached is not None:
-                for stream, chunk in frames_of(job.attached):
-                    yield from ctx.capture.feed(stream, chunk)
+                for stream, piece in frames_of(job.attached):
+                    yield from ctx.capture.feed(stream, job.heard(piece))
                 job.log_ended.set()
                 if not self._goes_on(handle, job, ctx):
                     return
                 ctx.capture.forget_unfinished()  # it comes again as a whole
             # What was told so far came by a connection, in this life of the attempt or an earlier one.
             for stream, piece in self._stored_log(handle, StoredLog(ctx.capture.counts, since), ctx):
-                yield from ctx.capture.feed(stream, piece)
+                yield from ctx.capture.feed(stream, job.heard(piece))
         finally:
             job.log_ended.set()
 

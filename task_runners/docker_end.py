@@ -8,17 +8,20 @@ moment, so one that nothing explains is looked at again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from task_runners.errors import FailureReason
 from task_runners.spec import JobStatus, Phase, Usage
 
-__all__ = ["SETTLING_S", "has_ended", "is_unexplained", "removed", "status_of"]
+__all__ = ["DENIED", "SETTLING_S", "denied", "has_ended", "is_unexplained", "removed", "status_of"]
 
 SETTLING_S: Final = 1.0
 """How long a container that was killed may take to vanish, if that was the purpose."""
+
+DENIED: Final = "Operation not permitted"
 
 _OVER: Final = frozenset({"exited", "stopped", "removing", "dead"})
 _GOING: Final = frozenset({"removing", "dead"})
@@ -58,6 +61,18 @@ def status_of(state: Mapping[str, Any], details: Mapping[str, Any]) -> JobStatus
     words += ["signal 9, which was not sent from here"] if code == _KILLED else []
     words += [str(ended["Error"])] if ended.get("Error") else []
     return JobStatus(Phase.FAILED, code, FailureReason.APP_EXIT, ": ".join(words), usage, details)
+
+
+def denied(status: JobStatus, capabilities: Sequence[str]) -> JobStatus:
+    """Return the status of a container whose output said that something was not permitted, with what may help.
+
+    Images that are made to start as root do so: they change owners and users, which takes capabilities.
+    """
+    if status.failure_reason is not FailureReason.APP_EXIT:
+        return status
+    given = ", ".join(capabilities) or "none"
+    why = f"its output says {DENIED!r}; containers have the `capabilities` that `runnerPolicies` list: {given}"
+    return replace(status, message=f"{status.message}: {why}")
 
 
 def _seconds(ended: Mapping[str, Any]) -> float | None:

@@ -96,6 +96,19 @@ def test_a_body_out_of_memory_is_told_as_such(docker_bench: Bench) -> None:
     assert result.message == "out of memory (limit 32 MiB)"
 
 
+@pytest.mark.parametrize(("given", "words"), [((), "none"), (("SETUID", "FOWNER"), "SETUID, FOWNER")])
+def test_what_is_not_permitted_to_root_names_the_key_that_permits_it(
+    docker_bench: Bench, given: tuple[str, ...], words: str
+) -> None:
+    spec = docker_bench.spec("chown", "1000", "/tmp")
+    result = docker_bench.runner.run(
+        spec, docker_bench.workdir, docker_bench.context(policy=Policy(capabilities=given))
+    )
+
+    assert result.failure_reason is FailureReason.APP_EXIT
+    assert str(result.message).endswith(f"containers have the `capabilities` that `runnerPolicies` list: {words}")
+
+
 def test_a_container_has_no_capability_and_no_way_to_get_one(docker_bench: Bench) -> None:
     docker_bench.run("grep -E 'CapEff|NoNewPrivs' /proc/self/status")
 
