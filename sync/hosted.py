@@ -164,6 +164,8 @@ class HostedRepository:
         commit = repository.peeled(command.new)
         plans = [self._plan(each, command.ref, commit) for each in environments]
         for environment, plan in zip(environments, plans, strict=True):
+            if plan.errors and len(plans) > 1:
+                say(f"environment {plan.environment}:")
             self._say_plan(plan, say)
             if environment.reject_invalid and not plan.is_whole:
                 say(f"revision {short(plan.commit)} refused: {_problems(plan)}. {short(plan.base)} stays active.")
@@ -171,7 +173,7 @@ class HostedRepository:
         if not repository.set_head(command.ref, command.old, command.new):
             return "fetch first"
         for plan in plans:
-            self._apply(plan, actor, started, say)
+            self._apply(plan, actor, started, say if len(plans) == 1 else _named(plan.environment, say))
         self._say_passed_over(command.ref, environments, say)
         return None
 
@@ -270,6 +272,11 @@ class HostedRepository:
         if service == RECEIVE:
             return _Receive(backend, protocol, hosted=self, advertise_refs=advertise, **about)
         return _Upload(backend, ["/"], protocol, stateless_rpc=True, advertise_refs=advertise)
+
+
+def _named(environment: str, say: Say) -> Say:
+    """Return what says a line as one of an environment, where a push moves several."""
+    return lambda line: say(f"{environment}: {line}")
 
 
 class _OneRepository(Backend):

@@ -312,12 +312,15 @@ def _parts(inputs: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
 def _demand_known(client: Client, path: str, inputs: Mapping[str, Any], revision: int | None) -> None:
     """Refuse inputs that the flow does not have; the server ignores them, but on a terminal they are mistyped."""
-    from runner.cli.inputs import demand_known
+    from runner.cli.inputs import demand_known, demand_sent
 
     if inputs:
         flow = client.get(path, params={} if revision is None else {"revision": revision})
         name = f"{flow['namespace']}.{flow['id']}"
-        demand_known(inputs, [each["id"] for each in flow.get("inputs") or ()], name)
+        declared = flow.get("inputs") or ()
+        demand_known(inputs, [each["id"] for each in declared], name)
+        texts = {key: value for key, (file_name, value) in inputs.items() if file_name is None}
+        demand_sent(texts, [each["id"] for each in declared if each["type"] == "FILE"])
 
 
 def _wait(client: Client, execution_id: str, timeout_s: float, until: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 from runner.cli.client import Client, options
 from runner.cli.groups import SuggestingGroup
 from runner.cli.keys import Row, show_keys
-from runner.cli.table import safe, show_json
+from runner.cli.table import moment, safe, show_json
 from runner.errors import NotFoundError
 
 _COLUMNS: Final = ("namespace", "key", "revision", "updated", "expires", "description")
@@ -32,7 +32,7 @@ def list_(client: Client, *, namespace: str | None, quiet: bool, as_json: bool) 
 
 
 def _row(row: Row) -> Row:
-    return {**row, "updated": row["updateDate"], "expires": row["expirationDate"]}
+    return {**row, "updated": moment(row["updateDate"]), "expires": moment(row["expirationDate"])}
 
 
 @command.command("get")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ import click
 
 from runner.cli.client import Client, options
 from runner.cli.groups import SuggestingGroup
-from runner.cli.table import show_json, show_rows
+from runner.cli.table import moment, show_json, show_rows
 
 _COLUMNS: Final = ("name", "role", "scope", "prefix", "expiresAt", "lastUsedAt")
 
@@ -49,7 +50,12 @@ def list_(client: Client, *, as_json: bool) -> None:
     if as_json:
         show_json(page)
     else:
-        show_rows(({**row, "scope": ",".join(row["namespaces"])} for row in page["results"]), _COLUMNS)
+        show_rows(map(_row, page["results"]), _COLUMNS)
+
+
+def _row(token: Mapping[str, Any]) -> dict[str, Any]:
+    times = {name: moment(token[name]) for name in ("expiresAt", "lastUsedAt")}
+    return {**token, **times, "scope": ",".join(token["namespaces"])}
 
 
 @command.command("revoke")

@@ -145,6 +145,13 @@ def test_what_cannot_be_run_again_is_said(server: Any, arguments: tuple[str, ...
     assert said in done.stderr
 
 
+def test_a_path_without_an_at_is_answered_with_what_sends_the_file(server: Any) -> None:
+    done = server.mainstem("exec", "run", "company.shell.hello", "-i", "data=data.csv")
+
+    assert done.returncode == 1
+    assert "send the file with -i data=@data.csv" in done.stderr
+
+
 def test_the_files_of_an_execution_are_saved_by_task_and_value(server: Any, tmp_path: Path) -> None:
     shown = server.mainstem("exec", "run", "company.shell.writes", "--wait").stdout
     execution_id = shown.split()[1]

@@ -64,10 +64,21 @@ def test_an_environment_that_follows_a_branch_by_now_takes_no_tag_that_it_follow
     assert (moved.code, hosted.service.environment("default").active) == (0, first)
 
 
-def declare_again(hosted: Any, **environment: Any) -> None:
+def test_a_push_that_moves_several_environments_names_them(hosted: Any, work_tree: Any, flow_text: Any) -> None:
+    lab = EnvironmentSettings(name="lab", repository="hosted", path="lab", namespaces=("lab",))
+    declare_again(hosted, lab, namespaces=("company",))
+    work_tree.write({"flows/a.yaml": flow_text("company.a"), "lab/b.yaml": flow_text("company.b")})
+
+    said = work_tree.push(hosted.url()).remote
+
+    assert [line.split(" ")[0] for line in said if "revision" in line] == ["default:", "lab:"]
+    assert said[said.index("environment lab:") + 1].startswith("lab/b.yaml")
+
+
+def declare_again(hosted: Any, *others: EnvironmentSettings, **environment: Any) -> None:
     """Start another process on the same store, whose settings say something else of the environment."""
     declared = EnvironmentSettings(name="default", repository="hosted", **environment)
-    settings = Settings(home=hosted.home, environments=(declared,))
+    settings = Settings(home=hosted.home, environments=(declared, *others))
     service = SyncService(hosted.store, Catalogue(hosted.store), settings)
     service.ensure_declared()
     service.close()
