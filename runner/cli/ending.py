@@ -49,7 +49,7 @@ class Ending:
 
     @property
     def failed(self) -> TaskRun | None:
-        """Return the task run that failed first, itself and not in one inside it."""
+        """Return the task run that failed first, itself, and that no task around it made up for."""
         return _first_failed(self.runs)
 
     def reason(self) -> str:
@@ -110,8 +110,9 @@ _PLAIN: Final[Any] = {"markup": False, "soft_wrap": True}
 
 
 def _first_failed(runs: tuple[TaskRun, ...]) -> TaskRun | None:
-    from runner.reports.rows import failed_leaves
+    from runner.reports.rows import failed_leaves, is_forgiven
     from runner.states import State
 
+    known = {run.id: run for run in runs}
     failed = [run for run in failed_leaves(runs) if run.state is State.FAILED]
-    return min(failed, key=lambda run: run.ended_at or run.created_at, default=None)
+    return min(failed, key=lambda run: (is_forgiven(run, known), run.ended_at or run.created_at), default=None)

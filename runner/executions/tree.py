@@ -413,13 +413,17 @@ class Tree:
         return node.row if node is not None else self._unloaded().get(run_id)
 
     def first_failure(self) -> TaskRun | None:
-        """Return the run that was created first of those that FAILED with an error."""
+        """Return the run that was created first of those that FAILED with an error; those made up for come last."""
         runs = [node.row for node in self.nodes.values()]
         if self._omitted is not None and self.rest is not None:
             known = {*self.nodes, *self.removed}
             runs += [run for run in self.rest.failures(len(known) + 1) if run.id not in known]
         failed = [run for run in runs if run.state is State.FAILED and run.error]
-        return min(failed, key=lambda run: run.seq, default=None)
+        return min(failed, key=lambda run: (self._is_forgiven(run), run.seq), default=None)
+
+    def _is_forgiven(self, run: TaskRun) -> bool:
+        node = self.nodes.get(run.id)
+        return node is not None and any(each.row.state in {State.SUCCESS, State.WARNING} for each in node.ancestors())
 
     def _unloaded(self) -> dict[str, TaskRun]:
         if self._omitted is None or self.rest is None:

@@ -100,10 +100,25 @@ def row_of(execution: Execution | Ending, mask: Mask, failed: Sequence[TaskRun] 
 
 
 def failed_leaves(runs: Sequence[TaskRun]) -> tuple[TaskRun, ...]:
-    """Return the task runs in which something went wrong themselves, not those that hold such a one."""
+    """Return the task runs in which something went wrong themselves, not those that hold such a one.
+
+    Those that a task around them made up for come last: something else ended the execution.
+    """
     failed = [run for run in runs if run.state in {State.FAILED, State.KILLED}]
-    holders = {run.parent_id for run in failed}
-    return tuple(run for run in failed if run.id not in holders)
+    holders, known = {run.parent_id for run in failed}, {run.id: run for run in runs}
+    return tuple(sorted((run for run in failed if run.id not in holders), key=lambda run: is_forgiven(run, known)))
+
+
+def is_forgiven(run: TaskRun, known: Mapping[str, TaskRun]) -> bool:
+    """Return whether a task run lies in one that ended well all the same, as AllowFailure does.
+
+    `known` are all task runs, or all that failed: what is not among those did not fail.
+    """
+    while run.parent_id is not None:
+        if run.parent_id not in known or known[run.parent_id].state in {State.SUCCESS, State.WARNING}:
+            return True
+        run = known[run.parent_id]
+    return False
 
 
 def holders(run: TaskRun, runs: Sequence[TaskRun]) -> tuple[TaskRun, ...]:

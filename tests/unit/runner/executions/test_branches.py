@@ -80,6 +80,13 @@ def test_the_errors_branch_sees_what_failed(play: Start) -> None:
     assert play(f"tasks: [{failing}]\nerrors: [{telling}]").output("e") == {"value": "a: too wet"}
 
 
+def test_the_errors_branch_sees_what_ended_the_execution_and_no_failure_before_that_was_allowed(play: Start) -> None:
+    allowed = f"{{id: p, type: core.flow.AllowFailure, tasks: [{FAIL % 'a'}]}}"
+    telling = '{id: e, type: core.debug.Return, format: "{{ error.taskId }}"}'
+
+    assert play(f"tasks: [{allowed}, {FAIL % 'b'}]\nerrors: [{telling}]").output("e") == {"value": "b"}
+
+
 def test_finally_of_a_container_waits_for_its_running_tasks(play: Start) -> None:
     tasks = "[{id: a, type: core.storage.Size, uri: x}, {id: b, type: core.storage.Size, uri: x}]"
     running = play(f"tasks: [{{id: p, type: core.flow.Parallel, tasks: {tasks}, finally: [{OK % 'f'}]}}]")

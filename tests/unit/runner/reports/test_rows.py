@@ -32,6 +32,15 @@ def test_the_error_of_a_row_is_that_of_the_first_task_that_failed_itself(runs: A
     assert failed_leaves([loop, inner, other]) == (inner, other)
 
 
+def test_a_failure_that_a_task_around_it_made_up_for_comes_last(runs: Any) -> None:
+    allowed = runs.task("allowed", state=State.WARNING)
+    forgiven = runs.task("forgiven", parent_id=allowed.id, error="does not matter")
+    deadly = runs.task("deadly", error="this one")
+
+    assert failed_leaves([allowed, forgiven, deadly]) == (deadly, forgiven)
+    assert row_of(runs.execution(), runs.mask, [forgiven, deadly]).error == "deadly: this one"
+
+
 def test_the_error_of_a_row_is_short(runs: Any) -> None:
     row = row_of(runs.execution(error="x" * 2_000_000), runs.mask)
 
