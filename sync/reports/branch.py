@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from runner.errors import ConflictError
 from sync.commit_record import Author
 from sync.reports.racing import tries
-from sync.repository import GitRepository
-from sync.sources import FetchError, Source
-
-log = logging.getLogger(__name__)
+from sync.reports.restart import restarted
+from sync.sources import Source
 
 AUTHOR: Final = Author("Mainstem", "mainstem@localhost")
 MARKER: Final = ".mainstem-reports"
@@ -69,8 +66,8 @@ class ReportBranch:
                 )
                 if head is not None and repository.commit(commit).tree == repository.commit(head).tree:
                     return head
-                if restart and head is not None and self._restarted(head, commit):
-                    return _without_parents(repository, commit)
+                if restart and head is not None and (anew := restarted(self._source, self._ref, head, commit)):
+                    return anew
                 if self._source.push(self._ref, head, commit):
                     return commit
         raise AssertionError  # `tries` raises before
@@ -81,28 +78,9 @@ class ReportBranch:
             self._source.fetch(self._ref, head)
         return head
 
-    def _restarted(self, head: str, commit: str) -> bool:
-        """Move the branch to what `commit` holds without its history; False when the server keeps histories."""
-        try:
-            return self._source.push(self._ref, head, _without_parents(self._source.repository, commit))
-        except FetchError as error:
-            if error.code != "repository.push.refused":
-                raise
-            log.info("the history of the reports stays", extra={"ref": self._ref, "reason": str(error)})
-            return False
-
     def _foreign(self) -> ConflictError:
         return ConflictError(
             "report.branch.foreign",
             f"{self._ref} holds something else than reports, and stays as it is",
             hint="name another branch in `reports.branch`, or rename this one",
         )
-
-
-def _without_parents(repository: GitRepository, commit: str) -> str:
-    """Return a commit with the tree of `commit` and no history."""
-    store: Any = repository.raw.object_store
-    orphan = store[commit.encode()].copy()
-    orphan.parents = []
-    repository.add([orphan])
-    return str(orphan.id.decode())

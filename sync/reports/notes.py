@@ -12,6 +12,7 @@ from runner.errors import InvalidError
 from sync.names import is_sha
 from sync.reports.branch import AUTHOR
 from sync.reports.racing import tries
+from sync.reports.restart import restarted
 from sync.sources import Source
 
 log = logging.getLogger(__name__)
@@ -46,17 +47,20 @@ class NoteBook:
         self._merge = merge
         self._pause = pause
 
-    def append(self, lines: Mapping[str, Sequence[str]], *, message: str, at: datetime) -> str | None:
+    def append(
+        self, lines: Mapping[str, Sequence[str]], *, message: str, at: datetime, restart: bool = False
+    ) -> str | None:
         """Add lines to the notes of commits, those that are not there yet; return the head of the ref then.
 
         What others have written, servers or people, stays in its place. Lines of a note that would become longer than
-        a mebibyte are left out.
+        a mebibyte are left out. With `restart` the commit has no parent, where the server lets it: all notes stay, and
+        how they came about can be thrown away.
 
         Raises:
             ConflictError: `report.branch.busy` after 20 tries.
             FetchError: the repository cannot be reached, or refuses.
         """
-        return self._written(lambda head: self._changes(head, lines), message, at)
+        return self._written(lambda head: self._changes(head, lines), message, at, restart=restart)
 
     def tidy(self, *, message: str, at: datetime) -> str | None:
         """Merge nothing into each note, and take those away that are empty then; return the head of the ref.
@@ -68,7 +72,12 @@ class NoteBook:
         return self._written(self._tidied, message, at)
 
     def _written(
-        self, change: Callable[[str | None], Iterable[tuple[str, bytes | None]]], message: str, at: datetime
+        self,
+        change: Callable[[str | None], Iterable[tuple[str, bytes | None]]],
+        message: str,
+        at: datetime,
+        *,
+        restart: bool = False,
     ) -> str | None:
         repository = self._source.repository
         for _ in tries(self._ref, self._pause):
@@ -78,6 +87,8 @@ class NoteBook:
                 if not changes:
                     return head
                 commit = repository.commit_changes(head, changes, author=AUTHOR, message=message, at=at)
+                if restart and head is not None and (anew := restarted(self._source, self._ref, head, commit)):
+                    return anew
                 if self._source.push(self._ref, head, commit):
                     return commit
         raise AssertionError  # `tries` raises before

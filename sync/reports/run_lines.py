@@ -11,7 +11,9 @@ import orjson
 MOST_RUNS: Final = 200
 """How many runs a note tells of. It is written anew for each, so that its length is what a run costs."""
 _MORE: Final = "more"
-_WHERE: Final = "earlier versions of this note (git log -p refs/notes/mainstem-runs), and the executions of the server"
+_WHERE: Final = (
+    "this month's earlier versions of this note (git log -p refs/notes/mainstem-runs), and the server's executions"
+)
 
 
 def noted(known: Sequence[str], added: Sequence[str], first: datetime) -> list[str]:

@@ -19,12 +19,14 @@ from sync.sources import Source
 
 RUN_NOTES: Final = "refs/notes/mainstem-runs"
 _TIDIED: Final = "notes_tidied"
+_MONTH: Final = "notes_month"
 
 
 @dataclass(frozen=True, slots=True)
 class RunNotes:
     """Appends runs to the notes of one repository, its `source`; those that ended before `retention` leave again.
 
+    The first commit of a month has no parent, as on the branch of reports: what came before can be collected.
     A line that is there already is not written twice, so that a crash between the commit and the outbox does nothing.
     """
 
@@ -51,10 +53,17 @@ class RunNotes:
         first = now - self.retention
         book = NoteBook(self.source, RUN_NOTES, merge=lambda known, added: noted(known, added, first))
         if lines:
-            book.append(lines, message=f"reports: {len(rows)} runs [skip ci]\n", at=now)
+            self._append(book, lines, f"reports: {len(rows)} runs [skip ci]\n", now)
         self._tidy(book, now)
         self.store.write(lambda db: db.outbox.delete([row.id for row in outbox]))
         return 1 if lines else 0
+
+    def _append(self, book: NoteBook, lines: dict[str, list[str]], message: str, now: datetime) -> None:
+        place, month = f"@{self.repository}", f"{now.astimezone(UTC):%Y-%m}"
+        before = self.store.read(lambda db: db.reports.get(place, _MONTH))
+        book.append(lines, message=message, at=now, restart=before not in {None, month})
+        if before != month:
+            self.store.write(lambda db: db.reports.put(place, _MONTH, month))
 
     def _tidy(self, book: NoteBook, now: datetime) -> None:
         """Take out of all notes what is too old, once a day."""

@@ -180,6 +180,22 @@ def test_as_notes_runs_leave_after_their_days_and_a_note_without_any_goes(start:
     assert [json.loads(text)["id"] for text in texts if text.startswith("{")] == [new.id]
 
 
+def test_as_notes_a_month_begins_with_all_notes_and_without_how_they_came_about(start: Any, run_git: Any) -> None:
+    server = start(as_="notes", retention_days=90)
+    server.deploy("weather.report")
+    bare, runs, lengths = server.branch.path, [], []
+    for later in (timedelta(), timedelta(minutes=1), timedelta(days=31), timedelta(minutes=1)):
+        server.now += later
+        runs.append(server.ended())
+
+        server.write()
+
+        lengths.append(int(run_git(bare, "rev-list", "--count", RUNS)))
+
+    assert lengths == [1, 2, 1, 2]
+    assert [line["id"] for line in noted(run_git, bare, runs[0].commit)] == [each.id for each in runs]
+
+
 def test_as_notes_a_crash_before_the_outbox_was_emptied_tells_nothing_twice(start: Any, run_git: Any) -> None:
     server = start(as_="notes")
     server.deploy("weather.report")
