@@ -22,6 +22,7 @@ from dramatiq.message import Message
 
 NAMESPACE = "mainstem"
 MOST_WAITING = 100_000  # messages kept in one queue; older ones are dropped, since the store rings again
+_FORGOTTEN_S = 3_600  # a list that others serve is gone so long after the last message: the store rings again
 _TIMEOUT_MS = 1_000
 # A listener waits without end, so the system has to notice for it that the other end is gone: after twenty seconds.
 _KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 2}
@@ -76,6 +77,8 @@ class DoorbellBroker(Broker):
         for queue_name, encoded in by_queue.items():
             pipeline.rpush(self.key(queue_name), *encoded)
             pipeline.ltrim(self.key(queue_name), -MOST_WAITING, -1)
+            if queue_name not in self.queues:  # it may be of a group that nobody serves, now or ever
+                pipeline.expire(self.key(queue_name), _FORGOTTEN_S)
         pipeline.execute()
 
     def get_declared_queues(self) -> set[str]:

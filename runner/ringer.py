@@ -12,11 +12,11 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
-from dramatiq.actor import Actor
+from dramatiq.message import Message
 
 from runner.broker import DoorbellBroker
 
@@ -28,7 +28,7 @@ _RETRY_S = 0.2
 
 
 class Ringer:
-    """Coalesces ids into messages of one actor, on a thread of its own. Safe for any thread."""
+    """Coalesces items into messages, on a thread of its own. Safe for any thread."""
 
     def __init__(self, broker: DoorbellBroker, name: str, *, cap: int | None, burst: int = BURST) -> None:
         self._broker = broker
@@ -39,12 +39,12 @@ class Ringer:
         self._tokens = itertools.count()
         self._changed = threading.Condition()
         self._stopping = False
-        self.actor: Actor[..., Any] | None = None
+        self._message_of: Callable[[list[Any], int], Message[Any]] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def start(self, actor: Actor[..., Any]) -> None:
-        """Begin to send messages to `actor`, which is called with a list of ids and a token for `answered`."""
-        self.actor = actor
+    def start(self, message_of: Callable[[list[Any], int], Message[Any]]) -> None:
+        """Begin to send: `message_of` gives the message for a list of items and a token for `answered`."""
+        self._message_of = message_of
         self._thread.start()
 
     def stop(self) -> None:
@@ -97,9 +97,9 @@ class Ringer:
         return len(self._out) < self._cap
 
     def _send(self, batch: list[Any], token: int) -> None:
-        assert self.actor is not None
+        assert self._message_of is not None
         try:
-            self._broker.enqueue(self.actor.message(batch, token))
+            self._broker.enqueue(self._message_of(batch, token))
         except redis.RedisError as error:
             log.warning("the broker does not take messages", extra={"error": str(error)})
             self.answered(token)

@@ -16,6 +16,7 @@ from typing import Any
 
 import dramatiq
 import redis
+from dramatiq.message import Message
 
 from runner.broker import DoorbellBroker, make_worker
 from runner.errors import MainstemError
@@ -59,6 +60,17 @@ class Roles:
     is_alone: bool = True
 
 
+def _actor_of(name: str) -> str:
+    """Return what messages in a list of the broker are for."""
+    return f"run-{name}"
+
+
+def _rung(batch: list[tuple[str, tuple[str, int, str]]], token: int) -> Message[Any]:
+    """Return the message for one run in one list of the broker, which this process need not serve."""
+    ((name, run),) = batch
+    return Message(queue_name=name, actor_name=_actor_of(name), args=([run], token), kwargs={}, options={})
+
+
 class Runtime:
     """The working parts of one process. `start` once, `stop` once."""
 
@@ -82,19 +94,20 @@ class Runtime:
             self.effects,
             own_worker=lambda: self.worker.id,
             messages=self._messages,
+            is_rung=self._is_rung,
             adopt=self.worker.adopt,
             refuse=self.worker.refuse,
         )
         cap = _MESSAGES_OUT if roles.is_alone else None
         self._ring_executions = Ringer(self._executions, "ring-executions", cap=cap)
-        self._ring_tasks: dict[str, Ringer] = {}  # by list of the broker
+        # One for the lists of all groups: flows name these as they like, and nobody may serve them.
+        self._ring_tasks = Ringer(self._tasks, "ring-tasks", cap=None, burst=1)
         self.scheduler = Scheduler(self.engine, store, catalogue, settings, host.clock) if roles.schedules else None
         self.news = None if roles.is_alone else self._make_news(broker_url)
         home = settings.home.absolute() if settings.is_embedded and settings.storage is None else None
         self.retention = Retention(store, host, settings.retention, home=home)
         self._housekeeping = self._make_housekeeping()
         self._dramatiq: list[dramatiq.Worker] = []
-        self._declaring = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -127,10 +140,11 @@ class Runtime:
 
     def start(self) -> None:
         """Start the threads and bring what a crash left behind forward."""
-        self._ring_executions.start(self._actor(self._executions, "advance", EXECUTIONS_QUEUE, self._advance))
+        self._ring_executions.start(self._actor(self._executions, "advance", EXECUTIONS_QUEUE, self._advance).message)
         served = {TASKS_QUEUE} if self._groups is None else lists_served(self._groups)
         for name in {TASKS_QUEUE, *served}:
-            self._ringer(name)
+            self._actor(self._tasks, _actor_of(name), name, self._run)
+        self._ring_tasks.start(_rung)
         if self.roles.works:
             self.worker.register()
             self._dramatiq = [
@@ -165,8 +179,7 @@ class Runtime:
         self._stopping.set()
         self._wake.set()
         self._ring_executions.stop()
-        for ringer in list(self._ring_tasks.values()):
-            ringer.stop()
+        self._ring_tasks.stop()
         # Side by side: each waits up to a second for its threads, and as long again for its consumers.
         for each in self._dramatiq:
             self._spawn("stop", partial(each.stop, timeout=5_000))
@@ -190,7 +203,7 @@ class Runtime:
         """Return gauges of this process: what waits and what runs."""
         return {
             "executions_waiting": float(self._ring_executions.waiting),
-            "tasks_waiting": float(sum(each.waiting for each in list(self._ring_tasks.values()))),
+            "tasks_waiting": float(self._ring_tasks.waiting),
             "workers_busy": float(self.worker.busy - self.worker.follower.count),
             "jobs_followed": float(self.worker.follower.count),
             "workers": float(self.settings.workers if self.roles.works else 0),
@@ -206,6 +219,15 @@ class Runtime:
             return self._executions.depth(EXECUTIONS_QUEUE)
         except redis.RedisError:
             return 0
+
+    def _is_rung(self, queue: str) -> bool:
+        """Return whether messages for a group of workers wait in the broker; of the list of all `_messages` tells."""
+        if queue == TASKS_QUEUE or self._groups is None:
+            return False
+        try:
+            return any(self._tasks.depth(name) for name in lists_of(queue))
+        except redis.RedisError:
+            return False
 
     def problems(self) -> list[str]:
         """Return what keeps this process from working, one sentence each.
@@ -236,18 +258,9 @@ class Runtime:
 
     def ring_runs(self, runs: Sequence[tuple[str, int, str]]) -> None:
         """Have submitted task runs claimed."""
-        for run in runs:
-            # One process alone takes all there is, whatever group it is for.
-            for name in [TASKS_QUEUE] if self._groups is None else lists_of(run[2]):
-                self._ringer(name).ring([run])
-
-    def _ringer(self, name: str) -> Ringer:
-        with self._declaring:
-            found = self._ring_tasks.get(name)
-            if found is None:
-                found = self._ring_tasks[name] = Ringer(self._tasks, f"ring-{name}", cap=None, burst=1)
-                found.start(self._actor(self._tasks, f"run-{name}", name, self._run))
-            return found
+        # One process alone takes all there is, whatever group it is for.
+        is_alone = self._groups is None
+        self._ring_tasks.ring((name, run) for run in runs for name in ([TASKS_QUEUE] if is_alone else lists_of(run[2])))
 
     def ring_effects(self) -> None:
         """Have the follow-ups of the outbox looked at."""

@@ -18,7 +18,7 @@ from runner.errors import MainstemError, StoreError
 from runner.executions.effects import Effects
 from runner.executions.engine import Engine
 from runner.executions.groups import DEFAULT, serves
-from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, OutboxRow, TaskRun
+from runner.executions.models import OUTBOX_ADVANCE, OUTBOX_RUN, Execution, OutboxRow, TaskRun
 from runner.flows.worker_groups import Fallback, wanted_by
 from runner.states import State
 from runner.store import Session
@@ -31,6 +31,7 @@ LOST_AFTER_S = 10.0
 STOPPED = "the worker stopped answering"
 RESTARTED = "the server was restarted"
 UNSERVED_AFTER_S = 10.0  # workers of a group may be on their way
+UNFOLLOWED_AFTER_S = 600.0  # a job goes on meanwhile: its workers get as long as an engine that is out of reach
 _AT_ONCE = 2_000
 
 
@@ -44,7 +45,8 @@ class Sweeper:
     """Rings again, and takes back what lost workers held. `run_once` belongs to one thread.
 
     `messages` gives how many messages wait in the broker for a kind of row. While some do, the rows that nobody
-    answered are most likely theirs, and ringing would only put a second message behind each. `adopt` goes on with the
+    answered are most likely theirs, and ringing would only put a second message behind each. `is_rung` says so for the
+    queue of a group, which is rung for once a minute then. `adopt` goes on with the
     jobs that lost workers left running elsewhere, `refuse` ends a run whose group has no worker.
     """
 
@@ -55,6 +57,7 @@ class Sweeper:
         *,
         own_worker: Callable[[], str],
         messages: Callable[[str], int] = lambda _kind: 0,
+        is_rung: Callable[[str], bool] = lambda _queue: False,
         adopt: Callable[[], int] = lambda: 0,
         refuse: Callable[[str, int, State, str], None] = lambda *_: None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -64,6 +67,8 @@ class Sweeper:
         self._effects = effects
         self._own = own_worker
         self._messages = messages
+        self._is_rung = is_rung
+        self._rung_at: dict[str, float] = {}  # of groups whose messages nobody took yet
         self._adopt = adopt
         self._refuse = refuse
         self._monotonic = monotonic
@@ -96,10 +101,21 @@ class Sweeper:
             self._store.write(lambda db: db.outbox.defer(ids, later))
         self._engine.ring({row.key: None for row in rows if row.kind == OUTBOX_ADVANCE})
         waiting = self._with_fallback([row for row in rows if row.kind == OUTBOX_RUN], now)
-        runs = [_run_of(row) for row in waiting]
+        runs = self._due([_run_of(row) for row in waiting])
         if runs:
             self._engine.doorbell.ring_runs(runs)
         return len(rows)
+
+    def _due(self, runs: Sequence[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+        """Return the runs to ring for: not those of groups whose messages still wait, rung for less than a minute ago.
+
+        Else a group that nobody serves would get one more message for each of its runs every few seconds.
+        """
+        now_s = self._monotonic()
+        waiting = {queue for queue in {queue for *_, queue in runs} if self._is_rung(queue)}
+        resting = {each for each in waiting & self._rung_at.keys() if now_s - self._rung_at[each] < _RING_BUSY_S}
+        self._rung_at = {each: self._rung_at[each] if each in resting else now_s for each in waiting}
+        return [run for run in runs if run[2] not in resting]
 
     def _with_fallback(self, rows: Sequence[OutboxRow], now: datetime) -> list[OutboxRow]:
         """Do what tasks say about a group without workers; return the rows that are to be rung for."""
@@ -108,7 +124,7 @@ class Sweeper:
             return list(rows)
         groups = [w.groups for w in self._store.read(lambda db: db.workers.all()) if not w.draining]
         unserved = [row for row in asking if not any(_takes(each, row.payload["queue"]) for each in groups)]
-        fallbacks = {row.key: row.payload.get("fallback") or self._fallback_of(row.key) for row in unserved}
+        fallbacks = {row.key: self._fallback(row, now) for row in unserved}
         for row in unserved:
             if fallbacks[row.key] in {"FAIL", "CANCEL"}:
                 message = f"no worker serves {row.payload['queue']!r}"
@@ -116,12 +132,26 @@ class Sweeper:
                 self._refuse(row.key, int(row.payload["epoch"]), state, message)
         return [_anywhere(row) if fallbacks.get(row.key) == "IGNORE" else row for row in rows]
 
-    def _fallback_of(self, task_run_id: str) -> Fallback:
-        """Return what the task of a run says about a group without workers."""
-        run = self._store.read(lambda db: db.executions.run(task_run_id))
+    def _fallback(self, row: OutboxRow, now: datetime) -> Fallback:
+        """Return what is to be done with a run that nobody takes now.
+
+        One whose job goes on without its worker gets more time, unless it was killed: nobody could tell the job so.
+        """
+        if "fallback" in row.payload:
+            said: Fallback = row.payload["fallback"]
+            return said
+        run = self._store.read(lambda db: db.executions.run(row.key))
         execution = self._store.read(lambda db: db.executions.get(run.execution_id)) if run is not None else None
         if run is None or execution is None:
             return "WAIT"
+        if row.payload.get("hasJob") and execution.state is State.KILLING:
+            return "CANCEL"
+        if row.payload.get("hasJob") and _age(row, now) <= UNFOLLOWED_AFTER_S:
+            return "WAIT"
+        return self._fallback_of(run, execution)
+
+    def _fallback_of(self, run: TaskRun, execution: Execution) -> Fallback:
+        """Return what the task of a run says about a group without workers."""
         try:
             flow = self._engine.catalogue.index(execution.namespace, execution.flow_id, execution.flow_revision).flow
             task = next((each for each in flow.all_tasks() if each.id == run.task_id), None)
@@ -183,7 +213,7 @@ def _holders(db: Session) -> dict[str, int]:
 def _hand_on(db: Session, run: TaskRun, now: datetime, reason: str) -> bool:
     handle = db.claims.handle(run.id, run.epoch) or {}
     if handle.get("outlives") and handle.get("lossPolicy") == "REATTACH":
-        return db.claims.hand_over(run.id, run.epoch)
+        return db.claims.hand_over(run.id, run.epoch, now)
     return db.claims.release(run.id, run.epoch, now, reason)
 
 

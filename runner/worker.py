@@ -221,7 +221,8 @@ class Worker:
             log.warning("a run cannot be handed on", extra={"task_run": claim.run.id, "code": error.code})
 
     def _hand_over(self, run: TaskRun) -> None:
-        if self._store.write(lambda db: db.claims.hand_over(run.id, run.epoch)):
+        now = self.engine.host.clock()
+        if self._store.write(lambda db: db.claims.hand_over(run.id, run.epoch, now)):
             self.engine.doorbell.ring_runs([(run.id, run.epoch, run.queue)])
 
     def _release(self, run: TaskRun, reason: str) -> None:
@@ -272,9 +273,10 @@ class Worker:
         return len(runs)
 
     def refuse(self, task_run_id: str, epoch: int, state: State, message: str) -> None:
-        """End a submitted run that no worker will take."""
-        run = self._store.write(lambda db: db.claims.claim(task_run_id, epoch, self.id, self.engine.host.clock()))
-        if run is not None:
+        """End a run that no worker will take; a job of it is left to the janitor of workers that reach its engine."""
+        taken = self._store.write(lambda db: db.claims.take(task_run_id, epoch, self.id, self.engine.host.clock()))
+        if taken is not None:
+            run, _ = taken
             self._record(Claim(run), Outcome({}, state, message, failure_reason="NO_WORKER"))
             self.engine.advancer.advance([run.execution_id])
 

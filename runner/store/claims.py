@@ -240,13 +240,16 @@ class Claims:
         found = self._db.one(_HANDLE, run=task_run_id, the_epoch=epoch)
         return load(found[0]) if found else None
 
-    def hand_over(self, task_run_id: str, epoch: int) -> bool:
-        """Let go of a run whose job goes on without its worker, and ring for somebody who follows it further."""
+    def hand_over(self, task_run_id: str, epoch: int, at: datetime) -> bool:
+        """Let go of a run whose job goes on without its worker, and ring for somebody who follows it further.
+
+        The row says since when, as that of `release` does.
+        """
         if self._db.run(_HAND_OVER, run=task_run_id, the_epoch=epoch) != 1:
             return False
         found = self.held(task_run_id, epoch)
         assert found is not None  # the statement above says so
-        payload = {"epoch": epoch, "queue": found.queue}
+        payload = {"epoch": epoch, "queue": found.queue, "since": at.timestamp(), "hasJob": True}
         self._outbox.add([OutboxRow(OUTBOX_RUN, task_run_id, payload)])
         return True
 
