@@ -218,6 +218,7 @@ class CloudTaskRunner(RemoteTaskRunner, abc.ABC):
                 text = (
                     f"the working directory is too large to be handed in: {ctx.file_limits.total_bytes} bytes at most"
                 )
+                text += f"; {report.largest!r} is one of its largest files" if report.largest else ""
                 reason = FailureReason.OUTPUT_FILES
                 raise TaskRunnerError("file.outputs.too_large", text, failure_reason=reason) from error
             message = f"the job handed in no files: {error.message}"

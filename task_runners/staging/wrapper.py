@@ -26,6 +26,7 @@ REPORT: Final = "report"
 FAULT_CODE: Final = 125  # what the script ends with when the body could not begin
 LEAST_ARCHIVE_BYTES: Final = 1024 * 1024
 _BLOCK_BYTES: Final = 512  # of `find -size` and `ulimit -f`
+_NAME_CHARS: Final = 200
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -49,6 +50,8 @@ class Report:
     oom_kills: int = 0
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    largest: str = ""
+    """One of the largest files where they were too many bytes, in the words of the job."""
 
     @classmethod
     def parse(cls, content: bytes) -> Report:
@@ -60,6 +63,7 @@ class Report:
             exit_code=_number(values.get("exit")),
             fault=values.get("fault", ""),
             files=values.get("files", ""),
+            largest=values.get("largest", "")[:_NAME_CHARS],
             oom_kills=_number(values.get("oom")) or 0,
             peak_memory_bytes=_number(values.get("peak")),
             cpu_seconds=cpu / 1e6 if cpu is not None else None,

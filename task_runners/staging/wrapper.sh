@@ -41,6 +41,16 @@ pack() {
   cd / && (ulimit -f "$archive_blocks"; exec tar -cf "$room/out.tar" -C "$WORKING_DIR" .)
 }
 
+# One of the largest files, within a factor of two: not every image can sort them.
+near_largest() {
+  blocks=$file_blocks
+  while cd "$WORKING_DIR" && [ "$blocks" -gt 0 ]; do
+    blocks=$((blocks / 2))
+    find . -type f ! -path "./.mainstem/*" -size "+$blocks" >"$room/largest" 2>/dev/null
+    read -r largest <"$room/largest" && break
+  done
+}
+
 mkdir -p "$WORKING_DIR" && cd "$WORKING_DIR" || fail directory "the folder $WORKING_DIR cannot be made"
 if [ -n "${MAINSTEM_FETCH-}" ]; then
   case $MAINSTEM_FETCH in .*) ;; *) has curl || has wget || has_python ||
@@ -70,7 +80,7 @@ while [ -n "$told" ] && kill -0 "$child" 2>/dev/null; do told=; wait "$child" 2>
 trap '' TERM INT
 
 measure
-files=none
+files=none largest=
 if [ -n "$push_url" ]; then
   files=kept
   cd "$WORKING_DIR" && pack 2>"$room/problem"
@@ -80,9 +90,9 @@ if [ -n "$push_url" ]; then
   *) cat "$room/problem" >&2; files=lost ;;
   esac
   case $files in
-  large) say "the working directory is too large to be handed in" ;;
+  large) say "the working directory is too large to be handed in"; near_largest ;;
   lost) say "the files of the task cannot be handed in" ;;
   esac
 fi
-report "exit=$code" "files=$files" "oom=$oom" "peak=$peak" "cpu=$cpu"
+report "exit=$code" "files=$files" "oom=$oom" "peak=$peak" "cpu=$cpu" "largest=${largest#./}"
 finish "$code"

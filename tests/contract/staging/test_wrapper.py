@@ -171,10 +171,12 @@ def test_an_archive_that_grows_too_large_is_given_up_and_reported(
 ) -> None:
     container = make("curl", shell, "s3")
     container.limits = FileLimits(total_bytes=1)
+    (container.programs / "find").symlink_to(shutil.which("busybox") or "")
+    body = "mkdir deep; head -c 9000 /dev/zero >small; head -c 3000000 /dev/zero >'deep/large 1'"
 
-    code, _, err = container.run(spec("sh", "-c", "head -c 3000000 /dev/zero >large"))
+    code, _, err = container.run(spec("sh", "-c", body))
 
-    assert (code, container.report().files) == (0, "large")
+    assert (code, container.report().files, container.report().largest) == (0, "large", "deep/large 1")
     assert err == f"mainstem: the working directory is too large to be handed in\n{END}-2\n".encode()
     with pytest.raises(TaskRunnerError, match=r"there is no out\.tar"):
         container.stage.open("out.tar")
