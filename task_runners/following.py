@@ -44,6 +44,10 @@ class Watch:
         """Return the watch over a job whose body was seen to run."""
         return replace(self, running_at=now)
 
+    def taken_over(self, now: float) -> Watch:
+        """Return the watch of somebody else, who begins to ask `now`: for how long nobody did says nothing."""
+        return replace(self, reached_at=now)
+
     def stages(self, collecting_s: float) -> dict[str, float]:
         """Return the seconds that each part of an ended job's life took."""
         ended_at = self.ended_at if self.ended_at is not None else self.reached_at

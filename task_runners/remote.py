@@ -134,7 +134,7 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
         demand_allowed(ctx.policy, self, spec.image)
         handle = self._found(spec, ctx)
         if handle is not None and ctx.stored_watch is not None:
-            return Job(handle, Watch.from_json(ctx.stored_watch))
+            return Job(handle, Watch.from_json(ctx.stored_watch).taken_over(began_at))
         watch = following.begin(
             spec,
             began_at,
@@ -227,6 +227,16 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
             self.pause(ctx, self.poll_seconds)
 
     # --- steps of the phases ------------------------------------------------------------------------------------------
+
+    def _found(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
+        try:
+            return super()._found(spec, ctx)
+        except TaskRunnerError as error:
+            # It was submitted, for its watch was stored: whether it is still there, the first look with an answer says.
+            was_submitted = self.resume and ctx.stored_watch is not None
+            if error.failure_reason is not FailureReason.UNAVAILABLE or not was_submitted:
+                raise
+            return ctx.stored_handle
 
     def _poll(self, handle: JobHandle, ctx: RunnerContext) -> JobStatus | TaskRunnerError:
         try:

@@ -152,25 +152,23 @@ class Supervisor:
 
     def _hand_over(self, request: Mapping[str, Any]) -> Body:
         try:
-            with contextlib.ExitStack() as theirs:
-                out, err = _pipe(theirs), _pipe(theirs)
+            with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+                out, err = _pipe(ours, theirs), _pipe(ours, theirs)
                 control, control_body = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours.enter_context(control)
                 theirs.enter_context(control_body)
-                body = Body(0, out[0], err[0], control)
-                memory = _in_memory(request)
+                memory = os.memfd_create("body", os.MFD_CLOEXEC)
                 theirs.callback(os.close, memory)
-                try:
-                    self._send([memory, out[1], err[1], control_body.fileno()])
-                except BaseException:  # its descriptors are closed whatever happens
-                    body.close()
-                    raise
+                _write(memory, request)
+                self._send([memory, out[1], err[1], control_body.fileno()])
+                ours.pop_all()  # they are the body's from now on
         except OSError as error:
             raise TaskRunnerError(
                 "runner.start.failed",
                 f"{request['argv'][0]!r} cannot be started: {error.strerror or error}",
                 failure_reason=FailureReason.UNAVAILABLE,
             ) from error
-        return body
+        return Body(0, out[0], err[0], control)
 
     def close(self) -> None:
         """End the process and with it every body; returns when all are gone."""
@@ -248,21 +246,20 @@ def shared_supervisor() -> Supervisor:
         return _shared
 
 
-def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
-    """Return the two ends of a pipe; the one to write to is closed with `stack`."""
+def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+    """Return the two ends of a pipe; the one to read from is closed with `ours`, the one to write to with `theirs`."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    stack.callback(os.close, writer)
+    ours.callback(os.close, reader)
+    theirs.callback(os.close, writer)
     return reader, writer
 
 
-def _in_memory(request: Mapping[str, Any]) -> int:
+def _write(descriptor: int, request: Mapping[str, Any]) -> None:
     # Arguments and environment may have megabytes, more than one packet of a socket takes.
-    descriptor = os.memfd_create("body", os.MFD_CLOEXEC)
     content = json.dumps(request).encode()
     written = 0
     while written < len(content):
         written += os.write(descriptor, content[written:])
-    return descriptor
 
 
 def _readable(control: socket.socket, timeout: float | None) -> bool:

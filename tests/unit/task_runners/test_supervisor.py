@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import threading
 import time
@@ -40,6 +42,34 @@ def test_a_body_runs_and_its_end_is_told_to_everybody_who_asks() -> None:
         body.close()
 
     assert [end.exit_code for end in ends if end is not None] == [5, 5, 5]
+
+
+@pytest.mark.parametrize("left", range(8))
+def test_a_start_that_misses_descriptors_leaves_none_behind(left: int) -> None:
+    with Supervisor() as supervisor:
+        _run(supervisor, "true")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = _open_descriptors()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_lowest_free() + left, hard))
+        try:
+            with contextlib.suppress(TaskRunnerError):
+                _start(supervisor, "true").close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        after = _open_descriptors()
+
+    assert after - before == set()
+
+
+def _open_descriptors() -> set[str]:
+    listed = list(Path("/proc/self/fd").iterdir())  # that of the list itself is closed by now
+    return {f"{each.name} {each.readlink()}" for each in listed if each.is_symlink()}
+
+
+def _lowest_free() -> int:
+    descriptor = os.open("/", os.O_RDONLY)
+    os.close(descriptor)
+    return descriptor
 
 
 def test_waiting_gives_up_after_its_time() -> None:
