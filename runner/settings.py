@@ -65,8 +65,8 @@ class RunnerPolicySettings(_Part):
     claims: tuple[str, ...] | None = None
     """Patterns of volume claims that pods may mount; without it as with `secrets`."""
     csi_drivers: tuple[str, ...] | None = None
-    """Patterns of drivers of volumes that a `podSpec` describes itself (`csi`), such as
-    `secrets-store.csi.k8s.io`; without it as with `secrets`."""
+    """Patterns of drivers of volumes that a `podSpec` describes itself, such as `secrets-store.csi.k8s.io` (of `csi`)
+    and `nfs`; without it as with `secrets`."""
     cluster_namespaces: tuple[str, ...] | None = None
     """Patterns of namespaces of a cluster in which pods may start, which flows then name; without it all that the
     credentials reach."""

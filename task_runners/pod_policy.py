@@ -34,6 +34,25 @@ _SAFE_SYSCTLS: Final = frozenset(
 _CONTROL_PLANE: Final = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
 _PROBES: Final = frozenset({"httpGet", "tcpSocket"})
 _SECRETS: Final = frozenset({"secret", "secretref", "secretkeyref", "nodepublishsecretref"})
+_OLDER_DRIVERS: Final = frozenset(
+    {
+        "awsElasticBlockStore",
+        "azureDisk",
+        "cephfs",
+        "cinder",
+        "fc",
+        "gcePersistentDisk",
+        "glusterfs",
+        "iscsi",
+        "nfs",
+        "photonPersistentDisk",
+        "portworxVolume",
+        "quobyte",
+        "rbd",
+        "vsphereVolume",
+    }
+)
+"""Volumes of a server or a disk that a pod names itself, the disk behind somebody's claim among them."""
 _CLAIMS: Final = frozenset({"persistentVolumeClaim", "dataSource", "dataSourceRef"})
 
 
@@ -84,6 +103,8 @@ def named_by(key: str, value: Any) -> Iterator[Named]:
         yield from (Named("claim", str(value[each])) for each in ("name", "claimName") if value.get(each))
     elif key == "csi" and isinstance(value, Mapping):
         yield Named("csiDriver", str(value.get("driver") or ""))
+    elif key in _OLDER_DRIVERS and isinstance(value, Mapping):
+        yield Named("csiDriver", key)
     elif key == "imagePullSecrets" and isinstance(value, list | tuple):
         yield from (
             Named("secret", str(each["name"])) for each in value if isinstance(each, Mapping) and each.get("name")

@@ -153,7 +153,7 @@ def _entry(policy: Policy, key: str, value: Any) -> Iterator[Refusal]:
     elif not policy.allow_privileged and (privilege := _privilege(policy, key, value)):
         yield privilege
     elif _is_host_volume(key, value) and not policy.allow_volumes:
-        yield Refusal("volumes", f"flows of this namespace may not mount folders of the host (`{key}`)")
+        yield Refusal("volumes", f"flows of this namespace may not mount folders of the host, or buckets (`{key}`)")
     elif key == "networkMode" and isinstance(value, str) and not _is_network(policy, value):
         yield Refusal("networkMode", f"flows of this namespace may not use the network {value!r}", value)
     elif key == "portBindings" and value and not _is_network(policy, "host"):
@@ -264,7 +264,12 @@ def _is_host_volume(key: str, value: Any) -> bool:
     is_list = isinstance(value, list | tuple)
     if key == "fileHandlingStrategy":
         return str(value) == "MOUNT"
-    return key in HOST_VOLUMES or (key == "volumes" and is_list and any(isinstance(item, str) for item in value))
+    return key in HOST_VOLUMES or (key == "volumes" and is_list and any(map(_is_of_others, value)))
+
+
+def _is_of_others(volume: Any) -> bool:
+    """Return whether an item of `volumes` is a folder of the host, or a bucket (Cloud Run)."""
+    return isinstance(volume, str) or (isinstance(volume, Mapping) and "bucket" in volume)
 
 
 def _is_network(policy: Policy, name: str) -> bool:

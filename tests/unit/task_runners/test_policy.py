@@ -271,6 +271,8 @@ VARIABLE = {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "databa
 VARIABLES = {"envFrom": [{"secretRef": {"name": "database"}}]}
 DRIVER = {"volumes": [{"name": "s", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}
 PULLED = {"imagePullSecrets": [{"name": "database"}]}
+DISK = {"volumes": [{"name": "d", "awsElasticBlockStore": {"volumeID": "vol-of-somebodys-claim"}}]}
+SHARE = {"volumes": [{"name": "d", "nfs": {"server": "files", "path": "/home"}}]}
 CLAIM = {"volumes": [{"name": "h", "persistentVolumeClaim": {"claimName": "home"}}]}
 COPY = {"volumes": [{"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource": {"name": "home"}}}}}]}
 
@@ -288,6 +290,8 @@ COPY = {"volumes": [{"ephemeral": {"volumeClaimTemplate": {"spec": {"dataSource"
             "secret",
             Policy(secrets=("*",)),
         ),
+        ({"podSpec": DISK}, "csiDriver", Policy(csi_drivers=("awsElasticBlockStore",))),
+        ({"podSpec": SHARE}, "csiDriver", Policy(csi_drivers=("nfs",))),
         ({"podSpec": CLAIM}, "claim", Policy(claims=("home",))),
         ({"podSpec": COPY}, "claim", Policy(claims=("*",))),
     ],
@@ -325,6 +329,13 @@ def test_a_volume_that_names_no_driver_is_none_that_is_listed(volume: dict[str, 
     pod = {"volumes": [{"name": "s", "csi": volume}]}
 
     assert asked(Policy(csi_drivers=("x",)), {"podSpec": pod}, kind=KUBERNETES) == ["csiDriver"]
+
+
+def test_a_plan_sees_a_bucket_of_cloud_run_as_a_volume() -> None:
+    properties = {"volumes": [{"bucket": "payroll", "mountPath": "/data"}]}
+
+    assert asked(Policy(), properties, kind=RUN) == ["volumes"]
+    assert asked(Policy(allow_volumes=True), properties, kind=RUN) == []
 
 
 def test_an_image_that_is_mounted_is_judged_as_one_that_runs() -> None:
