@@ -277,29 +277,34 @@ class LogStore:
 
     def _write(self, batch: list[tuple[Any, ...] | Told]) -> None:
         try:
-            self._engine.write(lambda connection: self._insert(connection, batch))
+            # Known after the commit only: what is rolled back, and perhaps tried again, makes no partition.
+            self._days |= self._engine.write(lambda connection: self._insert(connection, batch))
         except Exception:  # see below
             # Logs are dropped first: a full disk must neither stop executions nor this thread.
             self.dropped += len(batch)
+            self._days.clear()  # another process may have removed one
             log.exception("log entries dropped", extra={"entries": len(batch)})
 
-    def _insert(self, connection: Connection, batch: list[tuple[Any, ...] | Told]) -> None:
+    def _insert(self, connection: Connection, batch: list[tuple[Any, ...] | Told]) -> set[int]:
+        """Write a batch; return the days whose partitions are there with it."""
         told = log_progress.current(connection, [unit for unit in batch if isinstance(unit, Told)])
         kept = {id(unit) for unit in told}
         rows = [row for unit in batch for row in _rows_of(unit, kept)]
-        if rows:
-            self._insert_rows(connection, rows)
+        days = self._insert_rows(connection, rows) if rows else set()
         log_progress.advance(connection, told)
+        return days
 
-    def _insert_rows(self, connection: Connection, batch: list[tuple[Any, ...]]) -> None:
+    def _insert_rows(self, connection: Connection, batch: list[tuple[Any, ...]]) -> set[int]:
+        days: set[int] = set()
         if connection.dialect == POSTGRESQL:
             # Ids are given at the insert and seen at the commit. Without taking turns, a follower that reads on from
             # the last id it saw would pass over the rows of a transaction that was slower than its neighbour.
             connection.lock("logs")
-            for day in {row[_TIMESTAMP] // _DAY for row in batch} - self._days:
+            days = {row[_TIMESTAMP] // _DAY for row in batch}
+            for day in days - self._days:
                 _make_day(connection, day)
-                self._days.add(day)
         connection.many(_ROWS.insert, batch)
+        return days
 
 
 def _rows_of(unit: tuple[Any, ...] | Told, kept: Collection[int]) -> Sequence[tuple[Any, ...]]:

@@ -206,3 +206,14 @@ def test_lines_are_read_on_without_a_gap_while_others_are_written(store: Store, 
 
     assert [entry.message for _, entry in first] == ["line 4", "line 3"]
     assert [entry.message for _, entry in rest] == ["line 2", "line 1", "line 0"]
+
+
+def test_a_batch_that_could_not_be_written_takes_no_others_of_its_day_with_it(store: Store, rows: Any) -> None:
+    store.logs.append([_entry(rows, "cannot be kept", attempt=1 << 70)])
+    store.logs.flush()
+
+    store.logs.append([_entry(rows, "the next one")])
+    store.logs.flush()
+
+    assert [entry.message for entry in store.logs.search(LogQuery()).items] == ["the next one"]
+    assert store.logs.dropped == 1
