@@ -117,9 +117,11 @@ class Retention:
                 return
 
     def _purge(self, row: OutboxRow) -> None:
-        folder = execution_uri(row.payload["namespace"], row.payload["flowId"], row.key)
-        self._removed["files"] += self._host.storage.delete(folder)
-        self._removed["log_lines"] += self._store.logs.delete(row.key)
+        if row.payload.get("storage", True):
+            folder = execution_uri(row.payload["namespace"], row.payload["flowId"], row.key)
+            self._removed["files"] += self._host.storage.delete(folder)
+        if row.payload.get("logs", True):
+            self._removed["log_lines"] += self._store.logs.delete(row.key)
         self._store.write(lambda db: db.outbox.delete([row.id]))
 
     def _make_room(self, now: datetime) -> None:

@@ -21,7 +21,16 @@ from runner.executions.changes import Changes
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.following import history_between
 from runner.executions.items import Batch
-from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow, TaskRun
+from runner.executions.models import (
+    OUTBOX_ADVANCE,
+    OUTBOX_CHILD_ENDED,
+    Commit,
+    Execution,
+    HistoryRow,
+    Loaded,
+    OutboxRow,
+    TaskRun,
+)
 from runner.executions.pauses import resumed_outputs
 from runner.executions.places import Places
 from runner.executions.ports import Doorbell
@@ -310,19 +319,26 @@ class Engine:
         return self.change(execution_id, decide, ring=False)
 
     def delete(self, execution_id: str, *, logs: bool = True, storage: bool = True) -> None:
-        """Remove an ended execution with what it left.
+        """Remove an ended execution with what it left; what a crash leaves of that, the retention removes.
 
         Raises:
-            ConflictError: `execution.state` when it has not ended.
+            ConflictError: `execution.state` when it has not ended, or its parent has yet to hear of its end.
         """
         execution = self.get(execution_id)
-        if not execution.state.is_terminal:
-            raise _state_conflict(execution, "cannot be deleted before its end", hint="kill it first")
-        self.store.write(lambda db: db.executions.delete(execution_id))
+
+        def remove(db: Session) -> list[int] | None:
+            if db.outbox.of_key(OUTBOX_CHILD_ENDED, execution_id):
+                raise _state_conflict(execution, "is being heard of by its parent", hint="try again in a moment")
+            return db.expiry.delete(execution_id, logs=logs, storage=storage)
+
+        asking = self.store.write(remove)
+        if asking is None:  # also when it was restarted meanwhile
+            raise _state_conflict(self.get(execution_id), "cannot be deleted before its end", hint="kill it first")
         if logs:
             self.store.logs.delete(execution_id)
         if storage:
             self.host.storage.delete(execution_uri(execution.namespace, execution.flow_id, execution.id))
+        self.store.submit(lambda db: db.outbox.delete(asking))
 
     def change(
         self, execution_id: str, decide: Decide, *, ring: bool = True, within: TaskRun | None = None

@@ -270,7 +270,7 @@ OUTBOX_REPORT = "report"  # key: execution id; payload: {"environment": name}
 OUTBOX_FLOW_EVENT = "flow_event"  # key: execution id; payload: {"state": name}
 OUTBOX_CHILD_ENDED = "child_ended"  # key: execution id of the child
 OUTBOX_CHILD_RESTART = "child_restart"  # key: id of the run that waits; payload: {"child": execution id}
-OUTBOX_PURGE = "purge"  # key: id of an execution that is gone; payload: {"namespace": name, "flowId": id}
+OUTBOX_PURGE = "purge"  # key: id of an execution that is gone; payload: namespace, flowId, what goes
 OUTBOX_SYNC = "sync"  # key: repository name; payload: {"ref": name}
 OUTBOX_STATUS = "status"  # key: repository name: a commit status to post
 

@@ -47,6 +47,7 @@ _STILL: Final = Statement(
 )
 _OLD_METRICS: Final = sa.select(_m.id).where(_m.timestamp < sa.bindparam("before")).order_by(_m.timestamp).limit(_LIMIT)
 _DROP_METRICS: Final = Statement(sa.delete(schema.metrics).where(_m.id.in_(_OLD_METRICS)))
+_NEVER: Final = (1 << 63) - 1
 START: Final = (datetime.fromtimestamp(0, UTC), "")
 
 
@@ -102,6 +103,20 @@ class Expiry:
             executions.delete(execution_id)
             outbox.add([OutboxRow(OUTBOX_PURGE, execution_id, {"namespace": namespace, "flowId": flow_id})])
         return len(found)
+
+    def delete(self, execution_id: str, *, logs: bool, storage: bool) -> list[int] | None:
+        """Remove one execution with all its rows; None when it has not ended, or is gone.
+
+        Given are the ids of the rows of the outbox that ask for the removal of its logs and files, as far as wanted:
+        for who removes them at once, so that nobody need do it again.
+        """
+        found = self._db.all(_STILL, ids=listed([execution_id]), before=_NEVER)
+        if not found:
+            return None
+        [(_, namespace, flow_id)] = found
+        ExecutionRows(self._db).delete(execution_id)
+        payload = {"namespace": namespace, "flowId": flow_id, "logs": logs, "storage": storage}
+        return Outbox(self._db).add([OutboxRow(OUTBOX_PURGE, execution_id, payload)] if logs or storage else [])
 
     def drop_metrics(self, before: datetime, limit: int) -> int:
         """Remove at most `limit` metrics written before a moment; give how many."""

@@ -132,7 +132,8 @@ def _search(ctx: Context, query: ExecutionQuery) -> Page[Execution]:
 
 
 def _delete(store: Store, execution_id: str) -> bool:
-    return store.write(lambda db: db.executions.delete(execution_id))
+    # Not one that was restarted since it was found; its logs and files have gone before.
+    return store.write(lambda db: db.expiry.delete(execution_id, logs=False, storage=False)) is not None
 
 
 def states_of(names: Any) -> tuple[State, ...]:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from runner.errors import ConflictError
 from runner.executions.effects import Effects
-from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_REPORT, OutboxRow
+from runner.executions.models import OUTBOX_CHILD_RESTART, OUTBOX_PURGE, OUTBOX_REPORT, OutboxRow
 from runner.executions.reruns import Reruns
 from runner.states import State
+from runner.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from runner.executions.models import Execution
@@ -167,3 +169,35 @@ def restarted_parent(hand: Hand) -> tuple[Execution, Execution]:
     Reruns(hand.engine).restart(parent.id)
     hand.start(parent)
     return parent, child
+
+
+def test_a_child_is_not_removed_before_its_parent_has_heard_of_its_end(hand: Hand) -> None:
+    hand.deploy("tasks: [{id: f, type: core.debug.Return}]", "child")
+    hand.deploy(CALL)
+    parent = hand.create()
+    hand.start(parent)
+    (child,) = hand.children(parent)
+    hand.start(child)
+
+    with pytest.raises(ConflictError) as caught:
+        hand.engine.delete(child.id)
+    hand.turn()
+    hand.engine.delete(child.id)
+
+    assert caught.value.code == "execution.state"
+    assert (hand.states(parent), hand.children(parent)) == ("SUCCESS", [])
+
+
+def test_what_a_crash_leaves_of_a_removed_execution_is_asked_for(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand.deploy("tasks: [{id: f, type: core.debug.Return}]")
+    execution = hand.create()
+    hand.turn()
+
+    def crash(*_: object) -> int:
+        raise OSError("the process ends here")
+
+    monkeypatch.setattr(LocalStorage, "delete", crash)
+    with pytest.raises(OSError, match="ends here"):
+        hand.engine.delete(execution.id)
+
+    assert [(row.key, row.payload["storage"]) for row in hand.rows(OUTBOX_PURGE)] == [(execution.id, True)]

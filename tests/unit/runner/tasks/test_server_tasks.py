@@ -115,7 +115,8 @@ def _put(db: Session, row: KeyValue) -> None:
 
 def execution(name: str, state: State, **fields: Any) -> Execution:
     place: dict[str, Any] = {"namespace": "company.team", "flow_id": "flow", "created_at": NOW - timedelta(days=40)}
-    return Execution(id=name, flow_revision=1, state=state, **(place | fields))
+    ended_at = NOW - timedelta(days=39) if state.is_terminal else None
+    return Execution(id=name, flow_revision=1, state=state, ended_at=ended_at, **(place | fields))
 
 
 @pytest.fixture
