@@ -1,22 +1,28 @@
 """Flows started by requests: no token, the key in the address is the proof.
 
-This is the busiest route of a server, so it stays on the event loop: no thread, one durable insert shared with
-whoever asks at the same time, and a refusal at once when too much waits already.
+This is the busiest route of a server, so on SQLite it stays on the event loop: no thread, one durable insert shared
+with whoever asks at the same time, and a refusal at once when too much waits already.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import orjson
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from runner.access import Permission
 from runner.errors import NotFoundError
 from runner.executions.models import Execution
+from runner.flows.models import Flow
 from runner.settings import Settings
 from runner.states import State
+from runner.triggers.conditions import RenderText
 from runner.triggers.models import Webhook
 from runner.triggers.webhook import find, request_for, variables
 from webhooks.answers.executions import WEBHOOK
@@ -27,6 +33,7 @@ from webhooks.routes import TENANT, Endpoint, client_of
 from webhooks.schemas import ANYTHING, MAP
 from webhooks.shapes import execution_url, labels_json, masked, state_json
 
+T = TypeVar("T")
 _LONGEST_WAIT_S: Final = 600.0
 _FAILED: Final = frozenset({State.FAILED, State.KILLED, State.CANCELLED})
 # What a caller sends to prove itself to somebody else must not end up in the variables of an execution.
@@ -35,25 +42,16 @@ _KEPT_BACK: Final = frozenset({"authorization", "cookie", "proxy-authorization"}
 
 async def start(call: Call) -> Response:
     """Start the flow whose webhook has this key; 204 when its conditions do not hold."""
-    namespace, flow_id, key = call.path("namespace"), call.path("id"), call.path("key")
-    engine = call.services.engine
-    try:
-        flow = engine.catalogue.get(namespace, flow_id)
-    except NotFoundError:
-        raise _unknown() from None
-    found = find(engine, flow, key)
-    if found is None:
-        raise _unknown()
-    trigger, render = found
+    flow, trigger, render = await _apart(call, partial(_opened, call))
     # Only now: who does not know a key cannot make the server wait for a body.
     body = await call.request.body()
     seen = variables(body, _headers(call), call.pairs())
     if "path" in call.request.path_params:
         seen["path"] = call.path("path")
-    new = request_for(flow, trigger, seen, render)
-    if new is None:
+    begun = await _apart(call, partial(_begin, call, flow, trigger, render, seen))
+    if begun is None:
         return Response(status_code=204)
-    execution = await asyncio.wrap_future(engine.submit(new))
+    execution = await asyncio.wrap_future(begun)
     _note(call, execution, trigger)
     if trigger.wait:
         ended = await until_terminal(call.services, execution.id, _LONGEST_WAIT_S)
@@ -61,6 +59,31 @@ async def start(call: Call) -> Response:
         if trigger.return_outputs and trigger.response_content_type and execution.state.is_terminal:
             return _bare(execution, trigger.response_content_type)
     return Json(_answer(call.services.settings, execution, trigger))
+
+
+async def _apart(call: Call, work: Callable[[], T]) -> T:
+    # The file of an embedded server answers in microseconds, a thread takes longer than that. Another database may be
+    # away for seconds, in which all other requests, the probes of the deployment too, must be answered.
+    return work() if call.services.settings.is_embedded else await run_in_threadpool(work)
+
+
+def _opened(call: Call) -> tuple[Flow, Webhook, RenderText]:
+    engine = call.services.engine
+    try:
+        flow = engine.catalogue.get(call.path("namespace"), call.path("id"))
+    except NotFoundError:
+        raise _unknown() from None
+    found = find(engine, flow, call.path("key"))
+    if found is None:
+        raise _unknown()
+    return flow, *found
+
+
+def _begin(
+    call: Call, flow: Flow, trigger: Webhook, render: RenderText, seen: dict[str, Any]
+) -> Future[Execution] | None:
+    new = request_for(flow, trigger, seen, render)
+    return None if new is None else call.services.engine.submit(new)
 
 
 def _note(call: Call, execution: Execution, trigger: Webhook) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from runner.executions.engine import Engine
 from runner.store.records import TriggerState
+from tests.servers.application import serving
 
 HOOKED = """id: hello
 namespace: company.team
@@ -162,3 +166,33 @@ def test_a_key_is_a_secret_and_inputs_come_from_the_request(api: Any) -> None:
     answer = api.post(f"{HOOK}/s3cret", token=None, content=b'{"name": "ann"}')
 
     assert answer.json()["inputs"] == {"who": "ann"}
+
+
+class SlowBackend:
+    """A place of secrets that answers once the event loop of the server has done something else meanwhile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    def get(self, _namespace: str, key: str) -> str | None:
+        answered = threading.Event()
+        self.loop.call_soon_threadsafe(answered.set)
+        return "s3cret" if key == "HOOK" and answered.wait(5) else None
+
+    def keys(self, _namespace: str) -> list[str]:
+        return []
+
+    def values(self) -> Iterator[str]:
+        return iter(())
+
+
+def test_beside_a_database_that_is_slow_others_are_answered(make_services: Callable[..., Any]) -> None:
+    services = make_services()
+    elsewhere = services.settings.model_copy(update={"database": "postgresql://db/mainstem"})
+    with serving(replace(services, settings=elsewhere)) as api:
+        services.host.secrets._backends = (SlowBackend(api.loop),)
+        api.store_flow(HOOKED.replace("s3cret", "\"{{ secret('HOOK') }}\""))
+
+        answer = api.post(f"{HOOK}/s3cret", token=None)
+
+    assert answer.status_code == 200
