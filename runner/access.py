@@ -205,6 +205,7 @@ class AccessControl:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._lock = threading.Lock()
         self._cached: dict[str, tuple[float, Token]] = {}
+        self._forgotten = 0  # how often
         self._touched: dict[str, datetime] = {}
         self._quota = Quota(_ROWS_PER_MINUTE)
 
@@ -372,7 +373,7 @@ class AccessControl:
 
     def _token(self, digest: str) -> Token | None:
         with self._lock:
-            entry = self._cached.get(digest)
+            entry, forgotten = self._cached.get(digest), self._forgotten
         if entry is not None and time.monotonic() - entry[0] <= _CACHED_S:
             return entry[1]
         token: Token | None = self._store.read(lambda db: db.tokens.by_digest(digest))
@@ -383,7 +384,8 @@ class AccessControl:
         with self._lock:
             if len(self._cached) >= _CACHED_TOKENS:
                 self._cached.clear()
-            self._cached[digest] = (time.monotonic(), token)
+            if self._forgotten == forgotten:  # else it may have been read just before it was revoked
+                self._cached[digest] = (time.monotonic(), token)
         return token
 
     def _is_touch_due(self, token: Token, now: datetime) -> bool:
@@ -397,4 +399,5 @@ class AccessControl:
 
     def _forget(self) -> None:
         with self._lock:
+            self._forgotten += 1
             self._cached.clear()

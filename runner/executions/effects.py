@@ -199,6 +199,8 @@ class Effects:
             for new in wanted(db):
                 try:
                     started.append(self._engine.create_in(db, new).id)
+                except StoreError:
+                    raise  # nothing is refused: the row stays and is taken again
                 except MainstemError as error:
                     # Refused before anything was written; the flows that listen beside it must start all the same.
                     name = f"{new.namespace}.{new.flow_id}"

@@ -1,12 +1,29 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.access import INSTANCE_WIDE, WEAKEST_ROLE, Identity, Permission, Role, allows, covers, secret_of
+from runner.access import (
+    INSTANCE_WIDE,
+    WEAKEST_ROLE,
+    AccessControl,
+    Identity,
+    Permission,
+    Role,
+    allows,
+    covers,
+    secret_of,
+)
+from runner.errors import AccessError
+from runner.store import Session, Store
+from tests.servers.store import fresh_store
 
 SEGMENT = st.text("ab-_", min_size=1, max_size=3)
 NAMESPACE = st.lists(SEGMENT, min_size=1, max_size=4).map(".".join)
@@ -75,3 +92,36 @@ def test_a_permission_without_a_role_is_never_granted_by_one(permission: Permiss
 )
 def test_the_secret_is_read_from_bearer_and_basic(header: str | None, secret: str | None) -> None:
     assert secret_of(header) == secret
+
+
+def test_a_token_that_is_revoked_while_it_is_looked_up_counts_no_longer(tmp_path: Path) -> None:
+    store = fresh_store(f"sqlite:///{tmp_path}/state.db", durability="off")
+    with closing(store):
+        access = RevokedMeanwhile(store)
+        secret, _ = access.create("ann", "viewer")
+        access.authenticate(f"Bearer {secret}")  # looked up before it was revoked
+
+        with pytest.raises(AccessError) as caught:
+            access.authenticate(f"Bearer {secret}")
+
+    assert caught.value.code == "access.token.invalid"
+
+
+class RevokedMeanwhile(AccessControl):
+    """Access whose token is revoked by another thread right after it was read from the store."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._store = _Between(store, lambda: self.revoke("ann"))  # type: ignore[assignment]
+
+
+class _Between:
+    """A store; something happens once, after the first read."""
+
+    def __init__(self, store: Store, happens: Callable[[], None]) -> None:
+        self._inner, self._happens, self.write, self.submit = store, happens, store.write, store.submit
+
+    def read(self, unit: Callable[[Session], Any]) -> Any:
+        found, happens, self._happens = self._inner.read(unit), self._happens, lambda: None
+        happens()
+        return found

@@ -312,3 +312,20 @@ def test_a_run_is_taken_back_after_it_was_claimed(hand: Hand, monkeypatch: pytes
     assert taken == 1
     assert [state.value for state, _ in histories[-2:]] == ["RUNNING", "SUBMITTED"]
     assert histories[-2][1] <= histories[-1][1]
+
+
+def test_a_flow_trigger_is_not_lost_to_a_store_that_is_away(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand.deploy("tasks: [{id: a, type: core.debug.Return}]\ntriggers: [{id: t, type: core.trigger.Flow}]", "listener")
+    hand.deploy("tasks: [{id: a, type: core.debug.Return}]")
+    hand.start(hand.create())
+
+    def away(_new: NewExecution) -> Execution:
+        raise StoreError("store.unreachable", "the database does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hand.engine, "make", away)
+        with pytest.raises(StoreError):
+            hand.effects.run_once()
+    hand.turn()
+
+    assert len(hand.store.read(lambda db: db.executions.last_of_flow(NAMESPACE, "listener", 9))) == 1
