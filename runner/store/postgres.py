@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
 import psycopg
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
 
 from runner.errors import InvalidError, MainstemError, StoreError
@@ -175,7 +176,10 @@ class PostgresEngine:
         if self._closed and not threading.current_thread().name.startswith("store writer"):
             raise StoreError("store.closed", "the database is closed")
         pool = self._pool
-        lent = pool.connect()
+        try:
+            lent = pool.connect()
+        except PoolTimeoutError as error:  # ours, so that nobody takes a moment for the end of something
+            raise StoreError("store.busy", "all connections to the database are in use") from error
         driver = cast("psycopg.Connection[Any]", lent.driver_connection)
         try:
             yield self._wrap(lent, driver)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import pytest
+
+from runner.errors import StoreError
 from runner.store import Store
+from runner.store.postgres import PostgresEngine
 
 
 def test_of_two_processes_one_has_the_right_until_its_block_ends(postgres_url: str) -> None:
@@ -26,3 +32,17 @@ def test_a_database_of_one_process_has_nobody_to_exclude(sqlite_url: str) -> Non
         store.close()
 
     assert is_ours
+
+
+def test_a_database_whose_connections_are_all_in_use_is_busy(postgres_url: str) -> None:
+    engine = PostgresEngine(postgres_url, lambda: datetime.now(UTC))
+    engine._pool._timeout = 0.1  # type: ignore[attr-defined]  # half a minute else
+    held = [engine._pool.connect() for _ in range(16)]
+
+    with pytest.raises(StoreError) as caught:
+        engine.read(lambda connection: connection)
+    for each in held:
+        each.close()
+    engine.close()
+
+    assert caught.value.code == "store.busy"
