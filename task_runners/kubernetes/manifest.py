@@ -70,7 +70,7 @@ def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Fil
     """
     given = dict(runner.pod_spec)
     containers, inits = _containers(given, "containers"), _containers(given, "initContainers")
-    pod_spec = merged(_pod_defaults(runner, name, spec, files), given)
+    pod_spec = merged(_pod_defaults(runner, spec, files), given)
     pod_spec["containers"] = [
         _main(runner, containers.pop(MAIN, {}), image, spec, files, policy),
         *(_beside(runner, each, policy) for each in containers.values()),
@@ -85,6 +85,8 @@ def pod_of(runner: Kubernetes, name: str, image: str, spec: TaskSpec, files: Fil
         pod_spec[_MOUNTS_ACCOUNT] = False
     login = runner.config and runner.config.model_dump(by_alias=True)
     demand_described(policy, runner.type, {"podSpec": pod_spec, "config": login, "namespace": runner.namespace})
+    if runner.credentials is not None:  # that Secret is made for this pod alone: no policy has to name it
+        pod_spec["imagePullSecrets"] = [{"name": name}, *(pod_spec.get("imagePullSecrets") or [])]
     meta = {"name": name, "labels": labels_of(spec, runner.labels), "annotations": {ROOT: files.root}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": _given(pod_spec)}
 
@@ -130,7 +132,7 @@ def _containers(given: Object, key: str) -> dict[str, Object]:
 # --- the pod ----------------------------------------------------------------------------------------------------------
 
 
-def _pod_defaults(runner: Kubernetes, name: str, spec: TaskSpec, files: Files) -> Object:
+def _pod_defaults(runner: Kubernetes, spec: TaskSpec, files: Files) -> Object:
     longest = spec.timeout or runner.wait_until_completion
     is_moving = files.staged is not None or files.comes_back
     return _given(
@@ -143,7 +145,6 @@ def _pod_defaults(runner: Kubernetes, name: str, spec: TaskSpec, files: Files) -
             "shareProcessNamespace": True,
             "terminationGracePeriodSeconds": grace_s(spec.grace.total_seconds()),
             "activeDeadlineSeconds": int((longest + runner.wait_until_running).total_seconds()) + _MARGIN_S,
-            "imagePullSecrets": [{"name": name}] if runner.credentials is not None else None,
             "volumes": [{"name": _FILES, "emptyDir": {}}, *([{"name": _STATE, "emptyDir": {}}] if is_moving else [])],
         }
     )

@@ -181,6 +181,18 @@ def test_labels_are_made_valid(value: str, expected: str) -> None:
     assert label_value(value) == expected
 
 
+def test_the_login_of_a_task_is_one_more_than_those_that_the_operator_allows() -> None:
+    given = {
+        "credentials": {"username": "u", "password": "p"},
+        "podSpec": {"imagePullSecrets": [{"name": "team-pull"}]},
+    }
+
+    made = pod(given, policy=Policy(secrets=("team-*",)))
+
+    assert made["spec"]["imagePullSecrets"] == [{"name": "name"}, {"name": "team-pull"}]
+    assert pod({"credentials": given["credentials"]})["spec"]["imagePullSecrets"] == [{"name": "name"}]
+
+
 @pytest.mark.parametrize(
     ("image", "credentials", "registry", "auth"),
     [
