@@ -177,7 +177,7 @@ def test_no_body_is_lost_when_the_server_is_killed(
 def test_no_body_of_many_is_lost_when_all_workers_and_a_server_are_killed(
     deployment: Deployment, activate: Callable[..., None], engine: Engine, flow_id: str
 ) -> None:
-    count = 20 if isinstance(engine, Cloud) else 50
+    count = 50
     killed = ("serve-1", "worker-1", "worker-2")
     activate(flow_at(engine, flow_id, "4"))
     deployment.start(*killed, "serve-2", MAINSTEM_WORKERS="32")
