@@ -17,7 +17,7 @@ from runner.claim import Claim
 from runner.executions.creation import NewExecution
 from runner.executions.effects import Effects
 from runner.executions.models import Execution, TaskRun
-from runner.follower import FINISHERS, LOOKERS
+from runner.follower import FINISHERS, LOOKERS, Follower
 from runner.janitor import Janitor
 from runner.job import Parked
 from runner.key_values import MemoryKeyValues
@@ -213,6 +213,27 @@ def test_a_drained_worker_leaves_its_jobs_to_others_at_once(place: Place) -> Non
     assert ended is not None
     assert ended.state is State.SUCCESS
     assert lines(place, execution) == ["done"]
+
+
+def test_a_worker_is_drained_while_a_thread_that_finishes_jobs_only_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    begins, done = threading.Event(), threading.Event()
+
+    class Slow(threading.Thread):
+        def start(self) -> None:
+            begins.set()
+            done.wait(0.2)  # as on a busy machine
+            super().start()
+
+    follower = Follower(lambda _claim, _ended: None)
+    caller = threading.Thread(target=follower.soon, args=[done.set])
+    monkeypatch.setattr("runner.follower.threading.Thread", Slow)
+
+    caller.start()
+    assert begins.wait(10)
+    follower.stop(10)
+
+    assert done.is_set()
+    caller.join(10)
 
 
 @pytest.mark.parametrize(("policy", "state", "begun"), [("RESTART", "SUCCESS", 2), ("FAIL", "FAILED", 1)])
