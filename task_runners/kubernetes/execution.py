@@ -82,17 +82,21 @@ class _Sending:
     def __init__(self, session: Any, content: IO[bytes]) -> None:
         self.sent = 0
         """Bytes."""
+        self.fault: Exception | None = None
+        """What ended it before its time: the connection, or where the content comes from."""
         self._session, self._content = session, content
         self._thread = threading.Thread(target=self._send, name="exec-input", daemon=True)
         self._thread.start()
 
     def _send(self) -> None:
-        with contextlib.suppress(Exception):  # a connection that breaks is told to the one who waits for the result
+        try:
             while chunk := self._content.read(_CHUNK_BYTES):
                 self._session.send_bytes(bytes([_STDIN]) + chunk)
                 self.sent += len(chunk)
             if self._session.subprotocol == _PROTOCOLS[0]:
                 self._session.send_bytes(_CLOSE_FRAME)
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+            self.fault = error
 
     def stop(self) -> None:
         """End the thread, whatever it waits for."""
@@ -114,9 +118,11 @@ class _Patience:
         self._heard_at = time.monotonic()
 
     def demand(self) -> None:
-        """Raise `ApiError` when it has come to its end."""
+        """Raise `ApiError` when it has come to its end, and whatever ended the input."""
         if self._is_over():
             raise ApiError(0, "GivenUp", "a command in a pod is not waited for any more")
+        if self._sending is not None and self._sending.fault is not None:
+            raise self._sending.fault
         if self._sending is not None and self._sending.sent != self._sent:
             self._sent = self._sending.sent
             self.renew()

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 import pytest
 
 from task_runners.base import FailureReason, LogLine, Phase
 from task_runners.files import write_file
+from task_runners.staging.folder import FolderStage
 from tests.servers.kubernetes.server import KubernetesServer
 from tests.servers.program import wait_until
 
@@ -89,6 +91,31 @@ def test_what_a_body_says_within_its_grace_is_in_the_log(kubernetes_bench: Bench
     result = bench.runner.run(spec, bench.workdir, bench.context(on_line=on_line))
 
     assert (result.status, result.exit_code, bench.texts()) == (Phase.CANCELLED, 3, ["begun", "cleaned up"])
+
+
+class Torn(FolderStage):
+    """A stage whose storage is lost while an archive is read for the first time."""
+
+    is_torn = False
+
+    def open(self, name: str) -> IO[bytes]:
+        if self.is_torn:
+            return super().open(name)
+        self.is_torn = True
+        return Path("/proc/self/mem").open("rb")  # whoever reads from its beginning gets an error
+
+
+def test_files_that_break_off_on_their_way_to_a_pod_are_brought_again_at_once(
+    kubernetes_bench: Bench, tmp_path: Path
+) -> None:
+    bench = kubernetes_bench
+    bench.stage = Torn(tmp_path)
+    write_file(bench.workdir.path, "in.txt", b"whole")
+    began_at = time.monotonic()
+
+    result = bench.run("cat in.txt; echo")
+
+    assert (result.exit_code, bench.texts(), time.monotonic() - began_at < 30) == (0, ["whole"], True)
 
 
 def killed_after_s(bench: Bench, kubernetes: KubernetesServer, script: str, grace_s: float = 1) -> float:
