@@ -331,7 +331,7 @@ def test_a_program_that_is_not_there_is_named(bench: Bench) -> None:
 
 def test_a_process_limit_holds(bench: Bench) -> None:
     uid = 200_123 if not bench.runner.capabilities.container else None
-    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 2 & done; wait"
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 60 & done; kill $(jobs -p); wait"
 
     result = bench.run(script, uid=uid, limits=Limits(processes=10))
 

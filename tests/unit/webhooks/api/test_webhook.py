@@ -123,7 +123,7 @@ def test_who_knows_no_key_cannot_make_the_server_wait_for_a_body(api: Any, servi
     port = serving(api.app)
     head = f"POST {HOOK}/wrong HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
 
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(head.encode())
         answer = connection.recv(65536)
 
