@@ -46,7 +46,7 @@ outputs:
 """
 MENDS = """\
 id: mends
-namespace: company.shell
+namespace: company.mends
 inputs:
   - {id: who, type: STRING, defaults: me}
 tasks:
@@ -113,9 +113,9 @@ def test_a_failed_run_names_its_log_and_a_followed_log_ends_with_the_state(serve
 
 
 def test_what_failed_is_run_again_and_a_run_is_repeated_from_a_task(server: Any) -> None:
-    failed = server.mainstem("exec", "run", "company.shell.mends", "--wait").stdout
+    failed = server.mainstem("exec", "run", "company.mends.mends", "--wait").stdout
     execution_id = failed.split()[1]
-    server.mainstem("kv", "set", "company.shell", "mended", "yes")
+    server.mainstem("kv", "set", "company.mends", "mended", "yes")
 
     restarted = server.mainstem("exec", "restart", execution_id, "--wait", "--json")
     repeated = server.mainstem("exec", "replay", execution_id, "--task", "needs", "-i", "who=you", "--wait", "--json")
@@ -199,7 +199,7 @@ def test_flows_are_listed_and_printed_as_they_were_written(server: Any) -> None:
     source = server.mainstem("flows", "get", "company.shell.hello").stdout
     missing = server.mainstem("flows", "get", "company.shell.nothing")
 
-    assert names == [f"company.shell.{name}" for name in ("fails", "hello", "mends", "waits", "writes")]
+    assert names == [f"company.shell.{name}" for name in ("fails", "hello", "waits", "writes")]
     assert source == HELLO
     assert missing.returncode == 3
 
