@@ -48,7 +48,7 @@ class Daemon:
     """A Docker daemon. It forgets what happened after 256 events of anybody, so somebody listens from the beginning."""
 
     def __init__(self, address: str, flow_id: str) -> None:
-        self.properties: dict[str, Any] = {"type": "docker", "host": address, "networkMode": "none"}
+        self.properties: dict[str, Any] = {"type": "docker", "networkMode": "none"}
         self._labels = {"label": [f"mainstem.io/flow-id={flow_id}"]}
         self._client: Any = docker.APIClient(base_url=address, timeout=60)
         self._events = self._client.events(filters={**self._labels, "event": "start"}, decode=True)
