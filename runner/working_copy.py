@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,12 @@ _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", "_dashboards", "_global", TESTS})
 _NO_FLOWS = _OTHER_FILES | {TEMPLATES}
 _MOST_BYTES = 1 << 20
+_FLOW_ID = re.compile(r"""\bflowId["']?[ \t]*:[ \t]*(.*)""")
+_ID = re.compile(r"""["']?([\w-][\w.-]*)["']?[ \t]*(?:[,}].*|[ \t]#.*)?""")
+_ID_LINE = re.compile(rb"""^["']?id["']?[ \t]*:[ \t]*["']?([\w-][\w.-]*)["']?[ \t]*\r?$""", re.MULTILINE)
+
+Source = tuple["Flow", str, str, "str | None"]
+"""A flow, its text, its path, and what it inherits."""
 
 
 def flow_files(paths: Iterable[Path]) -> Iterator[tuple[Path, str | None]]:
@@ -187,23 +194,63 @@ def _as_given(path: Path, beside: Path) -> str:
     return str(path) if beside.is_absolute() else os.path.relpath(path)
 
 
-def flows_below(root: Path, but: Path | None = None) -> list[tuple[Flow, str, str, str | None]]:
+def flows_below(root: Path, but: Path | None = None) -> list[Source]:
     """Return the flows below a folder that can be run, each with its text, its path and what it inherits.
 
     The file `but` is left out.
     """
+    found = (_flow(path, namespace) for path, namespace in _readable(root, but))
+    return [each for each in found if each is not None]
+
+
+def flows_called(root: Path, file: Path, text: str) -> list[Source]:
+    """Return the flows below a folder that the `text` of `file` may call, and those that they may call, as above.
+
+    A flow calls by `flowId`. Where that is an expression it may call any, else those of this name in any namespace:
+    more flows than are called may be returned, never fewer. A flow that calls none costs no look at the folder, which
+    may be a home with all that lies in it.
+    """
+    found: dict[Path, Source] = {}
+    places: list[tuple[Path, str | None, str | None]] | None = None
+    wanted = _called(text)
+    while wanted:
+        if places is None:
+            places = [(path, namespace, _stated_id(path)) for path, namespace in _readable(root, file)]
+        nearest = [each for each in places if each[2] is None or None in wanted or each[2] in wanted]
+        places = [each for each in places if each not in nearest]
+        flows = {path: flow for path, namespace, _ in nearest if (flow := _flow(path, namespace)) is not None}
+        found |= flows
+        wanted = {name for _, content, _, around in flows.values() for name in _called(content + (around or ""))}
+    return list(found.values())
+
+
+def _called(text: str) -> set[str | None]:
+    """Return the names of the flows that a text calls; None is any."""
+    return {found[1] if (found := _ID.fullmatch(value)) else None for value in _FLOW_ID.findall(text)}
+
+
+def _stated_id(path: Path) -> str | None:
+    """Return the id that a line of a file gives a flow; None when none does so plainly, nothing when it is no flow."""
+    content = path.read_bytes()
+    found: list[bytes] = _ID_LINE.findall(content)
+    if len(found) == 1:
+        return found[0].decode("utf-8", "replace")
+    return None if b"tasks" in content else ""
+
+
+def _readable(root: Path, but: Path | None) -> Iterator[tuple[Path, str | None]]:
+    for path, namespace in flow_files((root,)):
+        if (but is None or not path.samefile(but)) and path.stat().st_size <= _MOST_BYTES:
+            yield path, namespace
+
+
+def _flow(path: Path, namespace: str | None) -> Source | None:
     from runner.flows.inherited import as_text
     from runner.flows.namespace_defaults import stated_namespace
     from runner.flows.parse import parse_flow
 
-    found = []
-    for path, namespace in flow_files((root,)):
-        if (but is not None and path.samefile(but)) or path.stat().st_size > _MOST_BYTES:
-            continue
-        content = path.read_bytes()
-        space = stated_namespace(content) or namespace or ""
-        around = defaults_around(path, space, content)[0].around(space, content)
-        parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, inherited=around)
-        if parsed.flow is not None:
-            found.append((parsed.flow, content.decode(), str(path), as_text(around)))
-    return found
+    content = path.read_bytes()
+    space = stated_namespace(content) or namespace or ""
+    around = defaults_around(path, space, content)[0].around(space, content)
+    parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, inherited=around)
+    return None if parsed.flow is None else (parsed.flow, content.decode(), str(path), as_text(around))

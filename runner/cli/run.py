@@ -1,7 +1,7 @@
 """`mainstem run FLOW.yaml`: run a flow here and now, without a server.
 
 The same engine, in memory of this process: a throw-away database in a temporary folder. The other flows below the
-folder of the file are deployed too, so that subflows find what they call.
+folder of the file that it may call are deployed too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,8 @@ class _Run:
             self.file, self.source = self._file_of(repeated), repeated.source.encode()
         self.root = self.file.absolute().parent
         self.defaults: str | None = None
+        self.texts: Sequence[str] = ()
+        """What the flows say that may run, and what they inherit."""
 
     def _file_of(self, run: EarlierRun) -> Path:
         """Return where the flow of an earlier run lies: in its commit, in its old place, else alone in the room."""
@@ -218,6 +220,8 @@ class _Run:
         from runner.flows.seeds import SeedFile
         from runner.working_copy import seeds_of
 
+        if not any(word in text for text in self.texts for word in ("kv", "render")):
+            return  # nothing asks for a key, so what may be a whole home is not searched for them
         for file in seeds_of([self.root]):
             for seed in file.seeds if isinstance(file, SeedFile) else ():
                 value = json.dumps(seed.value) if seed.kind == "JSON" else seed.value
@@ -226,12 +230,18 @@ class _Run:
     def _store(self, flow: Flow) -> Store:
         from runner.local import deploy
         from runner.store import Store
-        from runner.working_copy import flows_below
+        from runner.working_copy import flows_called
 
         store = Store.open(f"sqlite:///{self.room / 'state.db'}", durability="off")
-        for other in flows_below(self.root, self.file):
-            deploy(store, *other)
         source = self.source.decode("utf-8")
+        others = flows_called(self.root, self.file, source + (self.defaults or ""))
+        for other in others:
+            deploy(store, *other)
+        self.texts = [
+            source,
+            self.defaults or "",
+            *(part or "" for _, text, _, around in others for part in (text, around)),
+        ]
         if self.options["until"]:
             source = _cut(source, flow)
         deploy(store, flow, source, str(self.file), self.defaults)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import Problem
-from runner.flows.models import Flow
 from runner.flows.spelling import did_you_mean
 from runner.flowtests.coverage import Coverage, coverage
 from runner.flowtests.models import Case
@@ -19,9 +18,7 @@ from runner.flowtests.results import CaseResult
 from runner.flowtests.running import OpenHost, Surroundings, open_store, run_case
 from runner.flowtests.suites import LocatedSuite, problems_with, read_suites
 from runner.local import deploy
-from runner.working_copy import TESTS, flow_files, flow_root, flows_below, suite_files
-
-Source = tuple[Flow, str, str, str | None]
+from runner.working_copy import TESTS, Source, flow_files, flow_root, flows_below, suite_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.working_copy import flow_files, flow_root, flows_below, suite_files
+from runner.working_copy import flow_files, flow_root, flows_below, flows_called, suite_files
 
 FLOW = "id: a\ntasks:\n  - {id: one, type: core.log.Log, message: hi}\n"
 
@@ -49,6 +49,48 @@ def test_the_flows_that_can_run_are_read(root: Path) -> None:
     flows = flows_below(root, but=root / "top.yaml")
 
     assert [(flow.namespace, flow.id) for flow, *_ in flows] == [("team", "a"), ("team", "a")]
+
+
+def _calling(name: str, called: str) -> str:
+    return (
+        f"id: {name}\nnamespace: team\ntasks:\n  - id: go\n    type: core.flow.Subflow\n    namespace: team\n{called}"
+    )
+
+
+def test_a_flow_that_calls_none_costs_no_look_at_its_folder(tmp_path: Path) -> None:
+    nowhere = tmp_path / "gone"
+
+    assert flows_called(nowhere, nowhere / "top.yaml", FLOW) == []
+
+
+@pytest.mark.parametrize(
+    ("called", "found"),
+    [
+        ("    flowId: near\n", {"near", "far"}),
+        ("    flowId: 'near'  # the next one\n", {"near", "far"}),
+        ("  - {id: b, type: core.flow.Subflow, namespace: team, flowId: far}\n    flowId: far\n", {"far"}),
+        ('    "flowId": "far"\n', {"far"}),
+        ("    flowId: nobody\n", set()),
+        ("    flowId: '{{ inputs.which }}'\n", {"near", "far", "other", "quoted"}),
+        ("    flowId: >-\n      far\n", {"near", "far", "other", "quoted"}),
+        ("    flowId: quoted\n", {"quoted"}),
+    ],
+)
+def test_the_flows_that_a_flow_may_call_are_found_with_those_that_they_call(
+    tmp_path: Path, called: str, found: set[str]
+) -> None:
+    top = tmp_path / "top.yaml"
+    top.write_text(_calling("top", "    flowId: never\n"))
+    (tmp_path / "near.yaml").write_text(_calling("near", "    flowId: far\n"))
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / "far.yaml").write_text(_calling("far", "    flowId: far\n"))
+    (tmp_path / "other.yml").write_text(FLOW.replace("id: a", "id: other\nnamespace: team"))
+    (tmp_path / "quoted.yml").write_text(FLOW.replace("id: a", 'id: "quoted"\nnamespace: team'))
+    (tmp_path / "data.yaml").write_text("rows: [1, 2]\n")
+
+    flows = flows_called(tmp_path, top, _calling("top", called))
+
+    assert {flow.id for flow, *_ in flows} == found
 
 
 @pytest.mark.parametrize(
