@@ -37,7 +37,9 @@ def masked(value: Any, mask: Mask, depth: int = 0) -> Any:
 
 def without_secrets(inputs: Mapping[str, Any], secret: frozenset[str], mask: Mask) -> dict[str, Any]:
     """Return inputs with the values of the names in `secret` hidden, and everything else masked."""
-    return {name: HIDDEN if name in secret else masked(value, mask) for name, value in inputs.items()}
+    return {
+        name: HIDDEN if name in secret and value is not None else masked(value, mask) for name, value in inputs.items()
+    }
 
 
 def shown(value: Any, limit: int = MOST_VALUE_CHARS) -> str:

@@ -34,6 +34,12 @@ def test_a_value_without_end_is_cut() -> None:
     assert str(masked(endless, _mask)).count("[") == 51
 
 
+def test_a_secret_that_nobody_gave_is_not_hidden() -> None:
+    found = without_secrets({"token": None}, frozenset({"token"}), _mask)
+
+    assert found == {"token": None}
+
+
 def test_secret_inputs_are_hidden_whatever_they_hold() -> None:
     found = without_secrets({"token": "abc", "day": "2026-03-01 s3cret"}, frozenset({"token"}), _mask)
 
