@@ -379,7 +379,8 @@ class Docker(TaskRunner):
     def _create(self, client: APIClient, image: str, spec: TaskSpec, workdir: WorkDir, ctx: RunnerContext) -> str:
         import docker.errors
 
-        name = f"tr-{spec.task_run_id}-{spec.attempt}"
+        # A copy of a database has the same task runs: theirs would take each other's name, and be removed for it.
+        name = "-".join(["tr", *filter(None, [ctx.installation]), spec.task_run_id, str(spec.attempt)])
         try:
             description = container_description(self, image, spec, workdir, ctx.policy)
             return str(client.create_container_from_config(description, name)["Id"])

@@ -309,6 +309,20 @@ def test_a_container_left_by_the_same_attempt_is_replaced(docker_bench: Bench) -
     assert list(docker_bench.runner.list_owned(docker_bench.context())) == []
 
 
+def test_an_attempt_of_a_copy_of_a_database_does_not_take_the_place_of_that_of_its_original(
+    docker_bench: Bench,
+) -> None:
+    runner, spec = docker_bench.runner, docker_bench.spec("sleep", "60")
+    contexts = [docker_bench.context(installation=name) for name in (None, "copy")]
+
+    handles = [runner.submit(spec, docker_bench.workdir, ctx) for ctx in contexts]
+    phases = [runner.poll(handle, ctx).phase for handle, ctx in zip(handles, contexts, strict=True)]
+    for handle, ctx in zip(handles, contexts, strict=True):
+        runner.cleanup(handle, ctx)
+
+    assert phases == [Phase.RUNNING, Phase.RUNNING]
+
+
 def test_registry_logins_come_from_credentials_or_config() -> None:
     auths = {"auths": {"ghcr.io": {"auth": "dXNlcjpwYXNz"}}}
 
