@@ -173,9 +173,11 @@ class TaskRunner(BaseModel, abc.ABC):
         demand_allowed(ctx.policy, self, spec.image)
         watch = following.begin(spec, ctx.clock(), patience_s=self.patience_s, start_within_s=None, longest_s=None)
         try:
-            handle = self._found(spec, ctx) or self._submitted(spec, workdir, ctx)
+            found = self._found(spec, ctx)
+            handle = found or self._submitted(spec, workdir, ctx)
         except TaskRunnerError as error:
             return TaskResult.not_started(error)
+        watch = watch.started(ctx.clock()) if found is None else watch.resumed(_age_s(ctx))
         pump = _LogPump(self, handle, ctx)
         is_left = False
         try:
@@ -232,7 +234,6 @@ class TaskRunner(BaseModel, abc.ABC):
             ctx.save_handle = save
 
     def _follow(self, handle: JobHandle, watch: Watch, ctx: RunnerContext) -> End:
-        watch = watch.started(ctx.clock())
         while True:
             now = ctx.clock()
             seen: JobStatus | TaskRunnerError
@@ -282,6 +283,12 @@ class TaskRunner(BaseModel, abc.ABC):
         except OSError as error:
             message = f"the output files cannot be taken: {error}"
             return {}, _fault("file.outputs.unreadable", message, error, FailureReason.OUTPUT_FILES)
+
+
+def _age_s(ctx: RunnerContext) -> float:
+    """Return for how many seconds the job that an earlier process started has been there."""
+    created_at = ctx.stored_handle.created_at if ctx.stored_handle is not None else None
+    return max(0.0, (ctx.now() - created_at).total_seconds()) if created_at is not None else 0.0
 
 
 def _fault(code: str, message: str, error: OSError, reason: FailureReason) -> TaskRunnerError:

@@ -44,6 +44,11 @@ class Watch:
         """Return the watch over a job whose body was seen to run."""
         return replace(self, running_at=now)
 
+    def resumed(self, seconds: float) -> Watch:
+        """Return the watch over a job that somebody else began so many seconds before: its timeout goes on."""
+        began_at = self.began_at - seconds
+        return replace(self, began_at=began_at, running_at=began_at)
+
     def taken_over(self, now: float) -> Watch:
         """Return the watch of somebody else, who begins to ask `now`: for how long nobody did says nothing."""
         return replace(self, reached_at=now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -129,6 +129,29 @@ def test_a_deadline_cancels_once_and_says_so(tmp_path: Path) -> None:
 
     assert (result.status, result.exit_code, result.failure_reason) == (Phase.FAILED, 143, FailureReason.DEADLINE)
     assert engine.calls == ["submit", "cancel", "cleanup"]
+
+
+def test_the_timeout_of_a_job_goes_on_when_it_is_found_again(tmp_path: Path) -> None:
+    class Found(Scripted):
+        def attach(self, spec: TaskSpec, ctx: RunnerContext) -> JobHandle | None:
+            return ctx.stored_handle
+
+    began_at = datetime(2026, 1, 2, tzinfo=UTC)
+    handle = JobHandle("test.Scripted", "one", created_at=began_at)
+    ctx = RunnerContext(
+        on_line=lambda _line: None,
+        clock=Clock(),
+        now=lambda: began_at + timedelta(minutes=9),
+        stored_handle=JobHandle.from_json(handle.as_json()),
+    )
+    runner = Found()
+    ended = JobStatus(Phase.FAILED, 143)
+    runner._engine = engine = Engine([*[RUNNING] * 99, ended], on_cancel=lambda: engine.answers.__setitem__(0, ended))
+
+    result = runner.run(TaskSpec(("true",), "one", timeout=timedelta(minutes=10)), WorkDir(tmp_path), ctx)
+
+    assert (result.failure_reason, engine.calls) == (FailureReason.DEADLINE, ["cancel", "cleanup"])
+    assert (result.stages["starting"], result.stages["running"] > 600) == (0, True)
 
 
 def test_a_cancel_is_passed_on_once(tmp_path: Path) -> None:
