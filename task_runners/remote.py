@@ -151,14 +151,15 @@ class RemoteTaskRunner(TaskRunner, abc.ABC):
 
     @final
     def look(self, job: Job, ctx: RunnerContext) -> Looked:
-        """Ask once how the job stands, tell what is new in its log, and tell it to end when it is time."""
+        """Ask once how the job stands, tell it to end when it is time, and tell what is new in its log."""
         seen = self._poll(job.handle, ctx)
         status = seen if isinstance(seen, JobStatus) else None
         handle = status.handle or job.handle if status is not None else job.handle
-        is_settled = self._tell(handle, status, ctx)
         now = ctx.now().timestamp()
         step = following.look(job.watch, seen, now, is_cancelled=ctx.cancelled.is_set())
+        # Before its log is read, which may take an engine half a minute: a kill must not wait for that.
         watch = self._end(handle, step, now, ctx) if isinstance(step, Tell) else step.watch
+        is_settled = self._tell(handle, status, ctx)
         found = Job(handle, watch)
         if handle != job.handle or _differs(watch, job.watch):
             ctx.save_job(handle, watch.as_json())

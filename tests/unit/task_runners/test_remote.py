@@ -53,6 +53,7 @@ class Far(RemoteTaskRunner):
         return JobStatus(Phase.RUNNING)
 
     def read_log(self, handle: JobHandle, since: LogCursor | None, ctx: RunnerContext, *, is_final: bool) -> LogPage:
+        self._engine.calls.append("log")
         return LogPage()
 
     def cancel(self, handle: JobHandle, grace: timedelta, ctx: RunnerContext) -> None:
@@ -108,3 +109,14 @@ def test_what_is_no_silence_of_the_engine_is_told(tmp_path: Path, error: TaskRun
         runner.begin(SPEC, WorkDir(tmp_path), ctx)
 
     assert caught.value is error
+
+
+def test_a_kill_does_not_wait_for_an_engine_to_give_the_log(tmp_path: Path) -> None:
+    engine = Engine()
+    ctx, runner = taken_over(lambda: BEGAN + timedelta(hours=2)), far(engine)
+    job = runner.begin(SPEC, WorkDir(tmp_path), ctx)
+    ctx.cancelled.set()
+
+    looked = runner.look(job, ctx)
+
+    assert (looked.job.watch.ending, engine.calls) == ("CANCELLED", ["cancel", "log"])
