@@ -18,6 +18,7 @@ __all__ = ["StoredLog", "frames_of", "stored_pieces"]
 
 _HEADER = struct.Struct(">BxxxL")  # the number of the stream, three unused bytes, the length of what follows
 _STDERR = 2
+_ROTATED_BYTES = 8 << 20  # a log that lost its beginning is not shorter: see `_LOG_FILES`
 _LATE_S = 2  # a daemon writes down what it read of one stream a little after what it read later of the other one
 
 
@@ -107,3 +108,5 @@ class StoredLog:
                 self._told[piece.stream] -= piece.text.endswith(b"\n")
             else:
                 yield piece.stream, piece.text
+        if len(content) > _ROTATED_BYTES:  # the first of what was told are not stored any more: what comes now was not
+            self._told = dict.fromkeys(Stream, 0)

@@ -62,6 +62,15 @@ def test_lines_that_were_told_are_passed_over_with_all_their_parts() -> None:
     assert found == [(OUT, b"next\n")]
 
 
+def test_what_is_written_after_a_log_that_has_lost_its_beginning_is_told() -> None:
+    log = StoredLog({OUT: 1_000_000, ERR: 0})
+    flood = frame(OUT, 1, b"x" * (9 << 20) + b"\n")
+
+    found = [given(log, flood), given(log, flood, frame(OUT, 2, b"::{}::\n"))]
+
+    assert found == [[], [(OUT, b"::{}::\n")]]
+
+
 class _Broken(io.RawIOBase):
     """A connection that gives one frame and then breaks."""
 
