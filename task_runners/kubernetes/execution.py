@@ -71,6 +71,9 @@ def execute(
         sending = _Sending(session, content) if content is not None else None
         try:
             return _result(session, take, _Patience(seconds, is_over, sending))
+        except BaseException:
+            _cut(session)  # else a thread of the library would wait for the other end, and the process for that thread
+            raise
         finally:
             if sending is not None:
                 sending.stop()
@@ -101,8 +104,7 @@ class _Sending:
     def stop(self) -> None:
         """End the thread, whatever it waits for."""
         if self._thread.is_alive():
-            with contextlib.suppress(OSError):
-                self._session.stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            _cut(self._session)
         self._thread.join()
 
 
@@ -146,6 +148,12 @@ def _open(api: Api, path: str, params: dict[str, Any]) -> Iterator[Any]:
         raise _broken(error) from error
     except BaseExceptionGroup as group:  # how the websocket library tells of a broken connection
         raise _broken(group.exceptions[0]) from group
+
+
+def _cut(session: Any) -> None:
+    """End a connection so that whoever reads from it or writes to it gets on."""
+    with contextlib.suppress(OSError):
+        session.stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 def _broken(error: BaseException) -> ApiError:

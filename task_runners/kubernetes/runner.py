@@ -43,7 +43,7 @@ from task_runners.kubernetes.properties import (
     PullPolicy,
     Resources,
 )
-from task_runners.kubernetes.states import gone, has_left_files, runs, status_of
+from task_runners.kubernetes.states import gone, has_left_files, has_stopped, runs, status_of
 from task_runners.log_pages import LogCursor, LogPage
 from task_runners.ownership import is_ours
 from task_runners.remote import RemoteTaskRunner
@@ -318,7 +318,7 @@ def _over(cluster: Cluster, handle: JobHandle, container: str, ctx: RunnerContex
         pod = cluster.informer.last_of(handle.id)
         if ctx.cancelled.is_set() or pod is None:
             return ctx.cancelled.is_set()
-        return pod["metadata"]["uid"] == handle.data.get("uid") and not runs(pod, container)
+        return pod["metadata"]["uid"] == handle.data.get("uid") and has_stopped(pod, container)
 
     return is_over
 

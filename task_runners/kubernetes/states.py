@@ -13,7 +13,7 @@ from task_runners.kubernetes.manifest import IN_FILES, MAIN, OUT_FILES
 from task_runners.progress import Note
 from task_runners.spec import JobStatus, Phase, Usage
 
-__all__ = ["gone", "has_left_files", "image_fault", "is_ending", "notes_of", "runs", "status_of"]
+__all__ = ["gone", "has_left_files", "has_stopped", "image_fault", "is_ending", "notes_of", "runs", "status_of"]
 
 Object = Mapping[str, Any]
 
@@ -92,6 +92,12 @@ def has_left_files(pod: Object) -> bool:
 def runs(pod: Object, container: str) -> bool:
     """Return whether a container of a pod runs, and is not being ended with all of it."""
     return not is_ending(pod) and "running" in _all_states(pod).get(container, {})
+
+
+def has_stopped(pod: Object, container: str) -> bool:
+    """Return whether a container runs no more, or soon does not. One of which an old state is known has not."""
+    phase = (pod.get("status") or {}).get("phase")
+    return is_ending(pod) or phase in {"Succeeded", "Failed"} or "terminated" in _all_states(pod).get(container, {})
 
 
 def is_ending(pod: Object) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from task_runners.errors import FailureReason
 from task_runners.kubernetes.runner import Kubernetes
-from task_runners.kubernetes.states import gone, notes_of, status_of
+from task_runners.kubernetes.states import gone, has_stopped, notes_of, status_of
 from task_runners.spec import Phase
 
 DONE = {"terminated": {"exitCode": 0, "reason": "Completed"}}
@@ -195,6 +195,22 @@ def test_a_pod_that_is_gone_counts_as_it_was_last_seen() -> None:
     assert gone(pod(main=RUNNING)).failure_reason is FailureReason.LOST
     assert gone(pod(main=failed(143))).exit_code == 143
     assert gone(pod(main=RUNNING, status=disruption("PreemptionByScheduler"))).failure_reason is FailureReason.PREEMPTED
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (pod("Pending", {"init-files": waiting("PodInitializing")}), False),  # what a watch says that is behind
+        (pod("Pending"), False),
+        (pod("Pending", {"init-files": RUNNING}), False),
+        (pod("Pending", {"init-files": DONE}), True),
+        (pod("Pending", {"init-files": failed(1)}), True),
+        (pod("Failed", status=evicted(NODE_DISK)), True),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, True),
+    ],
+)
+def test_a_container_has_stopped_when_somebody_has_seen_that_it_has(found: dict[str, Any], *, expected: bool) -> None:
+    assert has_stopped(found, "init-files") is expected
 
 
 @pytest.mark.parametrize(("age_s", "seconds"), [(0, 0.2), (20, 1.0), (1000, 5.0)])
