@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 FLOW = "id: greet\nnamespace: company.team\ntasks:\n  - {id: say, type: core.log.Log}\n"
@@ -68,17 +69,19 @@ tasks:
     commands: ["true"]
   - {id: after, type: core.log.Log, message: after}
 """
-RUNNERS = "pluginDefaults: [{type: docker, values: {host: 'unix:///of/the/defaults.sock'}}]\n"
+DAEMON = "unix:///of/the/defaults.sock"
+RUNNERS = f"pluginDefaults: [{{type: docker, values: {{host: '{DAEMON}'}}}}]\n"
 
 
 def test_a_part_of_a_flow_gets_the_defaults_of_the_task_runner_that_an_expression_names(shell: Any) -> None:
     shell.write("flows/_defaults.yaml", RUNNERS)
     shell.write("flows/company/team/greet.yaml", CHOSEN)
+    allowed = {"MAINSTEM_RUNNER_POLICIES": json.dumps([{"dockerHosts": [DAEMON]}])}
 
-    partly = shell.mainstem("run", "flows/company/team/greet.yaml", "--until", "body")
+    partly = replace(shell, variables=allowed).mainstem("run", "flows/company/team/greet.yaml", "--until", "body")
 
     assert partly.returncode == 1
-    assert "no Docker daemon answers at unix:///of/the/defaults.sock" in partly.stdout + partly.stderr
+    assert f"no Docker daemon answers at {DAEMON}" in partly.stdout + partly.stderr
 
 
 def test_a_run_finds_the_keys_of_the_folders_and_a_check_their_mistakes(shell: Any) -> None:
