@@ -311,9 +311,12 @@ class SyncService:
         inquiry, is_forced = Inquiry(), reason in _FORCING
 
         def look(inquiry: Inquiry) -> None:
+            concerned = [each for each in environments if inquiry.concerns(each.name)]
+            for each in concerned:  # what a look before came to counts no more, be it that this one fails
+                found.pop(each.name, None)
             with source.repository.lock:
                 heads = source.heads(sorted({environment.ref for environment in environments}))
-                for each in filter(lambda each: inquiry.concerns(each.name), environments):
+                for each in concerned:
                     found[each.name] = self._reconcile(source, each, heads, actor, inquiry, is_forced=is_forced)
 
         try:
@@ -323,8 +326,7 @@ class SyncService:
             if not environments:
                 raise
             log.warning("a repository cannot be read", extra={"repository": name, "code": error.code})
-            left = [each for each in environments if each.name not in found or inquiry.concerns(each.name)]
-            found |= {each.name: self._failed(each, error) for each in left}
+            found |= {each.name: self._failed(each, error) for each in environments if each.name not in found}
         results = [found[each.name] for each in environments]
         if any(each.plan is not None and len(each.plan.changes) >= LARGE for each in results):
             give_back()
@@ -378,14 +380,15 @@ class SyncService:
         return RevisionResult(environment.name, Outcome.FAILED, None, environment.active, code=code, message=message)
 
     def _failed(self, environment: Environment, error: MainstemError, head: str | None = None) -> RevisionResult:
-        self._store.write(
-            lambda db: db.environments.set_state(
-                environment.name, environment.state, f"{error.code}: {error}", held=environment.held
-            )
-        )
-        return RevisionResult(
-            environment.name, Outcome.FAILED, head, environment.active, code=error.code, message=str(error)
-        )
+        """Say what went wrong, and leave the state as it is by now."""
+
+        def note(db: Session) -> str | None:
+            now = db.environments.get(environment.name) or environment
+            db.environments.set_state(now.name, now.state, f"{error.code}: {error}", held=now.held)
+            return now.active
+
+        active = self._store.write(note)
+        return RevisionResult(environment.name, Outcome.FAILED, head, active, code=error.code, message=str(error))
 
     # plans
 

@@ -14,6 +14,7 @@ from runner.store.records import Repository
 from sync.activation import Outcome, RevisionResult
 from sync.forges.api import ForgeApi
 from sync.forges.check_states import CheckState, states_of
+from sync.sources import FetchError
 from tests.servers.review_world import World, flow
 
 REQUIRED = "checks: {required: [ci/build, lint]}\n"
@@ -300,3 +301,50 @@ def test_an_environment_that_needs_no_checks_is_looked_at_once_while_another_wai
         ("staging", Outcome.ACTIVE),
     ]
     assert world.service.environment("staging").active == dev
+
+
+@github
+def test_a_source_that_goes_away_while_the_forge_is_asked_leaves_what_was_ordered_meanwhile(world: World) -> None:
+    before = world.service.environment("production").active
+    green(world, push(world, said=REQUIRED), "ci/build", "lint")
+    source = world.service.repository("r")
+
+    def heads(refs: Collection[str]) -> dict[str, str]:
+        raise FetchError("repository.unreachable", "it does not answer")
+
+    def order() -> None:
+        world.service.stay("production", None, actor="ann", reason="no", action="suspend")
+        source.heads = heads  # type: ignore[method-assign]  # the network is gone
+
+    meanwhile(world, order)
+
+    found = look(world)
+
+    left = world.service.environment("production")
+    assert (found.outcome, found.active) == (Outcome.FAILED, before)
+    assert (left.state, left.message) == ("PINNED", "repository.unreachable: it does not answer")
+
+
+@github
+def test_an_environment_that_leaves_during_a_look_takes_nothing_from_those_before_it(world: World) -> None:
+    commit = push(world)
+    gone = replace(world.service.environment("production"), name="staging", path="other", namespaces=("other",))
+    world.service._store.write(lambda db: db.environments.declare(gone))
+    listed = world.service._store.read(lambda db: db.environments.of_repository("r"))
+    assert [each.name for each in listed] == ["production", "staging"]
+    source = world.service.repository("r")
+    ask = source.heads
+
+    def heads(refs: Collection[str]) -> dict[str, str]:
+        world.service._store.write(lambda db: db.environments.delete("staging"))
+        return ask(refs)
+
+    source.heads = heads  # type: ignore[method-assign]  # it leaves at this moment
+
+    found = world.service.reconcile_repository("r", actor="test")
+
+    assert [(each.environment, each.outcome) for each in found] == [
+        ("production", Outcome.ACTIVE),
+        ("staging", Outcome.FAILED),
+    ]
+    assert (found[0].active, world.service.environment("production").message) == (commit, None)
