@@ -43,6 +43,11 @@ _CONNECTION: Final[dict[str, Any]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
 }
+# The same at the server's end: what a machine that is gone holds there (see `exclusive`), others wait for.
+_SESSION: Final = (
+    f"SET idle_in_transaction_session_timeout = {_IDLE_MS}; SET tcp_keepalives_idle = 10; "
+    "SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2"
+)
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -155,7 +160,7 @@ class PostgresEngine:
 
     def _connect(self) -> Any:
         driver = psycopg.connect(self._address, autocommit=True, application_name="mainstem", **_CONNECTION)
-        driver.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_MS}")
+        driver.execute(_SESSION)
         return driver
 
     def _again(self, transaction: Callable[[Connection], T]) -> T:

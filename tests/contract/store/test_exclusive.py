@@ -46,3 +46,15 @@ def test_a_database_whose_connections_are_all_in_use_is_busy(postgres_url: str) 
     engine.close()
 
     assert caught.value.code == "store.busy"
+
+
+def test_the_server_ends_the_connection_and_with_it_the_right_of_a_machine_that_is_gone(postgres_url: str) -> None:
+    engine = PostgresEngine(postgres_url, lambda: datetime.now(UTC))
+
+    driver = engine._connect()
+
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    found = [driver.execute(f"SHOW {name}").fetchone()[0] for name in names]
+    driver.close()
+    engine.close()
+    assert found == ["10", "5", "2"]  # and not two hours
