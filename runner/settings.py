@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from runner.errors import InvalidError
@@ -22,10 +23,21 @@ from runner.setting_faults import refused, unreadable
 from runner.setting_variables import Variables
 
 DEFAULT_PORT = 8420
+_NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+def _namespace(value: str) -> str:
+    if value != "*" and _NAMESPACE.fullmatch(value) is None:  # it would cover nothing, and nobody would know
+        raise ValueError(f"{value!r} is neither a namespace, which counts with all below it, nor `*`")
+    return value
+
+
+def _owned(value: str) -> str:
+    return value if _NAMESPACE.fullmatch(value.removesuffix(".*")) else _namespace(value)
 
 
 class ProcessRunnerSettings(_Part):
@@ -42,7 +54,7 @@ class ProcessRunnerSettings(_Part):
 class RunnerPolicySettings(_Part):
     """What flows of some namespaces may ask of task runners; of several that cover one, the closest counts alone."""
 
-    namespaces: tuple[str, ...] = ("*",)
+    namespaces: tuple[Annotated[str, AfterValidator(_namespace)], ...] = ("*",)
     """Namespaces, each with all below it; `*` is all."""
     runners: tuple[str, ...] | None = None
     """Types of task runners that may be used; without it all."""
@@ -261,8 +273,8 @@ class EnvironmentSettings(_Part):
     """The branch or tag that it follows, or a pattern: of `tags/v*` or `release/*` it is the highest version."""
     path: str = "flows"
     """The folder of the flows."""
-    namespaces: tuple[str, ...] = ("*",)
-    """Namespaces that its flows may have, each with all below it; `*` is all."""
+    namespaces: tuple[Annotated[str, AfterValidator(_owned)], ...] = ("*",)
+    """Namespaces that its flows may have, each with all below it; `*` is all, `company.*` what lies below `company`."""
     writes: Literal["commit", "propose", "refuse"] = "commit"
     """What the API does with a write: `commit` and activate it, `propose` it in a change request, or `refuse`."""
     reject_invalid: bool = False

@@ -133,6 +133,14 @@ def test_what_lets_one_in_is_in_no_text_of_the_settings() -> None:
             "MAINSTEM_PORT: port: input should be a valid integer",
             "docs/reference/settings.md",
         ),
+        (
+            "environments: [{name: a, repository: b, namespaces: [b, 'staging.**']}]",
+            {},
+            "environments[0].namespaces[1]: 'staging.**' is neither a namespace",
+            "every setting",
+        ),
+        ("runnerPolicies: [{namespaces: ['company.*']}]", {}, "namespaces[0]: 'company.*' is neither", "every setting"),
+        ("runnerPolicies: [{namespaces: [Company]}]", {}, "namespaces[0]: 'Company' is neither", "every setting"),
         ("port: 1\nhost: [", {}, "FILE:2:8 is no YAML: expected the node content", "at or above this place"),
     ],
 )
@@ -148,3 +156,10 @@ def test_a_wrong_setting_is_told_with_its_place_and_the_nearest_name(
     assert message.replace("FILE", str(file)) in str(caught.value)
     assert hint in (caught.value.hint or "")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["*", "company", "company.team-a.x_1", "company.*"])
+def test_an_environment_may_own_all_a_namespace_or_what_lies_below_one(name: str) -> None:
+    settings = Settings.model_validate({"environments": [{"name": "a", "repository": "b", "namespaces": [name]}]})
+
+    assert settings.environments[0].namespaces == (name,)
