@@ -368,7 +368,7 @@ def _led(db: Session, plan: Plan, row: Revision) -> Revision:
 def _audit(
     plan: Plan, outcome: Outcome, actor: str, now: datetime, order: Order | None = None, *, allow_deletes: bool
 ) -> AuditEntry:
-    detail: dict[str, Any] = {"commit": plan.commit, "previous": plan.base, "changes": len(plan.changes)}
+    detail: dict[str, Any] = {"commit": plan.commit, "previous": plan.base, "changes": plan.counts.total()}
     if allow_deletes or (order and plan.held):
         detail["allowed"] = plan.held
     if order is not None:

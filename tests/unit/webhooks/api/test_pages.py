@@ -218,8 +218,11 @@ def test_environments_show_what_is_desired_active_and_wrong(api: Any, admin: Vis
     )
     signer = CommitSignature(SignatureState.GOOD, "ssh", "<ann>", "SHA256:abc", commit="a" * 40).as_json()
     unsigned = CommitSignature(SignatureState.MISSING, commit="b" * 40).as_json()
+    renamed: tuple[dict[str, Any], ...] = ({"kind": "renamed"}, {"kind": "removed", "renamedTo": "a.new"})
     good = Revision("prod", "a" * 40, "ACTIVE", now - timedelta(hours=1), message="good", signature=signer)
-    bad = Revision("prod", "b" * 40, "INVALID", now, message="bad", problems=(problem,), signature=unsigned)
+    bad = Revision(
+        "prod", "b" * 40, "INVALID", now, message="bad", problems=(problem,), signature=unsigned, changes=renamed
+    )
     api.services.store.write(lambda db: db.repositories.put(Repository("flows", "https://git.example/f.git", "github")))
     api.services.store.write(lambda db: db.environments.put(environment))
     for revision in (good, bad):
@@ -234,6 +237,7 @@ def test_environments_show_what_is_desired_active_and_wrong(api: Any, admin: Vis
     assert f"/ui/main/environments/prod/plan?commit={'b' * 40}" in answer.text
     assert ", signed by &lt;ann&gt; (ssh SHA256:abc)</dd>" in answer.text
     assert '<td class="text" data-name="signed">not signed</td>' in answer.text
+    assert re.findall(r'data-name="changes">(\d+)<', answer.text) == ["1", "0"]
     plan = admin.get(f"/ui/main/environments/prod/plan?commit={'a' * 40}")
     assert "Signed by &lt;ann&gt; (ssh <code>SHA256:abc</code>)." in plan.text
 
