@@ -213,7 +213,7 @@ def test_tests_of_a_server_that_died_are_begun_by_another(
         postgres_url.replace("+psycopg", "")
     ) as server:  # the connections of one that dies end with it
         server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+            "SELECT pg_terminate_backend(pid, 20000) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
             "WHERE locktype = 'advisory' AND datname = current_database()"
         )
 
