@@ -192,7 +192,7 @@ def test_yaml_problems_come_back_as_problems() -> None:
 
     assert parsed.flow is None
     assert [(problem.code, problem.line, problem.file) for problem in parsed.problems] == [
-        ("yaml.syntax.invalid", 2, "x.yaml")
+        ("yaml.syntax.invalid", 1, "x.yaml")
     ]
 
 
