@@ -27,9 +27,11 @@ _MARKERS = frozenset({"_flows", "flows"})
 _OTHER_FILES = frozenset({"_files", "files", "_dashboards", "_global", TESTS})
 _NO_FLOWS = _OTHER_FILES | {TEMPLATES}
 _MOST_BYTES = 1 << 20
-_FLOW_ID = re.compile(r"""\bflowId["']?[ \t]*:[ \t]*(.*)""")
-_ID = re.compile(r"""["']?([\w-][\w.-]*)["']?[ \t]*(?:[,}].*|[ \t]#.*)?""")
+_CALL = re.compile(
+    r"""(?<![.\w])flowId\b(?:["']?[ \t]*:[ \t]*["']?([\w-][\w.-]*)["']?(?=[ \t]*(?:[,}\r\n]|\Z)|[ \t]+\#))?"""
+)
 _ID_LINE = re.compile(rb"""^["']?id["']?[ \t]*:[ \t]*["']?([\w-][\w.-]*)["']?[ \t]*\r?$""", re.MULTILINE)
+_BRACE_LINE = re.compile(rb"^(?:---[ \t]+)?\{", re.MULTILINE)
 
 Source = tuple["Flow", str, str, "str | None"]
 """A flow, its text, its path, and what it inherits."""
@@ -206,42 +208,57 @@ def flows_below(root: Path, but: Path | None = None) -> list[Source]:
 def flows_called(root: Path, file: Path, text: str) -> list[Source]:
     """Return the flows below a folder that the `text` of `file` may call, and those that they may call, as above.
 
-    A flow calls by `flowId`. Where that is an expression it may call any, else those of this name in any namespace:
-    more flows than are called may be returned, never fewer. A flow that calls none costs no look at the folder, which
-    may be a home with all that lies in it.
+    A flow calls by `flowId`. Where no plain name stands behind the word it may call any, else those of this name in any
+    namespace: more flows than are called may be returned, never fewer. A flow that calls none costs no look at the
+    folder, which may be a home with all that lies in it.
     """
     found: dict[Path, Source] = {}
     places: list[tuple[Path, str | None, str | None]] | None = None
     wanted = _called(text)
     while wanted:
         if places is None:
-            places = [(path, namespace, _stated_id(path)) for path, namespace in _readable(root, file)]
-        nearest = [each for each in places if each[2] is None or None in wanted or each[2] in wanted]
-        places = [each for each in places if each not in nearest]
+            named = ((path, namespace, _stated_id(path)) for path, namespace in _readable(root, file))
+            places = [each for each in named if each[2] != ""]
+        reached = {each[2] for each in places} if None in wanted else wanted | {None}
+        nearest = [each for each in places if each[2] in reached]
+        places = [each for each in places if each[2] not in reached]
         flows = {path: flow for path, namespace, _ in nearest if (flow := _flow(path, namespace)) is not None}
         found |= flows
-        wanted = {name for _, content, _, around in flows.values() for name in _called(content + (around or ""))}
+        wanted = {name for _, content, _, around in flows.values() for name in _called(f"{content}\n{around or ''}")}
     return list(found.values())
 
 
 def _called(text: str) -> set[str | None]:
     """Return the names of the flows that a text calls; None is any."""
-    return {found[1] if (found := _ID.fullmatch(value)) else None for value in _FLOW_ID.findall(text)}
+    return {name or None for name in _CALL.findall(text)}
 
 
 def _stated_id(path: Path) -> str | None:
     """Return the id that a line of a file gives a flow; None when none does so plainly, nothing when it is no flow."""
-    content = path.read_bytes()
+    content = _content(path)
     found: list[bytes] = _ID_LINE.findall(content)
-    if len(found) == 1:
+    if len(found) == 1 and not _BRACE_LINE.search(content):
         return found[0].decode("utf-8", "replace")
     return None if b"tasks" in content else ""
 
 
 def _readable(root: Path, but: Path | None) -> Iterator[tuple[Path, str | None]]:
+    own = but.stat() if but is not None and but.exists() else None
     for path, namespace in flow_files((root,)):
-        if (but is None or not path.samefile(but)) and path.stat().st_size <= _MOST_BYTES:
+        try:
+            facts = path.stat()
+        except OSError:  # it is gone meanwhile
+            continue
+        if facts.st_size <= _MOST_BYTES and (own is None or not os.path.samestat(facts, own)):
             yield path, namespace
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file holds; nothing when it cannot be read, as those of others beside a flow in `/tmp`."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _flow(path: Path, namespace: str | None) -> Source | None:
@@ -249,7 +266,7 @@ def _flow(path: Path, namespace: str | None) -> Source | None:
     from runner.flows.namespace_defaults import stated_namespace
     from runner.flows.parse import parse_flow
 
-    content = path.read_bytes()
+    content = _content(path)
     space = stated_namespace(content) or namespace or ""
     around = defaults_around(path, space, content)[0].around(space, content)
     parsed = parse_flow(content, file=str(path), namespace=namespace, strict=False, inherited=around)

@@ -22,6 +22,9 @@ import click
 from runner.cli.names import label
 from runner.errors import InvalidError, NotFoundError, Severity
 
+_KEY_WORDS = ("kv", "render", ".state.", ".states.")
+"""One of these is in every text that can ask for a key: the function, what renders other texts, types of tasks."""
+
 if TYPE_CHECKING:
     from runner.cli.ending import Ending
     from runner.cli.origin import EarlierRun
@@ -220,7 +223,7 @@ class _Run:
         from runner.flows.seeds import SeedFile
         from runner.working_copy import seeds_of
 
-        if not any(word in text for text in self.texts for word in ("kv", "render")):
+        if not any(word in text for text in self.texts for word in _KEY_WORDS):
             return  # nothing asks for a key, so what may be a whole home is not searched for them
         for file in seeds_of([self.root]):
             for seed in file.seeds if isinstance(file, SeedFile) else ():
@@ -234,7 +237,7 @@ class _Run:
 
         store = Store.open(f"sqlite:///{self.room / 'state.db'}", durability="off")
         source = self.source.decode("utf-8")
-        others = flows_called(self.root, self.file, source + (self.defaults or ""))
+        others = flows_called(self.root, self.file, f"{source}\n{self.defaults or ''}")
         for other in others:
             deploy(store, *other)
         self.texts = [

@@ -74,6 +74,10 @@ def test_a_flow_that_calls_none_costs_no_look_at_its_folder(tmp_path: Path) -> N
         ("    flowId: '{{ inputs.which }}'\n", {"near", "far", "other", "quoted"}),
         ("    flowId: >-\n      far\n", {"near", "far", "other", "quoted"}),
         ("    flowId: quoted\n", {"quoted"}),
+        ("  - {flowId: quoted}\n  - [{id: b, flowId: far}, {flowId: near, id: c}]\n", {"quoted", "near", "far"}),
+        ('    x: [{"flowId":"quoted"},{"flowId": "far"}]\n', {"quoted", "far"}),
+        ("    ? flowId\n    : far\n", {"near", "far", "other", "quoted"}),
+        ("    message: '{{ trigger.flowId }}'\n", set()),
     ],
 )
 def test_the_flows_that_a_flow_may_call_are_found_with_those_that_they_call(
@@ -87,10 +91,20 @@ def test_the_flows_that_a_flow_may_call_are_found_with_those_that_they_call(
     (tmp_path / "other.yml").write_text(FLOW.replace("id: a", "id: other\nnamespace: team"))
     (tmp_path / "quoted.yml").write_text(FLOW.replace("id: a", 'id: "quoted"\nnamespace: team'))
     (tmp_path / "data.yaml").write_text("rows: [1, 2]\n")
+    (tmp_path / "odd.yaml").symlink_to("/proc/self/mem")  # a file that cannot be read, as one of somebody else
 
     flows = flows_called(tmp_path, top, _calling("top", called))
 
     assert {flow.id for flow, *_ in flows} == found
+
+
+def test_the_id_of_a_flow_that_is_written_as_json_is_not_that_of_its_last_task(tmp_path: Path) -> None:
+    task = '{"type": "core.log.Log",\n"message": "hi",\n"id": "log"\n}'
+    (tmp_path / "json.yaml").write_text(f'{{\n"id": "json",\n"namespace": "team",\n"tasks": [{task}]}}\n')
+
+    flows = flows_called(tmp_path, tmp_path / "top.yaml", "flowId: json\n")
+
+    assert [flow.id for flow, *_ in flows] == ["json"]
 
 
 @pytest.mark.parametrize(
