@@ -28,7 +28,7 @@ _HINTS: Final = (
     ("did not find expected ',' or", "the bracket that opens there is not closed"),
 )
 _CONFLICT: Final = re.compile(r"^(?:<{7} |>{7} )", re.MULTILINE)
-_WIDE_SPACE: Final = re.compile("^ *[\u00a0\u2000-\u200b\u202f\u3000]", re.MULTILINE)
+_WIDE_SPACE: Final = re.compile("^ *[\u00a0\u2000-\u200b\u202f\u3000]")
 _TWO_VALUES: Final = re.compile(r"[^\s#:][^:]*:\s+\S")
 _MARKS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -38,9 +38,9 @@ def syntax_problem(error: yaml.YAMLError, text: str, file: str | None) -> Proble
     mark, message, hint = _unreadable(error, text) if isinstance(error, yaml.reader.ReaderError) else _misread(error)
     if found := _CONFLICT.search(text):
         mark, message, hint = _at(text, found.start()), "a conflict of git that nobody resolved", None
-    elif (found := _WIDE_SPACE.search(text)) and _at(text, found.start()).line <= mark.line:
-        mark = _at(text, found.end() - 1)
-        hint = f"the line begins with U+{ord(found[0][-1]):04X}, which looks like a space and is none: {_SPACES}"
+    elif wide := _wide_space(error, text, mark):
+        mark, character = wide
+        hint = f"the line begins with U+{ord(character):04X}, which looks like a space and is none: {_SPACES}"
     elif hint is None:
         hint = _hint(message, mark, text)
     return Problem("yaml.syntax.invalid", message, file=file, line=mark.line, column=mark.column, hint=hint)
@@ -61,6 +61,21 @@ def encoding_problem(error: UnicodeError, source: str | bytes, file: str | None)
 def _at(text: str, offset: int) -> Mark:
     offset = min(offset, len(text))
     return Mark(text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset))
+
+
+def _wide_space(error: yaml.YAMLError, text: str, mark: Mark) -> tuple[Mark, str] | None:
+    """Return a foreign space that a line begins with, where it can be what the parser stumbled over.
+
+    That is in the line of the mark, in the one above, and where the parser began to read what it did not understand;
+    further up such spaces may be part of a text.
+    """
+    lines = text.split("\n")
+    begun = error.context_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    for number in (mark.line, mark.line - 1, begun.line + 1 if begun else 0):
+        found = _WIDE_SPACE.match(lines[number - 1]) if 0 < number <= len(lines) else None
+        if found:
+            return Mark(number, found.end()), found[0][-1]
+    return None
 
 
 def _unreadable(error: yaml.reader.ReaderError, text: str) -> tuple[Mark, str, None]:

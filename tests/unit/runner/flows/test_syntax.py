@@ -38,6 +38,14 @@ def test_a_usual_mistake_is_answered_with_its_place_and_advice(text: str, place:
     assert advice in str(problem.hint)
 
 
+def test_a_wide_space_in_a_text_above_is_not_taken_for_the_mistake() -> None:
+    with pytest.raises(FlowError) as caught:
+        load("description: |\n  Steps:\n  \u00a0 one\na: b\nc: d\ntasks: [1, 2\n")
+
+    [problem] = caught.value.problems
+    assert (problem.line, problem.hint) == (7, "the bracket that opens there is not closed")
+
+
 def test_a_map_as_a_key_that_is_no_expression_is_not_told_about_quotes() -> None:
     with pytest.raises(FlowError) as caught:
         load("? [a, b]\n: c\n")
