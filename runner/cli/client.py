@@ -1,13 +1,14 @@
 """The command line's way to a server: which one, with which token, and what its answers mean for the exit code.
 
-Order: options, then `MAINSTEM_URL` and `MAINSTEM_TOKEN`, then the current context of the context file, then the home
-of a server on this machine.
+Order: options, then `MAINSTEM_URL` and `MAINSTEM_TOKEN`, then the current context of the context file unless that is
+`local`, then the home in this folder or of `MAINSTEM_HOME`, then `local`, the server that was started last.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 API: Final = "/api/v1/main"
 LOCAL: Final = "local"
 """The context of the server that was started last on this machine."""
+_SERVED_AT: Final = re.compile(r"http://(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::[0-9]+)?/?")
+"""What a server tells of its address: nothing that two readers could take for two hosts."""
 _TIMEOUT_S: Final = 30.0
 _CONNECT_S: Final = 5.0
 
@@ -168,7 +171,8 @@ def _demand_address(url: str, source: str) -> None:
 def _home_context(environ: Mapping[str, str]) -> Context | None:
     from runner.settings import DEFAULT_PORT
 
-    home = Path(environ.get("MAINSTEM_HOME") or ".mainstem")
+    named = environ.get("MAINSTEM_HOME")
+    home = Path(named or ".mainstem")
     token = _token_of(home / "token")
     if token is None:
         return None
@@ -177,7 +181,28 @@ def _home_context(environ: Mapping[str, str]) -> Context | None:
         url = facts.get("url") if isinstance(facts, dict) else None
     except (OSError, ValueError):
         url = None
-    return Context((url or f"http://127.0.0.1:{DEFAULT_PORT}").rstrip("/"), token, f"home {home}")
+    url = url if url and isinstance(url, str) else f"http://127.0.0.1:{DEFAULT_PORT}"
+    # A folder that came from elsewhere may hold a home that a server never made, to be sent what this user sends.
+    if not named and not _is_of_this_machine(url):
+        return None
+    return Context(url.rstrip("/"), token, f"home {home}")
+
+
+def _is_of_this_machine(url: str) -> bool:
+    """Return whether an address is one of this machine; a name but `localhost` is not, whatever it means just now."""
+    import ipaddress
+    import socket
+
+    parts = _SERVED_AT.fullmatch(url)
+    if parts is None or parts["name"] == "localhost":
+        return parts is not None
+    try:
+        address = ipaddress.ip_address(parts["name"] or parts["address"])
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
+            probe.bind((str(address), 0))
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _token_of(path: Path) -> str | None:

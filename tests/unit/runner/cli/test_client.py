@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ def test_the_home_of_this_folder_goes_before_the_server_that_started_last(
     assert [each.url[-4:] for each in (elsewhere, here, named)] == ["8421", "9000", "8421"]
     assert resolve(environ).url == "https://prod.example"
     assert [each.url[-4:] for each in known_contexts(environ)].count("9000") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "count"),
+    [
+        ("http://127.0.0.1:9000", 1),
+        ("http://localhost:9000", 1),
+        ("http://203.0.113.7:9000", 0),
+        ("https://mainstem.example", 0),
+        ("http://127.0.0.1:9000@mainstem.example", 0),
+        (["http://127.0.0.1:9000"], 1),
+    ],
+)
+def test_a_home_that_came_with_a_folder_names_no_server_elsewhere(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object, count: int
+) -> None:
+    home = tmp_path / ".mainstem"
+    home.mkdir()
+    (home / "token").write_text("theirs")
+    (home / "lock").write_text(json.dumps({"pid": 1, "url": url}))
+    monkeypatch.chdir(tmp_path)
+
+    found = list(known_contexts({"XDG_CONFIG_HOME": environ["XDG_CONFIG_HOME"]}))
+    named = list(known_contexts(environ | {"MAINSTEM_HOME": str(home)}))
+
+    assert (len(found), len(named)) == (count, 1)
 
 
 def test_a_context_is_readable_by_its_owner_only(environ: dict[str, str], token_file: Path) -> None:
