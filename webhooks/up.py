@@ -63,7 +63,7 @@ class EmbeddedServer(ServerProcess):
                 hint="with a database of your own start `mainstem serve`, `worker`, `scheduler` and `sync-agent`",
             )
         super().__init__("up", settings, Roles(), os.environ)
-        self.token, self._is_new = "", False
+        self.token = ""
 
     def start(self) -> None:
         """Start everything, the broker first."""
@@ -76,11 +76,12 @@ class EmbeddedServer(ServerProcess):
         valkey.end_leftover()
         valkey.start()
         self._exit.callback(valkey.stop)
-        # Before the address is told: who reads that asks at once, and would ask without a token.
-        self.token, self._is_new = admin_token(self.home)
         self._take_address()
         self.assemble(self._open_store(), valkey.url)
-        self._adopt_token()
+        # Made when nothing is left that often fails, and adopted at once: one that no database knows would never count.
+        self.token = self._adopt_token()
+        # Who reads the address asks at once, and would ask without a token before.
+        self._tell_address()
         self.begin()
         write_context(self.environment, LOCAL, self.settings.local_url, self.home / TOKEN_FILE, make_current=False)
 
@@ -89,7 +90,9 @@ class EmbeddedServer(ServerProcess):
         self.listen_for_probes()
         if port != self.settings.port:
             self.settings = self.settings.model_copy(update={"port": port})
-        # Who reads these is on this machine. MAINSTEM_URL may name another server: the command line reads it too.
+
+    def _tell_address(self) -> None:
+        # Who reads it is on this machine. MAINSTEM_URL may name another server: the command line reads it too.
         self.lock.announce(url=self.settings.local_url)
 
     def _open_store(self) -> Store:
@@ -107,11 +110,13 @@ class EmbeddedServer(ServerProcess):
             log.warning("the database was migrated", extra={"from": found, "copy": str(copy)})
         return Store.open(url)
 
-    def _adopt_token(self) -> None:
+    def _adopt_token(self) -> str:
         from runner.access import Role
 
-        if self._is_new or not any(token.name == "admin" for token in self.parts.access.tokens()):
-            self.parts.access.adopt("admin", self.token, Role.ADMIN)
+        secret, is_new = admin_token(self.home)
+        if is_new or not any(token.name == "admin" for token in self.parts.access.tokens()):
+            self.parts.access.adopt("admin", secret, Role.ADMIN)
+        return secret
 
     def banner(self) -> str:
         """Return what a user needs to know now: addresses, the git line, where the token is."""

@@ -8,6 +8,7 @@ import pytest
 
 from runner.home import TOKEN_FILE
 from runner.settings import Settings
+from runner.store import Store
 from webhooks.up import EmbeddedServer, banner_lines
 
 PLACE = "Nothing is deployed yet: push a branch main that holds a folder flows/."
@@ -44,8 +45,22 @@ class _ToldError(Exception):
 
 
 class _Telling(EmbeddedServer):
-    def _take_address(self) -> None:
+    def _tell_address(self) -> None:
         raise _ToldError((self.home / TOKEN_FILE).read_text(encoding="utf-8").strip())
+
+
+class _WithoutDatabase(EmbeddedServer):
+    def _open_store(self) -> Store:
+        raise _ToldError
+
+
+def test_a_start_that_fails_leaves_no_token_that_no_database_knows(tmp_path: Path) -> None:
+    server = _WithoutDatabase(Settings(home=tmp_path / "home", work=tmp_path / "work", port=0))
+
+    with pytest.raises(_ToldError), server:
+        pass
+
+    assert not (server.home / TOKEN_FILE).exists()
 
 
 def test_who_reads_the_address_of_a_new_server_finds_its_token(tmp_path: Path) -> None:
