@@ -106,7 +106,8 @@ def replay(
     verb = "replay-with-inputs" if inputs else "replay"
     with _parts(inputs) as parts:
         if inputs:
-            _demand_known(client, f"/flows/{seen['namespace']}/{seen['flowId']}", parts, revision)
+            pinned = seen["flowRevision"] if revision is None else revision
+            _demand_known(client, f"/flows/{seen['namespace']}/{seen['flowId']}", parts, pinned)
         execution = client.post(f"/executions/{execution_id}/actions/{verb}", params=parameters, files=parts or None)
     return _accompany(client, execution, **staying)
 

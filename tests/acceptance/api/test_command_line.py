@@ -152,6 +152,23 @@ def test_a_path_without_an_at_is_answered_with_what_sends_the_file(server: Any) 
     assert "send the file with -i data=@data.csv" in done.stderr
 
 
+def test_a_replay_takes_the_inputs_that_its_own_revision_has(server: Any) -> None:
+    without = "id: drops\nnamespace: company.replays\ntasks: [{id: say, type: core.log.Log, message: hi}]\n"
+    headers = {"authorization": f"Bearer {server.token}", "content-type": "application/x-yaml"}
+    flows = f"{server.url}/api/v1/main/flows"
+    first = without + "inputs: [{id: who, type: STRING, defaults: me}]\n"
+    httpx.post(flows, content=first, headers=headers, timeout=20).raise_for_status()
+    execution_id = server.mainstem("exec", "run", "company.replays.drops", "--wait").stdout.split()[1]
+    httpx.put(f"{flows}/company.replays/drops", content=without, headers=headers, timeout=20).raise_for_status()
+
+    repeated = server.mainstem("exec", "replay", execution_id, "-i", "who=you", "--json")
+    newer = server.mainstem("exec", "replay", execution_id, "-i", "who=you", "--revision", "2")
+
+    assert (repeated.returncode, newer.returncode) == (0, 1), repeated.stderr
+    assert json.loads(repeated.stdout)["inputs"] == {"who": "you"}
+    assert "has no input 'who'" in newer.stderr
+
+
 def test_the_files_of_an_execution_are_saved_by_task_and_value(server: Any, tmp_path: Path) -> None:
     shown = server.mainstem("exec", "run", "company.shell.writes", "--wait").stdout
     execution_id = shown.split()[1]
