@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runner.flows.between import LocatedFlow
     from runner.flows.models import Flow
 
+_NOTHING = "  hint: flows are files *.yaml and *.yml, outside of hidden folders and of those for files, such as _files"
 _MOST_BYTES = 4 << 20  # more than the loader takes, so that it reports the size, and no more than fits into memory
 
 
@@ -214,9 +215,8 @@ def _written(style: str, checked: Checked, seconds: float) -> str:
     problems, sources = checked.problems, checked.sources
     if style == "text":
         blocks = [diagnostics.block(problem, sources.get(problem.file or "")) for problem in problems]
-        return "\n".join(
-            [*blocks, diagnostics.summary(problems, len(checked.flows), seconds, tests=len(checked.tests))]
-        )
+        summary = diagnostics.summary(problems, len(checked.flows), seconds, tests=len(checked.tests))
+        return "\n".join([*blocks, summary, *(() if sources else (_NOTHING,))])
     if style == "json":
         return diagnostics.as_json(problems)
     # Whoever reads the others knows the repository, not this machine.

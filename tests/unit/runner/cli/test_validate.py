@@ -41,6 +41,18 @@ def test_clean_flows_end_with_zero_and_a_count(flows: Path) -> None:
     assert result.output.startswith("2 flows, no problems (")
 
 
+def test_a_folder_without_flows_is_told_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / ".flows").mkdir()
+    (tmp_path / ".flows" / "a.yaml").write_text(GOOD % "a")
+    (tmp_path / "b.json").write_text("{}")
+
+    result = _run(tmp_path)
+
+    assert result.exit_code == 0
+    assert result.output.startswith("0 flows, no problems (")
+    assert "flows are files *.yaml and *.yml" in result.output
+
+
 def test_a_problem_is_shown_with_its_line_and_ends_with_one(flows: Path) -> None:
     (flows / "c.yaml").write_text((GOOD % "c").replace("core.log.Log", "core.log.Lgo"))
 
