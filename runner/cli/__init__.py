@@ -6,15 +6,22 @@ server cannot be reached, 124 time is over, 130 interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
-from typing import Any
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
 
 import click
 
 from runner import __version__
 from runner.cli.groups import SuggestingGroup
 from runner.errors import MainstemError
+
+_INTERRUPTED: Final = 130
 
 # Commands by name: where they stand, and what `--help` says of them. The upper packages are named by text only, since
 # `runner` must not import them.
@@ -64,7 +71,8 @@ class LazyGroup(SuggestingGroup):
         if entry is None:
             return None
         module, _, attribute = entry[0].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), attribute)
+        with _ended_by_interrupts():
+            found: click.Command = getattr(importlib.import_module(module), attribute)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's interface
@@ -92,7 +100,7 @@ def call(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return 130
+        return _INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -104,6 +112,23 @@ def call(arguments: list[str]) -> int:
         sys.stderr.close()
         return 0
     return result if isinstance(result, int) else 0
+
+
+@contextlib.contextmanager
+def _ended_by_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, where nothing has begun that would have to be ended in order.
+
+    Raised in the midst of an import it may come out of a class or a compiled module as any other error.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def show_error(error: MainstemError) -> None:

@@ -64,6 +64,28 @@ def test_checking_flows_imports_no_database(tmp_path: Path) -> None:
     assert imported & (HEAVY - NEEDED_BY_FLOWS) == set()
 
 
+def test_an_interrupt_during_the_imports_of_a_command_is_one_whatever_becomes_of_it_there(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import signal\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    raise RuntimeError('a class could not be made') from None\n"
+    )
+    program = "from runner.cli import COMMANDS, main\n"
+    program += "COMMANDS['interrupted'] = ('interrupted:command', '')\nmain(['interrupted'])"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.alone("measures milliseconds of the processor")
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_version_and_help_take_at_most_150_ms(option: str) -> None:
