@@ -9,6 +9,7 @@ import click
 
 from runner.cli.client import Client, options
 from runner.cli.groups import SuggestingGroup
+from runner.cli.table import moment
 from runner.errors import InvalidError
 
 
@@ -97,4 +98,5 @@ def _tell(name: str, state: dict[str, Any]) -> None:
         click.echo(f"{name} has no backfill")
         return
     word = "paused at" if backfill["paused"] else "at"
-    click.echo(f"{name}: backfill from {backfill['start']} to {backfill['end']}, {word} {backfill['currentDate']}")
+    start, end, current = (moment(backfill[each]) for each in ("start", "end", "currentDate"))
+    click.echo(f"{name}: backfill from {start} to {end}, {word} {current}")

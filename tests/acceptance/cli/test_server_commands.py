@@ -208,7 +208,7 @@ def test_a_schedule_runs_its_past_again_rests_and_is_told_to_stop(user: Any) -> 
     ended = user.mainstem(*backfill, "delete", name)
     shown = user.mainstem(*backfill, "show", name, "--json")
 
-    assert f"{name}: backfill from 2020-01-01T00:00:00+00:00 to " in begun.stdout, begun.stderr
+    assert f"{name}: backfill from 2020-01-01 00:00:00Z to " in begun.stdout, begun.stderr
     assert "[trigger.backfill.present]" in second.stderr
     assert "paused at" in paused.stdout
     assert "backfill (paused)" in listed.stdout
