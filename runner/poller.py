@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from runner.context import TaskContext
-from runner.errors import FlowError, MainstemError, NotFoundError
+from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
 from runner.executions.creation import NewExecution, creation_variables
 from runner.executions.engine import Engine
 from runner.executions.models import Execution, LogEntry, TaskRun
@@ -121,7 +121,7 @@ class Poller:
                 "a trigger could not be looked at",
                 extra={"trigger": _name(due.row), "error": self._engine.host.masker.mask(error.message)},
             )
-            if due.trigger.fail_on_trigger_error:
+            if due.trigger.fail_on_trigger_error and not isinstance(error, StoreError):
                 self._fail(due, {}, error)
         except Exception:  # the thread boundary: a plugin may raise anything
             log.exception("a trigger failed", extra={"trigger": _name(due.row)})
@@ -142,6 +142,8 @@ class Poller:
         try:
             new = self._request(due, execution, found)
             created = self._store.write(lambda db: self._keep(db, due, found, new))
+        except StoreError:
+            raise  # it says nothing about what was found, which is found again
         except MainstemError as error:
             self._fail(due, found.outputs or {}, error, seen=found.memory)
             return

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, ParamSpec, TypeVar
 
-from runner.errors import FlowError, MainstemError, NotFoundError
+from runner.errors import FlowError, MainstemError, NotFoundError, StoreError
 from runner.executions.creation import NewExecution
 from runner.executions.engine import Engine
 from runner.executions.models import Execution
@@ -164,7 +164,9 @@ class Scheduler:
                 "a schedule could not be fired",
                 extra={"trigger": _name(row), "error": self._engine.host.masker.mask(error.message)},
             )
-            return None
+        except Exception:  # a place of secrets is a plugin, which may raise anything
+            log.exception("a schedule could not be fired", extra={"trigger": _name(row)})
+        return None
 
     def ring_due(self, now: datetime) -> list[str]:
         """Ring the executions that have a timer at or before `now`, for each timer at most every few seconds."""
@@ -225,6 +227,8 @@ class Scheduler:
         """Wait for the commit and return the execution; what could not start leaves one that says why."""
         try:
             return taken.result()
+        except StoreError:
+            raise  # it says nothing about the date, which is still due
         except MainstemError as error:
             return self._fail(due, now, error)
 
@@ -401,6 +405,8 @@ class Scheduler:
                     "a schedule could not be caught up",
                     extra={"trigger": _name(row), "error": self._engine.host.masker.mask(error.message)},
                 )
+            except Exception:  # as in `_guarded`
+                log.exception("a schedule could not be caught up", extra={"trigger": _name(row)})
         return moved
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from runner.errors import ExpressionError, MainstemError
+from runner.errors import ExpressionError, MainstemError, StoreError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun
 from runner.flow_writes import FlowWriter, NoFlowWriter
 from runner.flows.models import Flow
@@ -199,7 +199,7 @@ class ExecutionServices:
                 return self.namespace_file(file.path, file.namespace)
             with self.host.storage.open(uri) as stored:
                 return stored.read()
-        except ExpressionError:
+        except (ExpressionError, StoreError):
             raise
         except MainstemError as error:
             raise ExpressionError(error.code, error.message) from None
@@ -306,9 +306,14 @@ class ExecutionServices:
     def check_access(self, uri: str) -> None:
         """Raise `ExpressionError` `storage.file.refused` when this execution may not read the file at `uri`."""
         try:
-            allowed = may_read(uri, self.execution, self.flow, lookup=self.host.execution_of)
+            allowed = self._may_read(uri)
+        except StoreError:
+            raise  # a store that is away fails no task
         except MainstemError as error:
             raise ExpressionError(error.code, error.message) from None
         if not allowed:
             message = f"Unable to read the file '{uri}' as it didn't belong to the current execution"
             raise ExpressionError("storage.file.refused", message)
+
+    def _may_read(self, uri: str) -> bool:
+        return may_read(uri, self.execution, self.flow, lookup=self.host.execution_of)

@@ -55,7 +55,7 @@ _LOST = frozenset({"LOST", "runner.supervisor.lost"})  # nobody saw how the body
 _BODY_LOST = "its body was lost"
 _BLAMED = frozenset({STOPPED, RESTARTED, _BODY_LOST})
 _NOT_OURS = "its job is one of another installation"
-_AWAY = frozenset({"store.unreachable", "store.commit.unknown", "store.closed"})
+_AWAY = frozenset({"store.unreachable", "store.busy", "store.commit.unknown", "store.closed"})
 _END_S = 10.0  # bodies have five seconds between SIGTERM and SIGKILL
 
 

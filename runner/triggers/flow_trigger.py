@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner.errors import MainstemError
+from runner.errors import MainstemError, StoreError
 from runner.executions.creation import CORRELATION, NewExecution
 from runner.executions.models import Attempt, Execution
 from runner.flows.models import Flow
@@ -75,6 +75,8 @@ def _ask(
         render = renderer(host, flow, version, change.at)
         found = match(trigger, change, row.memory, host.zone, render)
         wanted = [_request(flow, trigger, change, found, render)] if found.fires else []
+    except StoreError:
+        raise  # nothing is decided: the end of the execution is looked at again
     except MainstemError as error:
         log.warning(
             "a flow trigger could not be decided",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from runner.errors import MainstemError
+from runner.errors import MainstemError, StoreError
 from runner.executions.creation import NewExecution, creation_variables
 from runner.executions.models import Execution, TriggerInfo
 from runner.expressions import Scope, render
@@ -99,6 +99,8 @@ def _labels(flow: Flow, trigger: Trigger, seen: Mapping[str, Any], render_text: 
             continue
         try:
             labels[key] = render_text(text, seen) if "{" in text else text
+        except StoreError:
+            raise  # it says nothing about the label
         except MainstemError as error:
             log.warning(
                 "a label of a trigger does not render",

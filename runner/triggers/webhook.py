@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from runner.errors import MainstemError
+from runner.errors import MainstemError, StoreError
 from runner.executions.creation import NewExecution
 from runner.expressions import is_truthy
 from runner.flows.models import Flow
@@ -84,6 +84,8 @@ def request_for(flow: Flow, trigger: Webhook, seen: Mapping[str, Any], render: R
 def _opens(trigger: Webhook, key: str, render: RenderText) -> bool:
     try:
         own = render(trigger.key, None) if "{" in trigger.key else trigger.key
+    except StoreError:
+        raise  # who sends it is to send it again, which nobody does after "no such webhook"
     except MainstemError:
         return False  # a secret that is missing here must not show as anything but "no such webhook"
     return hmac.compare_digest(own.strip().encode(), key.strip().encode()) and bool(own.strip())

@@ -14,7 +14,7 @@ import pytest
 
 from runner.command import Command
 from runner.context import TaskContext, make_work_dir, open_uri, remove_work_dir
-from runner.errors import ExpressionError, MainstemError, NotFoundError, TaskError
+from runner.errors import ExpressionError, MainstemError, NotFoundError, StoreError, TaskError
 from runner.executions.models import Execution, LogEntry, Metric, TaskRun, TriggerInfo
 from runner.flows.inherited import Inherited
 from runner.flows.models import Flow, PluginDefault
@@ -259,6 +259,16 @@ def test_secrets_of_other_namespaces_are_refused(host: Host) -> None:
     assert ctx.secret("key") == ctx.secret("KEY", "company") == "hunter2"
     with pytest.raises(ExpressionError, match="may not read secrets"):
         ctx.secret("key", "company.other")
+
+
+def test_a_store_that_is_away_is_not_taken_for_a_file_that_is_refused(host: Host) -> None:
+    def away(_id: str) -> Execution | None:
+        raise StoreError("store.unreachable", "the database does not answer")
+
+    ctx = context(replace(host, execution_of=away))
+
+    with pytest.raises(StoreError):
+        ctx.render("{{ read('kestra:///company/other/flow/executions/another/a') }}")
 
 
 def test_expressions_see_the_logs_states_and_environment_of_the_server(host: Host) -> None:

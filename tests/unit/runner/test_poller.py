@@ -26,6 +26,7 @@ from runner.store import Store
 from runner.store.records import FlowDraft, TriggerState
 from runner.triggers.activation import activated
 from runner.triggers.control import switched
+from tests.servers.busy_secrets import BusySecrets
 from tests.servers.store import fresh_store
 from tests.unit.runner.test_scheduler import Bell
 
@@ -298,3 +299,16 @@ def test_the_log_holds_no_secret_of_a_look_that_failed(watch: Watch, caplog: pyt
     (record,) = [each for each in caplog.records if each.getMessage() == "a trigger could not be looked at"]
     assert "word-of-secret" not in vars(record)["error"]
     assert "***" in vars(record)["error"]
+
+
+def test_what_was_found_while_the_store_was_busy_is_found_again(watch: Watch, site: Site) -> None:
+    watch.engine.host.secrets._backends = (BusySecrets(),)
+    watch.deploy(asking(site, READY + """, inputs: {x: "{{ secret('KEY') }}"}"""))
+
+    watch.look()
+    watch.wait(60)
+    watch.look()
+
+    found = watch.store.read(lambda db: db.executions.last_of_flow("a.b", "f", 10))
+    assert [each.state for each in found] == [State.CREATED]
+    assert site.asked == 2

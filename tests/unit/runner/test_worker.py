@@ -26,6 +26,7 @@ from runner.stored_key_values import StoredKeyValues
 from runner.sweeper import LOST_AFTER_S, STOPPED, Sweeper
 from runner.worker import DRAINED, FENCE_S, MAX_LOSSES
 from task_runners.supervisor import shared_supervisor
+from tests.servers.busy_secrets import BusySecrets
 from tests.servers.place import Place, wait_until
 from tests.servers.store import fresh_store
 
@@ -269,3 +270,14 @@ def test_what_nobody_answered_is_rung_again_unless_messages_still_wait(
     sweeper.run_once()
 
     assert observer._runs.qsize() == rings
+
+
+def test_a_body_that_meets_a_store_without_a_connection_to_spare_runs_again(place: Place) -> None:
+    flow_id = place.flow("""'test "{{ secret("KEY") }}" = s3cret'""")
+    place.host.secrets._backends = (BusySecrets(),)
+
+    with place.engine() as worker:
+        ended = worker.engine.wait(worker.engine.create(NewExecution("team", flow_id)).id, 60)
+
+    assert ended is not None
+    assert ended.state is State.SUCCESS

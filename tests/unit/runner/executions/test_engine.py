@@ -17,6 +17,7 @@ from runner.states import State
 from runner.store import Session, Store
 from runner.store.claims import Claims
 from runner.sweeper import Sweeper
+from tests.servers.busy_secrets import BusySecrets
 
 if TYPE_CHECKING:
     from tests.unit.runner.executions.conftest import Hand
@@ -312,6 +313,20 @@ def test_a_run_is_taken_back_after_it_was_claimed(hand: Hand, monkeypatch: pytes
     assert taken == 1
     assert [state.value for state, _ in histories[-2:]] == ["RUNNING", "SUBMITTED"]
     assert histories[-2][1] <= histories[-1][1]
+
+
+def test_a_flow_trigger_that_asks_for_a_secret_waits_for_the_store(hand: Hand) -> None:
+    hand.engine.host.secrets._backends = (BusySecrets(),)
+    asking = """{id: t, type: core.trigger.Flow, inputs: {x: "{{ secret('KEY') }}"}}"""
+    hand.deploy(f"tasks: [{{id: a, type: core.debug.Return}}]\ntriggers: [{asking}]", "listener")
+    hand.deploy("tasks: [{id: a, type: core.debug.Return}]")
+    hand.start(hand.create())
+
+    with pytest.raises(StoreError):
+        hand.effects.run_once()
+    hand.turn()
+
+    assert len(hand.store.read(lambda db: db.executions.last_of_flow(NAMESPACE, "listener", 9))) == 1
 
 
 def test_a_flow_trigger_is_not_lost_to_a_store_that_is_away(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
