@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from runner.context import remove_work_dir
+from runner.errors import MainstemError, StoreError
 from runner.executions.models import OUTBOX_PURGE, OutboxRow
 from runner.services import Host
 from runner.settings import RetentionSettings
@@ -34,6 +35,8 @@ _MOST_BATCHES: Final = 200  # of one kind in one go; the rest waits for the next
 _PAUSE_S: Final = 0.02  # between two batches, for whoever wants to write meanwhile
 _ANSWERS_KEPT: Final = timedelta(days=30)  # of Idempotency-Key
 _EXPIRED_KEPT: Final = timedelta(days=1)  # an expired key answers 410 so long, then 404
+_MOST_REFUSED: Final = 5  # removals in one go; more, and the storage is away
+_PUT_OFF: Final = timedelta(hours=1)  # until a removal that failed is tried again
 _LEFT_WORK: Final = timedelta(days=1)
 _GIB: Final = 1024**3
 _ENOUGH: Final = 0.95  # of the room; made free in one go, so that the next one has nothing to do for a while
@@ -109,12 +112,24 @@ class Retention:
 
     def _finish(self) -> None:
         """Remove the logs and files of executions that are gone, those of a run that was interrupted among them."""
-        while not self._stopping.is_set():
-            rows = self._store.read(lambda db: db.outbox.take((OUTBOX_PURGE,), _BATCH, self._host.clock()))
+        refused = 0
+        while rows := self._store.read(lambda db: db.outbox.take((OUTBOX_PURGE,), _BATCH, self._host.clock())):
             for row in rows:
-                self._purge(row)
-            if not rows:
-                return
+                if self._stopping.is_set() or refused == _MOST_REFUSED:
+                    return
+                refused += not self._purged(row)
+
+    def _purged(self, row: OutboxRow) -> bool:
+        """Do what a row asks for; False when the storage refuses: others must not wait for that, so it is put off."""
+        try:
+            self._purge(row)
+        except StoreError:
+            raise
+        except (MainstemError, OSError) as error:
+            log.warning("what an execution left cannot be removed", extra={"execution": row.key, "error": str(error)})
+            self._store.write(lambda db: db.outbox.defer(row.id, self._host.clock() + _PUT_OFF))
+            return False
+        return True
 
     def _purge(self, row: OutboxRow) -> None:
         if row.payload.get("storage", True):

@@ -21,16 +21,7 @@ from runner.executions.changes import Changes
 from runner.executions.creation import NewExecution, make_execution
 from runner.executions.following import history_between
 from runner.executions.items import Batch
-from runner.executions.models import (
-    OUTBOX_ADVANCE,
-    OUTBOX_CHILD_ENDED,
-    Commit,
-    Execution,
-    HistoryRow,
-    Loaded,
-    OutboxRow,
-    TaskRun,
-)
+from runner.executions.models import OUTBOX_ADVANCE, Commit, Execution, HistoryRow, Loaded, OutboxRow, TaskRun
 from runner.executions.pauses import resumed_outputs
 from runner.executions.places import Places
 from runner.executions.ports import Doorbell
@@ -325,15 +316,12 @@ class Engine:
             ConflictError: `execution.state` when it has not ended, or its parent has yet to hear of its end.
         """
         execution = self.get(execution_id)
-
-        def remove(db: Session) -> list[int] | None:
-            if db.outbox.of_key(OUTBOX_CHILD_ENDED, execution_id):
-                raise _state_conflict(execution, "is being heard of by its parent", hint="try again in a moment")
-            return db.expiry.delete(execution_id, logs=logs, storage=storage)
-
-        asking = self.store.write(remove)
+        asking = self.store.write(lambda db: db.expiry.delete(execution_id, logs=logs, storage=storage))
         if asking is None:  # also when it was restarted meanwhile
-            raise _state_conflict(self.get(execution_id), "cannot be deleted before its end", hint="kill it first")
+            current = self.get(execution_id)
+            if current.state.is_terminal:
+                raise _state_conflict(current, "is being heard of by its parent", hint="try again in a moment")
+            raise _state_conflict(current, "cannot be deleted before its end", hint="kill it first")
         if logs:
             self.store.logs.delete(execution_id)
         if storage:

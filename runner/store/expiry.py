@@ -9,7 +9,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from runner.executions.models import OUTBOX_PURGE, OutboxRow
+from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_PURGE, OutboxRow
 from runner.states import State
 from runner.store import schema
 from runner.store.columns import from_micros, to_micros
@@ -105,18 +105,19 @@ class Expiry:
         return len(found)
 
     def delete(self, execution_id: str, *, logs: bool, storage: bool) -> list[int] | None:
-        """Remove one execution with all its rows; None when it has not ended, or is gone.
+        """Remove one execution with all its rows; None when it has not ended, is gone, or has yet to tell its parent.
 
         Given are the ids of the rows of the outbox that ask for the removal of its logs and files, as far as wanted:
         for who removes them at once, so that nobody need do it again.
         """
-        found = self._db.all(_STILL, ids=listed([execution_id]), before=_NEVER)
-        if not found:
+        found, outbox = self._db.all(_STILL, ids=listed([execution_id]), before=_NEVER), Outbox(self._db)
+        # Asked after its row is locked: an end that came in between has left its word for the parent by now.
+        if not found or outbox.of_key(OUTBOX_CHILD_ENDED, execution_id):
             return None
         [(_, namespace, flow_id)] = found
         ExecutionRows(self._db).delete(execution_id)
         payload = {"namespace": namespace, "flowId": flow_id, "logs": logs, "storage": storage}
-        return Outbox(self._db).add([OutboxRow(OUTBOX_PURGE, execution_id, payload)] if logs or storage else [])
+        return outbox.add([OutboxRow(OUTBOX_PURGE, execution_id, payload)] if logs or storage else [])
 
     def drop_metrics(self, before: datetime, limit: int) -> int:
         """Remove at most `limit` metrics written before a moment; give how many."""

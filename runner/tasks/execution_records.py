@@ -94,14 +94,26 @@ class PurgeExecutions(Task):
         store = store_of(ctx)
         counts = {"executionsCount": 0, "logsCount": 0, "storagesCount": 0}
         for execution in list(self._ended(ctx)):
+            asking = self._removed(store, execution.id)
+            if asking is None:
+                continue  # it was restarted since it was found, or its parent has yet to hear of its end
+            counts["executionsCount"] += self.purge_execution
             if self.purge_log:
                 counts["logsCount"] += store.logs.delete(execution.id)
             if self.purge_storage:
                 folder = execution_uri(execution.namespace, execution.flow_id, execution.id)
                 counts["storagesCount"] += ctx.storage.delete(folder)
-            if self.purge_execution:
-                counts["executionsCount"] += _delete(store, execution.id)
+            _answer(store, asking)
         return counts
+
+    def _removed(self, store: Store, execution_id: str) -> list[int] | None:
+        """Remove the rows of an execution, if that is wanted; None when it stays, as `Expiry.delete`.
+
+        Rows go first: a crash then leaves no execution without its files, and retention removes what was to follow.
+        """
+        if not self.purge_execution:
+            return []
+        return store.write(lambda db: db.expiry.delete(execution_id, logs=self.purge_log, storage=self.purge_storage))
 
     def _ended(self, ctx: Context) -> Iterator[Execution]:
         from runner.store import ExecutionQuery
@@ -131,9 +143,9 @@ def _search(ctx: Context, query: ExecutionQuery) -> Page[Execution]:
     return store_of(ctx).read(lambda db: db.executions.search(query))
 
 
-def _delete(store: Store, execution_id: str) -> bool:
-    # Not one that was restarted since it was found; its logs and files have gone before.
-    return store.write(lambda db: db.expiry.delete(execution_id, logs=False, storage=False)) is not None
+def _answer(store: Store, asking: list[int]) -> None:
+    if asking:
+        store.write(lambda db: db.outbox.delete(asking))
 
 
 def states_of(names: Any) -> tuple[State, ...]:

@@ -20,6 +20,7 @@ from runner.retention import Retention, periods, without_needed
 from runner.services import Host
 from runner.settings import RetentionSettings, Settings
 from runner.states import TERMINAL, State
+from runner.storage.local import LocalStorage
 from runner.storage.uris import execution_uri
 from runner.store import LogQuery, Store
 from runner.store.claims import Claims
@@ -130,6 +131,28 @@ def test_executions_leave_by_age_and_state_with_logs_and_files(world: World) -> 
     assert world.left(young, failed) == [NONE, ALL]
     assert retention.figures()["retention_removed_executions"] == 2
     assert retention.figures()["retention_removed_files"] == 2
+
+
+def test_a_file_that_the_storage_does_not_remove_keeps_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = world.ended(41 * DAY), world.ended(40 * DAY)
+    delete = LocalStorage.delete
+
+    def refuse(storage: LocalStorage, prefix: str) -> int:
+        if stuck.id in prefix:
+            raise PermissionError(prefix)
+        return delete(storage, prefix)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "delete", refuse)
+        world.retention(executions_days=30).run_once()
+    first = world.left(stuck, other)
+    world.now += DAY
+    world.retention(executions_days=30).run_once()
+
+    assert first == [(False, True, True), NONE]
+    assert world.left(stuck) == [NONE]
 
 
 def test_more_than_one_batch_leaves_in_one_go(world: World) -> None:

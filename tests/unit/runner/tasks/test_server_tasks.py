@@ -11,9 +11,10 @@ import pytest
 
 from runner.context import wide_namespace
 from runner.errors import TaskError
-from runner.executions.models import Execution, LogEntry
+from runner.executions.models import OUTBOX_CHILD_ENDED, OUTBOX_PURGE, Commit, Execution, LogEntry, OutboxRow
 from runner.states import State
 from runner.store import ExecutionQuery, LogQuery, Session, Store
+from runner.store.logs import LogStore
 from runner.store.records import KeyValue, TriggerState
 from runner.tasks.execution import Count, PurgeExecutions
 from runner.tasks.kv import PurgeKV
@@ -159,6 +160,37 @@ def test_ended_executions_are_purged_with_what_they_left(
     assert left(store) == [name for name in "abcdef" if name not in removed]
     assert outputs["executionsCount"] == len(removed)
     assert outputs["logsCount"] == (1 if "b" in removed or fields == {"purgeExecution": False} else 0)
+
+
+def test_an_execution_that_was_restarted_since_it_was_found_keeps_its_log(
+    bench: Bench, store: Store, executions: list[Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.logs.append([entry(bench, "t", execution_id="a"), entry(bench, "t", execution_id="c")])
+    store.logs.flush()
+    delete = LogStore.delete
+
+    def delete_and_restart(logs: LogStore, execution_id: str) -> int:
+        if execution_id == "c":  # the first to go
+            one = executions[0]
+            store.write(lambda db: db.executions.commit(Commit(one.enter(State.RESTARTED, NOW), one.version)))
+        return delete(logs, execution_id)
+
+    monkeypatch.setattr(LogStore, "delete", delete_and_restart)
+    outputs = bench.outputs(build(PurgeExecutions, endDate="{{ now() | dateAdd(-1, 'MONTHS') }}"))
+
+    assert (outputs["executionsCount"], left(store)) == (2, ["a", "d", "e", "f"])
+    assert [row.execution_id for row in store.logs.search(LogQuery()).items] == ["a"]
+    assert store.read(lambda db: db.outbox.take((OUTBOX_PURGE,), 9, NOW)) == []
+
+
+def test_an_execution_whose_parent_has_yet_to_hear_of_its_end_is_not_purged(
+    bench: Bench, store: Store, executions: list[Execution]
+) -> None:
+    store.write(lambda db: db.outbox.add([OutboxRow(OUTBOX_CHILD_ENDED, "b")]))
+
+    bench.run(build(PurgeExecutions, endDate="{{ now() | dateAdd(-1, 'MONTHS') }}"))
+
+    assert left(store) == ["b", "d", "e", "f"]
 
 
 @pytest.mark.parametrize(
