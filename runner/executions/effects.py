@@ -16,6 +16,7 @@ from runner.executions.models import (
     OUTBOX_CHILD_ENDED,
     OUTBOX_CHILD_RESTART,
     OUTBOX_FLOW_EVENT,
+    Execution,
     OutboxRow,
     TaskRun,
 )
@@ -113,13 +114,16 @@ class Effects:
 
     def _restart_child(self, row: OutboxRow) -> None:
         """Restart the execution of a Subflow task; a task whose execution cannot be restarted fails."""
-        child_id = str(row.payload["child"])
+        child_id = str(row.payload.get("child", row.key))  # older rows have the child as their key
         child = self._store.read(lambda db: db.executions.get(child_id))
-        if child is not None and not child.state.is_terminal:
-            self._drop(row)  # it goes on already, and its end will be heard of
+        run = self._waiting(row, child)
+        if run is None or (child is not None and not child.state.is_terminal):
+            self._drop(row)  # nobody waits any more, or it goes on already, and its end will be heard of
             return
         try:
             Reruns(self._engine).restart(child_id, asked_by=row)
+            if self._engine.get(run.execution_id).state is State.KILLING:
+                self._engine.kill_children(run.execution_id)  # whoever killed it found this one ended
             self._engine.ring([child_id])
         except StoreError:
             raise
@@ -128,14 +132,16 @@ class Effects:
         except MainstemError as error:
             state = child.state if child is not None else State.KILLED
             outputs = {"executionId": child_id, "state": state.value}
-            self._fail_parent(row, outputs, f"the subflow {child_id} could not be restarted: {error.message}")
+            self._fail_parent(row, run, outputs, f"the subflow {child_id} could not be restarted: {error.message}")
 
-    def _fail_parent(self, row: OutboxRow, outputs: dict[str, str], message: str) -> None:
-        run = self._store.read(lambda db: db.executions.run(row.key))
-        if run is None:
-            self._drop(row)
-            return
+    def _waiting(self, row: OutboxRow, child: Execution | None) -> TaskRun | None:
+        """Return the run that waits for the restart of its execution; None when it does no longer."""
+        of_child = child.parent_task_run_id if child is not None else None
+        run_id = row.key if "child" in row.payload else of_child
+        run = self._store.read(lambda db: db.executions.run(run_id)) if run_id else None
+        return run if run is not None and not run.state.is_terminal else None
 
+    def _fail_parent(self, row: OutboxRow, run: TaskRun, outputs: dict[str, str], message: str) -> None:
         def record(db: Session) -> None:
             if db.outbox.delete([row.id]) == 1:
                 db.claims.record(

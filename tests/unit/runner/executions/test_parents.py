@@ -201,3 +201,26 @@ def test_what_a_crash_leaves_of_a_removed_execution_is_asked_for(hand: Hand, mon
         hand.engine.delete(execution.id)
 
     assert [(row.key, row.payload["storage"]) for row in hand.rows(OUTBOX_PURGE)] == [(execution.id, True)]
+
+
+def test_a_restart_that_an_older_version_asked_for_is_done(hand: Hand) -> None:
+    parent, child = restarted_parent(hand)
+    (row,) = hand.rows(OUTBOX_CHILD_RESTART)
+    hand.store.write(lambda db: db.outbox.delete([row.id]))
+    hand.store.write(lambda db: db.outbox.add([OutboxRow(OUTBOX_CHILD_RESTART, child.id)]))
+
+    hand.turn()
+
+    assert [state for state, _ in hand.get(child).histories].count(State.RESTARTED) == 1
+    assert hand.states(parent) == "FAILED"
+
+
+def test_a_child_is_not_restarted_for_a_parent_that_is_killed_meanwhile(hand: Hand) -> None:
+    parent, child = restarted_parent(hand)
+    before = len(hand.runs(child)[0].histories)
+
+    hand.engine.kill(parent.id)
+    hand.turn()
+
+    assert hand.states(parent, child) == "KILLED KILLED"
+    assert State.RUNNING not in [state for state, _ in hand.runs(child)[0].histories[before:]]
