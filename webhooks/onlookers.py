@@ -13,7 +13,7 @@ from typing import Any
 from runner.errors import ExpressionError
 from runner.flows.inputs import SECRET_MASK
 from runner.services import ExecutionServices
-from runner.storage.uris import namespace_file_of
+from runner.storage.access import may_read
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,5 @@ class OnlookerServices(ExecutionServices):
         """Raise `ExpressionError` `expression.function.unavailable`."""
         raise ExpressionError("expression.function.unavailable", "http() sends nothing from here: run a flow that does")
 
-    def check_access(self, uri: str) -> None:
-        """Raise as for the flow, also for the namespace files of a namespace that is hidden."""
-        super().check_access(uri)
-        file = namespace_file_of(uri)
-        if file is not None and not self.sees(file.namespace):
-            raise ExpressionError("storage.file.refused", f"Unable to read the file '{uri}'")
+    def _may_read(self, uri: str) -> bool:
+        return may_read(uri, self.execution, self.flow, lookup=self.host.execution_of, sees=self.sees)

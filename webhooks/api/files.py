@@ -95,7 +95,8 @@ def _allowed(call: Call) -> str:
     if not is_uri(uri):
         raise InvalidError("storage.uri.invalid", f"{uri[:200]!r} is no address of a stored file")
     flow = call.services.catalogue.get(execution.namespace, execution.flow_id, execution.flow_revision)
-    if namespace_file_of(uri) is not None or not may_read(uri, execution, flow, lookup=visible_of(call)):
+    allowed = may_read(uri, execution, flow, lookup=visible_of(call), sees=call.sees)
+    if namespace_file_of(uri) is not None or not allowed:
         # The same answer as for a file that is gone: who asks for the files of others must not learn which there are.
         raise NotFoundError("storage.file.missing", f"the execution {execution.id} has no such file")
     return uri

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from runner.access import Permission
+from runner.errors import AccessError
 from runner.executions.models import Execution, LogEntry
 from webhooks.answers.executions import EXECUTION, LOG_LINE
 from webhooks.api.executions import BASE, full, visible_execution
@@ -33,18 +35,38 @@ _COMMENT: Final = b": alive\n\n"
 async def execution(call: Call) -> Response:
     """Answer with a frame for the state now and for each change; `end` is the last."""
     await run_in_threadpool(visible_execution, call, call.path("id"))
-    return stream(_execution_frames(call, call.path("id")))
+    return stream(call, _execution_frames(call, call.path("id")))
 
 
 async def log(call: Call) -> Response:
     """Answer with the lines so far and each new one; `end` follows when the execution has ended."""
     query = await run_in_threadpool(execution_query, call)
-    return stream(_log_frames(call, call.path("id"), query.min_level, query.task_run_id, query.task_id))
+    return stream(call, _log_frames(call, call.path("id"), query.min_level, query.task_run_id, query.task_id))
 
 
-def stream(frames: AsyncIterator[bytes]) -> Response:
-    """Return the answer that sends frames until there are no more."""
-    return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
+def stream(call: Call, frames: AsyncGenerator[bytes, None]) -> Response:
+    """Return the answer that sends frames until there are no more, or the caller's token counts no longer."""
+    return StreamingResponse(_allowed(call, frames), media_type="text/event-stream", headers=_HEADERS)
+
+
+async def _allowed(call: Call, frames: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    # Even a silent stream has a frame every few seconds, so that it does not outlive its token for long.
+    async with aclosing(frames):
+        async for each in frames:
+            if not await _is_known(call):
+                return
+            yield each
+
+
+async def _is_known(call: Call) -> bool:
+    access, header = call.services.access, call.request.headers.get("authorization")
+    if access.known(header) is not None:
+        return True
+    try:
+        await run_in_threadpool(access.authenticate, header, target=call.request.url.path)
+    except AccessError:
+        return False
+    return True
 
 
 def frame(kind: str, body: Any) -> bytes:
@@ -52,7 +74,7 @@ def frame(kind: str, body: Any) -> bytes:
     return b"id: " + kind.encode() + b"\nevent: " + kind.encode() + b"\ndata: " + orjson.dumps(body) + b"\n\n"
 
 
-async def _execution_frames(call: Call, execution_id: str) -> AsyncIterator[bytes]:
+async def _execution_frames(call: Call, execution_id: str) -> AsyncGenerator[bytes, None]:
     async with bell_of(call.services, execution_id) as bell:
         seen: int | None = None
         quiet_since = _now()
@@ -76,7 +98,7 @@ async def _execution_frames(call: Call, execution_id: str) -> AsyncIterator[byte
 
 async def _log_frames(
     call: Call, execution_id: str, min_level: str | None, task_run_id: str | None, task_id: str | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     def is_wanted(entry: LogEntry) -> bool:
         return (task_run_id is None or entry.task_run_id == task_run_id) and (
             task_id is None or entry.task_id == task_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,10 +44,10 @@ async def follow(call: Call) -> Response:
     """
     start = await run_in_threadpool(visible_execution, call, call.path("id"))
     reach = _Reach(upstream=not call.flag("destinationOnly"), expand=call.flag("expandAll"))
-    return stream(_frames(call, start, reach))
+    return stream(call, _frames(call, start, reach))
 
 
-async def _frames(call: Call, start: Execution, reach: _Reach) -> AsyncIterator[bytes]:
+async def _frames(call: Call, start: Execution, reach: _Reach) -> AsyncGenerator[bytes, None]:
     loop, seen = asyncio.get_running_loop(), dict[str, int]()
     quiet_since, over_since = loop.time(), None
     async with bell_of(call.services, start.id) as bell:

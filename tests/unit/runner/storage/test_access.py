@@ -85,3 +85,15 @@ def test_a_tree_of_subflows_shares_its_files_and_nobody_else_sees_them() -> None
     assert reads("leaf", "kestra:///company/team/top/executions/top/a")
     assert not reads("stranger", "kestra:///elsewhere/leaf/executions/leaf/a")
     assert not reads("top", "kestra:///elsewhere/other/executions/leaf/a")
+
+
+def test_who_asks_by_way_of_an_execution_gets_no_file_of_a_namespace_that_is_hidden_from_them() -> None:
+    me = execution("me", trigger=caused_by({**PARENT, "namespace": "hidden"}))
+    uris = ("kestra:///hidden/parent/executions/up/a", "kestra:///company/_files/a.sql")
+    own = "kestra:///company/team/flow/executions/me/a"
+
+    for_the_flow = [may_read(uri, me, flow()) for uri in (*uris, own)]
+    for_somebody = [may_read(uri, me, flow(), sees="company.team".__eq__) for uri in (*uris, own)]
+
+    assert for_the_flow == [True, True, True]
+    assert for_somebody == [False, False, True]

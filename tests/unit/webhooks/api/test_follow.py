@@ -100,6 +100,20 @@ def test_following_what_is_not_there_fails_before_the_stream_begins(client: http
         assert client.get(path).status_code == 404
 
 
+def test_a_stream_ends_with_the_token_that_opened_it(api: Any, client: httpx.Client, paused: str) -> None:
+    headers = {"authorization": f"Bearer {api.services.access.create('visitor', 'viewer')[0]}"}
+    seen: list[Frame] = []
+
+    with client.stream("GET", f"/api/v1/main/executions/{paused}/follow", headers=headers) as response:
+        for frame in frames(response):
+            if not seen:
+                api.services.access.revoke("visitor")
+                api.post(f"/api/v1/main/executions/{paused}/resume")
+            seen.append(frame)
+
+    assert [body["state"]["current"] for _, body in seen] == ["PAUSED"]
+
+
 def test_a_client_that_goes_away_ends_its_stream(api: Any, client: httpx.Client, paused: str) -> None:
     changes = api.services.engine.changes
     with client.stream("GET", f"/api/v1/main/executions/{paused}/follow") as response:
