@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
 from runner.access import Permission
@@ -35,6 +34,8 @@ from webhooks.shapes import execution_url, labels_json, masked, state_json
 
 T = TypeVar("T")
 _LONGEST_WAIT_S: Final = 600.0
+# Threads of its own: a thousand callers may wait here, and must not take those of all other requests.
+_THREADS: Final = ThreadPoolExecutor(16, thread_name_prefix="webhook")
 _FAILED: Final = frozenset({State.FAILED, State.KILLED, State.CANCELLED})
 # What a caller sends to prove itself to somebody else must not end up in the variables of an execution.
 _KEPT_BACK: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -64,7 +65,9 @@ async def start(call: Call) -> Response:
 async def _apart(call: Call, work: Callable[[], T]) -> T:
     # The file of an embedded server answers in microseconds, a thread takes longer than that. Another database may be
     # away for seconds, in which all other requests, the probes of the deployment too, must be answered.
-    return work() if call.services.settings.is_embedded else await run_in_threadpool(work)
+    if call.services.settings.is_embedded:
+        return work()
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
 
 
 def _opened(call: Call) -> tuple[Flow, Webhook, RenderText]:

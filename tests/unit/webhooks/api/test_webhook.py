@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from runner.errors import StoreError
 from runner.executions.engine import Engine
 from runner.store.records import TriggerState
+from runner.triggers.webhook import find
 from tests.servers.application import serving
+from tests.servers.busy_secrets import BusySecrets
 
 HOOKED = """id: hello
 namespace: company.team
@@ -196,3 +199,60 @@ def test_beside_a_database_that_is_slow_others_are_answered(make_services: Calla
         answer = api.post(f"{HOOK}/s3cret", token=None)
 
     assert answer.status_code == 200
+
+
+def test_a_key_that_cannot_be_looked_up_just_then_is_no_unknown_one(api: Any) -> None:
+    api.services.host.secrets._backends = (BusySecrets(),)
+    api.store_flow(HOOKED.replace("s3cret", "\"{{ secret('HOOK') }}\""))
+
+    engine: Engine = api.services.engine
+    flow = engine.catalogue.get("company.team", "hello")
+
+    with pytest.raises(StoreError):
+        find(engine, flow, "s3cret")
+    after = api.post(f"{HOOK}/s3cret", token=None)
+
+    assert after.status_code == 200
+
+
+class Gate:
+    """A place of secrets that answers once it is open."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.waiting = 0
+
+    def get(self, _namespace: str, _key: str) -> str | None:
+        self.waiting += 1
+        assert self.open.wait(60)
+        return "s3cret"
+
+    def keys(self, _namespace: str) -> list[str]:
+        return []
+
+    def values(self) -> Iterator[str]:
+        return iter(())
+
+
+def test_webhooks_that_wait_take_no_thread_from_others(make_services: Callable[..., Any]) -> None:
+    services, gate = make_services(), Gate()
+    elsewhere = services.settings.model_copy(update={"database": "postgresql://db/mainstem"})
+
+    async def many(api: Any) -> tuple[int, list[int]]:
+        waiting = [asyncio.create_task(api.client.post(f"{HOOK}/s3cret")) for _ in range(60)]
+        async with asyncio.timeout(60):
+            while gate.waiting < 16:  # noqa: ASYNC110 - counted by threads
+                await asyncio.sleep(0.01)
+        headers = {"authorization": f"Bearer {api.tokens['admin']}"}
+        search = asyncio.create_task(api.client.get("/api/v1/main/executions/search", headers=headers))
+        done, _ = await asyncio.wait([search], timeout=10)
+        gate.open.set()
+        answers = await asyncio.gather(*waiting)
+        return len(done), [each.status_code for each in answers]
+
+    with serving(replace(services, settings=elsewhere)) as api:
+        services.host.secrets._backends = (gate,)
+        api.store_flow(HOOKED.replace("s3cret", "\"{{ secret('HOOK') }}\"").replace("wait: true", "wait: false"))
+        answered, codes = api.loop.run_until_complete(many(api))
+
+    assert (answered, set(codes)) == (1, {200})
