@@ -177,6 +177,32 @@ def test_servers_that_append_to_one_note_elsewhere_lose_no_line(
     assert {commit: sorted(found) for commit, found in NoteBook(mirrors(), REF).read()} == {"c" * 40: sorted(lines)}
 
 
+@pytest.mark.parametrize(("rule", "length"), [('git merge-base --is-ancestor "$2" "$3"', "5"), ("true", "1")])
+def test_servers_that_begin_a_month_together_lose_no_line_whether_or_not_histories_are_kept(
+    mirrors: Callable[[], Source], git_server: Any, run_git: Any, rule: str, length: str
+) -> None:
+    bare = git_server.repository("flows.git")
+    sources = [mirrors() for _ in range(2)]
+    for source in sources:
+        add(source, {"c" * 40: ["the month before"]})
+    hook = bare / "hooks" / "update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nexec {rule}\n")
+    hook.chmod(0o755)
+
+    def write(number: int) -> None:
+        for count in range(2):
+            book = NoteBook(sources[number], REF)
+            book.append({"c" * 40: [f"{number} {count}"]}, message="runs\n", at=AT, restart=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, range(2)))
+
+    before, *lines = run_git(bare, "show", f"{REF}:cc/{'c' * 38}").splitlines()
+    assert (before, sorted(lines)) == ("the month before", ["0 0", "0 1", "1 0", "1 1"])
+    assert run_git(bare, "rev-list", "--count", REF).strip() == length
+
+
 def test_a_server_that_refuses_the_ref_is_told_of(mirrors: Callable[[], Source], git_server: Any) -> None:
     bare = git_server.repository("flows.git")
     hook = bare / "hooks" / "pre-receive"
