@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -47,6 +47,20 @@ async def bell_of(services: Services, execution_id: str) -> AsyncIterator[Bell]:
         yield bell
     finally:
         stop()
+
+
+async def as_long_as(
+    holds: Callable[[], Awaitable[bool]], frames: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the frames of a stream until there are no more, or until something does not hold any longer.
+
+    It is asked before each frame. Silent streams have one every few seconds too.
+    """
+    async with aclosing(frames):
+        async for each in frames:
+            if not await holds():
+                return
+            yield each
 
 
 async def current(services: Services, execution_id: str) -> Execution | None:

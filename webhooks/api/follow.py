@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -19,7 +19,7 @@ from webhooks.answers.executions import EXECUTION, LOG_LINE
 from webhooks.api.executions import BASE, full, visible_execution
 from webhooks.api.logs import LINES, execution_query
 from webhooks.call import Call
-from webhooks.following import bell_of, current
+from webhooks.following import as_long_as, bell_of, current
 from webhooks.routes import Endpoint
 from webhooks.shapes import log_json
 
@@ -46,16 +46,8 @@ async def log(call: Call) -> Response:
 
 def stream(call: Call, frames: AsyncGenerator[bytes, None]) -> Response:
     """Return the answer that sends frames until there are no more, or the caller's token counts no longer."""
-    return StreamingResponse(_allowed(call, frames), media_type="text/event-stream", headers=_HEADERS)
-
-
-async def _allowed(call: Call, frames: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    # Even a silent stream has a frame every few seconds, so that it does not outlive its token for long.
-    async with aclosing(frames):
-        async for each in frames:
-            if not await _is_known(call):
-                return
-            yield each
+    known = as_long_as(partial(_is_known, call), frames)
+    return StreamingResponse(known, media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _is_known(call: Call) -> bool:

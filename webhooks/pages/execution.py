@@ -24,7 +24,7 @@ from webhooks.api.follow import late_s
 from webhooks.api.logs import LEVELS, LINES, download
 from webhooks.call import Call
 from webhooks.following import bell_of, current
-from webhooks.pages.page import HEADERS, Page, by_program, fragment, query_with, render
+from webhooks.pages.page import EVENTS, HEADERS, Page, by_program, fragment, query_with, render
 from webhooks.pages.timeline import Bar, timeline
 from webhooks.parameters import number, text
 from webhooks.problems import Json
@@ -177,7 +177,7 @@ async def stream(call: Call) -> Response:
     seen = call.request.headers.get("last-event-id", "")
     after = int(seen) if seen.isascii() and seen.isdigit() and len(seen) <= 18 else call.number("after") or 0
     headers = {**HEADERS, "x-accel-buffering": "no"}
-    return StreamingResponse(_events(call, execution.id, after), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_events(call, execution.id, after), media_type=EVENTS, headers=headers)
 
 
 def stale_s(shown_s: float) -> float:

@@ -5,30 +5,31 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote, urlencode
 
 import jinja2
 from markupsafe import Markup, escape
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 import runner
 from runner.access import Identity, Permission
-from runner.errors import MainstemError, NotFoundError
+from runner.errors import AccessError, MainstemError, NotFoundError
 from runner.executions.models import ACTOR, Execution
 from runner.links import PAGES, execution_page
 from runner.reports.text import MARKS, moment, plain, seconds
 from runner.states import State
 from sync.signatures.verdict import described
 from webhooks.call import Call
+from webhooks.following import as_long_as
 from webhooks.parameters import Parameter
 from webhooks.problems import answer as answer_problem
 from webhooks.routes import TENANT
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from webhooks.pages.session import Sessions
     from webhooks.services import Services
 
+EVENTS: Final = "text/event-stream"
 ASSETS: Final = Path(__file__).parent / "assets"
 LOGIN: Final = "/ui/login"
 HEADERS: Final = {
@@ -78,6 +80,9 @@ def served(page: Page, services: Services, sessions: Sessions) -> Callable[[Requ
                 raise NotFoundError("tenant.missing", "there is no such page")
             services.access.require(call.identity, page.permission, request.path_params.get("namespace"))
             answer = await page.handler(call) if is_async else await run_in_threadpool(page.handler, call)
+            if isinstance(answer, StreamingResponse) and answer.media_type == EVENTS:
+                frames = cast("AsyncGenerator[bytes, None]", answer.body_iterator)
+                answer.body_iterator = as_long_as(partial(_is_in, request, services, sessions), frames)
         except MainstemError as error:
             return answer_problem(error) if by_program(request) else failed(call, error)
         return answer if isinstance(answer, Response) else HTMLResponse(answer, headers=HEADERS)
@@ -93,6 +98,13 @@ def by_program(request: Request) -> bool:
 def _identity(request: Request, services: Services, sessions: Sessions) -> Identity | None:
     header = request.headers.get("authorization")
     return services.access.authenticate(header) if header else sessions.identity(request)
+
+
+async def _is_in(request: Request, services: Services, sessions: Sessions) -> bool:
+    try:
+        return await run_in_threadpool(_identity, request, services, sessions) is not None
+    except AccessError:
+        return False
 
 
 def _to_login(request: Request) -> Response:

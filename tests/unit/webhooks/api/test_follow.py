@@ -11,6 +11,8 @@ import orjson
 import pytest
 from starlette.types import ASGIApp
 
+from tests.servers.visitor import Visitor
+
 Frame = tuple[str, Any]
 TWO_STEPS = """id: hello
 namespace: company.team
@@ -112,6 +114,24 @@ def test_a_stream_ends_with_the_token_that_opened_it(api: Any, client: httpx.Cli
             seen.append(frame)
 
     assert [body["state"]["current"] for _, body in seen] == ["PAUSED"]
+
+
+def test_the_live_page_of_an_execution_ends_with_the_token_of_its_session(
+    api: Any, client: httpx.Client, paused: str
+) -> None:
+    api.tokens["visitor"] = api.services.access.create("visitor", "viewer")[0]
+    cookie = Visitor(api).sign_in("visitor").headers["cookie"]
+    page = f"/ui/main/executions/company.team/hello/{paused}/stream"
+    seen: list[str] = []
+
+    with client.stream("GET", page, headers={"cookie": cookie, "authorization": ""}) as response:
+        for line in response.iter_lines():
+            if line.startswith("id: ") and not seen:
+                api.services.access.revoke("visitor")
+                api.post(f"/api/v1/main/executions/{paused}/resume")
+            seen += [line] if line.startswith(("id: ", "event: ")) else []
+
+    assert len(seen) == 1
 
 
 def test_a_client_that_goes_away_ends_its_stream(api: Any, client: httpx.Client, paused: str) -> None:
