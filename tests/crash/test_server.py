@@ -133,12 +133,12 @@ def test_bodies_whose_supervisor_is_killed_run_again_and_the_server_goes_on(
     make_server: Callable[..., Server], ledger: Ledger
 ) -> None:
     server = make_server().start()
-    accepted = load(server, ledger, 60, seconds=0.2)
+    accepted = load(server, ledger, 20, seconds=1)
     (supervisor,) = wait_until(lambda: [pid for pid in descendants(server.pid) if is_supervisor(pid)], "a supervisor")
     wait_until(lambda: ledger.open_attempts() > 2, "bodies under way")
 
-    os.kill(supervisor, signal.SIGKILL)  # at once: to look for it takes longer than these bodies do
-    server.wait_for_end(60, 120)
+    os.kill(supervisor, signal.SIGKILL)  # at once: to look for it takes as long as short bodies do
+    server.wait_for_end(20, 120)
 
     assert_all_done_once(server, ledger, accepted)
     assert max(line.epoch for line in ledger.lines()) == 2
