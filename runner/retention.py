@@ -98,6 +98,8 @@ class Retention:
             last_id, last_at = found[-1]
             after = (last_at, last_id)
             removed += self._remove([execution_id for execution_id, _ in found], before)
+            if not self._finish():
+                break  # the storage is away: what is removed now would only wait for it
             self._stopping.wait(_PAUSE_S)
         return removed
 
@@ -107,17 +109,20 @@ class Retention:
             return 0
         count = self._store.write(lambda db: db.expiry.remove(free, before))
         self._removed["executions"] += count
-        self._finish()
         return count
 
-    def _finish(self) -> None:
-        """Remove the logs and files of executions that are gone, those of a run that was interrupted among them."""
+    def _finish(self) -> bool:
+        """Remove the logs and files of executions that are gone, those of a run that was interrupted among them.
+
+        Return False when the storage refuses too often; the rest waits for the next run.
+        """
         refused = 0
         while rows := self._store.read(lambda db: db.outbox.take((OUTBOX_PURGE,), _BATCH, self._host.clock())):
             for row in rows:
                 if self._stopping.is_set() or refused == _MOST_REFUSED:
-                    return
+                    return False
                 refused += not self._purged(row)
+        return True
 
     def _purged(self, row: OutboxRow) -> bool:
         """Do what a row asks for; False when the storage refuses: others must not wait for that, so it is put off."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from runner.errors import StorageError
 from runner.executions.models import OUTBOX_REPORT, Execution, LogEntry, Metric, OutboxRow
 from runner.ids import new_id
 from runner.key_values import MemoryKeyValues
@@ -153,6 +154,26 @@ def test_a_file_that_the_storage_does_not_remove_keeps_nothing_else(
 
     assert first == [(False, True, True), NONE]
     assert world.left(stuck) == [NONE]
+
+
+def test_a_storage_that_is_away_is_not_asked_for_everything_that_is_old(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executions = [world.ended(40 * DAY + timedelta(seconds=number)) for number in range(60)]
+    asked: list[str] = []
+
+    def away(_storage: LocalStorage, prefix: str) -> int:
+        asked.append(prefix)
+        raise StorageError("storage.unreachable", "the storage does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "delete", away)
+        world.retention(executions_days=30).run_once()
+    world.now += DAY
+    world.retention(executions_days=30).run_once()
+
+    assert len(asked) == 5
+    assert world.left(*executions) == [NONE] * 60
 
 
 def test_more_than_one_batch_leaves_in_one_go(world: World) -> None:
