@@ -25,7 +25,7 @@ _HINTS: Final = (
     ("did not find expected '-' indicator", _INDENT),
     ("block sequence entries are not allowed", "begin a list in the line below its key"),
     ("could not find expected ':'", "a line of a map is `key: value`"),
-    ("did not find expected ',' or", "the bracket that opens there is not closed"),
+    ("did not find expected ',' or", "a comma is missing before this, or the bracket around it is not closed"),
 )
 _CONFLICT: Final = re.compile(r"^(?:<{7} |>{7} )", re.MULTILINE)
 _WIDE_SPACE: Final = re.compile("^ *[\u00a0\u2000-\u200b\u202f\u3000]")

@@ -19,7 +19,8 @@ _MISTAKES = {
     "a text that begins with an at": ("a: @user\n", (1, 4), "cannot begin with `@`"),
     "a quote in a quoted text": ("a: 'it's'\n", (1, 8), _QUOTED),
     "a quote that stays open": ('a: 1\nb: "open\nc: 2\n', (2, 4), "the quote that opens here is not closed"),
-    "a bracket that stays open": ("a: [1, 2\nb: 3\n", (2, 2), "the bracket that opens there is not closed"),
+    "a bracket that stays open": ("a: [1, 2\nb: 3\n", (2, 2), "the bracket around it is not closed"),
+    "a comma that is missing": ('a: [\n  "b"\n  "c"\n]\n', (3, 3), "a comma is missing before this"),
     "a backslash in double quotes": ('a: "\\d+"\n', (1, 5), "in single quotes"),
     "a list behind its key": ("a: - b\n", (1, 4), "in the line below its key"),
     "a line without a key": ("a: b\nc\nd: e\n", (3, 1), "`key: value`"),
@@ -43,7 +44,7 @@ def test_a_wide_space_in_a_text_above_is_not_taken_for_the_mistake() -> None:
         load("description: |\n  Steps:\n  \u00a0 one\na: b\nc: d\ntasks: [1, 2\n")
 
     [problem] = caught.value.problems
-    assert (problem.line, problem.hint) == (7, "the bracket that opens there is not closed")
+    assert (problem.line, problem.hint) == (7, "a comma is missing before this, or the bracket around it is not closed")
 
 
 def test_a_map_as_a_key_that_is_no_expression_is_not_told_about_quotes() -> None:
