@@ -14,9 +14,23 @@ from task_runners.outputs import PRIVATE
 from task_runners.staging.port import SignedUpload, Staged
 from task_runners.staging.wrapper import tools
 
-__all__ = ["ASK_OUT", "ASK_WISH", "END", "STATE", "TOO_LARGE", "fetching", "receive", "send", "sending"]
+__all__ = [
+    "ASK_OUT",
+    "ASK_WISH",
+    "END",
+    "LEFT",
+    "STATE",
+    "TOO_LARGE",
+    "WISH",
+    "fetching",
+    "receive",
+    "send",
+    "sending",
+]
 
 STATE = "/mainstem"
+WISH, LEFT = "wanted", frozenset({"sent", "kept"})
+"""What the containers answer to `ASK_WISH` and `ASK_OUT`, if anything."""
 TOO_LARGE = 128 + 25
 """The exit code of a shell whose `tar` was ended by SIGXFSZ: the archive would have become larger than it may be."""
 ASK_WISH = ("sh", "-c", f"cat {STATE}/wish 2>/dev/null; true")
@@ -24,7 +38,7 @@ ASK_OUT = ("sh", "-c", f": > {STATE}/ended; cat {STATE}/out 2>/dev/null; true")
 END = ("sh", "-c", f": > {STATE}/over")
 
 _PREPARED = "set -fu\n" + tools()
-_WISH = f"echo wanted > {STATE}/wish"
+_WISH = f"echo {WISH} > {STATE}/wish"
 _NOTHING_CAME_S = 15  # a network policy drops what it does not allow, and nobody is told
 _NOTHING_LEFT_S = 600
 

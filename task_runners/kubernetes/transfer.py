@@ -11,10 +11,10 @@ from typing import IO, Final
 from task_runners.archives import pack, unpack
 from task_runners.errors import FailureReason, TaskRunnerError
 from task_runners.kubernetes.api import Api, ApiError
-from task_runners.kubernetes.execution import execute
+from task_runners.kubernetes.execution import Executed, execute
 from task_runners.kubernetes.manifest import IN_FILES, OUT_FILES, Files
 from task_runners.kubernetes.properties import FileTransfer
-from task_runners.kubernetes.scripts import ASK_OUT, ASK_WISH, END, TOO_LARGE, receive, send
+from task_runners.kubernetes.scripts import ASK_OUT, ASK_WISH, END, LEFT, TOO_LARGE, WISH, receive, send
 from task_runners.outputs import PRIVATE
 from task_runners.spec import RunnerContext, TaskSpec, WorkDir
 from task_runners.staging.direct import wanted_files
@@ -64,7 +64,7 @@ def staged_files(
 
 def is_wanted(api: Api, pod: str, is_over: IsOver) -> bool:
     """Return whether the pod waits for the worker to bring its files. Raises `ApiError`."""
-    return bool(execute(api, pod, IN_FILES, ASK_WISH, is_over=is_over).stdout.strip())
+    return _answer(execute(api, pod, IN_FILES, ASK_WISH, is_over=is_over)) == WISH
 
 
 def bring(api: Api, pod: str, staged: Staged, ctx: RunnerContext, is_over: IsOver) -> str | None:
@@ -77,7 +77,13 @@ def bring(api: Api, pod: str, staged: Staged, ctx: RunnerContext, is_over: IsOve
 
 def ask_how_files_left(api: Api, pod: str, is_over: IsOver) -> str:
     """Tell the pod that the task has ended; return `sent`, `kept`, or nothing yet. Raises `ApiError`."""
-    return execute(api, pod, OUT_FILES, ASK_OUT, is_over=is_over).stdout.decode("ascii", "replace").strip()
+    said = _answer(execute(api, pod, OUT_FILES, ASK_OUT, is_over=is_over))
+    return said if said in LEFT else ""
+
+
+def _answer(done: Executed) -> str:
+    # Not all of it may be the container's: of one that has just ended some runtimes say so in the same place.
+    return done.stdout.decode("ascii", "replace").strip()
 
 
 def end_sidecar(api: Api, pod: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands in pods, at an API server that stops answering in their midst."""
+"""Commands in pods, at an API server that stops answering in their midst, or gives what they did not say."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import pytest
 from task_runners.kubernetes.api import Api, ApiError
 from task_runners.kubernetes.connection import Connection
 from task_runners.kubernetes.execution import execute
+from task_runners.kubernetes.transfer import ask_how_files_left, is_wanted
 from tests.servers.program import wait_until
 
 _WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
 @contextmanager
-def silent_server() -> Iterator[str]:
-    """Give the address of a server that takes one command and then says nothing, nor that the connection is over."""
+def silent_server(*frames: bytes) -> Iterator[Api]:
+    """Give a server that takes one command, sends these frames and says no more, nor that the connection is over."""
     listener, over = socket.create_server(("127.0.0.1", 0)), threading.Event()
 
     def serve() -> None:
@@ -34,12 +35,15 @@ def silent_server() -> Iterator[str]:
                 while b"\r\n\r\n" not in request:
                     request += connection.recv(4096)
                 connection.sendall(_accepted(request))
+                connection.sendall(b"".join(bytes([0x82, len(frame)]) + frame for frame in frames))
                 over.wait()
 
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with httpx2.Client(base_url=address) as client:
+            yield Api(Connection(client, "default", address), "default")
     finally:
         over.set()
         with suppress(OSError):
@@ -58,11 +62,34 @@ def _accepted(request: bytes) -> bytes:
 
 
 def test_a_command_that_is_given_up_leaves_no_thread_at_a_server_that_does_not_answer() -> None:
-    with silent_server() as address, httpx2.Client(base_url=address) as client:
-        api = Api(Connection(client, "default", address), "default")
+    with silent_server() as api:
         before = set(threading.enumerate())
 
         with pytest.raises(ApiError, match="not waited for any more"):
             execute(api, "pod", "main", ("true",), is_over=lambda: True)
 
         wait_until(lambda: set(threading.enumerate()) <= before, "the end of the threads of the command", 20)
+
+
+STOPPED = b"cannot exec in a stopped state: unknown\r\n"  # what a runtime says of a container that has just ended
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "left"),
+    [
+        (b"wanted\n", True, ""),
+        (b"kept\n", False, "kept"),
+        (b"sent\n", False, "sent"),
+        (b"", False, ""),
+        (STOPPED, False, ""),
+    ],
+)
+def test_only_what_a_container_answers_itself_is_its_answer(said: bytes, left: str, *, wanted: bool) -> None:
+    frames = (b"\x01" + said, b'\x03{"status": "Success"}')
+
+    with silent_server(*frames) as api:
+        found_wanted = is_wanted(api, "pod", lambda: False)
+    with silent_server(*frames) as api:
+        found_left = ask_how_files_left(api, "pod", lambda: False)
+
+    assert (found_wanted, found_left) == (wanted, left)
