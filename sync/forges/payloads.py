@@ -24,8 +24,9 @@ _NEW_COMMITS: Final = frozenset({"opened", "synchronize", "synchronized"})
 _LOOKED_AT: Final = _NEW_COMMITS | {"reopened", "edited", "closed", "ready_for_review"}
 _FORM: Final = "application/x-www-form-urlencoded"
 
-Ref = Annotated[str, StringConstraints(pattern=r"^refs/[^\x00-\x20\x7f~^:?*\[\\]{1,1000}$")]
-ShortRef = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f~^:?*\[\\]{1,1000}$")]
+# The length is no part of the patterns: a repeat of a thousand, compiled for each model, takes megabytes.
+Ref = Annotated[str, StringConstraints(pattern=r"^refs/[^\x00-\x20\x7f~^:?*\[\\]+$", max_length=1005)]
+ShortRef = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f~^:?*\[\\]+$", max_length=1000)]
 Sha = Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")]
 
 

@@ -34,6 +34,17 @@ def test_github_s_older_sha1_header_counts_for_nothing(forges: Any) -> None:
         GitHub().verify(Headers([*sent.headers.items(), ("x-hub-signature", signature)]), sent.body, ["s"], NOW)
 
 
+def test_the_name_of_a_ref_is_bounded() -> None:
+    push = {"before": "0" * 40, "after": "a" * 40, "repository": {"full_name": "team/flows"}}
+
+    longest = parsed(GitHub(), "push", push | {"ref": "refs/" + "a" * 1000})
+
+    assert [event.ref for event in longest.events] == ["refs/" + "a" * 1000]
+    for ref in ("refs/" + "a" * 1001, "refs/", "refs/a\n", "refs/a b", "main"):
+        with pytest.raises(PayloadError):
+            parsed(GitHub(), "push", push | {"ref": ref})
+
+
 def test_a_signing_token_is_never_accepted_as_a_token_that_travels_in_the_clear(forges: Any) -> None:
     headers = Headers([("x-gitlab-token", forges.SIGNING_SECRET), ("x-gitlab-event", "Push Hook")])
 
