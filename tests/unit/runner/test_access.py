@@ -112,7 +112,7 @@ class RevokedMeanwhile(AccessControl):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._store = _Between(store, lambda: self.revoke("ann"))  # type: ignore[assignment]
+        self._store = _Between(store, lambda: self.revoke("ann"))  # type: ignore[assignment]  # stands in between
 
 
 class _Between:
